@@ -1,0 +1,1 @@
+//! Wire dialects to and from jobs and events; pure functions.

@@ -1,0 +1,1 @@
+//! Options as a table, resolved to settings; sole reader of the environment.

@@ -1,0 +1,173 @@
+//! Every way in which a request can fail, with its values, and whose fault it is.
+
+use thiserror::Error;
+
+/// Who has to change something before the same request can succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The request itself is wrong; sending it again is of no use.
+    Client,
+    /// The server cannot answer it now; the same request may succeed later.
+    Capacity,
+    /// The server is broken.
+    Server,
+}
+
+/// The failure of one request. HTTP turns it into a status in one place only.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum ServeError {
+    /// The body is not what the dialect calls a request.
+    #[error("{0}")]
+    Malformed(String),
+    /// A parameter has a wrong type, is out of range or is unknown.
+    #[error("parameter `{key}` is {value}: {problem}")]
+    Parameter {
+        /// Name as the client wrote it.
+        key: String,
+        /// The value received, shortened.
+        value: String,
+        /// The limit that was broken and the cure, as a sentence without full stop.
+        problem: String,
+    },
+    /// Prompt and answer do not fit into the context.
+    #[error(
+        "the prompt has {prompt} tokens and max_new_tokens is {new}: together {} exceed the \
+         context of {limit} tokens; shorten the prompt or lower max_new_tokens to at most {}",
+        prompt + new, limit.saturating_sub(*prompt)
+    )]
+    TooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// `max_new_tokens`.
+        new: usize,
+        /// The longest sequence the loaded model takes.
+        limit: usize,
+    },
+    /// The prompt alone does not fit into the context.
+    #[error(
+        "the prompt has {prompt} tokens, the context holds {limit} and one must be left for the \
+         answer; shorten the prompt to at most {} tokens",
+        limit.saturating_sub(1)
+    )]
+    PromptTooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// The longest sequence the loaded model takes.
+        limit: usize,
+    },
+    /// The body is larger than the server accepts.
+    #[error("the request body exceeds max_request_size = {limit} bytes; send less or raise it")]
+    BodyTooLarge {
+        /// `max_request_size`.
+        limit: usize,
+    },
+    /// No such model.
+    #[error("Model or workflow not found: {0}")]
+    UnknownModel(String),
+    /// No such route.
+    #[error("Requested resource is not found, please refer to API document.")]
+    UnknownRoute,
+    /// The model is still being loaded, or its loading failed.
+    #[error("Model is not ready: {model} ({phase})")]
+    NotReady {
+        /// The model's name.
+        model: String,
+        /// What it is doing, or why it failed.
+        phase: String,
+    },
+    /// The queue is full.
+    #[error(
+        "Worker queue capacity exceeded for model: {model} (job_queue_size = {limit}); retry \
+         later or raise job_queue_size"
+    )]
+    QueueFull {
+        /// The model's name.
+        model: String,
+        /// `job_queue_size`.
+        limit: usize,
+    },
+    /// The request did not finish in time.
+    #[error("the request was not finished after predict_timeout = {seconds} s")]
+    Timeout {
+        /// `predict_timeout`.
+        seconds: u64,
+    },
+    /// The server is shutting down and takes no new requests.
+    #[error("the server is shutting down and takes no new requests")]
+    Draining,
+    /// The model's engine failed.
+    #[error("the engine of model {model} failed: {cause}")]
+    Engine {
+        /// The model's name.
+        model: String,
+        /// The first cause.
+        cause: String,
+    },
+}
+
+impl ServeError {
+    /// Whose fault it is.
+    pub fn blame(&self) -> Blame {
+        match self {
+            Self::Malformed(_)
+            | Self::Parameter { .. }
+            | Self::TooLong { .. }
+            | Self::PromptTooLong { .. }
+            | Self::BodyTooLarge { .. }
+            | Self::UnknownModel(_)
+            | Self::UnknownRoute => Blame::Client,
+            Self::NotReady { .. }
+            | Self::QueueFull { .. }
+            | Self::Timeout { .. }
+            | Self::Draining => Blame::Capacity,
+            Self::Engine { .. } => Blame::Server,
+        }
+    }
+
+    /// Whether the same request may succeed later on the same server.
+    pub fn retry(&self) -> bool {
+        self.blame() == Blame::Capacity
+    }
+
+    /// A parameter error; long values are shortened.
+    pub fn parameter(
+        key: impl Into<String>,
+        value: impl ToString,
+        problem: impl Into<String>,
+    ) -> Self {
+        const LONGEST: usize = 80;
+        let mut value = value.to_string();
+        if value.chars().count() > LONGEST {
+            value = value.chars().take(LONGEST).chain("…".chars()).collect();
+        }
+        Self::Parameter { key: key.into(), value, problem: problem.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_name_value_limit_and_cure() {
+        let error = ServeError::TooLong { prompt: 100, new: 60, limit: 128 };
+        let text = error.to_string();
+        for part in ["100", "60", "160", "128", "at most 28"] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+
+    #[test]
+    fn only_capacity_is_worth_a_retry() {
+        assert!(ServeError::Draining.retry());
+        assert!(!ServeError::UnknownRoute.retry());
+        assert!(!ServeError::Engine { model: "m".into(), cause: "c".into() }.retry());
+    }
+
+    #[test]
+    fn long_values_are_shortened_at_a_character() {
+        let error = ServeError::parameter("stop", "é".repeat(500), "is too long");
+        assert!(error.to_string().contains('…'));
+        assert!(error.to_string().len() < 250);
+    }
+}

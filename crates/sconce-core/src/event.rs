@@ -1,0 +1,83 @@
+//! What a job answers: tokens as they are picked, then exactly one end.
+
+use crate::error::ServeError;
+
+/// An answer to a job. After `Done` or `Failed` nothing more is sent.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// One generated token.
+    Token(Token),
+    /// The job is finished.
+    Done(Output),
+    /// The job failed; tokens sent before remain valid.
+    Failed(ServeError),
+}
+
+/// A generated token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Token {
+    /// Id in the model's vocabulary.
+    pub id: u32,
+    /// Text released by this token. The texts of all tokens, end to end, are the generated text;
+    /// a token that ends inside a code point, or might begin a stop sequence, releases its text
+    /// with a later token.
+    pub text: String,
+    /// Natural logarithm of the probability that the model gave the token, before sampling.
+    pub logprob: f32,
+    /// Whether the tokenizer calls it special (end of text and the like).
+    pub special: bool,
+    /// The most likely tokens at this place, likeliest first, as many as were asked for.
+    pub top: Vec<TopToken>,
+}
+
+/// An alternative to a generated token.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TopToken {
+    /// Id in the model's vocabulary.
+    pub id: u32,
+    /// The token decoded by itself.
+    pub text: String,
+    /// Natural logarithm of its probability.
+    pub logprob: f32,
+    /// Whether the tokenizer calls it special.
+    pub special: bool,
+}
+
+/// A token of the prompt.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PromptToken {
+    /// Id in the model's vocabulary.
+    pub id: u32,
+    /// The token decoded by itself.
+    pub text: String,
+    /// Its log-probability given the tokens before it; `None` for the first.
+    pub logprob: Option<f32>,
+}
+
+/// The end of a job.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Output {
+    /// The whole generated text, without the prompt.
+    pub text: String,
+    /// Why generation ended.
+    pub finish: FinishReason,
+    /// Number of tokens of the prompt.
+    pub prompt_tokens: usize,
+    /// Number of generated tokens, an end-of-text token included.
+    pub generated_tokens: usize,
+    /// The seed that sampled; `None` when greedy.
+    pub seed: Option<u64>,
+    /// The prompt's tokens, if asked for; else empty.
+    pub prompt: Vec<PromptToken>,
+}
+
+/// Why generation ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// `max_new_tokens` were generated.
+    Length,
+    /// The model ended the text, or a stop token id was picked.
+    EosToken,
+    /// A stop sequence appeared.
+    StopSequence,
+}

@@ -1,0 +1,19 @@
+//! Words shared by all crates: jobs, parameters, events, errors, and the traits between layers.
+//!
+//! Nothing here knows of a runtime, a tensor or a wire format. A request becomes a [`Job`], its
+//! answers are [`Event`]s, its failures are [`ServeError`]s; [`Gateway`], [`Backend`] and
+//! [`Reply`] are the seams between HTTP, the models and whoever waits for an answer.
+
+pub mod error;
+pub mod event;
+pub mod job;
+pub mod params;
+pub mod status;
+pub mod traits;
+
+pub use error::{Blame, ServeError};
+pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};
+pub use job::{Generate, Input, Job, JobId};
+pub use params::{GenerateParams, Report, Sampling, Stop};
+pub use status::{Load, ModelStatus, Phase, Progress};
+pub use traits::{Backend, Gateway, Reply};

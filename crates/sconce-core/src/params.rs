@@ -1,0 +1,105 @@
+//! Generation parameters with the meaning and defaults of the LMI schema.
+//!
+//! Ranges are checked where a wire dialect is parsed; limits that depend on the model (context
+//! length, vocabulary) are checked by the engine when the job is submitted.
+
+/// How a prompt is continued.
+#[derive(Clone, Debug, PartialEq)]
+pub struct GenerateParams {
+    /// At most so many tokens are generated. At least 1.
+    pub max_new_tokens: usize,
+    /// End-of-text and stop tokens are forbidden before so many tokens.
+    pub min_new_tokens: usize,
+    /// How a token is picked from the logits.
+    pub sampling: Sampling,
+    /// When generation ends before `max_new_tokens`.
+    pub stop: Stop,
+    /// What is reported beside the text.
+    pub report: Report,
+}
+
+impl Default for GenerateParams {
+    fn default() -> Self {
+        Self {
+            max_new_tokens: 30,
+            min_new_tokens: 0,
+            sampling: Sampling::default(),
+            stop: Stop::default(),
+            report: Report::default(),
+        }
+    }
+}
+
+/// How a token is picked. The order of the steps is that of transformers' logits processors:
+/// penalties, temperature, top-k, top-p, min-p, typical-p, then a draw.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sampling {
+    /// False: the most likely token (greedy); the filters below are then without effect.
+    pub do_sample: bool,
+    /// Divides the logits; above 0.
+    pub temperature: f32,
+    /// Keeps the k most likely tokens; 0 keeps all.
+    pub top_k: usize,
+    /// Keeps the smallest set of most likely tokens whose probability reaches this; 1 keeps all.
+    pub top_p: f32,
+    /// Keeps tokens with at least this share of the likeliest token's probability; 0 keeps all.
+    pub min_p: f32,
+    /// Keeps tokens whose surprise is closest to the entropy until this mass (Meister et al.,
+    /// 2022); 1 keeps all.
+    pub typical_p: f32,
+    /// Divides positive and multiplies negative logits of tokens in prompt and answer (CTRL).
+    pub repetition_penalty: f32,
+    /// Subtracted from a token's logit for each time that it was generated (OpenAI).
+    pub frequency_penalty: f32,
+    /// Subtracted once from the logit of each token that was generated (OpenAI).
+    pub presence_penalty: f32,
+    /// Seeds the draw; `None`: a random seed.
+    pub seed: Option<u64>,
+}
+
+impl Default for Sampling {
+    fn default() -> Self {
+        Self {
+            do_sample: false,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            typical_p: 1.0,
+            repetition_penalty: 1.0,
+            frequency_penalty: 0.0,
+            presence_penalty: 0.0,
+            seed: None,
+        }
+    }
+}
+
+/// When generation ends early.
+#[derive(Clone, Debug, PartialEq, Default)]
+pub struct Stop {
+    /// Texts that end generation wherever they appear in the answer, across token borders too.
+    pub sequences: Vec<String>,
+    /// Token ids that end generation, besides the model's end-of-text tokens.
+    pub token_ids: Vec<u32>,
+    /// Whether the stop sequence that matched stays in the text.
+    pub keep_in_text: bool,
+    /// Whether the model's end-of-text tokens are treated as ordinary tokens.
+    pub ignore_eos: bool,
+}
+
+/// What is reported beside the text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// Whether the prompt's tokens and their log-probabilities are computed.
+    pub prompt_logprobs: bool,
+    /// So many most likely alternatives are listed for each generated token.
+    pub top_n_tokens: usize,
+    /// Whether special tokens are left out of the text.
+    pub skip_special_tokens: bool,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self { prompt_logprobs: false, top_n_tokens: 0, skip_special_tokens: true }
+    }
+}

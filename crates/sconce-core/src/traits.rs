@@ -1,0 +1,35 @@
+//! The seams between the layers.
+
+use crate::error::ServeError;
+use crate::event::Event;
+use crate::job::Job;
+use crate::status::{Load, ModelStatus};
+
+/// Where the events of one job go. Neither method may block: they run in the engine's thread.
+pub trait Reply: Send {
+    /// Hands over an event. False: the client has gone, nothing more need be computed.
+    fn send(&mut self, event: Event) -> bool;
+    /// Whether the client has gone; asked while there is nothing to send yet.
+    fn gone(&self) -> bool;
+}
+
+/// What HTTP sees of the rest of the server; tests of `sconce-http` pass a fake.
+pub trait Gateway: Send + Sync {
+    /// Queues a job for the named model; `None`: the only model there is. May tokenise, so it
+    /// is called where blocking for milliseconds is allowed.
+    fn submit(&self, model: Option<&str>, job: Job) -> Result<(), ServeError>;
+    /// The state of each model, in order of name.
+    fn status(&self) -> Vec<ModelStatus>;
+}
+
+/// Whatever answers jobs: the generation engine, a batched task, a pool of processes.
+pub trait Backend: Send + Sync {
+    /// Queues and returns; answers go to `job.reply`.
+    fn submit(&self, job: Job) -> Result<(), ServeError>;
+    /// How busy it is.
+    fn load(&self) -> Load;
+    /// The first cause, if it can no longer answer.
+    fn failure(&self) -> Option<String>;
+    /// Ends it: jobs that still run fail, threads are joined.
+    fn stop(&self);
+}

@@ -1,0 +1,1 @@
+//! Engine thread, ranks, runner, sampling.

@@ -1,0 +1,1 @@
+//! axum: routes, limits, status codes.

@@ -1,0 +1,1 @@
+//! Layers, attention, cache, weights, collectives, kernels.

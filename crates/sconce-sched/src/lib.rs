@@ -1,0 +1,1 @@
+//! Who computes next, in which blocks; pure.

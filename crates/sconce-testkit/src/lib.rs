@@ -1,0 +1,1 @@
+//! Only for tests: goldens, tolerances, HTTP client, fakes.
