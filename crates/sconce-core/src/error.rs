@@ -33,7 +33,7 @@ pub enum ServeError {
     #[error(
         "the prompt has {prompt} tokens and max_new_tokens is {new}: together {} exceed the \
          context of {limit} tokens; shorten the prompt or lower max_new_tokens to at most {}",
-        prompt + new, limit.saturating_sub(*prompt)
+        prompt.saturating_add(*new), limit.saturating_sub(*prompt)
     )]
     TooLong {
         /// Tokens of the prompt.
@@ -140,7 +140,11 @@ impl ServeError {
         if value.chars().count() > LONGEST {
             value = value.chars().take(LONGEST).chain("…".chars()).collect();
         }
-        Self::Parameter { key: key.into(), value, problem: problem.into() }
+        Self::Parameter {
+            key: key.into(),
+            value,
+            problem: problem.into(),
+        }
     }
 }
 
@@ -150,7 +154,11 @@ mod tests {
 
     #[test]
     fn messages_name_value_limit_and_cure() {
-        let error = ServeError::TooLong { prompt: 100, new: 60, limit: 128 };
+        let error = ServeError::TooLong {
+            prompt: 100,
+            new: 60,
+            limit: 128,
+        };
         let text = error.to_string();
         for part in ["100", "60", "160", "128", "at most 28"] {
             assert!(text.contains(part), "{part} is not in: {text}");
@@ -161,7 +169,13 @@ mod tests {
     fn only_capacity_is_worth_a_retry() {
         assert!(ServeError::Draining.retry());
         assert!(!ServeError::UnknownRoute.retry());
-        assert!(!ServeError::Engine { model: "m".into(), cause: "c".into() }.retry());
+        assert!(
+            !ServeError::Engine {
+                model: "m".into(),
+                cause: "c".into()
+            }
+            .retry()
+        );
     }
 
     #[test]

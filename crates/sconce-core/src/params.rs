@@ -100,6 +100,10 @@ pub struct Report {
 
 impl Default for Report {
     fn default() -> Self {
-        Self { prompt_logprobs: false, top_n_tokens: 0, skip_special_tokens: true }
+        Self {
+            prompt_logprobs: false,
+            top_n_tokens: 0,
+            skip_special_tokens: true,
+        }
     }
 }

@@ -1,1 +1,24 @@
-//! Engine thread, ranks, runner, sampling.
+//! Text generation: one thread per rank, continuous batching, sampling, text.
+//!
+//! [`Engine`] is a [`sconce_core::Backend`]. It checks and tokenises a job at the door, queues
+//! it, and its thread repeats plan → forward → pick → answer → commit. What is computed next is
+//! decided in `sconce-sched`, how in `sconce-models` and `sconce-nn`.
+
+mod engine;
+mod error;
+mod gauges;
+mod live;
+mod load;
+mod memory;
+mod pack;
+mod ranks;
+pub mod sampler;
+mod settings;
+mod worker;
+
+pub use engine::{Engine, Observer};
+pub use error::EngineError;
+pub use load::{Checkpoint, open_checkpoint};
+pub use pack::pack;
+pub use ranks::Loader;
+pub use settings::EngineSettings;

@@ -1,2 +1,24 @@
-//! The program.
-fn main() {}
+//! The program: reads the command line, does what it says, ends with a code that tells why.
+
+mod command;
+mod logging;
+mod serve;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::command::{Cli, Command};
+
+/// Exit code of a model that cannot be served (DJL Serving's `ServerStartupException`).
+const STARTUP_FAILED: u8 = 1;
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Serve(arguments) => serve::run(&arguments),
+        Command::Options => {
+            command::print(&sconce_config::options_markdown());
+            ExitCode::SUCCESS
+        }
+    }
+}

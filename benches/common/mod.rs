@@ -1,0 +1,166 @@
+//! What the benches share: the default model in an engine, timing, medians.
+#![allow(dead_code)]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use sconce_core::{Backend, Event, Generate, GenerateParams, Input, Job, JobId, Reply, Stop};
+use sconce_engine::{Engine, EngineSettings};
+use sconce_nn::weights;
+
+/// The folder of the default model.
+pub fn model_dir() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/smollm2-135m-instruct"))
+}
+
+/// The middle of the values.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// The value below which a share of the sorted values lies.
+pub fn percentile(values: &mut [f64], share: f64) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let last = values.len() - 1;
+    values[(last as f64 * share).round() as usize]
+}
+
+/// The default model, ready to generate.
+pub struct Rig {
+    engine: Engine,
+    weight_bytes: u64,
+}
+
+/// Seconds until every stream had its first token, and from then to the end.
+pub struct Run {
+    pub first: f64,
+    pub rest: f64,
+}
+
+struct Tell(Sender<Event>);
+
+impl Reply for Tell {
+    fn send(&mut self, event: Event) -> bool {
+        self.0.send(event).is_ok()
+    }
+
+    fn gone(&self) -> bool {
+        false
+    }
+}
+
+impl Rig {
+    /// `None` where the model has not been fetched.
+    pub fn open() -> Option<Self> {
+        let dir = model_dir();
+        if !dir.join("model.safetensors").exists() {
+            return None;
+        }
+        let weight_bytes = weights::open(&dir).expect("the weights are readable").total_bytes();
+        let settings = EngineSettings {
+            name: "smollm2".into(),
+            dir,
+            dtype: None,
+            threads: None,
+            ranks: 1,
+            max_model_len: Some(2048),
+            max_rows: 32,
+            max_step_tokens: 512,
+            prefix_sharing: false,
+            kv_cache_bytes: Some(1 << 30),
+            queue: 64,
+            predict_timeout: 600,
+        };
+        let engine = Engine::start(settings, Arc::new(|_, _| {})).expect("the engine starts");
+        Some(Self { engine, weight_bytes })
+    }
+
+    pub fn describe(&self) -> String {
+        format!("SmolLM2-135M-Instruct bf16, {} MB of weights", self.weight_bytes / 1_000_000)
+    }
+
+    pub fn threads(&self) -> usize {
+        sconce_nn::pool::threads()
+    }
+
+    /// Two operations per weight.
+    pub fn flops_per_token(&self) -> f64 {
+        self.weight_bytes as f64
+    }
+
+    /// Generates `new` greedy tokens for each of `streams` prompts of about `prompt` tokens.
+    pub fn generate(&self, streams: usize, prompt: usize, new: usize, round: usize) -> Run {
+        let began = Instant::now();
+        let replies: Vec<Receiver<Event>> = (0..streams)
+            .map(|stream| self.submit(words(prompt, round * 1000 + stream), new))
+            .collect();
+        let mut first = began;
+        let mut end = began;
+        for reply in replies {
+            let mut seen = 0;
+            for event in reply {
+                match event {
+                    Event::Token(_) => {
+                        seen += 1;
+                        if seen == 1 {
+                            first = first.max(Instant::now());
+                        }
+                    }
+                    Event::Done(_) => end = end.max(Instant::now()),
+                    Event::Failed(error) => panic!("{error}"),
+                }
+            }
+        }
+        Run { first: (first - began).as_secs_f64(), rest: (end - first).as_secs_f64() }
+    }
+
+    fn submit(&self, prompt: String, max_new_tokens: usize) -> Receiver<Event> {
+        let (tell, events) = channel();
+        let stop = Stop { ignore_eos: true, ..Stop::default() };
+        let params = GenerateParams { max_new_tokens, stop, ..GenerateParams::default() };
+        let job = Job {
+            id: JobId(0),
+            input: Input::Generate(Generate { prompt, params }),
+            reply: Box::new(Tell(tell)),
+            deadline: Instant::now() + Duration::from_secs(600),
+        };
+        self.engine.submit(job).expect("the queue has room");
+        events
+    }
+
+    /// Reads as many bytes as the weights have, with the engine's threads: the floor of a token.
+    pub fn seconds_to_read_weights(&self) -> f64 {
+        let words = self.weight_bytes as usize / 8;
+        let data = vec![1_u64; words];
+        let parts = sconce_nn::pool::threads();
+        let began = Instant::now();
+        sconce_nn::pool::run(parts, &|part| {
+            let chunk = &data[part * words / parts..(part + 1) * words / parts];
+            let sums = chunk.chunks_exact(16).fold([0_u64; 16], |mut sums, values| {
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
+                sums
+            });
+            std::hint::black_box(sums);
+        });
+        began.elapsed().as_secs_f64()
+    }
+}
+
+/// Common words, one token each, different for every seed.
+pub fn words(count: usize, seed: usize) -> String {
+    const WORDS: [&str; 16] = [
+        "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world",
+        "school", "state", "family", "student", "group",
+    ];
+    let mut state = seed as u64 * 0x9E37_79B9_7F4A_7C15 + 1;
+    let pick = |_| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        WORDS[(state % 16) as usize]
+    };
+    (0..count).map(pick).collect::<Vec<_>>().join(" ")
+}

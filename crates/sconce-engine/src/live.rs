@@ -1,0 +1,205 @@
+//! One job while it is computed: its text, its sampler and its answers.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use sconce_core::{
+    Event, FinishReason, GenerateParams, Job, JobId, Output, PromptToken, Reply, ServeError, Token,
+    TopToken,
+};
+use sconce_text::{TextStream, Tokenizer};
+
+use crate::gauges::Permit;
+use crate::sampler::{Picked, Sampler, SamplerError, log_softmax_at};
+
+/// A job that passed the door: tokenised, checked and counted.
+pub struct Admitted {
+    /// Name of the job in logs.
+    pub id: JobId,
+    /// Length, sampling, stopping and reporting.
+    pub params: GenerateParams,
+    /// The prompt's tokens.
+    pub prompt: Vec<u32>,
+    /// Where the answers go.
+    pub reply: Box<dyn Reply>,
+    /// When the job fails.
+    pub deadline: Instant,
+    /// Its place in the queue, given back on drop.
+    pub permit: Permit,
+}
+
+impl Admitted {
+    /// Takes over a job whose input became `params` and `prompt`.
+    pub fn new(job: Job, params: GenerateParams, prompt: Vec<u32>, permit: Permit) -> Self {
+        Self { id: job.id, params, prompt, reply: job.reply, deadline: job.deadline, permit }
+    }
+}
+
+/// Why a job leaves the engine.
+#[derive(Debug, PartialEq)]
+pub enum Leave {
+    /// It was answered in full.
+    Finished,
+    /// The client has gone.
+    Gone,
+    /// It failed, and the client was told.
+    Failed,
+}
+
+/// A job in the scheduler.
+pub struct Live {
+    job: Admitted,
+    tokenizer: Arc<Tokenizer>,
+    sampler: Sampler,
+    seed: u64,
+    text: TextStream,
+    eos: Arc<[u32]>,
+    generated: usize,
+    prompt_logprobs: Vec<f32>,
+}
+
+impl Live {
+    /// Prepares the sampler and the text stream of a job.
+    pub fn new(job: Admitted, tokenizer: Arc<Tokenizer>, eos: Arc<[u32]>) -> Self {
+        let params = &job.params;
+        let seed = params.sampling.seed.unwrap_or_else(random_seed);
+        let eos: Arc<[u32]> = if params.stop.ignore_eos { Arc::new([]) } else { eos };
+        let forbidden: Vec<u32> = eos.iter().chain(&params.stop.token_ids).copied().collect();
+        let sampler = Sampler::new(
+            &params.sampling,
+            &forbidden,
+            params.min_new_tokens,
+            &job.prompt,
+            seed,
+        );
+        let text = TextStream::new(
+            Arc::clone(&tokenizer),
+            &params.stop,
+            params.report.skip_special_tokens,
+        );
+        Self { job, tokenizer, sampler, seed, text, eos, generated: 0, prompt_logprobs: Vec::new() }
+    }
+
+    /// Name of the job in logs.
+    pub fn id(&self) -> JobId {
+        self.job.id
+    }
+
+    /// Tokens known so far: the position that the next picked token gets.
+    pub fn known(&self) -> usize {
+        self.job.prompt.len() + self.generated
+    }
+
+    /// Whether the client has gone or the time is over; the client is told of the latter.
+    pub fn leaves(&mut self, now: Instant, predict_timeout: u64) -> Option<Leave> {
+        if self.job.reply.gone() {
+            return Some(Leave::Gone);
+        }
+        if now >= self.job.deadline {
+            return Some(self.fail(ServeError::Timeout { seconds: predict_timeout }));
+        }
+        None
+    }
+
+    /// Tells the client of a failure.
+    pub fn fail(&mut self, error: ServeError) -> Leave {
+        self.job.reply.send(Event::Failed(error));
+        Leave::Failed
+    }
+
+    /// Says that computing has begun, for the gauges.
+    pub fn begin(&mut self) {
+        self.job.permit.begin();
+    }
+
+    /// Takes the log-probability of the prompt token at `position + 1` from the logits at
+    /// `position`; positions come in order.
+    pub fn note_prompt_logits(&mut self, position: usize, logits: &[f32]) {
+        let next = position + 1;
+        // After a preemption the prompt is computed again: what is known is not noted twice.
+        if next == self.prompt_logprobs.len() + 1 && next < self.job.prompt.len() {
+            self.prompt_logprobs.push(log_softmax_at(logits, self.job.prompt[next]));
+        }
+    }
+
+    /// Picks the next token from its logits and tells the client; the token, and whether and
+    /// why the job leaves now.
+    pub fn advance(&mut self, logits: &[f32]) -> Result<(u32, Option<Leave>), SamplerError> {
+        let picked = self.sampler.pick(logits, self.job.params.report.top_n_tokens)?;
+        self.generated += 1;
+        let (text, finish) = self.release_text(picked.token);
+        let token = self.token(&picked, text);
+        if !self.job.reply.send(Event::Token(token)) {
+            return Ok((picked.token, Some(Leave::Gone)));
+        }
+        let leave = finish.map(|finish| self.finish(finish));
+        Ok((picked.token, leave))
+    }
+
+    /// The text that this token releases, and the reason if it is the last one.
+    fn release_text(&mut self, token: u32) -> (String, Option<FinishReason>) {
+        let stop = &self.job.params.stop;
+        if self.eos.contains(&token) || stop.token_ids.contains(&token) {
+            let mut text = String::new();
+            if stop.keep_in_text {
+                text = self.text.push(token).text;
+            }
+            text.push_str(&self.text.finish());
+            return (text, Some(FinishReason::EosToken));
+        }
+        let mut piece = self.text.push(token);
+        if piece.stopped {
+            return (piece.text, Some(FinishReason::StopSequence));
+        }
+        if self.generated < self.job.params.max_new_tokens {
+            return (piece.text, None);
+        }
+        piece.text.push_str(&self.text.finish());
+        (piece.text, Some(FinishReason::Length))
+    }
+
+    fn token(&self, picked: &Picked, text: String) -> Token {
+        let top = picked.top.iter().map(|&(id, logprob)| TopToken {
+            id,
+            text: self.tokenizer.token_text(id),
+            logprob,
+            special: self.tokenizer.is_special(id),
+        });
+        Token {
+            id: picked.token,
+            text,
+            logprob: picked.logprob,
+            special: self.tokenizer.is_special(picked.token),
+            top: top.collect(),
+        }
+    }
+
+    fn finish(&mut self, finish: FinishReason) -> Leave {
+        let output = Output {
+            text: self.text.text().to_owned(),
+            finish,
+            prompt_tokens: self.job.prompt.len(),
+            generated_tokens: self.generated,
+            seed: self.job.params.sampling.do_sample.then_some(self.seed),
+            prompt: self.prompt_tokens(),
+        };
+        if self.job.reply.send(Event::Done(output)) { Leave::Finished } else { Leave::Gone }
+    }
+
+    fn prompt_tokens(&self) -> Vec<PromptToken> {
+        if !self.job.params.report.prompt_logprobs {
+            return Vec::new();
+        }
+        let logprobs = std::iter::once(None).chain(self.prompt_logprobs.iter().copied().map(Some));
+        let ids = self.job.prompt.iter();
+        ids.zip(logprobs)
+            .map(|(&id, logprob)| PromptToken { id, text: self.tokenizer.token_text(id), logprob })
+            .collect()
+    }
+}
+
+/// A seed for requests that name none: the standard library's per-process random keys.
+fn random_seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

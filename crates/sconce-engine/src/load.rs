@@ -1,0 +1,51 @@
+//! From a checkpoint directory to what the engine needs: a loader per rank, a tokenizer, the
+//! end-of-text tokens. Everything that can be checked without reading weights is checked here.
+
+use std::sync::Arc;
+
+use sconce_models::{Decoder, HfConfig, LoadOptions, Model};
+use sconce_text::Tokenizer;
+use tracing::info;
+
+use crate::error::EngineError;
+use crate::ranks::Loader;
+use crate::settings::EngineSettings;
+
+/// A model that is described but not loaded.
+pub struct Checkpoint {
+    /// Loads one rank.
+    pub loader: Arc<Loader>,
+    /// Text of tokens.
+    pub tokenizer: Arc<Tokenizer>,
+    /// End-of-text tokens.
+    pub eos: Vec<u32>,
+    /// Longest sequence that the model takes, in tokens.
+    pub context: usize,
+}
+
+/// Reads configuration, tokenizer and the headers of the weights.
+pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineError> {
+    let config = HfConfig::read(&settings.dir)?;
+    let arch = sconce_models::find(&config)?;
+    let spec = (arch.spec)(&config)?;
+    let eos = sconce_models::eos_token_ids(&settings.dir, &config)?;
+    let tokenizer = Arc::new(Tokenizer::open(&settings.dir)?);
+    let source = sconce_nn::weights::open(&settings.dir)?;
+    let context = spec.dims.context;
+    info!(
+        model = settings.name,
+        "{} with {} layers of width {}, vocabulary {}, context {context}: {:.0} MiB of weights in {}",
+        arch.names[0],
+        spec.dims.layers,
+        spec.dims.width,
+        spec.dims.vocab,
+        source.total_bytes() as f64 / f64::from(1 << 20),
+        settings.dir.display(),
+    );
+    let options = LoadOptions { dtype: settings.dtype };
+    let loader: Arc<Loader> = Arc::new(move |communicator, progress| {
+        let decoder = Decoder::load(arch, &spec, &*source, communicator, &options, progress)?;
+        Ok(Box::new(decoder) as Box<dyn Model>)
+    });
+    Ok(Checkpoint { loader, tokenizer, eos, context })
+}

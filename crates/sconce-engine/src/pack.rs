@@ -1,0 +1,80 @@
+//! Turns a plan (decisions) into a step (index vectors for the kernels). Pure.
+
+use sconce_nn::{BLOCK, Step, StepRow};
+use sconce_sched::{Row, StepPlan, Want};
+
+/// Lays the tokens of all rows end to end, with the cache slot of each and the indices of the
+/// tokens whose logits are wanted.
+pub fn pack(plan: &StepPlan) -> Step {
+    let tokens = plan.rows.iter().map(|row| row.tokens.len()).sum();
+    let mut step = Step {
+        ids: Vec::with_capacity(tokens),
+        positions: Vec::with_capacity(tokens),
+        slots: Vec::with_capacity(tokens),
+        rows: Vec::with_capacity(plan.rows.len()),
+        sampled: Vec::with_capacity(plan.rows.len()),
+    };
+    for row in &plan.rows {
+        push_row(&mut step, row);
+    }
+    step
+}
+
+/// How many logit rows a planned row gets back.
+pub fn logit_rows(row: &Row) -> usize {
+    match row.want {
+        Want::None => 0,
+        Want::Last => 1,
+        Want::All => row.tokens.len(),
+    }
+}
+
+fn push_row(step: &mut Step, row: &Row) {
+    let q_start = step.ids.len();
+    let blocks: Vec<u32> = row.blocks.iter().map(|block| block.0).collect();
+    step.ids.extend_from_slice(&row.tokens);
+    for position in row.start..row.start + row.tokens.len() {
+        let slot = blocks[position / BLOCK] as usize * BLOCK + position % BLOCK;
+        step.positions.push(position as u32);
+        step.slots.push(slot as u32);
+    }
+    let end = step.ids.len();
+    step.sampled.extend((end - logit_rows(row)..end).map(|index| index as u32));
+    step.rows.push(StepRow {
+        q_start,
+        q_len: row.tokens.len(),
+        k_len: row.start + row.tokens.len(),
+        blocks,
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sconce_sched::{BlockId, SeqId};
+
+    #[test]
+    fn slots_follow_the_block_table_and_only_wanted_logits_are_sampled() {
+        let row = |start: usize, tokens: Vec<u32>, blocks: &[u32], want| Row {
+            seq: SeqId(start as u64),
+            tokens,
+            start,
+            blocks: blocks.iter().map(|&block| BlockId(block)).collect(),
+            want,
+        };
+        let plan = StepPlan {
+            rows: vec![
+                row(31, vec![7, 8], &[5, 2], Want::Last),
+                row(0, vec![1, 2, 3], &[9], Want::None),
+                row(0, vec![4, 5], &[1], Want::All),
+            ],
+        };
+        let step = pack(&plan);
+        assert_eq!(step.ids, [7, 8, 1, 2, 3, 4, 5]);
+        assert_eq!(step.positions, [31, 32, 0, 1, 2, 0, 1]);
+        assert_eq!(step.slots, [5 * 32 + 31, 2 * 32, 288, 289, 290, 32, 33]);
+        assert_eq!(step.sampled, [1, 5, 6]);
+        assert_eq!((step.rows[0].q_len, step.rows[0].k_len), (2, 33));
+        assert_eq!(step.rows[1].q_start, 2);
+    }
+}

@@ -1,0 +1,34 @@
+//! What the engine has to know of the configuration.
+
+use std::path::PathBuf;
+
+use sconce_nn::weights::StoredDtype;
+
+/// Settings of one text-generation engine.
+#[derive(Clone, Debug)]
+pub struct EngineSettings {
+    /// The model's name in messages.
+    pub name: String,
+    /// Directory of the checkpoint.
+    pub dir: PathBuf,
+    /// Weights are converted to this dtype; `None`: as stored.
+    pub dtype: Option<StoredDtype>,
+    /// Threads of the CPU kernels; `None`: all cores at hand.
+    pub threads: Option<usize>,
+    /// Ranks that share the weights (tensor parallelism).
+    pub ranks: usize,
+    /// Longest sequence in tokens; `None`: the model's context.
+    pub max_model_len: Option<usize>,
+    /// Sequences computed at the same time.
+    pub max_rows: usize,
+    /// Tokens computed in one step: longer prompts are computed in chunks.
+    pub max_step_tokens: usize,
+    /// Whether equal beginnings of prompts share their cache blocks.
+    pub prefix_sharing: bool,
+    /// Bytes for the key/value cache; `None`: planned from the memory at hand.
+    pub kv_cache_bytes: Option<u64>,
+    /// Jobs that may wait; more are refused.
+    pub queue: usize,
+    /// Seconds after which a job fails; only for the message.
+    pub predict_timeout: u64,
+}

@@ -1,0 +1,189 @@
+//! The engine's thread: plan, compute, pick, answer, again.
+//!
+//! Everything that changes from step to step lives here, in one thread, so nothing is locked.
+//! A failed step fails the jobs at hand and ends the thread; one job's failure ends that job.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::time::Instant;
+
+use candle_core::{Storage, Tensor};
+use sconce_core::{Event, ServeError};
+use sconce_sched::{Picked, Row, Scheduler, SeqId, Sequence, StepPlan};
+use sconce_text::Tokenizer;
+use tracing::debug;
+
+use crate::gauges::Gauges;
+use crate::live::{Admitted, Live};
+use crate::pack::logit_rows;
+use crate::ranks::{Ranks, panic_message};
+
+/// What the engine's thread is told.
+pub enum Message {
+    /// A job to compute.
+    Job(Box<Admitted>),
+    /// Fail what is at hand and end.
+    Stop,
+}
+
+/// The state of the engine's thread.
+pub struct Worker {
+    /// The model's name in messages.
+    pub name: String,
+    /// The model on all its ranks.
+    pub ranks: Ranks,
+    /// Decides each step.
+    pub scheduler: Scheduler,
+    /// Text of tokens.
+    pub tokenizer: Arc<Tokenizer>,
+    /// The model's end-of-text tokens.
+    pub eos: Arc<[u32]>,
+    /// Seconds after which a job fails; only for the message.
+    pub predict_timeout: u64,
+    /// Counters that others read.
+    pub gauges: Arc<Gauges>,
+    /// Jobs in the scheduler.
+    pub live: HashMap<SeqId, Live>,
+    /// The next sequence's name.
+    pub next: u64,
+}
+
+impl Worker {
+    /// Runs until told to stop, or until a step fails: then the cause.
+    pub fn run(&mut self, inbox: &Receiver<Message>) -> Result<(), String> {
+        catch_unwind(AssertUnwindSafe(|| self.serve(inbox)))
+            .unwrap_or_else(|panic| Err(panic_message(&*panic)))
+    }
+
+    /// Fails every job at hand and in the queue.
+    pub fn fail_all(&mut self, inbox: &Receiver<Message>, failure: &ServeError) {
+        for (_, mut live) in self.live.drain() {
+            live.fail(failure.clone());
+        }
+        while let Ok(message) = inbox.try_recv() {
+            if let Message::Job(mut job) = message {
+                job.reply.send(Event::Failed(failure.clone()));
+            }
+        }
+    }
+
+    fn serve(&mut self, inbox: &Receiver<Message>) -> Result<(), String> {
+        while self.take_in(inbox) {
+            self.sweep();
+            let plan = self.scheduler.plan();
+            if !plan.rows.is_empty() {
+                let logits = self.ranks.forward(&plan)?;
+                self.answer(&plan, &logits)?;
+            }
+            let load = self.scheduler.load();
+            self.gauges.set_blocks(load.used_blocks, load.total_blocks);
+        }
+        Ok(())
+    }
+
+    /// Takes what has arrived; waits for something if there is nothing to compute. False: stop.
+    fn take_in(&mut self, inbox: &Receiver<Message>) -> bool {
+        if self.live.is_empty() {
+            match inbox.recv() {
+                Ok(Message::Job(job)) => self.add(*job),
+                Ok(Message::Stop) | Err(_) => return false,
+            }
+        }
+        loop {
+            match inbox.try_recv() {
+                Ok(Message::Job(job)) => self.add(*job),
+                Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    fn add(&mut self, job: Admitted) {
+        let id = SeqId(self.next);
+        self.next += 1;
+        let sequence = Sequence {
+            id,
+            prompt: job.prompt.clone(),
+            max_new_tokens: job.params.max_new_tokens,
+            all_logits: job.params.report.prompt_logprobs,
+        };
+        let mut live = Live::new(job, Arc::clone(&self.tokenizer), Arc::clone(&self.eos));
+        match self.scheduler.add(sequence) {
+            Ok(()) => {
+                self.live.insert(id, live);
+            }
+            // The door checks lengths with the same limits, so this is a second line of defence.
+            Err(refusal) => {
+                live.fail(ServeError::parameter("inputs", "the prompt", refusal.to_string()));
+            }
+        }
+    }
+
+    /// Drops jobs whose client has gone or whose time is over, before computing for them.
+    fn sweep(&mut self) {
+        let (now, timeout) = (Instant::now(), self.predict_timeout);
+        let scheduler = &mut self.scheduler;
+        self.live.retain(|&id, live| match live.leaves(now, timeout) {
+            Some(why) => {
+                debug!(job = %live.id(), ?why, "the job leaves unfinished");
+                scheduler.cancel(id);
+                false
+            }
+            None => true,
+        });
+    }
+
+    /// Picks the next token of every row that reached its end, answers, and commits the plan.
+    fn answer(&mut self, plan: &StepPlan, logits: &Tensor) -> Result<(), String> {
+        let vocab = self.ranks.vocab();
+        let (storage, layout) = logits.storage_and_layout();
+        let Storage::Cpu(values) = &*storage else {
+            return Err("the logits are not in the host's memory".into());
+        };
+        let values = values.as_slice::<f32>().map_err(|error| error.to_string())?;
+        let (start, end) = layout.contiguous_offsets().ok_or("the logits are not contiguous")?;
+        let values = &values[start..end];
+        let mut picked = Vec::with_capacity(plan.rows.len());
+        let mut at = 0;
+        for row in &plan.rows {
+            let count = logit_rows(row);
+            let row_logits = &values[at * vocab..(at + count) * vocab];
+            at += count;
+            picked.extend(self.answer_row(row, row_logits, vocab));
+        }
+        self.scheduler.commit(plan, &picked);
+        for Picked { seq, ends, .. } in picked {
+            if ends {
+                self.live.remove(&seq);
+            }
+        }
+        Ok(())
+    }
+
+    /// `None` for rows that are not at their end yet.
+    fn answer_row(&mut self, row: &Row, logits: &[f32], vocab: usize) -> Option<Picked> {
+        let live = self.live.get_mut(&row.seq).expect("planned sequences are live");
+        live.begin();
+        let end = row.start + row.tokens.len();
+        let wanted: Range<usize> = end - logits.len() / vocab..end;
+        for (position, logits) in wanted.zip(logits.chunks_exact(vocab)) {
+            live.note_prompt_logits(position, logits);
+        }
+        if logits.is_empty() || end < live.known() {
+            return None;
+        }
+        let last = &logits[logits.len() - vocab..];
+        let (token, ends) = match live.advance(last) {
+            Ok((token, leave)) => (token, leave.is_some()),
+            Err(error) => {
+                let cause = error.to_string();
+                live.fail(ServeError::Engine { model: self.name.clone(), cause });
+                (0, true)
+            }
+        };
+        Some(Picked { seq: row.seq, token, ends })
+    }
+}

@@ -1,0 +1,178 @@
+//! One model: where it is on its way, and its backend once it is ready.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use sconce_core::{Backend, Job, Load, ModelStatus, Phase, Progress, ServeError};
+
+/// A model by name, shared between its loading thread and the requests.
+pub(crate) struct Entry {
+    name: String,
+    state: RwLock<State>,
+}
+
+struct State {
+    phase: Phase,
+    progress: Progress,
+    backend: Option<Arc<dyn Backend>>,
+}
+
+impl Entry {
+    pub(crate) fn new(name: String) -> Self {
+        let state = State {
+            phase: Phase::Pending,
+            progress: Progress::default(),
+            backend: None,
+        };
+        Self {
+            name,
+            state: RwLock::new(state),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Moves to a phase on the way to readiness; a model that has failed stays failed.
+    pub(crate) fn advance(&self, phase: Phase, progress: Progress) {
+        self.change(|state| (state.phase, state.progress) = (phase, progress));
+    }
+
+    /// The model answers from now on.
+    pub(crate) fn ready(&self, backend: Arc<dyn Backend>) {
+        self.change(|state| {
+            (state.phase, state.progress) = (Phase::Ready, Progress::default());
+            state.backend = Some(backend);
+        });
+    }
+
+    /// The model will not answer; the first cause stays.
+    pub(crate) fn fail(&self, cause: String) {
+        self.change(|state| state.phase = Phase::Failed(cause));
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if !matches!(state.phase, Phase::Failed(_)) {
+            change(&mut state);
+        }
+    }
+
+    pub(crate) fn submit(&self, job: Job) -> Result<(), ServeError> {
+        let backend = {
+            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+            match (&state.backend, &state.phase) {
+                (Some(backend), Phase::Ready) => Arc::clone(backend),
+                (_, phase) => {
+                    let phase = phase.to_string();
+                    return Err(ServeError::NotReady {
+                        model: self.name.clone(),
+                        phase,
+                    });
+                }
+            }
+        };
+        backend.submit(job)
+    }
+
+    /// The truth of now: a ready model whose backend has failed is failed.
+    pub(crate) fn status(&self) -> ModelStatus {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let broken = state.backend.as_ref().and_then(|backend| backend.failure());
+        ModelStatus {
+            name: self.name.clone(),
+            phase: broken.map_or_else(|| state.phase.clone(), Phase::Failed),
+            progress: state.progress,
+            load: state
+                .backend
+                .as_ref()
+                .map_or_else(Load::default, |backend| backend.load()),
+        }
+    }
+
+    /// Takes the backend away and ends it.
+    pub(crate) fn stop(&self) {
+        let backend = {
+            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            state.phase = Phase::Failed("it was stopped".into());
+            state.backend.take()
+        };
+        if let Some(backend) = backend {
+            backend.stop();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sconce_core::{Event, Generate, Input, JobId, Reply};
+    use std::time::Instant;
+
+    struct Nobody;
+    impl Reply for Nobody {
+        fn send(&mut self, _: Event) -> bool {
+            false
+        }
+        fn gone(&self) -> bool {
+            true
+        }
+    }
+
+    #[derive(Default)]
+    struct Broken(Option<String>);
+    impl Backend for Broken {
+        fn submit(&self, _: Job) -> Result<(), ServeError> {
+            Ok(())
+        }
+        fn load(&self) -> Load {
+            Load {
+                running: 3,
+                ..Load::default()
+            }
+        }
+        fn failure(&self) -> Option<String> {
+            self.0.clone()
+        }
+        fn stop(&self) {}
+    }
+
+    fn job() -> Job {
+        let input = Input::Generate(Generate::default());
+        Job {
+            id: JobId(1),
+            input,
+            reply: Box::new(Nobody),
+            deadline: Instant::now(),
+        }
+    }
+
+    #[test]
+    fn jobs_are_refused_with_the_phase_until_the_model_is_ready() {
+        let entry = Entry::new("m".into());
+        entry.advance(Phase::Loading, Progress { done: 1, total: 2 });
+        let refused = entry.submit(job()).unwrap_err().to_string();
+        assert!(refused.contains("m (loading)"), "{refused}");
+        entry.ready(Arc::new(Broken::default()));
+        entry.submit(job()).unwrap();
+        assert_eq!(entry.status().load.running, 3);
+        entry.stop();
+        assert!(entry.submit(job()).is_err());
+    }
+
+    #[test]
+    fn a_ready_model_whose_backend_failed_is_failed() {
+        let entry = Entry::new("m".into());
+        entry.ready(Arc::new(Broken(Some("rank 0: boom".into()))));
+        assert_eq!(entry.status().phase, Phase::Failed("rank 0: boom".into()));
+    }
+
+    #[test]
+    fn the_first_cause_of_a_failure_stays() {
+        let entry = Entry::new("m".into());
+        entry.fail("first".into());
+        entry.fail("second".into());
+        entry.advance(Phase::Loading, Progress::default());
+        assert_eq!(entry.status().phase, Phase::Failed("first".into()));
+    }
+}

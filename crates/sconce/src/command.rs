@@ -1,0 +1,57 @@
+//! The command line.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use sconce_config::CommandLine;
+
+/// A self-hosted model server: takes DJL Serving's place behind Amazon SageMaker.
+#[derive(Debug, Parser)]
+#[command(name = "sconce", version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What the program is to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Serve a model over HTTP: /ping, /invocations, /predictions/{model}.
+    ///
+    /// Without a directory the conventions of SageMaker and DJL Serving hold: /opt/ml/model,
+    /// SERVING_*, OPTION_*, HF_MODEL_ID, SAGEMAKER_BIND_TO_PORT. Settings of the model are read
+    /// from its serving.properties; `sconce options` lists them all.
+    Serve(ServeArguments),
+    /// Print every option that serving.properties, config.properties and the environment take.
+    Options,
+}
+
+/// Arguments of `sconce serve`.
+#[derive(Args, Debug)]
+pub(crate) struct ServeArguments {
+    /// Directory with config.json, weights, tokenizer.json and, if wanted, serving.properties.
+    pub(crate) model_dir: Option<PathBuf>,
+    /// Address to listen on [default: 0.0.0.0, or that of inference_address].
+    #[arg(long, value_name = "H")]
+    pub(crate) host: Option<String>,
+    /// Port to listen on [default: 8080, or that of SAGEMAKER_BIND_TO_PORT or
+    /// inference_address]; 0 takes a free one and logs it.
+    #[arg(long, value_name = "N")]
+    pub(crate) port: Option<u16>,
+}
+
+impl ServeArguments {
+    pub(crate) fn to_command_line(&self) -> CommandLine {
+        CommandLine {
+            model_dir: self.model_dir.clone(),
+            host: self.host.clone(),
+            port: self.port,
+        }
+    }
+}
+
+/// Writes to standard output; a reader that has gone away (`| head`) is no error.
+pub(crate) fn print(text: &str) {
+    let _ = std::io::stdout().lock().write_all(text.as_bytes());
+}
