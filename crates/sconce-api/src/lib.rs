@@ -1,1 +1,11 @@
 //! Wire dialects to and from jobs and events; pure functions.
+//!
+//! Bytes of a request become prompts and parameters, events become the bytes of an answer. No
+//! runtime, no sockets, no choice of status codes: where a body carries a number, the caller
+//! hands it in. One file or folder per dialect; `lmi` is the rolling-batch schema of DJL Serving.
+
+pub mod error;
+mod fields;
+mod json;
+pub mod lmi;
+pub mod ping;

@@ -1,0 +1,289 @@
+//! Whole answers: events are collected, then written as one JSON object, or a list of them.
+
+use std::borrow::Cow;
+
+use sconce_core::{Event, FinishReason, Output, PromptToken, ServeError, Token, TopToken};
+use serde::Serialize;
+
+use super::{Details, LmiRequest, Rendering};
+use crate::json;
+
+/// A finished generation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// The generated tokens; empty unless `details` were asked for.
+    pub tokens: Vec<Token>,
+    /// The text and why it ended.
+    pub output: Output,
+}
+
+/// Gathers the events of one job until it ends.
+#[derive(Debug)]
+pub struct Collector {
+    keeps_tokens: bool,
+    tokens: Vec<Token>,
+}
+
+impl Collector {
+    /// Keeps what this rendering will show.
+    pub fn new(rendering: &Rendering) -> Self {
+        Self {
+            keeps_tokens: rendering.details.is_some(),
+            tokens: Vec::new(),
+        }
+    }
+
+    /// Takes an event; the result once the job has ended.
+    pub fn push(&mut self, event: Event) -> Option<Result<Finished, ServeError>> {
+        match event {
+            Event::Token(token) => {
+                if self.keeps_tokens {
+                    self.tokens.push(token);
+                }
+                None
+            }
+            Event::Done(output) => Some(Ok(Finished {
+                tokens: std::mem::take(&mut self.tokens),
+                output,
+            })),
+            Event::Failed(error) => Some(Err(error)),
+        }
+    }
+}
+
+/// The body of a non-streaming answer; `finished` are in the order of the request's prompts.
+pub fn body(request: &LmiRequest, finished: &[Finished]) -> Vec<u8> {
+    let pairs = request.prompts.iter().zip(finished);
+    let answers: Vec<_> = pairs
+        .map(|(prompt, finished)| whole(&request.rendering, prompt, finished))
+        .collect();
+    match answers.as_slice() {
+        [one] if !request.list => json::spaced(one),
+        many => json::spaced(&many),
+    }
+}
+
+#[derive(Serialize)]
+struct Whole<'a> {
+    generated_text: Cow<'a, str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<WireDetails<'a>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct WireDetails<'a> {
+    finish_reason: &'static str,
+    generated_tokens: usize,
+    inputs: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tokens: Option<Vec<WireToken<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prefill: Option<Vec<WireToken<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_tokens: Option<Vec<Vec<WireToken<'a>>>>,
+}
+
+#[derive(Serialize)]
+pub(super) struct WireToken<'a> {
+    id: u32,
+    text: &'a str,
+    log_prob: Option<f32>,
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    special_token: bool,
+}
+
+impl<'a> From<&'a Token> for WireToken<'a> {
+    fn from(token: &'a Token) -> Self {
+        let Token {
+            id,
+            text,
+            logprob,
+            special,
+            ..
+        } = token;
+        Self {
+            id: *id,
+            text,
+            log_prob: Some(*logprob),
+            special_token: *special,
+        }
+    }
+}
+
+impl<'a> From<&'a TopToken> for WireToken<'a> {
+    fn from(token: &'a TopToken) -> Self {
+        let TopToken {
+            id,
+            text,
+            logprob,
+            special,
+        } = token;
+        Self {
+            id: *id,
+            text,
+            log_prob: Some(*logprob),
+            special_token: *special,
+        }
+    }
+}
+
+impl<'a> From<&'a PromptToken> for WireToken<'a> {
+    fn from(token: &'a PromptToken) -> Self {
+        let PromptToken { id, text, logprob } = token;
+        Self {
+            id: *id,
+            text,
+            log_prob: *logprob,
+            special_token: false,
+        }
+    }
+}
+
+/// The text of an answer, with the prompt before it if asked for.
+pub(super) fn text<'a>(rendering: &Rendering, prompt: &str, output: &'a Output) -> Cow<'a, str> {
+    if rendering.full_text {
+        Cow::Owned(format!("{prompt}{}", output.text))
+    } else {
+        Cow::Borrowed(&output.text)
+    }
+}
+
+/// What a stream and a whole answer tell alike; `tops` are the alternatives of each token.
+pub(super) fn details<'a>(
+    asked: Details,
+    prompt: &'a str,
+    output: &'a Output,
+    tops: impl Iterator<Item = &'a [TopToken]>,
+) -> WireDetails<'a> {
+    let wire = |tokens: &'a [TopToken]| tokens.iter().map(WireToken::from).collect();
+    WireDetails {
+        finish_reason: match output.finish {
+            FinishReason::Length => "length",
+            FinishReason::EosToken => "eos_token",
+            FinishReason::StopSequence => "stop_sequence",
+        },
+        generated_tokens: output.generated_tokens,
+        inputs: prompt,
+        tokens: None,
+        prefill: asked
+            .prefill
+            .then(|| output.prompt.iter().map(WireToken::from).collect()),
+        top_tokens: asked.top_tokens.then(|| tops.map(wire).collect()),
+    }
+}
+
+fn whole<'a>(rendering: &Rendering, prompt: &'a str, finished: &'a Finished) -> Whole<'a> {
+    let Finished { tokens, output } = finished;
+    let details = rendering.details.map(|asked| WireDetails {
+        tokens: Some(tokens.iter().map(WireToken::from).collect()),
+        ..details(
+            asked,
+            prompt,
+            output,
+            tokens.iter().map(|token| token.top.as_slice()),
+        )
+    });
+    Whole {
+        generated_text: text(rendering, prompt, output),
+        details,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{done, request, token};
+    use super::*;
+
+    fn rendered(parameters: &str, events: Vec<Event>) -> String {
+        let request = request(&format!(
+            r#"{{"inputs": "Hi", "parameters": {{{parameters}}}}}"#
+        ));
+        let mut collector = Collector::new(&request.rendering);
+        let ended = events.into_iter().find_map(|event| collector.push(event));
+        let finished = ended.expect("the events end").expect("the job succeeds");
+        String::from_utf8(body(&request, &[finished])).unwrap()
+    }
+
+    fn hello() -> Vec<Event> {
+        vec![
+            Event::Token(token(15043, "Hello", -0.5)),
+            Event::Token(token(3186, " world", -0.25)),
+            Event::Done(done("Hello world", 2)),
+        ]
+    }
+
+    #[test]
+    fn the_plain_answer_is_the_text() {
+        assert_eq!(
+            rendered("", hello()),
+            r#"{"generated_text": "Hello world"}"#
+        );
+        assert_eq!(
+            rendered(r#""return_full_text": true"#, hello()),
+            r#"{"generated_text": "HiHello world"}"#
+        );
+    }
+
+    #[test]
+    fn details_are_those_of_the_reference() {
+        assert_eq!(
+            rendered(r#""details": true"#, hello()),
+            r#"{"generated_text": "Hello world", "details": {"finish_reason": "length", "generated_tokens": 2, "inputs": "Hi", "tokens": [{"id": 15043, "text": "Hello", "log_prob": -0.5}, {"id": 3186, "text": " world", "log_prob": -0.25}]}}"#
+        );
+    }
+
+    #[test]
+    fn prefill_alternatives_and_special_tokens_are_added_when_asked_for() {
+        let top = TopToken {
+            id: 7,
+            text: "é".into(),
+            logprob: -1.0,
+            special: false,
+        };
+        let last = Token {
+            special: true,
+            top: vec![top],
+            ..token(2, "", -0.125)
+        };
+        let output = Output {
+            finish: FinishReason::EosToken,
+            prompt: vec![
+                PromptToken {
+                    id: 1,
+                    text: "H".into(),
+                    logprob: None,
+                },
+                PromptToken {
+                    id: 5,
+                    text: "i".into(),
+                    logprob: Some(-2.0),
+                },
+            ],
+            ..done("", 1)
+        };
+        assert_eq!(
+            rendered(
+                r#""details": true, "decoder_input_details": true, "top_n_tokens": 1"#,
+                vec![Event::Token(last), Event::Done(output)]
+            ),
+            r#"{"generated_text": "", "details": {"finish_reason": "eos_token", "generated_tokens": 1, "inputs": "Hi", "tokens": [{"id": 2, "text": "", "log_prob": -0.125, "special_token": true}], "prefill": [{"id": 1, "text": "H", "log_prob": null}, {"id": 5, "text": "i", "log_prob": -2.0}], "top_tokens": [[{"id": 7, "text": "é", "log_prob": -1.0}]]}}"#
+        );
+    }
+
+    #[test]
+    fn a_list_of_prompts_is_answered_with_a_list() {
+        let one = |text| Finished {
+            tokens: vec![],
+            output: done(text, 1),
+        };
+        let two = request(r#"{"inputs": ["a", "b"]}"#);
+        assert_eq!(
+            body(&two, &[one("A"), one("B")]),
+            br#"[{"generated_text": "A"}, {"generated_text": "B"}]"#
+        );
+        assert_eq!(
+            body(&request(r#"{"inputs": ["a"]}"#), &[one("A")]),
+            br#"[{"generated_text": "A"}]"#
+        );
+    }
+}

@@ -1,0 +1,186 @@
+//! Streamed answers: a line or a server-sent event for each token, the last with the whole text.
+//!
+//! The last token's line carries the text and the details too, so that a token is written only
+//! when it is known whether another follows.
+
+use std::borrow::Cow;
+
+use sconce_core::{Output, ServeError, Token, TopToken};
+use serde::Serialize;
+
+use super::render::{self, WireDetails, WireToken};
+use super::{Formatter, Rendering};
+use crate::{error, json};
+
+/// Writes the stream of one job. Each method gives the bytes to send now, perhaps none.
+#[derive(Debug)]
+pub struct Streamer {
+    rendering: Rendering,
+    prompt: String,
+    held: Option<Token>,
+    tops: Vec<Vec<TopToken>>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<WireToken<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generated_text: Option<Cow<'a, str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<WireDetails<'a>>,
+}
+
+impl Streamer {
+    /// A stream that continues this prompt.
+    pub fn new(rendering: Rendering, prompt: String) -> Self {
+        Self {
+            rendering,
+            prompt,
+            held: None,
+            tops: Vec::new(),
+        }
+    }
+
+    /// Takes a token; gives the line of the one before it.
+    pub fn token(&mut self, token: Token) -> Vec<u8> {
+        let before = self.held.replace(token);
+        self.line(before)
+    }
+
+    /// Ends the stream: the line of the last token, with text and details.
+    pub fn finish(mut self, output: &Output) -> Vec<u8> {
+        let last = self.held.take();
+        if let Some(token) = &last {
+            self.remember(token);
+        }
+        let tops = self.tops.iter().map(Vec::as_slice);
+        let line = Line {
+            token: last.as_ref().map(WireToken::from),
+            generated_text: Some(render::text(&self.rendering, &self.prompt, output)),
+            details: self
+                .rendering
+                .details
+                .map(|asked| render::details(asked, &self.prompt, output, tops)),
+        };
+        frame(self.rendering.formatter, &json::spaced(&line))
+    }
+
+    /// Ends the stream with an error; `code` is the status that the failure would have had.
+    pub fn fail(mut self, error: &ServeError, code: u16) -> Vec<u8> {
+        let last = self.held.take();
+        let mut bytes = self.line(last);
+        bytes.extend(frame(self.rendering.formatter, &error::lmi(error, code)));
+        bytes
+    }
+
+    fn line(&mut self, token: Option<Token>) -> Vec<u8> {
+        let Some(token) = token else {
+            return Vec::new();
+        };
+        self.remember(&token);
+        let line = Line {
+            token: Some(WireToken::from(&token)),
+            generated_text: None,
+            details: None,
+        };
+        frame(self.rendering.formatter, &json::spaced(&line))
+    }
+
+    fn remember(&mut self, token: &Token) {
+        if self
+            .rendering
+            .details
+            .is_some_and(|details| details.top_tokens)
+        {
+            self.tops.push(token.top.clone());
+        }
+    }
+}
+
+fn frame(formatter: Formatter, json: &[u8]) -> Vec<u8> {
+    match formatter {
+        Formatter::Sse => [b"data: ", json, b"\n\n"].concat(),
+        Formatter::Json | Formatter::JsonLines => [json, b"\n"].concat(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::{done, request, token};
+    use super::*;
+
+    fn streamer(parameters: &str) -> Streamer {
+        let body = format!(r#"{{"inputs": "Hi", "stream": true, "parameters": {{{parameters}}}}}"#);
+        Streamer::new(request(&body).rendering, "Hi".into())
+    }
+
+    fn text(bytes: Vec<u8>) -> String {
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn lines_are_those_of_the_reference() {
+        let mut stream = streamer(r#""details": true"#);
+        assert_eq!(text(stream.token(token(15043, "Hello", -0.5))), "");
+        assert_eq!(
+            text(stream.token(token(3186, " world", -0.25))),
+            "{\"token\": {\"id\": 15043, \"text\": \"Hello\", \"log_prob\": -0.5}}\n"
+        );
+        assert_eq!(
+            text(stream.finish(&done("Hello world", 2))),
+            "{\"token\": {\"id\": 3186, \"text\": \" world\", \"log_prob\": -0.25}, \
+             \"generated_text\": \"Hello world\", \"details\": {\"finish_reason\": \"length\", \
+             \"generated_tokens\": 2, \"inputs\": \"Hi\"}}\n"
+        );
+    }
+
+    #[test]
+    fn events_are_framed_for_browsers() {
+        let mut stream = streamer(r#""output_formatter": "sse""#);
+        stream.token(token(1, "a", -1.0));
+        assert_eq!(
+            text(stream.finish(&done("a", 1))),
+            "data: {\"token\": {\"id\": 1, \"text\": \"a\", \"log_prob\": -1.0}, \
+             \"generated_text\": \"a\"}\n\n"
+        );
+    }
+
+    #[test]
+    fn a_failure_is_the_last_line_and_loses_no_token() {
+        let mut stream = streamer("");
+        stream.token(token(1, "a", -1.0));
+        let error = ServeError::Timeout { seconds: 3 };
+        assert_eq!(
+            text(stream.fail(&error, 503)),
+            "{\"token\": {\"id\": 1, \"text\": \"a\", \"log_prob\": -1.0}}\n\
+             {\"error\":\"the request was not finished after predict_timeout = 3 s\",\
+             \"code\":503}\n"
+        );
+    }
+
+    #[test]
+    fn alternatives_of_all_tokens_are_in_the_last_line() {
+        let mut stream =
+            streamer(r#""details": true, "top_n_tokens": 1, "return_full_text": true"#);
+        let with_top = |id| Token {
+            top: vec![TopToken {
+                id,
+                text: "t".into(),
+                logprob: -1.0,
+                special: false,
+            }],
+            ..token(id, "t", -1.0)
+        };
+        stream.token(with_top(1));
+        stream.token(with_top(2));
+        let last = text(stream.finish(&done("tt", 2)));
+        assert!(last.contains(r#""generated_text": "Hitt""#), "{last}");
+        assert!(
+            last.contains(
+                r#""top_tokens": [[{"id": 1, "text": "t", "log_prob": -1.0}], [{"id": 2, "#
+            ),
+            "{last}"
+        );
+    }
+}
