@@ -1,1 +1,3 @@
 //! Layers, attention, cache, weights, collectives, kernels.
+
+pub mod weights;

@@ -1,0 +1,383 @@
+//! `HostTensor`: a read-only view of numbers in a mapped file or an owned buffer, with zero-copy cuts.
+//! Copies and changes of type are in `convert`.
+
+use std::sync::Arc;
+
+use super::buffer::{self, AlignedBytes, Buffer};
+use super::dtype::{Element, StoredDtype};
+use super::error::WeightError;
+
+/// An n-dimensional read-only view; clones and views share the bytes.
+#[derive(Clone, Debug)]
+pub struct HostTensor {
+    buffer: Arc<Buffer>,
+    /// Where element zero begins in the buffer, in bytes.
+    offset: usize,
+    dtype: StoredDtype,
+    shape: Vec<usize>,
+    /// Distance of neighbours along each dimension, in elements.
+    strides: Vec<usize>,
+}
+
+/// The numbers of a matrix in place: row `r` begins at element `r * stride`.
+#[derive(Clone, Copy, Debug)]
+pub enum Rows<'a> {
+    /// Single precision.
+    F32(&'a [f32]),
+    /// Half precision.
+    F16(&'a [half::f16]),
+    /// Upper half of single precision.
+    BF16(&'a [half::bf16]),
+}
+
+impl HostTensor {
+    /// A view of `shape` at `offset` bytes into `buffer`; fails when any element lies outside it.
+    pub(crate) fn view(
+        buffer: Arc<Buffer>,
+        offset: usize,
+        dtype: StoredDtype,
+        shape: Vec<usize>,
+        strides: Vec<usize>,
+    ) -> Result<Self, WeightError> {
+        let tensor = Self {
+            buffer,
+            offset,
+            dtype,
+            shape,
+            strides,
+        };
+        let held = tensor.buffer.bytes().len();
+        let end = span(&tensor.shape, &tensor.strides)
+            .and_then(|elements| elements.checked_mul(dtype.size()))
+            .and_then(|bytes| bytes.checked_add(offset));
+        match end {
+            Some(end) if end <= held && tensor.strides.len() == tensor.shape.len() => Ok(tensor),
+            _ => Err(tensor.layout(
+                "view",
+                format!(
+                    "strides {:?} from byte {offset} leave the {held} bytes of the buffer",
+                    tensor.strides
+                ),
+            )),
+        }
+    }
+
+    /// A row-major tensor over a fresh copy of bytes.
+    pub(crate) fn owned(
+        bytes: AlignedBytes,
+        dtype: StoredDtype,
+        shape: Vec<usize>,
+    ) -> Result<Self, WeightError> {
+        let strides = row_major(&shape);
+        Self::view(Arc::new(Buffer::Owned(bytes)), 0, dtype, shape, strides)
+    }
+
+    /// A row-major f32 tensor of numbers at hand.
+    ///
+    /// # Panics
+    /// When `data` has not as many numbers as `shape`.
+    pub fn from_f32(data: Vec<f32>, shape: &[usize]) -> Self {
+        Self::from_slice(&data, shape)
+    }
+
+    /// A row-major tensor of any stored type, copied from numbers at hand.
+    ///
+    /// # Panics
+    /// When `data` has not as many numbers as `shape`.
+    pub fn from_slice<T: Element>(data: &[T], shape: &[usize]) -> Self {
+        let wanted = shape
+            .iter()
+            .try_fold(1usize, |product, &dim| product.checked_mul(dim));
+        assert_eq!(
+            Some(data.len()),
+            wanted,
+            "the numbers do not fill shape {shape:?}"
+        );
+        let mut bytes = AlignedBytes::zeroed(size_of_val(data));
+        bytes.bytes_mut().copy_from_slice(buffer::bytes_of(data));
+        Self::owned(bytes, T::DTYPE, shape.to_vec()).expect("the buffer was made for the shape")
+    }
+
+    /// Sizes of the dimensions; empty for a scalar.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Distances of neighbours along each dimension, in elements.
+    pub fn strides(&self) -> &[usize] {
+        &self.strides
+    }
+
+    /// The stored element type.
+    pub fn dtype(&self) -> StoredDtype {
+        self.dtype
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Bytes the elements take when packed.
+    pub fn byte_len(&self) -> usize {
+        self.elements() * self.dtype.size()
+    }
+
+    /// Elements `start..start + len` of one dimension; a view.
+    pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Self, WeightError> {
+        let size = *self
+            .shape
+            .get(dim)
+            .ok_or_else(|| self.layout("narrow", format!("there is no dimension {dim}")))?;
+        if start.checked_add(len).is_none_or(|end| end > size) {
+            return Err(self.layout(
+                "narrow",
+                format!("{len} elements from {start} leave dimension {dim}"),
+            ));
+        }
+        let mut cut = self.clone();
+        cut.shape[dim] = len;
+        // An empty cut keeps its offset: it may begin past the last element.
+        if cut.elements() > 0 {
+            cut.offset += start * self.strides[dim] * self.dtype.size();
+        }
+        Ok(cut)
+    }
+
+    /// The matrix with rows and columns exchanged; a view.
+    pub fn transpose(&self) -> Result<Self, WeightError> {
+        if self.shape.len() != 2 {
+            return Err(self.layout("transpose", "two dimensions are needed".to_owned()));
+        }
+        let mut turned = self.clone();
+        turned.shape.reverse();
+        turned.strides.reverse();
+        Ok(turned)
+    }
+
+    /// The same numbers in row-major order under another shape; a view, so the tensor must be contiguous.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Self, WeightError> {
+        let wanted = shape
+            .iter()
+            .try_fold(1usize, |product, &dim| product.checked_mul(dim));
+        if wanted != Some(self.elements()) {
+            return Err(self.layout(
+                "reshape",
+                format!("{shape:?} has another number of elements"),
+            ));
+        }
+        if !self.is_contiguous() {
+            return Err(self.layout("reshape", "the rows are apart, pack them first".to_owned()));
+        }
+        let mut other = self.clone();
+        other.strides = row_major(shape);
+        other.shape = shape.to_vec();
+        Ok(other)
+    }
+
+    /// Whether the elements follow each other in row-major order without gaps.
+    pub fn is_contiguous(&self) -> bool {
+        self.elements() == 0 || same_strides(&self.shape, &self.strides, &row_major(&self.shape))
+    }
+
+    /// Whether kernels can read it in place: neighbours of the last dimension touch, and numbers are aligned.
+    pub fn is_packed(&self) -> bool {
+        let touching = match (self.shape.last(), self.strides.last()) {
+            (Some(&size), Some(&stride)) => size <= 1 || stride == 1,
+            _ => true,
+        };
+        let address = self.buffer.bytes().as_ptr() as usize + self.offset;
+        touching && address.is_multiple_of(self.dtype.size())
+    }
+
+    /// Distance between the beginnings of two rows of a matrix, in elements; the length for a vector.
+    pub fn row_stride(&self) -> usize {
+        match (self.shape.as_slice(), self.strides.as_slice()) {
+            // A single row has no neighbour, whatever the file says.
+            ([0 | 1, columns], _) => *columns,
+            ([_, _], [stride, _]) => *stride,
+            (shape, _) => shape.last().copied().unwrap_or(1),
+        }
+    }
+
+    /// Bytes of one row of a packed matrix.
+    ///
+    /// # Panics
+    /// When the tensor is not a packed matrix or has no such row.
+    pub fn row_bytes(&self, row: usize) -> &[u8] {
+        assert!(
+            self.shape.len() == 2 && self.is_packed() && row < self.shape[0],
+            "row {row} of a tensor of shape {:?} and strides {:?}",
+            self.shape,
+            self.strides
+        );
+        self.run(row * self.row_stride(), self.shape[1])
+    }
+
+    /// The numbers of a packed float matrix (or vector: one row) in place, and the distance of rows in elements.
+    pub fn rows(&self) -> Result<(Rows<'_>, usize), WeightError> {
+        let rows = match self.dtype {
+            StoredDtype::F32 => Rows::F32(self.numbers()?),
+            StoredDtype::F16 => Rows::F16(self.numbers()?),
+            StoredDtype::BF16 => Rows::BF16(self.numbers()?),
+            _ => {
+                return Err(self.layout(
+                    "rows",
+                    "kernels read float32, float16 and bfloat16".to_owned(),
+                ));
+            }
+        };
+        Ok((rows, self.row_stride()))
+    }
+
+    /// The numbers of a packed matrix or vector in place, from the first element to the last, gaps between rows included.
+    pub fn numbers<T: Element>(&self) -> Result<&[T], WeightError> {
+        if T::DTYPE != self.dtype {
+            return Err(self.layout("numbers", format!("they were asked for as {}", T::DTYPE)));
+        }
+        if self.shape.len() > 2 && !self.is_contiguous() {
+            return Err(self.layout(
+                "numbers",
+                "more than two dimensions must be contiguous".to_owned(),
+            ));
+        }
+        if !self.is_packed() {
+            return Err(self.layout(
+                "numbers",
+                "the rows are scattered or unaligned, pack them first".to_owned(),
+            ));
+        }
+        buffer::cast(self.run(0, span(&self.shape, &self.strides).unwrap_or(0)))
+            .ok_or_else(|| self.layout("numbers", "unaligned".to_owned()))
+    }
+
+    /// Bytes of `len` touching elements from element `first`, counted from element zero of the view.
+    pub(crate) fn run(&self, first: usize, len: usize) -> &[u8] {
+        let size = self.dtype.size();
+        let begin = self.offset + first * size;
+        &self.buffer.bytes()[begin..begin + len * size]
+    }
+
+    pub(crate) fn layout(&self, operation: &'static str, problem: String) -> WeightError {
+        WeightError::Layout {
+            operation,
+            dtype: self.dtype,
+            shape: self.shape.clone(),
+            problem,
+        }
+    }
+}
+
+/// Strides of a tensor without gaps.
+pub(crate) fn row_major(shape: &[usize]) -> Vec<usize> {
+    let mut strides = vec![1usize; shape.len()];
+    for dim in (1..shape.len()).rev() {
+        strides[dim - 1] = strides[dim].saturating_mul(shape[dim]);
+    }
+    strides
+}
+
+/// Elements from the first to the last one inclusive, or `None` when that overflows.
+pub(crate) fn span(shape: &[usize], strides: &[usize]) -> Option<usize> {
+    // The plain product must fit too, since sizes are computed from it.
+    shape
+        .iter()
+        .filter(|&&dim| dim > 0)
+        .try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
+    if shape.contains(&0) {
+        return Some(0);
+    }
+    let last = shape
+        .iter()
+        .zip(strides)
+        .try_fold(0usize, |last, (&dim, &stride)| {
+            last.checked_add((dim - 1).checked_mul(stride)?)
+        })?;
+    last.checked_add(1)
+}
+
+/// Whether two sets of strides address the same elements: dimensions of size one do not matter.
+fn same_strides(shape: &[usize], left: &[usize], right: &[usize]) -> bool {
+    shape
+        .iter()
+        .zip(left.iter().zip(right))
+        .all(|(&dim, (left, right))| dim == 1 || left == right)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix() -> HostTensor {
+        HostTensor::from_f32((0..12).map(|n| n as f32).collect(), &[3, 4])
+    }
+
+    #[test]
+    fn narrowed_columns_stay_packed_and_keep_the_row_stride() {
+        let cut = matrix().narrow(1, 1, 2).unwrap();
+        assert!(cut.is_packed() && !cut.is_contiguous());
+        let (Rows::F32(numbers), stride) = cut.rows().unwrap() else {
+            unreachable!()
+        };
+        assert_eq!((numbers.len(), stride), (10, 4));
+        assert_eq!(numbers[2 * stride..2 * stride + 2], [9.0, 10.0]);
+        assert_eq!(cut.row_bytes(1), buffer::bytes_of(&[5.0f32, 6.0]));
+    }
+
+    #[test]
+    fn a_transposed_view_is_not_packed_until_it_is_copied() {
+        let turned = matrix().transpose().unwrap();
+        assert_eq!(turned.shape(), [4, 3]);
+        assert!(
+            turned
+                .rows()
+                .unwrap_err()
+                .to_string()
+                .contains("pack them first")
+        );
+        let copy = turned.packed().unwrap();
+        assert_eq!(copy.row_bytes(1), buffer::bytes_of(&[1.0f32, 5.0, 9.0]));
+    }
+
+    #[test]
+    fn cuts_outside_the_shape_are_refused_and_empty_cuts_are_not() {
+        assert!(matrix().narrow(0, 2, 2).is_err());
+        assert!(matrix().narrow(0, usize::MAX, 2).is_err());
+        assert!(matrix().narrow(2, 0, 1).is_err());
+        let empty = matrix().narrow(0, 3, 0).unwrap();
+        assert_eq!((empty.elements(), empty.rows().unwrap().1), (0, 4));
+        assert!(matches!(empty.rows().unwrap().0, Rows::F32([])));
+    }
+
+    #[test]
+    fn a_view_beyond_the_buffer_or_beyond_usize_is_refused() {
+        let buffer = Arc::new(Buffer::Owned(AlignedBytes::zeroed(16)));
+        let view = |shape: &[usize], strides: &[usize]| {
+            HostTensor::view(
+                buffer.clone(),
+                0,
+                StoredDtype::F32,
+                shape.to_vec(),
+                strides.to_vec(),
+            )
+        };
+        assert!(view(&[2, 2], &[2, 1]).is_ok());
+        assert!(view(&[2, 2], &[3, 1]).is_err());
+        assert!(view(&[usize::MAX, 2], &[0, 0]).is_err());
+        assert!(view(&[2, 2], &[usize::MAX, 1]).is_err());
+        assert!(view(&[1 << 40, 1 << 40, 0], &[1, 1, 1]).is_err());
+        assert!(view(&[2], &[2, 1]).is_err());
+    }
+
+    #[test]
+    fn a_scalar_and_a_vector_are_one_row() {
+        let scalar = HostTensor::from_f32(vec![2.0], &[]);
+        assert!(matches!(scalar.rows().unwrap(), (Rows::F32([2.0]), 1)));
+        let vector = HostTensor::from_slice(&[1i64, 2, 3], &[3]);
+        assert_eq!(
+            (vector.row_stride(), vector.numbers::<i64>().unwrap()),
+            (3, &[1, 2, 3][..])
+        );
+        assert!(vector.rows().is_err());
+    }
+}

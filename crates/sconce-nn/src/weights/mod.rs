@@ -1,0 +1,33 @@
+//! Checkpoints on disk as read-only tensors: safetensors and torch files, whole or in shards.
+//! Which tensors a model wants, under which names and in which cut, is left to `sconce-models`.
+
+mod buffer;
+mod convert;
+mod dtype;
+mod error;
+mod host_tensor;
+mod open;
+mod random;
+mod torch;
+
+pub use dtype::{Element, StoredDtype};
+pub use error::WeightError;
+pub use host_tensor::{HostTensor, Rows};
+pub use open::open;
+pub use random::RandomSource;
+pub use torch::{PickleError, PickleProblem};
+
+/// A checkpoint, or something that stands for one.
+pub trait WeightSource: Send + Sync {
+    /// All tensor names, sorted.
+    fn names(&self) -> Vec<String>;
+
+    /// A view of one tensor; for files nothing is read until the numbers are used.
+    fn get(&self, name: &str) -> Result<HostTensor, WeightError>;
+
+    /// Bytes of all tensors together, shared storages counted for each tensor: the sum of [`HostTensor::byte_len`].
+    fn total_bytes(&self) -> u64;
+
+    /// What was opened, for the log: the file's path, with the number of shards.
+    fn describe(&self) -> String;
+}
