@@ -1,1 +1,24 @@
 //! axum: routes, limits, status codes.
+//!
+//! Takes requests off the network, hands jobs to a [`sconce_core::Gateway`] and sends back what
+//! `sconce-api` renders. What a body means is known to `sconce-api`, what a model does to the
+//! gateway; here are sockets, sizes, times, headers and statuses.
+
+mod access;
+mod app;
+mod flights;
+mod headers;
+mod health;
+mod inference;
+mod limits;
+mod reply;
+mod respond;
+mod server;
+mod settings;
+
+pub use app::router;
+pub use server::serve;
+pub use settings::HttpSettings;
+
+#[cfg(test)]
+mod tests;

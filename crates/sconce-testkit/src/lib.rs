@@ -1,1 +1,4 @@
 //! Only for tests: goldens, tolerances, HTTP client, fakes.
+
+pub mod client;
+pub mod fakes;

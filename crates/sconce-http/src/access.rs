@@ -1,0 +1,164 @@
+//! What surrounds every request: its id, the open door, the panic net, the log line.
+
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::extract::{Request, State};
+use axum::http::HeaderValue;
+use axum::middleware::Next;
+use axum::response::Response;
+use futures_util::FutureExt;
+use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
+use tracing::{debug, error, info};
+
+use crate::app::Shared;
+use crate::flights::Flight;
+use crate::{headers, respond};
+
+/// Counts the tokens sent for one request, for its log line; a request extension.
+#[derive(Clone, Default)]
+pub(crate) struct Tally(Arc<AtomicUsize>);
+
+impl Tally {
+    pub(crate) fn add(&self, tokens: usize) {
+        self.0.fetch_add(tokens, Ordering::Relaxed);
+    }
+}
+
+/// The text of a failure, for the log line; a response extension.
+#[derive(Clone)]
+pub(crate) struct Cause(pub(crate) String);
+
+/// Runs a handler as one flight, and turns a panic into an answer.
+pub(crate) async fn envelope(
+    State(shared): State<Arc<Shared>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let id = headers::request_id(request.headers(), &shared.settings.request_id_header);
+    let mut line = Line::new(&request, id.clone());
+    request.extensions_mut().insert(line.tally.clone());
+    let (flight, mut response) = match shared.flights.enter() {
+        Err(draining) => (None, respond::failure(&draining)),
+        Ok(flight) => {
+            let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
+            let response = answered.unwrap_or_else(|_| {
+                error!(
+                    id = line.id(),
+                    "the handler of {} {} panicked", line.method, line.path
+                );
+                respond::panicked(line.id())
+            });
+            (Some(flight), response)
+        }
+    };
+    headers::stamp(&mut response, id);
+    line.status = Some(response.status().as_u16());
+    // A body that is empty or not wanted is never asked for.
+    line.complete = response.body().is_end_stream() || line.method == "HEAD";
+    line.cause = response.extensions_mut().remove::<Cause>();
+    response.map(|inner| {
+        Body::new(Tracked {
+            inner,
+            line,
+            _flight: flight,
+        })
+    })
+}
+
+/// The log line of a request, written when it is dropped: at the end, or when the client leaves.
+struct Line {
+    method: String,
+    path: String,
+    id: HeaderValue,
+    began: Instant,
+    tally: Tally,
+    status: Option<u16>,
+    cause: Option<Cause>,
+    complete: bool,
+}
+
+impl Line {
+    fn new(request: &Request, id: HeaderValue) -> Self {
+        Self {
+            method: request.method().to_string(),
+            path: request.uri().path().to_owned(),
+            id,
+            began: Instant::now(),
+            tally: Tally::default(),
+            status: None,
+            cause: None,
+            complete: false,
+        }
+    }
+
+    fn id(&self) -> &str {
+        self.id
+            .to_str()
+            .expect("headers::request_id gives visible ASCII")
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        let Self {
+            method,
+            path,
+            began,
+            status,
+            ..
+        } = &*self;
+        let id = self.id();
+        let ms = began.elapsed().as_millis();
+        let tokens = self.tally.0.load(Ordering::Relaxed);
+        let outcome = match (status, self.complete) {
+            (None, _) => "the client left before the answer".into(),
+            (Some(status), false) => format!("{status}, and the client left during the answer"),
+            (Some(status), true) => match &self.cause {
+                Some(Cause(text)) => format!("{status}: {text}"),
+                None => status.to_string(),
+            },
+        };
+        if path == "/ping" {
+            debug!(id, ms, "{method} {path} → {outcome}");
+        } else {
+            info!(id, ms, tokens, "{method} {path} → {outcome}");
+        }
+    }
+}
+
+/// A response body that keeps its request in flight until its last byte is handed over.
+struct Tracked {
+    inner: Body,
+    line: Line,
+    _flight: Option<Flight>,
+}
+
+impl HttpBody for Tracked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let polled = self.inner.frame().poll_unpin(context);
+        // A body of known length is not asked again once it has given all.
+        self.line.complete |= matches!(polled, Poll::Ready(None)) || self.inner.is_end_stream();
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

@@ -1,0 +1,127 @@
+//! Connections: accepting them, guarding them, and ending in an orderly way.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use sconce_core::Gateway;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{debug, error, info, warn};
+
+use crate::app::{self, Shared};
+use crate::settings::HttpSettings;
+
+/// After the last request has landed, so long its bytes may take to leave.
+const FLUSH: Duration = Duration::from_secs(2);
+/// Pause after an error of accept, which is mostly a lack of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves HTTP/1.1 on a bound listener until `shutdown` completes. Then no connection is accepted
+/// any more, new requests on open connections get 503, those in flight may finish until
+/// `drain_deadline`, and what is left is cut off, which their jobs see as clients that have gone.
+pub async fn serve(
+    listener: TcpListener,
+    gateway: Arc<dyn Gateway>,
+    settings: HttpSettings,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let shared = Shared::new(gateway, settings);
+    let router = app::routes(Arc::clone(&shared));
+    let (end, ending) = watch::channel(false);
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        tokio::select! {
+            () = &mut shutdown => break,
+            accepted = listener.accept() => match accepted {
+                Ok((socket, _)) => {
+                    let timeout = shared.settings.header_timeout;
+                    connections.spawn(connection(socket, router.clone(), timeout, ending.clone()));
+                }
+                Err(cause) => {
+                    warn!("cannot accept a connection: {cause}");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            Some(ended) = connections.join_next() => report(ended),
+        }
+    }
+    drop(listener);
+    drain(&shared).await;
+    // Nobody listens if there is no connection.
+    let _ = end.send(true);
+    let all = async {
+        while let Some(ended) = connections.join_next().await {
+            report(ended)
+        }
+    };
+    if timeout(FLUSH, all).await.is_err() {
+        debug!("{} connections are cut off", connections.len());
+        connections.shutdown().await;
+    }
+    Ok(())
+}
+
+async fn drain(shared: &Shared) {
+    let limit = shared.settings.drain_deadline;
+    match shared.flights.count() {
+        0 => {}
+        count => info!(
+            "{count} requests in flight may finish within {} s",
+            limit.as_secs()
+        ),
+    }
+    if timeout(limit, shared.flights.land()).await.is_err() {
+        warn!(
+            "{} requests did not finish in time and are cut off",
+            shared.flights.count()
+        );
+    }
+}
+
+/// Serves one connection. When `ending` turns true, it is closed after the request in progress.
+async fn connection(
+    socket: TcpStream,
+    router: Router,
+    header_timeout: Duration,
+    mut ending: watch::Receiver<bool>,
+) {
+    // Tokens are small and must not wait for each other.
+    if let Err(cause) = socket.set_nodelay(true) {
+        debug!("TCP_NODELAY is not available: {cause}");
+    }
+    let serving = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout)
+        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+    let mut serving = pin!(serving);
+    let ended = async { ending.wait_for(|ended| *ended).await.is_ok() };
+    let served = tokio::select! {
+        served = serving.as_mut() => served,
+        _ = ended => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(cause) = served {
+        // Clients leave, stall and talk nonsense; none of it is a fault of the server.
+        debug!("a connection ended early: {cause}");
+    }
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(cause) = ended
+        && cause.is_panic()
+    {
+        error!("a connection's task panicked: {cause}");
+    }
+}

@@ -1,0 +1,203 @@
+//! A gateway that answers from a script, so that HTTP can be tested without a model.
+//!
+//! Scripts wait for gates that the test opens, never for the clock.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use sconce_core::{
+    Event, FinishReason, Gateway, Generate, Input, Job, Load, ModelStatus, Output, Phase, Progress,
+    Reply, ServeError, Token,
+};
+
+/// No test waits longer than this for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Something that happens once; clones are the same gate.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<bool>, Condvar)>);
+
+impl Gate {
+    /// Lets everybody through, now and later.
+    pub fn open(&self) {
+        *lock(&self.0.0) = true;
+        self.0.1.notify_all();
+    }
+
+    /// Whether it has been opened.
+    pub fn is_open(&self) -> bool {
+        *lock(&self.0.0)
+    }
+
+    /// Waits until it is open; false after [`PATIENCE`].
+    pub fn wait(&self) -> bool {
+        let closed = |open: &mut bool| !*open;
+        let waited = self
+            .0
+            .1
+            .wait_timeout_while(lock(&self.0.0), PATIENCE, closed);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
+    }
+}
+
+/// A step of a script.
+#[derive(Clone)]
+pub enum Act {
+    /// Sends an event; the script ends if the client has gone.
+    Send(Event),
+    /// Waits until the test opens the gate.
+    Await(Gate),
+    /// Waits until the client has gone.
+    UntilGone,
+}
+
+type Script = Box<dyn Fn(&Generate) -> Vec<Act> + Send + Sync>;
+
+/// A gateway with one model whose answers come from a script. A script that ends without an
+/// event that ends the job drops the reply, like an engine that vanishes.
+pub struct FakeGateway {
+    model: String,
+    script: Script,
+    refusal: Option<ServeError>,
+    phase: Mutex<Phase>,
+    jobs: Mutex<Vec<Generate>>,
+    gone: Gate,
+}
+
+impl FakeGateway {
+    /// A ready model called `test` that follows the script for each job.
+    pub fn new(script: impl Fn(&Generate) -> Vec<Act> + Send + Sync + 'static) -> Self {
+        Self {
+            model: "test".into(),
+            script: Box::new(script),
+            refusal: None,
+            phase: Mutex::new(Phase::Ready),
+            jobs: Mutex::default(),
+            gone: Gate::default(),
+        }
+    }
+
+    /// A model that says [`hello`].
+    pub fn greeting() -> Self {
+        Self::new(|_| hello())
+    }
+
+    /// A model that takes no job.
+    pub fn refusing(error: ServeError) -> Self {
+        Self {
+            refusal: Some(error),
+            ..Self::greeting()
+        }
+    }
+
+    /// Changes what `status` says.
+    pub fn set_phase(&self, phase: Phase) {
+        *lock(&self.phase) = phase;
+    }
+
+    /// What was asked so far.
+    pub fn jobs(&self) -> Vec<Generate> {
+        lock(&self.jobs).clone()
+    }
+
+    /// Opens when a script has seen that its client has gone.
+    pub fn gone(&self) -> Gate {
+        self.gone.clone()
+    }
+}
+
+impl Gateway for FakeGateway {
+    fn submit(&self, model: Option<&str>, job: Job) -> Result<(), ServeError> {
+        if let Some(unknown) = model.filter(|name| *name != self.model) {
+            return Err(ServeError::UnknownModel(unknown.into()));
+        }
+        if let Some(error) = &self.refusal {
+            return Err(error.clone());
+        }
+        let Input::Generate(asked) = job.input;
+        let acts = (self.script)(&asked);
+        lock(&self.jobs).push(asked);
+        let gone = self.gone();
+        std::thread::spawn(move || follow(acts, job.reply, &gone));
+        Ok(())
+    }
+
+    fn status(&self) -> Vec<ModelStatus> {
+        vec![ModelStatus {
+            name: self.model.clone(),
+            phase: lock(&self.phase).clone(),
+            progress: Progress { done: 1, total: 2 },
+            load: Load::default(),
+        }]
+    }
+}
+
+/// A token with a log-probability of -0.5.
+pub fn token(id: u32, text: &str) -> Act {
+    let token = Token {
+        id,
+        text: text.into(),
+        logprob: -0.5,
+        special: false,
+        top: vec![],
+    };
+    Act::Send(Event::Token(token))
+}
+
+/// The end of a job by length.
+pub fn done(text: &str, generated_tokens: usize) -> Act {
+    Act::Send(Event::Done(Output {
+        text: text.into(),
+        finish: FinishReason::Length,
+        prompt_tokens: 1,
+        generated_tokens,
+        seed: None,
+        prompt: vec![],
+    }))
+}
+
+/// The failure of a job.
+pub fn failed(error: ServeError) -> Act {
+    Act::Send(Event::Failed(error))
+}
+
+/// `Hello` and ` world`.
+pub fn hello() -> Vec<Act> {
+    vec![
+        token(15043, "Hello"),
+        token(3186, " world"),
+        done("Hello world", 2),
+    ]
+}
+
+fn follow(acts: Vec<Act>, mut reply: Box<dyn Reply>, gone: &Gate) {
+    for act in acts {
+        let goes_on = match act {
+            Act::Send(event) => reply.send(event),
+            Act::Await(gate) => gate.wait(),
+            Act::UntilGone => !leaves(&*reply),
+        };
+        if !goes_on {
+            if reply.gone() {
+                gone.open();
+            }
+            return;
+        }
+    }
+}
+
+/// Whether the client leaves before the patience ends.
+fn leaves(reply: &dyn Reply) -> bool {
+    let end = Instant::now() + PATIENCE;
+    while !reply.gone() {
+        if Instant::now() > end {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
