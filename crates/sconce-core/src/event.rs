@@ -26,6 +26,8 @@ pub struct Token {
     pub logprob: f32,
     /// Whether the tokenizer calls it special (end of text and the like).
     pub special: bool,
+    /// Whether this is the job's last token: only then does `Done` follow.
+    pub last: bool,
     /// The most likely tokens at this place, likeliest first, as many as were asked for.
     pub top: Vec<TopToken>,
 }

@@ -128,7 +128,7 @@ impl Live {
         let picked = self.sampler.pick(logits, self.job.params.report.top_n_tokens)?;
         self.generated += 1;
         let (text, finish) = self.release_text(picked.token);
-        let token = self.token(&picked, text);
+        let token = self.token(&picked, text, finish.is_some());
         if !self.job.reply.send(Event::Token(token)) {
             return Ok((picked.token, Some(Leave::Gone)));
         }
@@ -158,7 +158,7 @@ impl Live {
         (piece.text, Some(FinishReason::Length))
     }
 
-    fn token(&self, picked: &Picked, text: String) -> Token {
+    fn token(&self, picked: &Picked, text: String, last: bool) -> Token {
         let top = picked.top.iter().map(|&(id, logprob)| TopToken {
             id,
             text: self.tokenizer.token_text(id),
@@ -170,6 +170,7 @@ impl Live {
             text,
             logprob: picked.logprob,
             special: self.tokenizer.is_special(picked.token),
+            last,
             top: top.collect(),
         }
     }

@@ -17,6 +17,7 @@ mod server;
 mod settings;
 
 pub use app::router;
+pub use sconce_api::lmi::Formatter;
 pub use server::serve;
 pub use settings::HttpSettings;
 

@@ -53,6 +53,7 @@ mod tests {
             text: "a".into(),
             logprob: 0.0,
             special: false,
+            last: false,
             top: vec![],
         };
         for _ in 0..3 {

@@ -139,6 +139,7 @@ pub fn token(id: u32, text: &str) -> Act {
         text: text.into(),
         logprob: -0.5,
         special: false,
+        last: false,
         top: vec![],
     };
     Act::Send(Event::Token(token))
@@ -171,8 +172,18 @@ pub fn hello() -> Vec<Act> {
 }
 
 fn follow(acts: Vec<Act>, mut reply: Box<dyn Reply>, gone: &Gate) {
-    for act in acts {
+    let is_token = |act: &Act| matches!(act, Act::Send(Event::Token(_)));
+    let ends = |act: &Act| matches!(act, Act::Send(Event::Done(_)));
+    let last = acts
+        .iter()
+        .rposition(is_token)
+        .filter(|_| acts.iter().any(ends));
+    for (at, act) in acts.into_iter().enumerate() {
         let goes_on = match act {
+            Act::Send(Event::Token(token)) => {
+                let last = Some(at) == last;
+                reply.send(Event::Token(Token { last, ..token }))
+            }
             Act::Send(event) => reply.send(event),
             Act::Await(gate) => gate.wait(),
             Act::UntilGone => !leaves(&*reply),

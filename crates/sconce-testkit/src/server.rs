@@ -33,7 +33,18 @@ impl<'a> Launch<'a> {
     /// `program serve dir --host 127.0.0.1 --port 0` with an environment of its own.
     pub fn serve(program: &'a str, dir: &Path) -> Self {
         let arguments = ["serve", &dir.to_string_lossy(), "--host", "127.0.0.1", "--port", "0"];
-        Self { program, arguments: arguments.map(String::from).to_vec(), environment: vec![] }
+        arguments.iter().fold(Self::bare(program), |launch, argument| launch.argument(argument))
+    }
+
+    /// The program without arguments.
+    pub fn bare(program: &'a str) -> Self {
+        Self { program, arguments: vec![], environment: vec![] }
+    }
+
+    /// Adds an argument.
+    pub fn argument(mut self, argument: &str) -> Self {
+        self.arguments.push(argument.into());
+        self
     }
 
     /// Sets a variable; `PATH` and `HOME` are the only ones set otherwise.

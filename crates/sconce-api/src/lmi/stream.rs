@@ -1,7 +1,7 @@
 //! Streamed answers: a line or a server-sent event for each token, the last with the whole text.
 //!
-//! The last token's line carries the text and the details too, so that a token is written only
-//! when it is known whether another follows.
+//! The last token's line carries the text and the details too, so it waits for them; every other
+//! token is written as soon as it comes.
 
 use std::borrow::Cow;
 
@@ -42,10 +42,13 @@ impl Streamer {
         }
     }
 
-    /// Takes a token; gives the line of the one before it.
+    /// Takes a token; gives its line, unless it is the last one.
     pub fn token(&mut self, token: Token) -> Vec<u8> {
-        let before = self.held.replace(token);
-        self.line(before)
+        if token.last {
+            self.held = Some(token);
+            return Vec::new();
+        }
+        self.line(token)
     }
 
     /// Ends the stream: the line of the last token, with text and details.
@@ -69,15 +72,12 @@ impl Streamer {
     /// Ends the stream with an error; `code` is the status that the failure would have had.
     pub fn fail(mut self, error: &ServeError, code: u16) -> Vec<u8> {
         let last = self.held.take();
-        let mut bytes = self.line(last);
+        let mut bytes = last.map_or_else(Vec::new, |token| self.line(token));
         bytes.extend(frame(self.rendering.formatter, &error::lmi(error, code)));
         bytes
     }
 
-    fn line(&mut self, token: Option<Token>) -> Vec<u8> {
-        let Some(token) = token else {
-            return Vec::new();
-        };
+    fn line(&mut self, token: Token) -> Vec<u8> {
         self.remember(&token);
         let line = Line {
             token: Some(WireToken::from(&token)),
@@ -107,7 +107,7 @@ fn frame(formatter: Formatter, json: &[u8]) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::{done, request, token};
+    use super::super::tests::{done, last, request, token};
     use super::*;
 
     fn streamer(parameters: &str) -> Streamer {
@@ -122,11 +122,11 @@ mod tests {
     #[test]
     fn lines_are_those_of_the_reference() {
         let mut stream = streamer(r#""details": true"#);
-        assert_eq!(text(stream.token(token(15043, "Hello", -0.5))), "");
         assert_eq!(
-            text(stream.token(token(3186, " world", -0.25))),
+            text(stream.token(token(15043, "Hello", -0.5))),
             "{\"token\": {\"id\": 15043, \"text\": \"Hello\", \"log_prob\": -0.5}}\n"
         );
+        assert_eq!(text(stream.token(last(3186, " world", -0.25))), "");
         assert_eq!(
             text(stream.finish(&done("Hello world", 2))),
             "{\"token\": {\"id\": 3186, \"text\": \" world\", \"log_prob\": -0.25}, \
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn events_are_framed_for_browsers() {
         let mut stream = streamer(r#""output_formatter": "sse""#);
-        stream.token(token(1, "a", -1.0));
+        stream.token(last(1, "a", -1.0));
         assert_eq!(
             text(stream.finish(&done("a", 1))),
             "data: {\"token\": {\"id\": 1, \"text\": \"a\", \"log_prob\": -1.0}, \
@@ -149,7 +149,7 @@ mod tests {
     #[test]
     fn a_failure_is_the_last_line_and_loses_no_token() {
         let mut stream = streamer("");
-        stream.token(token(1, "a", -1.0));
+        stream.token(last(1, "a", -1.0));
         let error = ServeError::Timeout { seconds: 3 };
         assert_eq!(
             text(stream.fail(&error, 503)),
@@ -173,14 +173,17 @@ mod tests {
             ..token(id, "t", -1.0)
         };
         stream.token(with_top(1));
-        stream.token(with_top(2));
-        let last = text(stream.finish(&done("tt", 2)));
-        assert!(last.contains(r#""generated_text": "Hitt""#), "{last}");
+        stream.token(Token {
+            last: true,
+            ..with_top(2)
+        });
+        let line = text(stream.finish(&done("tt", 2)));
+        assert!(line.contains(r#""generated_text": "Hitt""#), "{line}");
         assert!(
-            last.contains(
+            line.contains(
                 r#""top_tokens": [[{"id": 1, "text": "t", "log_prob": -1.0}], [{"id": 2, "#
             ),
-            "{last}"
+            "{line}"
         );
     }
 }

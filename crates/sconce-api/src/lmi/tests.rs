@@ -16,7 +16,15 @@ pub(super) fn token(id: u32, text: &str, logprob: f32) -> Token {
         text: text.into(),
         logprob,
         special: false,
+        last: false,
         top: vec![],
+    }
+}
+
+pub(super) fn last(id: u32, text: &str, logprob: f32) -> Token {
+    Token {
+        last: true,
+        ..token(id, text, logprob)
     }
 }
 

@@ -21,8 +21,8 @@ fn tokens_arrive_before_the_generation_has_ended() {
     let waits = Act::Await(gate.clone());
     let script = vec![
         token(1, "a"),
-        token(2, "b"),
         waits,
+        token(2, "b"),
         token(3, "c"),
         done("abc", 3),
     ];

@@ -1,0 +1,134 @@
+//! Checkpoints that cannot be served: each ends the program with a message that names the cause,
+//! before `/ping` ever says ready.
+
+use std::fs;
+use std::path::Path;
+
+use sconce_testkit::server::Launch;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::{PROGRAM, copy_checkpoint};
+
+struct Case {
+    name: &'static str,
+    damage: fn(&Path),
+    log_says: &'static [&'static str],
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "unsupported architecture",
+        damage: |dir| edit(dir, "config.json", |c| c["architectures"] = json!(["MambaForCausalLM"])),
+        log_says: &["MambaForCausalLM", "LlamaForCausalLM", "GPTNeoXForCausalLM", "GPT2LMHeadModel"],
+    },
+    Case {
+        name: "truncated weights",
+        damage: |dir| {
+            let file = dir.join("model.safetensors");
+            let bytes = fs::read(&file).unwrap();
+            fs::write(&file, &bytes[..bytes.len() - 100]).unwrap();
+        },
+        log_says: &["model.safetensors", "100"],
+    },
+    Case {
+        name: "missing shard",
+        damage: |dir| {
+            fs::rename(dir.join("model.safetensors"), dir.join("model-00001-of-00002.safetensors")).unwrap();
+            let index = json!({"metadata": {}, "weight_map": {
+                "model.embed_tokens.weight": "model-00001-of-00002.safetensors",
+                "lm_head.weight": "model-00002-of-00002.safetensors"}});
+            fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
+        },
+        log_says: &["model-00002-of-00002.safetensors"],
+    },
+    Case {
+        name: "index naming a tensor that its shard lacks",
+        damage: |dir| {
+            fs::rename(dir.join("model.safetensors"), dir.join("only.safetensors")).unwrap();
+            let index = json!({"metadata": {}, "weight_map": {"model.absent.weight": "only.safetensors"}});
+            fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
+        },
+        log_says: &["model.absent.weight", "only.safetensors"],
+    },
+    Case {
+        name: "shape mismatch with the configuration",
+        damage: |dir| edit(dir, "config.json", |c| c["intermediate_size"] = json!(7)),
+        log_says: &["mlp", "7", "intermediate_size"],
+    },
+    Case {
+        name: "tensor that nothing reads",
+        damage: |dir| edit(dir, "config.json", |c| {
+            c["num_hidden_layers"] = json!(c["num_hidden_layers"].as_u64().unwrap() - 1);
+        }),
+        log_says: &["model.layers."],
+    },
+    Case {
+        name: "missing tensor",
+        damage: |dir| edit(dir, "config.json", |c| {
+            c["num_hidden_layers"] = json!(c["num_hidden_layers"].as_u64().unwrap() + 1);
+        }),
+        log_says: &["model.layers."],
+    },
+    Case {
+        name: "missing tokenizer",
+        damage: |dir| fs::remove_file(dir.join("tokenizer.json")).unwrap(),
+        log_says: &["tokenizer.json"],
+    },
+    Case {
+        name: "broken configuration",
+        damage: |dir| fs::write(dir.join("config.json"), "{\"architectures\": [").unwrap(),
+        log_says: &["config.json"],
+    },
+    Case {
+        name: "unknown rope type",
+        damage: |dir| edit(dir, "config.json", |c| {
+            for key in ["rope_scaling", "rope_parameters"] {
+                c[key] = json!({"rope_type": "spiral", "factor": 2.0, "rope_theta": 10000.0});
+            }
+        }),
+        log_says: &["spiral", "llama3"],
+    },
+    Case {
+        name: "quantised weights",
+        damage: |dir| edit(dir, "config.json", |c| c["quantization_config"] = json!({"quant_method": "awq"})),
+        log_says: &["quantization_config", "awq"],
+    },
+    Case {
+        name: "context beyond the model's",
+        damage: |dir| fs::write(dir.join("serving.properties"), "option.max_model_len=1000000\n").unwrap(),
+        log_says: &["option.max_model_len", "1000000"],
+    },
+    Case {
+        name: "pickle that names a function",
+        damage: |dir| {
+            fs::remove_file(dir.join("model.safetensors")).unwrap();
+            // cos\nsystem\n: what a hostile file would call; it is no archive either.
+            fs::write(dir.join("pytorch_model.bin"), b"cos\nsystem\n(S'true'\ntR.").unwrap();
+        },
+        log_says: &["pytorch_model.bin"],
+    },
+];
+
+#[test]
+fn each_broken_checkpoint_is_refused_with_its_cause() {
+    for case in CASES {
+        let dir = TempDir::new().unwrap();
+        let model = copy_checkpoint("llama", dir.path());
+        (case.damage)(&model);
+        let (status, log) = Launch::serve(PROGRAM, &model).run().unwrap();
+        assert_eq!(status.code(), Some(1), "{}: {log}", case.name);
+        assert!(!log.contains("is ready"), "{}: {log}", case.name);
+        assert!(!log.contains("panicked"), "{}: {log}", case.name);
+        for part in case.log_says {
+            assert!(log.contains(part), "{}: {part} is not in: {log}", case.name);
+        }
+    }
+}
+
+fn edit(dir: &Path, file: &str, change: fn(&mut Value)) {
+    let path = dir.join(file);
+    let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}

@@ -1,0 +1,80 @@
+//! From the open port to the last answer: readiness, drain, exit codes.
+
+use std::time::Duration;
+
+use sconce_testkit::client::Client;
+use sconce_testkit::server::Launch;
+use serde_json::json;
+use tempfile::TempDir;
+
+use crate::support::{PROGRAM, copy_checkpoint, ready, stream_text};
+
+#[test]
+fn sigterm_lets_the_running_stream_finish_and_exits_with_zero() {
+    let mut server = ready("llama", "");
+    let client = Client::new(server.address());
+    let body = json!({"inputs": "Once", "stream": true, "parameters": {"max_new_tokens": 90, "ignore_eos_token": true}});
+    let expected = stream_text(&mut client.stream("/invocations", &body).unwrap());
+    let mut stream = client.stream("/invocations", &body).unwrap();
+    stream.line().unwrap();
+    server.terminate().unwrap();
+    assert_eq!(stream_text(&mut stream), expected);
+    let status = server.wait(Duration::from_secs(30)).unwrap();
+    assert_eq!(status.code(), Some(0), "{}", server.log());
+    assert!(server.log().contains("SIGTERM"), "{}", server.log());
+    assert!(client.get("/ping").is_err(), "the port is closed after the end");
+}
+
+#[test]
+fn a_model_that_cannot_be_served_ends_the_program_with_one() {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("llama", dir.path());
+    std::fs::remove_file(model.join("model.safetensors")).unwrap();
+    let (status, log) = Launch::serve(PROGRAM, &model).run().unwrap();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("listening on"), "the port opens before the model loads: {log}");
+    assert!(log.contains("model.safetensors"), "{log}");
+}
+
+#[test]
+fn a_wrong_configuration_ends_the_program_with_sixty_four_before_the_port_opens() {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("llama", dir.path());
+    let properties = "option.rolling_batch=auto\noption.max_rolling_batch_sise=4\n";
+    std::fs::write(model.join("serving.properties"), properties).unwrap();
+    let (status, log) = Launch::serve(PROGRAM, &model).run().unwrap();
+    assert_eq!(status.code(), Some(64), "{log}");
+    for part in ["serving.properties:2", "max_rolling_batch_sise", "option.max_rolling_batch_size"] {
+        assert!(log.contains(part), "{part} is not in: {log}");
+    }
+    assert!(!log.contains("listening on"), "{log}");
+}
+
+#[test]
+fn a_port_in_use_is_named_with_the_cure() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("llama", dir.path());
+    let launch = Launch::serve(PROGRAM, &model).argument("--port").argument(&port);
+    let (status, log) = launch.run().unwrap();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains(&port) && log.contains("--port"), "{log}");
+}
+
+#[test]
+fn sagemaker_s_conventions_start_the_model_without_a_directory() {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("gpt2", dir.path());
+    let mut server = Launch::bare(PROGRAM)
+        .argument("serve")
+        .env("SERVING_MODEL_STORE", &model.to_string_lossy())
+        .env("SERVING_INFERENCE_ADDRESS", "http://127.0.0.1:8080")
+        .env("SAGEMAKER_BIND_TO_PORT", "0")
+        .env("OPTION_MAX_ROLLING_BATCH_SIZE", "4")
+        .start()
+        .unwrap();
+    server.wait_for_log("is ready").unwrap();
+    let answer = Client::new(server.address()).post("/invocations", &json!({"inputs": "Hi"}));
+    assert_eq!(answer.unwrap().status, 200);
+}

@@ -1,0 +1,76 @@
+//! What the black-box tests share: tiny checkpoints in folders of their own, started servers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use sconce_testkit::client::Stream;
+use sconce_testkit::server::{Launch, Server};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// The path of the built program.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_sconce");
+
+/// A started server and the folder that it serves.
+pub struct Serving {
+    server: Server,
+    _dir: TempDir,
+}
+
+impl std::ops::Deref for Serving {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
+impl std::ops::DerefMut for Serving {
+    fn deref_mut(&mut self) -> &mut Server {
+        &mut self.server
+    }
+}
+
+/// Serves a copy of a tiny checkpoint with these properties; returns when it is ready.
+pub fn ready(model: &str, properties: &str) -> Serving {
+    let dir = TempDir::new().unwrap();
+    let model_dir = copy_checkpoint(model, dir.path());
+    fs::write(model_dir.join("serving.properties"), properties).unwrap();
+    let launch = Launch::serve(PROGRAM, &model_dir);
+    let mut serving = Serving { server: launch.start().unwrap(), _dir: dir };
+    serving.wait_for_log("is ready").unwrap();
+    serving
+}
+
+/// Copies `models/tiny/<model>` into a folder of the same name below `into`.
+pub fn copy_checkpoint(model: &str, into: &Path) -> PathBuf {
+    let from = tiny(model);
+    let to = into.join(model);
+    fs::create_dir(&to).unwrap();
+    for entry in fs::read_dir(&from).unwrap() {
+        let entry = entry.unwrap();
+        let name = entry.file_name();
+        if !name.to_string_lossy().starts_with("golden") {
+            fs::copy(entry.path(), to.join(name)).unwrap();
+        }
+    }
+    to
+}
+
+/// The folder of a tiny checkpoint.
+pub fn tiny(model: &str) -> PathBuf {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/tiny")).join(model)
+}
+
+/// `generated_text` of an answer or of the last line of a stream.
+pub fn generated(answer: &Value) -> String {
+    let text = answer["generated_text"].as_str();
+    text.unwrap_or_else(|| panic!("no generated_text in {answer}")).to_owned()
+}
+
+/// Reads a stream to its end: the text that its last line repeats as a whole.
+pub fn stream_text(stream: &mut Stream) -> String {
+    let lines = stream.lines().unwrap();
+    let (_, last) = lines.last().expect("a stream has lines");
+    generated(&serde_json::from_str(last).unwrap())
+}
