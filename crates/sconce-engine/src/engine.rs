@@ -217,6 +217,9 @@ fn prepare(
     gauges: Arc<Gauges>,
     observer: &Observer,
 ) -> Result<Worker, EngineError> {
+    if let Some(threads) = settings.threads {
+        sconce_nn::pool::configure(threads);
+    }
     observer(Phase::Loading, Progress::default());
     let mut progress = |done, total| observer(Phase::Loading, Progress { done, total });
     let mut ranks = Ranks::load(settings.ranks, checkpoint.loader, &mut progress)?;

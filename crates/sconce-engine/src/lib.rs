@@ -21,4 +21,5 @@ pub use error::EngineError;
 pub use load::{Checkpoint, open_checkpoint};
 pub use pack::pack;
 pub use ranks::Loader;
+pub use sconce_nn::weights::StoredDtype;
 pub use settings::EngineSettings;

@@ -10,9 +10,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sconce_config::{Environment, Resolved, ServerSettings};
+use anyhow::Context;
+use sconce_config::{Environment, OutputFormatter, Resolved, ServerSettings};
 use sconce_core::Gateway;
-use sconce_http::HttpSettings;
+use sconce_http::{Formatter, HttpSettings};
 use sconce_manager::{Manager, Outcome};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -64,36 +65,77 @@ async fn serve(resolved: Resolved, began: Instant) -> anyhow::Result<ExitCode> {
         began.elapsed().as_secs_f64() * 1e3
     );
     report(&resolved);
-    let settings = http_settings(&resolved);
-    let hint = curl_line(address);
-    let (tell_failed, failed) = oneshot::channel();
-    let manager = Arc::new(Manager::start(
-        resolved.model,
-        move |name, outcome: Outcome| {
-            match outcome {
-                Ok(()) => info!("try {name}: {hint}"),
-                // The receiver is gone if a signal came first.
-                Err(cause) => drop(tell_failed.send(cause)),
+    let settings = http_settings(&resolved)?;
+    let loading_timeout = resolved.model.model_loading_timeout;
+    let (tell, told) = oneshot::channel();
+    let manager = Manager::start(resolved.model, move |_, outcome| {
+        // Nobody listens any more if a signal came first.
+        let _ = tell.send(outcome);
+    })?;
+    let manager = Arc::new(manager);
+    let (tell_end, end) = oneshot::channel();
+    let watch = tokio::spawn(async move {
+        let code = end_of_service(told, loading_timeout, address).await;
+        let _ = tell_end.send(());
+        code
+    });
+    let gateway = Arc::clone(&manager) as Arc<dyn Gateway>;
+    let ended = async { end.await.unwrap_or_default() };
+    sconce_http::serve(listener, gateway, settings, ended).await?;
+    tokio::task::spawn_blocking(move || manager.stop()).await?;
+    info!("the port is closed and the model is stopped; goodbye");
+    Ok(watch.await?)
+}
+
+/// Waits for a signal or for the failure of the model; the exit code tells which.
+async fn end_of_service(
+    loaded: oneshot::Receiver<Outcome>,
+    loading_timeout: Duration,
+    address: SocketAddr,
+) -> ExitCode {
+    let failed = async {
+        match tokio::time::timeout(loading_timeout, loaded).await {
+            Ok(Ok(Ok(()))) => {
+                info!("try: {}", curl_line(address));
+                std::future::pending().await
             }
-        },
-    )?);
-    let mut code = ExitCode::SUCCESS;
-    let end = async {
-        tokio::select! {
-            signal = terminated() => info!("received {signal}: finishing what runs, taking nothing new"),
-            Ok(_) = failed => code = ExitCode::from(STARTUP_FAILED),
+            Ok(_) => {}
+            Err(_) => error!(
+                "the model was not ready after model_loading_timeout = {} s; raise it if the \
+                 weights need longer to arrive",
+                loading_timeout.as_secs()
+            ),
         }
     };
-    sconce_http::serve(
-        listener,
-        Arc::clone(&manager) as Arc<dyn Gateway>,
-        settings,
-        end,
-    )
-    .await?;
-    tokio::task::spawn_blocking(move || manager.stop()).await?;
-    info!("all requests are answered; goodbye");
-    Ok(code)
+    tokio::select! {
+        signal = terminated() => {
+            info!("received {signal}: finishing what runs, taking nothing new");
+            ExitCode::SUCCESS
+        }
+        () = failed => ExitCode::from(STARTUP_FAILED),
+    }
+}
+
+fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
+    let server = &resolved.server;
+    let formatter = resolved.model.output_formatter.map(|formatter| match formatter {
+        OutputFormatter::Json => Formatter::Json,
+        OutputFormatter::JsonLines => Formatter::JsonLines,
+        OutputFormatter::ServerSentEvents => Formatter::Sse,
+    });
+    Ok(HttpSettings {
+        max_request_size: server.max_request_size,
+        predict_timeout: resolved.model.predict_timeout,
+        request_id_header: server.request_id_header_key.parse().with_context(|| {
+            format!(
+                "request_id_header_key = {}: this is no name of a header",
+                server.request_id_header_key
+            )
+        })?,
+        formatter,
+        drain_deadline: DRAIN,
+        ..HttpSettings::default()
+    })
 }
 
 async fn bind(server: &ServerSettings) -> anyhow::Result<TcpListener> {
