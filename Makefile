@@ -1,0 +1,52 @@
+# `make run` and `make test` are all that a newcomer needs; `make` lists the rest.
+
+MODEL := models/smollm2-135m-instruct
+PORT ?= 8080
+CARGO ?= cargo
+PYTHON ?= python3
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+
+.DEFAULT_GOAL := help
+.PHONY: help run build model test lint fmt bench deny
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' Makefile
+
+run: model build ## Fetch the default model, build the server and serve it (PORT=8080)
+	@exec $(TARGET)/release/sconce serve $(MODEL) --port $(PORT)
+
+build: need-cargo ## Build the server, optimised, as target/release/sconce
+	$(CARGO) build --release --package sconce
+
+model: need-python ## Fetch the default model unless it is there
+	@$(PYTHON) models/fetch_smollm2.py
+
+# The tests against the default model say "skipped" where it cannot be fetched.
+test: lint ## Check format, lints and documentation, then run all tests
+	@$(PYTHON) models/fetch_smollm2.py || echo "skipped: tests that need the default model"
+	$(CARGO) test --workspace
+
+lint: need-cargo ## Check format, lints and documentation
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps
+
+fmt: need-cargo ## Format all Rust code
+	$(CARGO) fmt --all
+
+bench: model need-cargo ## Measure the default model on this machine
+	$(CARGO) bench --package sconce
+
+deny: need-cargo ## Check licences and sources of all dependencies (needs cargo-deny)
+	$(CARGO) deny check licenses bans sources
+
+.PHONY: need-cargo need-python
+need-cargo:
+	@command -v $(CARGO) >/dev/null || { \
+	  echo "cargo is missing: install Rust 1.95 or newer, https://rustup.rs" >&2; exit 1; }
+
+need-python:
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "$(PYTHON) is missing: it fetches the default model. Install Python 3.9 or newer with pip" >&2; \
+	  echo "(Debian: apt-get install python3-pip), or serve a folder of your own:" >&2; \
+	  echo "  cargo run --release -p sconce -- serve FOLDER" >&2; exit 1; }

@@ -1,0 +1,261 @@
+//! The rules of this repository that a program can check: which crate may use which, who owns
+//! what, sizes, headers. The tables below say what is allowed; `tidy/rules.rs` how it is checked.
+
+mod manifest;
+mod rules;
+mod source;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use manifest::Manifest;
+use rules::Owned;
+use source::Source;
+
+/// Which crates of ours each crate may use. Edges point down: a crate stands above all that it
+/// names. Every crate may use `sconce-core`, which stands below all.
+const EDGES: &[(&str, &[&str])] = &[
+    (
+        "sconce",
+        &["sconce-config", "sconce-http", "sconce-manager"],
+    ),
+    ("sconce-http", &["sconce-api"]),
+    ("sconce-manager", &["sconce-config", "sconce-engine"]),
+    (
+        "sconce-engine",
+        &["sconce-models", "sconce-nn", "sconce-sched", "sconce-text"],
+    ),
+    ("sconce-models", &["sconce-nn"]),
+    ("sconce-api", &[]),
+    ("sconce-config", &[]),
+    ("sconce-nn", &[]),
+    ("sconce-sched", &[]),
+    ("sconce-text", &[]),
+    ("sconce-testkit", &[]),
+    ("sconce-core", &[]),
+];
+
+/// Libraries that only some crates build upon; tests may use any.
+const LIBRARIES: &[(&str, &[&str])] = &[
+    ("anyhow", &["sconce", "sconce-testkit"]),
+    ("axum", &["sconce-http"]),
+    (
+        "candle-core",
+        &["sconce-engine", "sconce-models", "sconce-nn"],
+    ),
+    (
+        "candle-nn",
+        &["sconce-engine", "sconce-models", "sconce-nn"],
+    ),
+    ("hyper", &["sconce-http"]),
+    ("memmap2", &["sconce-nn"]),
+    ("tokenizers", &["sconce-text"]),
+    ("tokio", &["sconce", "sconce-http", "sconce-manager"]),
+];
+
+const OWNED: &[Owned] = &[
+    Owned {
+        words: &[
+            "std::env",
+            "env::var",
+            "env::var_os",
+            "env::vars",
+            "option_env!",
+        ],
+        owners: &["sconce-config"],
+        tests_too: false,
+        why: "everything else reads resolved settings",
+    },
+    Owned {
+        words: &["unsafe"],
+        owners: &["sconce-nn"],
+        tests_too: true,
+        why: "kernels and the mapping of weights need it, nothing else",
+    },
+    Owned {
+        words: &["StatusCode"],
+        owners: &["sconce-http"],
+        tests_too: false,
+        why: "one place turns errors into statuses",
+    },
+    Owned {
+        words: &["process::Command", "Command::new"],
+        owners: &["sconce-testkit"],
+        tests_too: false,
+        why: "the server starts no processes",
+    },
+];
+
+const ARCHITECTURES: &str = "crates/sconce-models/src/arch/";
+
+const TOP_LEVEL: &[&str] = &[
+    "Cargo.lock",
+    "Cargo.toml",
+    "LICENSE",
+    "Makefile",
+    "README.md",
+    "benches",
+    "crates",
+    "docker",
+    "models",
+    "target",
+    "tests",
+];
+
+const FILE_LINES: usize = 600;
+/// The table of options is data: nobody reads it through.
+const LONG_FILES: &[&str] = &["crates/sconce-config/src/options.rs"];
+const FUNCTION_LINES: usize = 100;
+
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().expect("the repository's root exists")
+}
+
+/// Text files with one of the endings, as (path from the root, text). Hidden folders, build
+/// products and the fetched model are left out.
+fn texts(endings: &[&str]) -> Vec<(String, String)> {
+    let root = root();
+    let mut folders = vec![root.clone()];
+    let mut found = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).expect("the folder is readable") {
+            let path = entry.expect("the entry is readable").path();
+            let relative = path.strip_prefix(&root).expect("it is below the root");
+            let relative = relative.to_string_lossy().replace('\\', "/");
+            let name = relative.rsplit('/').next().unwrap_or("");
+            if name.starts_with('.') || relative == "target" {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if endings.iter().any(|ending| name.ends_with(ending)) {
+                let text = fs::read_to_string(&path).expect("it is text in UTF-8");
+                found.push((relative, text));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn sources() -> Vec<Source> {
+    let texts = texts(&[".rs"]).into_iter();
+    texts.map(|(path, text)| Source::new(path, text)).collect()
+}
+
+fn manifests() -> Vec<Manifest> {
+    let texts = texts(&["Cargo.toml"]).into_iter();
+    let crates = texts.filter(|(path, _)| path.starts_with("crates/"));
+    crates
+        .map(|(path, text)| Manifest::new(path, &text))
+        .collect()
+}
+
+fn refuse(complaints: impl Iterator<Item = String>) {
+    let complaints: Vec<String> = complaints.collect();
+    assert!(complaints.is_empty(), "\n{}\n", complaints.join("\n"));
+}
+
+fn refuse_in_sources(rule: impl Fn(&Source) -> Vec<String>) {
+    refuse(sources().iter().flat_map(rule));
+}
+
+#[test]
+fn crates_depend_as_drawn() {
+    refuse(manifests().iter().flat_map(|m| rules::edges(m, EDGES)));
+}
+
+#[test]
+fn every_drawn_crate_exists() {
+    let names: Vec<String> = manifests().into_iter().map(|m| m.name).collect();
+    for (name, below) in EDGES {
+        for name in below.iter().chain([name]) {
+            assert!(
+                names.iter().any(|n| n == name),
+                "tidy.rs names {name}: no such crate"
+            );
+        }
+    }
+}
+
+#[test]
+fn libraries_stay_with_their_owners() {
+    refuse(
+        manifests()
+            .iter()
+            .flat_map(|m| rules::libraries(m, LIBRARIES)),
+    );
+}
+
+#[test]
+fn manifests_have_a_description_and_the_workspace_lints() {
+    refuse(manifests().iter().flat_map(rules::manifest_basics));
+}
+
+#[test]
+fn environment_unsafe_statuses_and_processes_have_one_owner_each() {
+    refuse_in_sources(|s| {
+        OWNED
+            .iter()
+            .flat_map(|rule| rules::owned(s, rule))
+            .collect()
+    });
+}
+
+#[test]
+fn architectures_are_named_in_their_folder_only() {
+    refuse_in_sources(|s| rules::architecture_names(s, ARCHITECTURES));
+}
+
+#[test]
+fn files_say_what_they_are_for() {
+    refuse_in_sources(rules::header);
+}
+
+#[test]
+fn files_and_functions_are_short() {
+    let sources = sources();
+    let files = sources.iter().map(|s| s.text.lines().count()).collect();
+    let functions = sources.iter().flat_map(Source::functions);
+    println!(
+        "90 % of files have at most {} lines, 90 % of functions at most {}",
+        rules::percentile(files, 90),
+        rules::percentile(functions.map(|f| f.lines).collect(), 90),
+    );
+    let bound = sources
+        .iter()
+        .filter(|s| !LONG_FILES.contains(&s.path.as_str()));
+    refuse(
+        bound.flat_map(|s| rules::file_length(s, FILE_LINES)).chain(
+            sources
+                .iter()
+                .flat_map(|s| rules::function_length(s, FUNCTION_LINES)),
+        ),
+    );
+}
+
+#[test]
+fn nothing_is_left_unfinished() {
+    refuse_in_sources(rules::unfinished);
+}
+
+#[test]
+fn white_space_is_clean() {
+    let texts = texts(&[".rs", ".toml", ".md", ".py"]);
+    refuse(
+        texts
+            .iter()
+            .flat_map(|(path, text)| rules::whitespace(path, text)),
+    );
+}
+
+#[test]
+fn the_top_level_holds_what_the_layout_names() {
+    let entries = fs::read_dir(root()).expect("the root is readable");
+    let names: Vec<String> = entries
+        .map(|entry| entry.expect("the entry is readable").file_name())
+        .map(|name| name.to_string_lossy().into_owned())
+        .collect();
+    refuse(rules::top_level(names.iter().map(String::as_str), TOP_LEVEL).into_iter());
+}
