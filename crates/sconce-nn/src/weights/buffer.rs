@@ -18,7 +18,6 @@ compile_error!(
 pub(crate) const ALIGNMENT: usize = 64;
 
 /// Read-only bytes, shared by all views of them.
-#[derive(Debug)]
 pub(crate) enum Buffer {
     /// A whole file.
     Mapped(Mmap),
@@ -44,11 +43,10 @@ impl Buffer {
 }
 
 #[repr(C, align(64))]
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 struct Line([u8; ALIGNMENT]);
 
 /// Zero-filled bytes that begin on a 64-byte boundary and can be written before they are shared.
-#[derive(Debug)]
 pub(crate) struct AlignedBytes {
     lines: Vec<Line>,
     len: usize,

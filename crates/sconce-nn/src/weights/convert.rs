@@ -84,57 +84,61 @@ impl HostTensor {
             return Ok(self.clone());
         }
         match wanted {
-            StoredDtype::F32 => Ok(Self::from_f32(self.to_vec_f32()?, self.shape())),
-            StoredDtype::F64 => self.from_numbers(f64::from),
-            StoredDtype::F16 => self.from_numbers(f16::from_f32),
-            StoredDtype::BF16 => self.from_numbers(bf16::from_f32),
-            other => Err(WeightError::Convert {
+            StoredDtype::F32 => {
+                let mut bytes = AlignedBytes::zeroed(self.elements() * wanted.size());
+                self.widen_into(owned_numbers(&mut bytes))?;
+                Self::owned(bytes, wanted, self.shape().to_vec())
+            }
+            StoredDtype::F64 => self.narrowed(f64::from),
+            StoredDtype::F16 => self.narrowed(f16::from_f32),
+            StoredDtype::BF16 => self.narrowed(bf16::from_f32),
+            to => Err(WeightError::Convert {
                 from: self.dtype(),
-                to: other,
+                to,
             }),
         }
     }
 
     /// All numbers as f32, row-major.
     pub fn to_vec_f32(&self) -> Result<Vec<f32>, WeightError> {
-        let source = if self.is_packed() && self.is_contiguous() {
+        let mut wide = vec![0.0; self.elements()];
+        self.widen_into(&mut wide)?;
+        Ok(wide)
+    }
+
+    /// Writes all numbers row-major into `wide`, which has room for them.
+    fn widen_into(&self, wide: &mut [f32]) -> Result<(), WeightError> {
+        let in_place = self.is_packed() && self.is_contiguous();
+        let source = if in_place {
             self.clone()
         } else {
             self.copied()?
         };
-        let flat = source.reshape(&[source.elements()])?;
-        let mut wide = vec![0.0; flat.elements()];
         match self.dtype() {
-            StoredDtype::F32 => wide.copy_from_slice(flat.numbers()?),
-            StoredDtype::F16 => flat.numbers::<f16>()?.convert_to_f32_slice(&mut wide),
-            StoredDtype::BF16 => widen(&mut wide, flat.numbers()?, |n: bf16| {
-                f32::from_bits(u32::from(n.to_bits()) << 16)
-            }),
-            StoredDtype::F64 => widen(&mut wide, flat.numbers()?, |n: f64| n as f32),
-            StoredDtype::I64 => widen(&mut wide, flat.numbers()?, |n: i64| n as f32),
-            StoredDtype::I32 => widen(&mut wide, flat.numbers()?, |n: i32| n as f32),
-            StoredDtype::I16 => widen(&mut wide, flat.numbers()?, |n: i16| f32::from(n)),
-            StoredDtype::I8 => widen(&mut wide, flat.numbers()?, |n: i8| f32::from(n)),
-            StoredDtype::U64 => widen(&mut wide, flat.numbers()?, |n: u64| n as f32),
-            StoredDtype::U32 => widen(&mut wide, flat.numbers()?, |n: u32| n as f32),
-            StoredDtype::U16 => widen(&mut wide, flat.numbers()?, |n: u16| f32::from(n)),
-            StoredDtype::U8 => widen(&mut wide, flat.numbers()?, |n: u8| f32::from(n)),
-            StoredDtype::Bool => widen(&mut wide, flat.run(0, flat.elements()), |n: u8| {
+            StoredDtype::F32 => wide.copy_from_slice(source.numbers()?),
+            StoredDtype::F16 => source.numbers::<f16>()?.convert_to_f32_slice(wide),
+            StoredDtype::BF16 => convert(wide, source.numbers()?, widen_bf16),
+            StoredDtype::F64 => convert(wide, source.numbers()?, |n: f64| n as f32),
+            StoredDtype::I64 => convert(wide, source.numbers()?, |n: i64| n as f32),
+            StoredDtype::I32 => convert(wide, source.numbers()?, |n: i32| n as f32),
+            StoredDtype::I16 => convert(wide, source.numbers()?, |n: i16| f32::from(n)),
+            StoredDtype::I8 => convert(wide, source.numbers()?, |n: i8| f32::from(n)),
+            StoredDtype::U64 => convert(wide, source.numbers()?, |n: u64| n as f32),
+            StoredDtype::U32 => convert(wide, source.numbers()?, |n: u32| n as f32),
+            StoredDtype::U16 => convert(wide, source.numbers()?, |n: u16| f32::from(n)),
+            StoredDtype::U8 => convert(wide, source.numbers()?, |n: u8| f32::from(n)),
+            StoredDtype::Bool => convert(wide, source.run(0, wide.len()), |n: u8| {
                 f32::from(u8::from(n != 0))
             }),
         }
-        Ok(wide)
+        Ok(())
     }
 
-    /// Widens to f32 and narrows from there: exact for every pair of float types but f64, which rounds twice.
-    fn from_numbers<T: Element>(&self, convert: impl Fn(f32) -> T) -> Result<Self, WeightError> {
+    /// Widens to f32 and goes on from there: exact between float types but for f64, which is rounded twice.
+    fn narrowed<T: Element>(&self, narrow: impl Fn(f32) -> T) -> Result<Self, WeightError> {
         let wide = self.to_vec_f32()?;
         let mut bytes = AlignedBytes::zeroed(wide.len() * size_of::<T>());
-        let narrow =
-            buffer::cast_mut::<T>(bytes.bytes_mut()).expect("owned buffers are aligned and whole");
-        for (target, number) in narrow.iter_mut().zip(wide) {
-            *target = convert(number);
-        }
+        convert(owned_numbers(&mut bytes), &wide, narrow);
         Self::owned(bytes, T::DTYPE, self.shape().to_vec())
     }
 
@@ -185,13 +189,42 @@ impl HostTensor {
             }
             return;
         }
-        for top in (0..rows).step_by(TILE) {
-            for left in (0..columns).step_by(TILE) {
-                for row in top..rows.min(top + TILE) {
-                    for column in left..columns.min(left + TILE) {
-                        let at = (row * columns + column) * size;
-                        target[at..at + size]
-                            .copy_from_slice(self.run(first + row * down + column * across, 1));
+        let source = self.run(first, (rows - 1) * down + (columns - 1) * across + 1);
+        let plane = Plane {
+            rows,
+            columns,
+            down,
+            across,
+        };
+        match size {
+            1 => plane.copy::<1>(target, source),
+            2 => plane.copy::<2>(target, source),
+            4 => plane.copy::<4>(target, source),
+            _ => plane.copy::<8>(target, source),
+        }
+    }
+}
+
+/// A matrix whose columns are `across` elements apart and whose rows `down`.
+struct Plane {
+    rows: usize,
+    columns: usize,
+    down: usize,
+    across: usize,
+}
+
+impl Plane {
+    /// Copies it row-major, in square blocks; an element has `SIZE` bytes.
+    fn copy<const SIZE: usize>(&self, target: &mut [u8], source: &[u8]) {
+        let (target, _) = target.as_chunks_mut::<SIZE>();
+        let (source, _) = source.as_chunks::<SIZE>();
+        for top in (0..self.rows).step_by(TILE) {
+            for left in (0..self.columns).step_by(TILE) {
+                for row in top..self.rows.min(top + TILE) {
+                    let right = self.columns.min(left + TILE);
+                    let line = &mut target[row * self.columns..][left..right];
+                    for (column, number) in (left..right).zip(line) {
+                        *number = source[row * self.down + column * self.across];
                     }
                 }
             }
@@ -199,8 +232,145 @@ impl HostTensor {
     }
 }
 
-fn widen<T: Copy>(wide: &mut [f32], numbers: &[T], convert: impl Fn(T) -> f32) {
-    for (target, &number) in wide.iter_mut().zip(numbers) {
+fn convert<From: Copy, To>(target: &mut [To], numbers: &[From], convert: impl Fn(From) -> To) {
+    for (target, &number) in target.iter_mut().zip(numbers) {
         *target = convert(number);
+    }
+}
+
+/// The bits of a bf16 are the upper ones of an f32; `to_f32` quiets signalling NaNs first, which costs the vector code.
+fn widen_bf16(number: bf16) -> f32 {
+    f32::from_bits(u32::from(number.to_bits()) << 16)
+}
+
+fn owned_numbers<T: Element>(bytes: &mut AlignedBytes) -> &mut [T] {
+    buffer::cast_mut(bytes.bytes_mut())
+        .expect("owned buffers are aligned and made for whole numbers")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cube() -> HostTensor {
+        HostTensor::from_f32((0..24).map(|n| n as f32).collect(), &[2, 3, 4])
+    }
+
+    fn f32s(numbers: &[f32]) -> HostTensor {
+        HostTensor::from_slice(numbers, &[numbers.len()])
+    }
+
+    #[test]
+    fn copies_of_cut_and_turned_views_are_row_major() {
+        let cut = cube().narrow(1, 1, 2).unwrap().narrow(2, 3, 1).unwrap();
+        assert_eq!(cut.to_vec_f32().unwrap(), [7.0, 11.0, 19.0, 23.0]);
+        let matrix = HostTensor::from_f32((0..70 * 45).map(|n| n as f32).collect(), &[70, 45]);
+        let turned = matrix.transpose().unwrap().copied().unwrap();
+        let wanted: Vec<f32> = (0..45)
+            .flat_map(|column| (0..70).map(move |row| (row * 45 + column) as f32))
+            .collect();
+        assert_eq!(turned.to_vec_f32().unwrap(), wanted);
+        assert_eq!(
+            turned.transpose().unwrap().to_vec_f32().unwrap(),
+            matrix.to_vec_f32().unwrap()
+        );
+    }
+
+    #[test]
+    fn packed_shares_what_kernels_can_read_and_copies_the_rest() {
+        let matrix = cube().reshape(&[6, 4]).unwrap();
+        let columns = matrix.narrow(1, 1, 2).unwrap().packed().unwrap();
+        assert_eq!(columns.row_stride(), 4);
+        let turned = matrix.transpose().unwrap().packed().unwrap();
+        assert!(turned.is_contiguous());
+        // A mapped file may place numbers at any byte.
+        let bytes = HostTensor::from_slice(&[0u8, 0, 0, 128, 63], &[5]);
+        let unaligned = bytes.narrow(0, 1, 4).unwrap();
+        assert_eq!(unaligned.to_vec_f32().unwrap(), [0.0, 0.0, 128.0, 63.0]);
+    }
+
+    #[test]
+    fn rows_can_be_picked_repeated_and_joined() {
+        let matrix = cube().reshape(&[6, 4]).unwrap();
+        let picked = matrix.select_rows(&[5, 0, 5]).unwrap();
+        assert_eq!(picked.shape(), [3, 4]);
+        assert_eq!(
+            picked.narrow(1, 0, 1).unwrap().to_vec_f32().unwrap(),
+            [20.0, 0.0, 20.0]
+        );
+        assert!(
+            matrix
+                .select_rows(&[6])
+                .unwrap_err()
+                .to_string()
+                .contains("no row 6")
+        );
+        assert_eq!(matrix.select_rows(&[]).unwrap().shape(), [0, 4]);
+        let joined = HostTensor::cat(&[picked, matrix.clone()]).unwrap();
+        assert_eq!(joined.shape(), [9, 4]);
+        assert!(HostTensor::cat(&[matrix.clone(), matrix.transpose().unwrap()]).is_err());
+        assert!(HostTensor::cat(&[]).is_err());
+    }
+
+    #[test]
+    fn conversions_round_to_nearest_even_and_keep_infinities() {
+        let exact = [
+            0.0,
+            -0.0,
+            1.0,
+            -2.5,
+            65504.0,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+        ];
+        for dtype in [StoredDtype::F16, StoredDtype::F64] {
+            let there = f32s(&exact).to_dtype(dtype).unwrap();
+            assert_eq!(
+                (there.dtype(), there.to_vec_f32().unwrap().as_slice()),
+                (dtype, &exact[..])
+            );
+        }
+        // 1 + 2^-8 lies between two bf16 numbers, and the even one is below; 1 + 3·2^-8 has it above.
+        let halves = f32s(&[1.003_906_25, 1.011_718_75])
+            .to_dtype(StoredDtype::BF16)
+            .unwrap();
+        assert_eq!(halves.to_vec_f32().unwrap(), [1.0, 1.015_625]);
+        assert!(
+            f32s(&[f32::NAN])
+                .to_dtype(StoredDtype::BF16)
+                .unwrap()
+                .to_vec_f32()
+                .unwrap()[0]
+                .is_nan()
+        );
+        assert_eq!(
+            HostTensor::from_slice(&[-3i64, 4], &[2])
+                .to_vec_f32()
+                .unwrap(),
+            [-3.0, 4.0]
+        );
+        assert!(f32s(&[1.0]).to_dtype(StoredDtype::I8).is_err());
+    }
+
+    #[test]
+    fn every_half_precision_number_is_widened_as_defined() {
+        let halves: Vec<f16> = (0..=u16::MAX).map(f16::from_bits).collect();
+        let brains: Vec<bf16> = (0..=u16::MAX).map(bf16::from_bits).collect();
+        let wide = HostTensor::from_slice(&halves, &[halves.len()])
+            .to_vec_f32()
+            .unwrap();
+        assert!(
+            wide.iter()
+                .zip(&halves)
+                .all(|(got, want)| *got == want.to_f32_const() || want.is_nan() && got.is_nan())
+        );
+        let wide = HostTensor::from_slice(&brains, &[brains.len()])
+            .to_vec_f32()
+            .unwrap();
+        assert!(
+            wide.iter()
+                .zip(&brains)
+                .all(|(got, want)| *got == want.to_f32_const() || want.is_nan() && got.is_nan())
+        );
     }
 }

@@ -60,6 +60,14 @@ pub enum WeightError {
         #[source]
         cause: PickleError,
     },
+    /// The torch file holds something else than the tensors of one model.
+    #[error("{} holds no state dict: {problem}", path.display())]
+    StateDict {
+        /// The torch file.
+        path: PathBuf,
+        /// What it holds.
+        problem: String,
+    },
     /// The torch file was written before torch 1.6 or with `_use_new_zipfile_serialization=False`.
     #[error(
         "{} is in torch's old format, a bare pickle: load it in torch and `torch.save` it again, or convert it to safetensors",

@@ -1,6 +1,7 @@
 //! `HostTensor`: a read-only view of numbers in a mapped file or an owned buffer, with zero-copy cuts.
 //! Copies and changes of type are in `convert`.
 
+use std::fmt;
 use std::sync::Arc;
 
 use super::buffer::{self, AlignedBytes, Buffer};
@@ -8,7 +9,7 @@ use super::dtype::{Element, StoredDtype};
 use super::error::WeightError;
 
 /// An n-dimensional read-only view; clones and views share the bytes.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct HostTensor {
     buffer: Arc<Buffer>,
     /// Where element zero begins in the buffer, in bytes.
@@ -47,9 +48,14 @@ impl HostTensor {
             strides,
         };
         let held = tensor.buffer.bytes().len();
+        let size = dtype.size();
+        // Overlapping elements can make the packed size larger than the buffer; it must be a number all the same.
+        let packed = tensor.shape.iter().filter(|&&dim| dim > 0);
+        let packed = packed.copied().try_fold(size, usize::checked_mul);
         let end = span(&tensor.shape, &tensor.strides)
-            .and_then(|elements| elements.checked_mul(dtype.size()))
-            .and_then(|bytes| bytes.checked_add(offset));
+            .and_then(|elements| elements.checked_mul(size))
+            .and_then(|bytes| bytes.checked_add(offset))
+            .filter(|_| packed.is_some());
         match end {
             Some(end) if end <= held && tensor.strides.len() == tensor.shape.len() => Ok(tensor),
             _ => Err(tensor.layout(
@@ -187,7 +193,7 @@ impl HostTensor {
             _ => true,
         };
         let address = self.buffer.bytes().as_ptr() as usize + self.offset;
-        touching && address.is_multiple_of(self.dtype.size())
+        self.elements() == 0 || (touching && address.is_multiple_of(self.dtype.size()))
     }
 
     /// Distance between the beginnings of two rows of a matrix, in elements; the length for a vector.
@@ -235,6 +241,9 @@ impl HostTensor {
         if T::DTYPE != self.dtype {
             return Err(self.layout("numbers", format!("they were asked for as {}", T::DTYPE)));
         }
+        if self.elements() == 0 {
+            return Ok(&[]);
+        }
         if self.shape.len() > 2 && !self.is_contiguous() {
             return Err(self.layout(
                 "numbers",
@@ -268,6 +277,16 @@ impl HostTensor {
     }
 }
 
+impl fmt::Debug for HostTensor {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("HostTensor")
+            .field("dtype", &self.dtype)
+            .field("shape", &self.shape)
+            .field("strides", &self.strides)
+            .finish_non_exhaustive()
+    }
+}
+
 /// Strides of a tensor without gaps.
 pub(crate) fn row_major(shape: &[usize]) -> Vec<usize> {
     let mut strides = vec![1usize; shape.len()];
@@ -279,11 +298,6 @@ pub(crate) fn row_major(shape: &[usize]) -> Vec<usize> {
 
 /// Elements from the first to the last one inclusive, or `None` when that overflows.
 pub(crate) fn span(shape: &[usize], strides: &[usize]) -> Option<usize> {
-    // The plain product must fit too, since sizes are computed from it.
-    shape
-        .iter()
-        .filter(|&&dim| dim > 0)
-        .try_fold(1usize, |product, &dim| product.checked_mul(dim))?;
     if shape.contains(&0) {
         return Some(0);
     }

@@ -2,12 +2,15 @@
 //! Which tensors a model wants, under which names and in which cut, is left to `sconce-models`.
 
 mod buffer;
+mod checkpoint;
 mod convert;
 mod dtype;
 mod error;
 mod host_tensor;
+mod index;
 mod open;
 mod random;
+mod safetensors;
 mod torch;
 
 pub use dtype::{Element, StoredDtype};

@@ -19,6 +19,9 @@ pub enum PickleProblem {
          save the `state_dict` alone, or convert the checkpoint to safetensors"
     )]
     Global(String),
+    /// Numbers of a type without a reader.
+    #[error("it holds numbers of type `{0}`, which is not supported")]
+    Dtype(String),
     /// The bytes end within an instruction or before the last one.
     #[error("it ends before it is complete")]
     Ends,
