@@ -1,1 +1,47 @@
-//! Options as a table, resolved to settings; sole reader of the environment.
+//! Options as a table, resolved to settings; the only reader of the environment.
+//!
+//! [`resolve`] reads the command line, the environment, `config.properties` and the model's
+//! `serving.properties`, with DJL Serving's names and precedence, and gives plain settings, each
+//! with its origin. What every key means stands in one table, `options.rs`, from which the
+//! reference ([`options_markdown`]) is made too. Nothing is ignored in silence: an unknown key is
+//! an error that names its line and the nearest known key, a key without effect is reported with
+//! the reason, and all problems of one start come together.
+//!
+//! Precedence, from weak to strong: defaults, `config.properties`, variables that only fill gaps
+//! (`TENSOR_PARALLEL_DEGREE`), `SERVING_*` and `OPTION_*`, `serving.properties`, variables of
+//! SageMaker that override it (`SAGEMAKER_STARTUP_TIMEOUT`), the command line.
+//!
+//! This crate reads no weights and no `config.json`, and fetches nothing: that is the manager's.
+
+mod draft;
+mod entry;
+mod environment;
+mod error;
+mod gather;
+mod location;
+mod markdown;
+mod nearest;
+mod options;
+mod properties;
+mod provenance;
+mod resolve;
+mod settings;
+mod settle;
+mod startup;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+pub use environment::{CommandLine, Environment};
+pub use error::{ConfigError, ConfigErrors, Written};
+pub use markdown::options_markdown;
+pub use properties::PropertiesError;
+pub use provenance::{Origin, Provenance};
+pub use resolve::{Resolved, resolve};
+pub use settings::{
+    Device, Dtype, ModelSettings, ModelSource, OutputFormatter, ServerSettings, Task,
+};
+
+/// The program's exit code when the configuration is wrong (`EX_USAGE` of `sysexits.h`).
+pub const EXIT_CODE: u8 = 64;

@@ -1,0 +1,110 @@
+//! The settings while they are being put together: the table's entries write into it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::entry::{Entry, Status};
+use crate::options::OPTIONS;
+use crate::settings::{Device, Dtype, ModelSettings, ModelSource, ServerSettings, Task};
+use crate::value::{Rejection, Value};
+
+/// Settings under construction, and what decides where the model is.
+pub(crate) struct Draft {
+    pub(crate) server: ServerSettings,
+    /// Name and source are set last.
+    pub(crate) model: ModelSettings,
+    /// `load_models`.
+    pub(crate) load_models: String,
+    /// `model_store`.
+    pub(crate) model_store: PathBuf,
+    /// `HF_MODEL_ID`.
+    pub(crate) hub_model: Option<String>,
+    /// `option.model_id`.
+    pub(crate) model_id: Option<String>,
+    /// `option.revision`.
+    pub(crate) revision: Option<String>,
+    /// `HF_TOKEN`.
+    pub(crate) token: Option<String>,
+    pub(crate) entry_point: EntryPoint,
+    /// Whether unknown keys are warnings only.
+    pub(crate) lenient: bool,
+}
+
+/// Who answers requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryPoint {
+    /// Nobody is named: a `model.py` in the model's directory, else the native engine.
+    Unset,
+    /// A handler of DJL Serving, whose work the native engine does.
+    Native,
+    /// The user's own Python code, to which all unknown options belong.
+    OwnCode,
+}
+
+impl Draft {
+    /// Holds the defaults of the table.
+    pub(crate) fn new() -> Self {
+        let mut draft = Self::blank();
+        for entry in OPTIONS.iter().filter(|entry| !entry.default.is_empty()) {
+            draft
+                .apply(entry, entry.default)
+                .expect("every default is valid: there is a test");
+        }
+        draft
+    }
+
+    /// Does with a value what the entry says.
+    pub(crate) fn apply(&mut self, entry: &Entry, value: &str) -> Value<()> {
+        match entry.status {
+            Status::Honoured(apply) => apply(self, value),
+            Status::NoOp { check, .. } => check(value),
+            Status::Refused { reason, harmless } => {
+                if harmless.iter().any(|word| word.eq_ignore_ascii_case(value)) {
+                    return Ok(());
+                }
+                Err(Rejection::Unsupported(reason.into()))
+            }
+        }
+    }
+
+    /// Placeholders, which the defaults of the table replace.
+    fn blank() -> Self {
+        let server = ServerSettings {
+            host: String::new(),
+            port: 0,
+            max_request_size: 0,
+            request_id_header_key: String::new(),
+            log: String::new(),
+        };
+        let model = ModelSettings {
+            name: String::new(),
+            source: ModelSource::Directory(PathBuf::new()),
+            task: Task::TextGeneration,
+            dtype: Dtype::Auto,
+            device: Device::Auto,
+            ranks: 0,
+            threads: None,
+            max_rolling_batch_size: 0,
+            max_batched_tokens: 0,
+            max_model_len: None,
+            prefix_caching: false,
+            kv_cache_bytes: None,
+            job_queue_size: 0,
+            predict_timeout: Duration::ZERO,
+            model_loading_timeout: Duration::ZERO,
+            output_formatter: None,
+        };
+        Self {
+            server,
+            model,
+            load_models: String::new(),
+            model_store: PathBuf::new(),
+            hub_model: None,
+            model_id: None,
+            revision: None,
+            token: None,
+            entry_point: EntryPoint::Unset,
+            lenient: false,
+        }
+    }
+}

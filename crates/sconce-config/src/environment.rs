@@ -1,0 +1,57 @@
+//! The two inputs that are not files: the environment, read once, and the command line.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Environment variables by name. The only place of the program that reads the process's own.
+#[derive(Clone, Debug, Default)]
+pub struct Environment(BTreeMap<String, String>);
+
+impl Environment {
+    /// The variables of this process; bytes that are not UTF-8 are replaced by U+FFFD.
+    pub fn from_process() -> Self {
+        let text = |os: std::ffi::OsString| os.to_string_lossy().into_owned();
+        std::env::vars_os()
+            .map(|(name, value)| (text(name), text(value)))
+            .collect()
+    }
+
+    /// A variable that is set and not empty: an empty value counts as unset, as in DJL Serving.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// Every variable that is not empty, in order of name.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let pairs = self
+            .0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        pairs.filter(|(_, value)| !value.is_empty())
+    }
+}
+
+impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
+    fn from_iter<I: IntoIterator<Item = (N, V)>>(pairs: I) -> Self {
+        Self(
+            pairs
+                .into_iter()
+                .map(|(name, value)| (name.into(), value.into()))
+                .collect(),
+        )
+    }
+}
+
+/// What the command line says of the configuration; it wins over everything else.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The model's directory; `None`: `load_models`, `model_store` and `HF_MODEL_ID` decide.
+    pub model_dir: Option<PathBuf>,
+    /// Address to listen on.
+    pub host: Option<String>,
+    /// Port to listen on; 0 takes a free one.
+    pub port: Option<u16>,
+}

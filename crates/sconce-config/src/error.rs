@@ -1,0 +1,186 @@
+//! Every way in which a configuration can be wrong. Messages name key, value, place and cure.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+use crate::properties::PropertiesError;
+use crate::provenance::Provenance;
+
+/// All problems of one start, at least one; `Display` lists them.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub struct ConfigErrors {
+    /// In the order in which they were met.
+    pub problems: Vec<ConfigError>,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.problems.as_slice() {
+            [] => f.write_str("the configuration is wrong")?,
+            [only] => write!(f, "the configuration is wrong: {only}")?,
+            problems => {
+                write!(
+                    f,
+                    "the configuration is wrong in {} places:",
+                    problems.len()
+                )?;
+                for problem in problems {
+                    write!(f, "\n  - {problem}")?;
+                }
+            }
+        }
+        let is_unknown = |problem: &ConfigError| matches!(problem, ConfigError::UnknownKey { .. });
+        if self.problems.iter().any(is_unknown) {
+            f.write_str("\n(SCONCE_STRICT=warn makes unknown names warnings)")?;
+        }
+        Ok(())
+    }
+}
+
+/// One problem.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum ConfigError {
+    /// No option has this name.
+    #[error("{}", unknown_text(key, from, nearest))]
+    UnknownKey {
+        /// As written.
+        key: String,
+        /// Where.
+        from: Provenance,
+        /// The known names that look most like it; may be empty.
+        nearest: Vec<String>,
+    },
+    /// A value without meaning.
+    #[error("{written}: the value {problem}; {}", cure(default))]
+    Invalid {
+        /// Who says so.
+        written: Box<Written>,
+        /// What it must be.
+        problem: String,
+        /// Value if it is left out; empty: none.
+        default: &'static str,
+    },
+    /// A meaning that is not served.
+    #[error("{written} is not supported: {reason}")]
+    Unsupported {
+        /// Who says so.
+        written: Box<Written>,
+        /// Why, and the cure.
+        reason: String,
+    },
+    /// Two spellings of the same option disagree.
+    #[error("{second}, but {first} is the same option by another name; keep one of them")]
+    Conflict {
+        /// One of them.
+        first: Box<Written>,
+        /// The other.
+        second: Box<Written>,
+    },
+    /// A properties file has a mistake in its form.
+    #[error("{}: {problem}", path.display())]
+    Properties {
+        /// The file.
+        path: PathBuf,
+        /// The mistake, with its line.
+        problem: PropertiesError,
+    },
+    /// A file or directory cannot be read.
+    #[error("{} cannot be read: {cause}", path.display())]
+    Unreadable {
+        /// The file or directory.
+        path: PathBuf,
+        /// What the system says.
+        cause: String,
+    },
+    /// There is no model.
+    #[error(
+        "there is no model to serve: {looked}; name a directory (`sconce serve DIRECTORY`), set \
+         HF_MODEL_ID, or put the model into the model store"
+    )]
+    NoModel {
+        /// Where it was looked for.
+        looked: String,
+    },
+    /// There is more than one model.
+    #[error(
+        "one process serves one model for now, here are {}: {}; keep one of them (a directory on \
+         the command line, load_models, HF_MODEL_ID or the model store)",
+        models.len(), models.join(", ")
+    )]
+    SeveralModels {
+        /// Their places.
+        models: Vec<String>,
+    },
+    /// The name of a model is neither a directory nor an id of the hub.
+    #[error(
+        "{key}={id} names no model: there is no such directory, and an id of the Hugging Face hub \
+         has the form organisation/name"
+    )]
+    NoSuchModel {
+        /// `option.model_id` or `HF_MODEL_ID`.
+        key: String,
+        /// The name.
+        id: String,
+    },
+    /// The model has Python code of its own.
+    #[error(
+        "{} is Python code that would answer requests, and none is run yet; remove it, or set \
+         option.entryPoint=djl_python.huggingface to have the native engine answer",
+        file.display()
+    )]
+    OwnCode {
+        /// The script.
+        file: PathBuf,
+    },
+    /// A directory has neither a checkpoint nor the name of one.
+    #[error(
+        "{} is no model: it has no config.json, and no serving.properties with option.model_id; \
+         it holds {found}{hint}",
+        dir.display()
+    )]
+    NotAModel {
+        /// The directory.
+        dir: PathBuf,
+        /// What it holds.
+        found: String,
+        /// What that may be; may be empty.
+        hint: String,
+    },
+}
+
+/// A setting as somebody wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The spelling; for a variable the key that it stands for.
+    pub key: String,
+    /// Shortened; secrets are replaced.
+    pub value: String,
+    /// Where.
+    pub from: Provenance,
+}
+
+impl fmt::Display for Written {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}={}", self.from, self.key, self.value)
+    }
+}
+
+fn unknown_text(key: &str, from: &Provenance, nearest: &[String]) -> String {
+    let guess = match nearest {
+        [] => "no option has a name like it; `sconce options` lists them all".into(),
+        names => format!("did you mean {}?", names.join(" or ")),
+    };
+    match from {
+        Provenance::Environment(_) => format!("{from}: it sets no known option; {guess}"),
+        _ => format!("{from}: unknown key {key}; {guess}"),
+    }
+}
+
+fn cure(default: &str) -> String {
+    match default {
+        "" => "correct or remove it".into(),
+        default => format!("correct it, or remove it for the default of {default}"),
+    }
+}

@@ -1,0 +1,275 @@
+//! Collects who sets what: every place is read, nothing is judged but names.
+
+use std::cmp::Reverse;
+use std::path::{Path, PathBuf};
+
+use crate::entry::{self, Entry, Scope, Variable};
+use crate::environment::{CommandLine, Environment};
+use crate::error::{ConfigError, Written};
+use crate::nearest::nearest;
+use crate::options::OPTIONS;
+use crate::properties;
+use crate::provenance::{Provenance, shown};
+
+/// One option set in one place.
+pub(crate) struct Setting {
+    pub(crate) entry: &'static Entry,
+    /// The key as written; the table's key where a variable sets it.
+    pub(crate) spelling: String,
+    /// Without blanks around it.
+    pub(crate) value: String,
+    pub(crate) from: Provenance,
+    pub(crate) strength: Strength,
+}
+
+impl Setting {
+    /// For a message.
+    pub(crate) fn written(&self) -> Box<Written> {
+        let value = shown(&self.value, self.entry.secret);
+        let (key, from) = (self.spelling.clone(), self.from.clone());
+        Box::new(Written { key, value, from })
+    }
+}
+
+/// Which of two places wins: the later variant, and of variables of one kind the one that the
+/// entry lists first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Strength {
+    /// `config.properties`.
+    ServerFile,
+    /// A variable that fills a gap.
+    Fills(Reverse<usize>),
+    /// `SERVING_*`, `OPTION_*`, `ARGS_*`.
+    Prefixed,
+    /// `serving.properties`.
+    ModelFile,
+    /// A variable that overrides the files.
+    Overrides(Reverse<usize>),
+    /// The command line, and what `load_models` says of its model.
+    CommandLine,
+}
+
+/// A name that no option has.
+pub(crate) struct Unknown {
+    pub(crate) error: ConfigError,
+    /// Whether it would be an option of the user's Python code, if there is any.
+    pub(crate) of_model: bool,
+}
+
+/// Everything that was found.
+#[derive(Default)]
+pub(crate) struct Gathered {
+    pub(crate) settings: Vec<Setting>,
+    pub(crate) unknown: Vec<Unknown>,
+    /// Files that cannot be read or parsed.
+    pub(crate) problems: Vec<ConfigError>,
+}
+
+impl Gathered {
+    pub(crate) fn command_line(&mut self, line: &CommandLine) {
+        let port = line.port.map(|port| port.to_string());
+        for (key, value) in [("--host", line.host.clone()), ("--port", port)] {
+            let entry = entry::of_key(key).expect("the table has the keys of the command line");
+            self.settings.extend(value.map(|value| Setting {
+                entry,
+                spelling: key.into(),
+                value,
+                from: Provenance::CommandLine,
+                strength: Strength::CommandLine,
+            }));
+        }
+    }
+
+    pub(crate) fn environment(&mut self, environment: &Environment) {
+        for (name, value) in environment.iter() {
+            let from = Provenance::Environment(name.into());
+            let (found, strength) = match entry::of_variable(name) {
+                Some((entry, Variable::Fills(_), place)) => {
+                    (Some(entry), Strength::Fills(Reverse(place)))
+                }
+                Some((entry, Variable::Overrides(_), place)) => {
+                    (Some(entry), Strength::Overrides(Reverse(place)))
+                }
+                None => match Prefix::of(name) {
+                    Some(prefix) => (prefix.entry(name), Strength::Prefixed),
+                    None => continue,
+                },
+            };
+            match (found, Prefix::of(name)) {
+                (Some(entry), _) => {
+                    let (spelling, value) = (entry.key.into(), value.trim().into());
+                    self.settings.push(Setting {
+                        entry,
+                        spelling,
+                        value,
+                        from,
+                        strength,
+                    });
+                }
+                (None, Some(prefix)) => self.unknown.push(Unknown {
+                    error: ConfigError::UnknownKey {
+                        key: name.into(),
+                        from,
+                        nearest: owned(nearest(name, prefix.names().iter().map(String::as_str))),
+                    },
+                    of_model: prefix != Prefix::Serving,
+                }),
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Reads `config.properties`, if `MODEL_SERVER_HOME` has one.
+    pub(crate) fn server_file(&mut self, environment: &Environment) {
+        let Some(home) = environment.get("MODEL_SERVER_HOME") else {
+            return;
+        };
+        let places = ["conf/config.properties", "config.properties"];
+        let file = places
+            .iter()
+            .map(|place| Path::new(home).join(place))
+            .find(|p| p.exists());
+        if let Some(path) = file {
+            self.file(
+                path,
+                entry::of_server,
+                Scope::in_server_file,
+                Strength::ServerFile,
+            );
+        }
+    }
+
+    /// Reads a model's `serving.properties`, if there is one.
+    pub(crate) fn model_file(&mut self, dir: &Path) {
+        let path = dir.join("serving.properties");
+        if path.exists() {
+            self.file(
+                path,
+                entry::of_model,
+                Scope::in_model_file,
+                Strength::ModelFile,
+            );
+        }
+    }
+
+    fn file(
+        &mut self,
+        path: PathBuf,
+        find: fn(&str) -> Option<&'static Entry>,
+        is_here: fn(Scope) -> bool,
+        strength: Strength,
+    ) {
+        let bytes = match std::fs::read(&path) {
+            Ok(bytes) => bytes,
+            Err(cause) => {
+                let cause = cause.to_string();
+                self.problems.push(ConfigError::Unreadable { path, cause });
+                return;
+            }
+        };
+        let parsed = properties::parse(&bytes);
+        let wrong = |problem| ConfigError::Properties {
+            path: path.clone(),
+            problem,
+        };
+        self.problems.extend(parsed.problems.into_iter().map(wrong));
+        for property in parsed.properties {
+            let from = Provenance::File {
+                path: path.clone(),
+                line: property.line,
+            };
+            let key = property.key;
+            match find(&key) {
+                Some(entry) => {
+                    let value = property.value.trim().into();
+                    self.settings.push(Setting {
+                        entry,
+                        spelling: key,
+                        value,
+                        from,
+                        strength,
+                    });
+                }
+                None => {
+                    let known = OPTIONS.iter().filter(|entry| is_here(entry.scope));
+                    let nearest = owned(nearest(&key, known.flat_map(Entry::names)));
+                    let of_model = strength == Strength::ModelFile;
+                    let error = ConfigError::UnknownKey { key, from, nearest };
+                    self.unknown.push(Unknown { error, of_model });
+                }
+            }
+        }
+    }
+}
+
+fn owned(names: Vec<&str>) -> Vec<String> {
+    names.into_iter().map(String::from).collect()
+}
+
+/// The prefixes of variables that stand for keys of a file.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Prefix {
+    Serving,
+    Option,
+    Args,
+}
+
+impl Prefix {
+    fn of(name: &str) -> Option<Self> {
+        let all = [Self::Serving, Self::Option, Self::Args];
+        all.into_iter()
+            .find(|prefix| name.starts_with(prefix.text()))
+    }
+
+    fn text(self) -> &'static str {
+        match self {
+            Self::Serving => "SERVING_",
+            Self::Option => "OPTION_",
+            Self::Args => "ARGS_",
+        }
+    }
+
+    /// The entry whose key the variable stands for. Names in capitals stand for small letters;
+    /// `ENTRYPOINT` is the one key of mixed case that has a form in capitals.
+    fn entry(self, variable: &str) -> Option<&'static Entry> {
+        let name = &variable[self.text().len()..];
+        let is_capital = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        let name = match name {
+            "ENTRYPOINT" => "entryPoint".into(),
+            name if name.chars().all(is_capital) => name.to_lowercase(),
+            name => name.to_owned(),
+        };
+        match self {
+            Self::Serving => entry::of_server(&name),
+            Self::Option => entry::of_model(&format!("option.{name}")),
+            Self::Args => entry::of_model(&name).filter(|entry| entry.scope != Scope::Option),
+        }
+    }
+
+    /// Every variable with this prefix that sets an option.
+    fn names(self) -> Vec<String> {
+        let listed = OPTIONS.iter().flat_map(|entry| entry.variables);
+        let listed = listed.map(|variable| variable.name().to_owned());
+        let made = OPTIONS.iter().filter(|entry| match self {
+            Self::Serving => entry.scope.in_server_file(),
+            Self::Option => entry.scope == Scope::Option,
+            Self::Args => matches!(entry.scope, Scope::Model | Scope::ServerOrModel),
+        });
+        let made = made.flat_map(Entry::names).map(|key| self.variable(key));
+        let mut names: Vec<_> = listed.filter(|name| Self::of(name) == Some(self)).collect();
+        // Only what is read back is proposed: keys of mixed case keep theirs.
+        names.extend(made.filter(|name| self.entry(name).is_some()));
+        names
+    }
+
+    fn variable(self, key: &str) -> String {
+        let name = key.strip_prefix("option.").unwrap_or(key);
+        let is_mixed = name.contains(|c: char| c.is_ascii_uppercase()) && name != "entryPoint";
+        let name = if is_mixed {
+            name.to_owned()
+        } else {
+            name.to_uppercase()
+        };
+        format!("{}{name}", self.text())
+    }
+}

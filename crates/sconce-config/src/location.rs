@@ -1,0 +1,177 @@
+//! Where a model's files are: looks into directories, never fetches.
+
+use std::path::{Path, PathBuf};
+
+use crate::draft::{Draft, EntryPoint};
+use crate::error::ConfigError;
+use crate::settings::ModelSource;
+
+/// What a directory holds, in order of name.
+pub(crate) struct Listing {
+    items: Vec<Item>,
+}
+
+/// One entry of a directory.
+pub(crate) struct Item {
+    pub(crate) name: String,
+    pub(crate) is_dir: bool,
+}
+
+impl Item {
+    /// Whether it can be a model by itself: a visible directory or an archive.
+    pub(crate) fn is_model_like(&self) -> bool {
+        (self.is_dir && !self.name.starts_with('.')) || is_archive(&self.name)
+    }
+}
+
+/// The suffixes of archives that DJL Serving unpacks.
+pub(crate) fn is_archive(name: &str) -> bool {
+    [".zip", ".mar", ".tgz", ".tar.gz", ".tar.z", ".tar"]
+        .iter()
+        .any(|end| name.ends_with(end))
+}
+
+impl Listing {
+    pub(crate) fn read(dir: &Path) -> Result<Self, ConfigError> {
+        let unreadable = |cause: std::io::Error| ConfigError::Unreadable {
+            path: dir.into(),
+            cause: cause.to_string(),
+        };
+        let mut items = Vec::new();
+        for item in std::fs::read_dir(dir).map_err(unreadable)? {
+            let item = item.map_err(unreadable)?;
+            let name = item.file_name().to_string_lossy().into_owned();
+            // Follows links, as mounted volumes are full of them.
+            items.push(Item {
+                name,
+                is_dir: item.path().is_dir(),
+            });
+        }
+        items.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Self { items })
+    }
+
+    pub(crate) fn items(&self) -> &[Item] {
+        &self.items
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.items.iter().any(|item| item.name == name)
+    }
+
+    /// The first names, for a message.
+    fn summary(&self) -> String {
+        const MOST: usize = 12;
+        let names: Vec<_> = self
+            .items
+            .iter()
+            .map(|item| item.name.as_str())
+            .take(MOST)
+            .collect();
+        match (names.as_slice(), self.items.len()) {
+            ([], _) => "nothing".into(),
+            (names, all) if all > MOST => format!("{} and {} more", names.join(", "), all - MOST),
+            (names, _) => names.join(", "),
+        }
+    }
+}
+
+/// The directory itself, or the only thing in it, if that is a directory.
+pub(crate) fn descend(dir: PathBuf) -> Result<PathBuf, ConfigError> {
+    match Listing::read(&dir)?.items() {
+        [only] if only.is_dir && !only.name.starts_with('.') => Ok(dir.join(&only.name)),
+        _ => Ok(dir),
+    }
+}
+
+/// The model of a directory: what `option.model_id` names, else the directory itself.
+pub(crate) fn of_directory(dir: &Path, draft: &Draft) -> Result<ModelSource, ConfigError> {
+    match &draft.model_id {
+        None => checkpoint(dir),
+        Some(id) => match named(id, Some(dir)) {
+            Some(inner) => checkpoint(&inner),
+            None => hub(id, draft, "option.model_id"),
+        },
+    }
+}
+
+/// The model that `HF_MODEL_ID` names.
+pub(crate) fn of_hub_model(id: &str, draft: &Draft) -> Result<ModelSource, ConfigError> {
+    match named(id, None) {
+        Some(dir) => checkpoint(&dir),
+        None => hub(id, draft, "HF_MODEL_ID"),
+    }
+}
+
+/// The directory that an id names, if it exists: as it stands, or within another one.
+pub(crate) fn named(id: &str, within: Option<&Path>) -> Option<PathBuf> {
+    let path = without_scheme(id);
+    let inner = within.map(|dir| dir.join(path));
+    inner
+        .into_iter()
+        .chain([PathBuf::from(path)])
+        .find(|path| path.is_dir())
+}
+
+/// A path without `file:` or `file://` before it.
+pub(crate) fn without_scheme(url: &str) -> &str {
+    let path = url.strip_prefix("file:").unwrap_or(url);
+    path.strip_prefix("//")
+        .filter(|_| path.len() < url.len())
+        .unwrap_or(path)
+}
+
+/// Python code that would answer instead of the native engine, where no entry point is named.
+pub(crate) fn own_code(dir: &Path, draft: &Draft) -> Option<PathBuf> {
+    if draft.entry_point != EntryPoint::Unset {
+        return None;
+    }
+    let named = dir
+        .file_name()
+        .map(|name| format!("{}.py", name.to_string_lossy()));
+    let names = ["model.py".to_owned()].into_iter().chain(named);
+    names.map(|name| dir.join(name)).find(|path| path.is_file())
+}
+
+fn checkpoint(dir: &Path) -> Result<ModelSource, ConfigError> {
+    let listing = Listing::read(dir)?;
+    if listing.has("config.json") {
+        return Ok(ModelSource::Directory(dir.into()));
+    }
+    let hint = if listing.has("model_index.json") {
+        "; model_index.json belongs to Stable Diffusion, which is not served yet"
+    } else if listing
+        .items
+        .iter()
+        .any(|item| item.name.ends_with(".gguf"))
+    {
+        "; GGUF files are not served, take the checkpoint that they were made from"
+    } else {
+        ""
+    };
+    let (found, hint) = (listing.summary(), hint.into());
+    Err(ConfigError::NotAModel {
+        dir: dir.into(),
+        found,
+        hint,
+    })
+}
+
+fn hub(id: &str, draft: &Draft, key: &str) -> Result<ModelSource, ConfigError> {
+    let is_name = |part: &str| {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+        !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(plain)
+    };
+    if id.split('/').count() > 2 || !id.split('/').all(is_name) {
+        return Err(ConfigError::NoSuchModel {
+            key: key.into(),
+            id: id.into(),
+        });
+    }
+    let (revision, token) = (draft.revision.clone(), draft.token.clone());
+    Ok(ModelSource::Hub {
+        id: id.into(),
+        revision,
+        token,
+    })
+}

@@ -1,0 +1,133 @@
+//! What the rest of the program gets: values that are checked, in units that are named.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Settings of the server itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServerSettings {
+    /// Address to listen on.
+    pub host: String,
+    /// Port to listen on; 0 takes a free one.
+    pub port: u16,
+    /// Longest body of a request, in bytes.
+    pub max_request_size: usize,
+    /// Header that carries the client's name of a request.
+    pub request_id_header_key: String,
+    /// Level or filter of the log, such as `info` or `info,sconce_engine=debug`.
+    pub log: String,
+}
+
+/// Settings of one model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSettings {
+    /// Name in `/predictions/{name}` and in messages.
+    pub name: String,
+    /// Where its files are.
+    pub source: ModelSource,
+    /// What it is asked to do.
+    pub task: Task,
+    /// Precision of the weights.
+    pub dtype: Dtype,
+    /// Where it computes.
+    pub device: Device,
+    /// Ranks that share the weights (tensor parallelism), at least 1.
+    pub ranks: usize,
+    /// Threads of the CPU kernels; `None`: as many as there are cores.
+    pub threads: Option<usize>,
+    /// Sequences computed at the same time, at least 1.
+    pub max_rolling_batch_size: usize,
+    /// Tokens computed in one step, at least 1; longer prompts are computed in chunks.
+    pub max_batched_tokens: usize,
+    /// Longest sequence, prompt and answer, in tokens; `None`: the model's context.
+    pub max_model_len: Option<usize>,
+    /// Whether equal beginnings of prompts share their part of the key/value cache.
+    pub prefix_caching: bool,
+    /// Bytes of the key/value cache; `None`: planned from the memory at hand.
+    pub kv_cache_bytes: Option<u64>,
+    /// Requests that may wait; more are refused.
+    pub job_queue_size: usize,
+    /// A request that is not finished after this long fails.
+    pub predict_timeout: Duration,
+    /// A model that is not ready after this long has failed.
+    pub model_loading_timeout: Duration,
+    /// Form of answers; `None`: whole answers as JSON, streams as JSON lines.
+    pub output_formatter: Option<OutputFormatter>,
+}
+
+/// Where a model's files are.
+#[derive(Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A directory with `config.json`.
+    Directory(PathBuf),
+    /// A repository of the Hugging Face hub.
+    Hub {
+        /// `organisation/name` or `name`.
+        id: String,
+        /// Branch, tag or commit; `None`: the main branch.
+        revision: Option<String>,
+        /// Access token; never printed.
+        token: Option<String>,
+    },
+}
+
+impl fmt::Debug for ModelSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Directory(dir) => f.debug_tuple("Directory").field(dir).finish(),
+            Self::Hub {
+                id,
+                revision,
+                token,
+            } => {
+                let token = token.as_ref().map(|_| "(hidden)");
+                let mut hub = f.debug_struct("Hub");
+                hub.field("id", id)
+                    .field("revision", revision)
+                    .field("token", &token)
+                    .finish()
+            }
+        }
+    }
+}
+
+/// What a model is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Continue a prompt.
+    TextGeneration,
+}
+
+/// Precision of the weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dtype {
+    /// As stored in the checkpoint.
+    Auto,
+    /// IEEE 754, 32 bits.
+    F32,
+    /// IEEE 754, 16 bits.
+    F16,
+    /// The upper half of an `F32`.
+    Bf16,
+}
+
+/// Where a model computes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The fastest device that this build can use.
+    Auto,
+    /// The processor.
+    Cpu,
+}
+
+/// Form of answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OutputFormatter {
+    /// One JSON document.
+    Json,
+    /// One line of JSON per token.
+    JsonLines,
+    /// Server-sent events.
+    ServerSentEvents,
+}

@@ -1,0 +1,228 @@
+//! Which model a start is about: the directory on the command line, else what `load_models`,
+//! `model_store` and `HF_MODEL_ID` say, by DJL Serving's rules.
+
+use std::path::{Path, PathBuf};
+
+use crate::draft::Draft;
+use crate::environment::CommandLine;
+use crate::error::{ConfigError, Written};
+use crate::gather::Setting;
+use crate::location::{self, Listing};
+use crate::provenance::Provenance;
+
+/// The model to serve, before its own settings are read.
+pub(crate) struct Startup {
+    pub(crate) name: String,
+    pub(crate) place: Place,
+    pub(crate) from: Provenance,
+    /// The engine that `load_models` names.
+    pub(crate) engine: Option<String>,
+}
+
+/// Where a model is.
+pub(crate) enum Place {
+    /// A directory, which may have a `serving.properties`.
+    Directory(PathBuf),
+    /// What `HF_MODEL_ID` says.
+    HubModel(String),
+}
+
+impl Startup {
+    fn directory(dir: PathBuf, from: Provenance) -> Result<Self, ConfigError> {
+        let dir = location::descend(dir)?;
+        Ok(Self {
+            name: path_name(&dir),
+            place: Place::Directory(dir),
+            from,
+            engine: None,
+        })
+    }
+
+    fn shown(&self) -> String {
+        match &self.place {
+            Place::Directory(dir) => format!("{} ({})", dir.display(), self.from),
+            Place::HubModel(id) => format!("{id} ({})", self.from),
+        }
+    }
+}
+
+/// Decides for one model.
+pub(crate) fn choose(
+    line: &CommandLine,
+    draft: &Draft,
+    settings: &[Setting],
+) -> Result<Startup, ConfigError> {
+    if let Some(dir) = &line.model_dir {
+        return Startup::directory(dir.clone(), Provenance::CommandLine);
+    }
+    let mut models = match draft.load_models.as_str() {
+        "ALL" => scan(&draft.model_store, &provenance("model_store", settings))?,
+        list => listed(list, draft, &provenance("load_models", settings))?,
+    };
+    if let Some(id) = &draft.hub_model {
+        let name = match location::named(id, None) {
+            Some(dir) => path_name(&dir),
+            None => model_name(id),
+        };
+        let (place, from) = (
+            Place::HubModel(id.clone()),
+            provenance("HF_MODEL_ID", settings),
+        );
+        models.push(Startup {
+            name,
+            place,
+            from,
+            engine: None,
+        });
+    }
+    let several = models.iter().map(Startup::shown).collect::<Vec<_>>();
+    match (models.pop(), several.len()) {
+        (Some(model), 1) => Ok(model),
+        (Some(_), _) => Err(ConfigError::SeveralModels { models: several }),
+        (None, _) => {
+            let state = if draft.model_store.is_dir() {
+                "is empty"
+            } else {
+                "does not exist"
+            };
+            let store = draft.model_store.display();
+            let looked = format!("the model store {store} {state} and HF_MODEL_ID is not set");
+            Err(ConfigError::NoModel { looked })
+        }
+    }
+}
+
+/// Other models that are named but not served, because the command line names one.
+pub(crate) fn unused(line: &CommandLine, settings: &[Setting]) -> Vec<String> {
+    let is_model = |setting: &&Setting| match setting.entry.key {
+        "HF_MODEL_ID" => true,
+        "load_models" => setting.value != "ALL",
+        _ => false,
+    };
+    let unused = settings
+        .iter()
+        .filter(|_| line.model_dir.is_some())
+        .filter(is_model);
+    let text = |setting: &Setting| {
+        let Setting {
+            entry, value, from, ..
+        } = setting;
+        format!(
+            "{from}: {}={value} is not used: the command line names the model",
+            entry.key
+        )
+    };
+    unused.map(text).collect()
+}
+
+/// The models of a store: each visible directory and archive if there is nothing else, otherwise
+/// the store itself.
+fn scan(store: &Path, from: &Provenance) -> Result<Vec<Startup>, ConfigError> {
+    if !store.is_dir() {
+        return Ok(vec![]);
+    }
+    let listing = Listing::read(store)?;
+    if !listing.items().iter().all(location::Item::is_model_like) {
+        return Ok(vec![Startup::directory(store.into(), from.clone())?]);
+    }
+    let paths = listing.items().iter().map(|item| store.join(&item.name));
+    paths.map(|path| model_at(path, from)).collect()
+}
+
+fn model_at(path: PathBuf, from: &Provenance) -> Result<Startup, ConfigError> {
+    if path.is_file() {
+        let reason = "archives are not unpacked yet; unpack it into a directory".into();
+        let written = Written {
+            key: "model".into(),
+            value: path.display().to_string(),
+            from: from.clone(),
+        };
+        return Err(ConfigError::Unsupported {
+            written: Box::new(written),
+            reason,
+        });
+    }
+    Startup::directory(path, from.clone())
+}
+
+/// The entries of `load_models`: `[[name[:version[:engine[:devices]]]]=]url`, separated by
+/// commas or blanks.
+fn listed(list: &str, draft: &Draft, from: &Provenance) -> Result<Vec<Startup>, ConfigError> {
+    let entries = list.split([',', ' ']).filter(|entry| !entry.is_empty());
+    entries
+        .map(|entry| listed_model(entry, draft, from))
+        .collect()
+}
+
+fn listed_model(entry: &str, draft: &Draft, from: &Provenance) -> Result<Startup, ConfigError> {
+    let written = || {
+        let (key, value) = ("load_models".into(), entry.into());
+        Box::new(Written {
+            key,
+            value,
+            from: from.clone(),
+        })
+    };
+    let unsupported = |reason: &str| ConfigError::Unsupported {
+        written: written(),
+        reason: reason.into(),
+    };
+    let (label, url) = match entry.split_once('=') {
+        Some((label, url)) if !label.contains('?') => (label, url),
+        _ => ("", entry),
+    };
+    if url.contains("://") && !url.starts_with("file:") {
+        return Err(unsupported(
+            "models are not fetched by URL; name a directory",
+        ));
+    }
+    let mut fields = label.trim_matches(['[', ']']).split(':').map(str::trim);
+    let (name, _version, engine) = (fields.next(), fields.next(), fields.next());
+    if !matches!(fields.next(), None | Some("" | "*" | "cpu" | "-1")) {
+        return Err(unsupported(
+            "the CPU is the only device; write * or leave it out",
+        ));
+    }
+    let path = location::without_scheme(url);
+    let places = [PathBuf::from(path), draft.model_store.join(path)];
+    let path = places
+        .into_iter()
+        .find(|path| path.exists())
+        .ok_or_else(|| ConfigError::Invalid {
+            written: written(),
+            problem: "must be ALL, a directory, or name=directory, and there is no such directory"
+                .into(),
+            default: "ALL",
+        })?;
+    let mut model = model_at(path, from)?;
+    if let Some(name) = name.filter(|name| !name.is_empty()) {
+        model.name = name.into();
+    }
+    model.engine = engine.filter(|engine| !engine.is_empty()).map(String::from);
+    Ok(model)
+}
+
+fn provenance(key: &str, settings: &[Setting]) -> Provenance {
+    let of_key = settings.iter().filter(|setting| setting.entry.key == key);
+    let strongest = of_key.max_by_key(|setting| setting.strength);
+    strongest.map_or(Provenance::Default, |setting| setting.from.clone())
+}
+
+/// The name of the model in a directory: that of the directory.
+fn path_name(dir: &Path) -> String {
+    // `.` and `..` have no name of their own.
+    let name = |path: &Path| {
+        path.file_name()
+            .map(|name| name.to_string_lossy().into_owned())
+    };
+    let name = name(dir).or_else(|| name(&dir.canonicalize().ok()?));
+    name.map_or_else(|| "model".into(), |name| model_name(&name))
+}
+
+/// A name that fits into a path: everything but letters, digits and underscores is replaced.
+fn model_name(text: &str) -> String {
+    let text = text.trim_end_matches('/');
+    text.chars()
+        .map(|c| if c.is_ascii_alphanumeric() { c } else { '_' })
+        .collect()
+}

@@ -1,0 +1,171 @@
+//! Where the model comes from and what it is called.
+
+use super::{Start, says};
+use crate::ModelSource;
+
+fn source(start: &Start) -> (String, ModelSource) {
+    let model = start.resolved().model;
+    (model.name, model.source)
+}
+
+fn hub(id: &str) -> ModelSource {
+    ModelSource::Hub {
+        id: id.into(),
+        revision: None,
+        token: None,
+    }
+}
+
+#[test]
+fn the_directory_of_the_command_line_is_the_model() {
+    let start = Start::with_model();
+    let dir = ModelSource::Directory(start.path("model"));
+    assert_eq!(source(&start), ("model".into(), dir));
+    let warnings = start
+        .variable("HF_MODEL_ID", "my-org/gpt2")
+        .resolved()
+        .warnings;
+    says(
+        &warnings.join("\n"),
+        &["HF_MODEL_ID=my-org/gpt2 is not used"],
+    );
+}
+
+#[test]
+fn a_lone_directory_is_descended_into_and_gives_its_name() {
+    let start = Start::with_model().file("outer/my-gpt 2/config.json", "{}");
+    let mut start = start.file("outer/my-gpt 2/serving.properties", "option.dtype=fp16");
+    start.line.model_dir = Some(start.path("outer"));
+    let dir = ModelSource::Directory(start.path("outer/my-gpt 2"));
+    assert_eq!(source(&start), ("my_gpt_2".into(), dir));
+}
+
+#[test]
+fn the_store_is_a_model_or_holds_one() {
+    let start = Start::without_model().file("model/config.json", "{}");
+    let dir = ModelSource::Directory(start.path("model"));
+    assert_eq!(source(&start), ("model".into(), dir));
+    let start = Start::without_model().file("model/llama/config.json", "{}");
+    let dir = ModelSource::Directory(start.path("model/llama"));
+    assert_eq!(source(&start), ("llama".into(), dir));
+    let start = start.file("model/gpt2/config.json", "{}");
+    says(
+        &start.refused(),
+        &["one model for now", "model/gpt2", "model/llama"],
+    );
+}
+
+#[test]
+fn hf_model_id_serves_where_the_store_is_empty() {
+    let start = Start::without_model().variable("HF_MODEL_ID", "my-org/gpt2");
+    assert_eq!(source(&start), ("my_org_gpt2".into(), hub("my-org/gpt2")));
+    let both = start.file("model/config.json", "{}").refused();
+    says(
+        &both,
+        &[
+            "here are 2",
+            "my-org/gpt2 (environment variable HF_MODEL_ID)",
+        ],
+    );
+    let start = Start::without_model().file("elsewhere/x/config.json", "{}");
+    let dir = start.path("elsewhere/x");
+    let start = start.variable("HF_MODEL_ID", &dir.to_string_lossy());
+    assert_eq!(source(&start), ("x".into(), ModelSource::Directory(dir)));
+}
+
+#[test]
+fn the_properties_of_a_directory_name_another_model() {
+    let start = Start::without_model().properties("engine=Python\noption.model_id=my-org/llama\n");
+    assert_eq!(source(&start), ("model".into(), hub("my-org/llama")));
+    let start = start
+        .properties("option.model_id=weights\n")
+        .file("model/weights/config.json", "{}");
+    let dir = ModelSource::Directory(start.path("model/weights"));
+    assert_eq!(source(&start), ("model".into(), dir));
+    let start = start.properties("option.model_id=/no/such/directory\n");
+    says(
+        &start.refused(),
+        &["option.model_id=/no/such/directory", "no such directory"],
+    );
+}
+
+#[test]
+fn load_models_names_one_model_by_path() {
+    let start = Start::without_model().file("model/a/config.json", "{}");
+    let start = start.file("model/b/config.json", "{}");
+    let a = start.path("model/a");
+    let set = |value: String| {
+        let start = Start::without_model().variable("SERVING_LOAD_MODELS", &value);
+        let result = source(&start.variable(
+            "SERVING_MODEL_STORE",
+            &a.parent().unwrap().to_string_lossy(),
+        ));
+        result.0
+    };
+    assert_eq!(set("a".into()), "a");
+    assert_eq!(set(a.display().to_string()), "a");
+    assert_eq!(set(format!("llm=file://{}", a.display())), "llm");
+    assert_eq!(
+        set(format!("[test::Python:*]=file:{}/", a.display())),
+        "test"
+    );
+    let several = Start::without_model().variable("SERVING_LOAD_MODELS", "model/a, model/b");
+    let several = several.file("model/a/config.json", "{}");
+    says(&several.refused(), &["model/a", "no such directory"]);
+    let none = start.variable("SERVING_LOAD_MODELS", "NONE").refused();
+    says(&none, &["load_models=NONE", "ALL"]);
+}
+
+#[test]
+fn load_models_takes_one_model_only_and_its_engine() {
+    let start = Start::without_model().file("model/a/config.json", "{}");
+    let start = start.file("model/b/config.json", "{}");
+    let two = start.variable("SERVING_LOAD_MODELS", "a, b");
+    says(
+        &two.refused(),
+        &["one model for now, here are 2", "model/a", "model/b"],
+    );
+    let engine = Start::without_model().file("model/a/config.json", "{}");
+    let engine = engine
+        .variable("SERVING_LOAD_MODELS", "m::TensorFlow:*=a")
+        .refused();
+    says(
+        &engine,
+        &["SERVING_LOAD_MODELS", "engine=TensorFlow is not supported"],
+    );
+}
+
+#[test]
+fn no_model_says_where_it_was_looked_for() {
+    let start = Start::without_model();
+    says(
+        &start.refused(),
+        &["no model to serve", "is empty", "HF_MODEL_ID"],
+    );
+    let start = start.file("home/config.properties", "model_store=/no/such/store\n");
+    says(
+        &start.refused(),
+        &["/no/such/store does not exist", "sconce serve DIRECTORY"],
+    );
+    let bad = start.variable("HF_MODEL_ID", "s3://bucket/x").refused();
+    says(&bad, &["aws s3 sync"]);
+    assert!(
+        !bad.contains("no model to serve"),
+        "a consequence is no second problem: {bad}"
+    );
+}
+
+#[test]
+fn a_directory_without_a_checkpoint_says_what_it_holds() {
+    let mut start = Start::without_model()
+        .file("model/weights.gguf", "")
+        .file("model/notes", "");
+    says(
+        &start.refused(),
+        &["no config.json", "notes, weights.gguf", "GGUF"],
+    );
+    start.line.model_dir = Some("/no/such/model".into());
+    says(&start.refused(), &["/no/such/model cannot be read"]);
+    let diffusion = Start::without_model().file("model/model_index.json", "{}");
+    says(&diffusion.refused(), &["Stable Diffusion"]);
+}

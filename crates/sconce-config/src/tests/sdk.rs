@@ -1,0 +1,98 @@
+//! Files and environments that the SageMaker SDK made: all of their names are known.
+
+use std::path::{Path, PathBuf};
+
+use super::Start;
+use crate::{ConfigError, ConfigErrors, Dtype, ModelSource, Resolved};
+
+fn folder(case: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("fixtures/sdk")
+        .join(case)
+}
+
+/// The start of a container with these files and variables.
+fn start(case: &str) -> Result<Resolved, ConfigErrors> {
+    let mut start = Start::without_model();
+    if let Ok(text) = std::fs::read_to_string(folder(case).join("serving.properties")) {
+        start = start.properties(&text);
+    }
+    let environment = std::fs::read_to_string(folder(case).join("env.json")).unwrap();
+    let environment: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_str(&environment).unwrap();
+    for (name, value) in environment {
+        start = start.variable(&name, value.as_str().unwrap());
+    }
+    start.resolve()
+}
+
+#[test]
+fn no_name_that_the_sdk_writes_is_unknown() {
+    let mut seen = 0;
+    for case in std::fs::read_dir(folder("")).unwrap() {
+        let case = case.unwrap();
+        if !case.path().is_dir() {
+            continue;
+        }
+        seen += 1;
+        let Err(errors) = start(&case.file_name().to_string_lossy()) else {
+            continue;
+        };
+        for problem in errors.problems {
+            let is_unknown = matches!(problem, ConfigError::UnknownKey { .. });
+            // The user's own key, which no handler of DJL Serving reads.
+            let is_own = problem.to_string().contains("option.extra");
+            assert!(
+                !is_unknown || is_own,
+                "{}: {problem}",
+                case.path().display()
+            );
+        }
+    }
+    assert!(seen >= 10, "{seen}");
+}
+
+#[test]
+fn models_of_the_hub_resolve() {
+    let model = start("2.223.0-hub-id").unwrap().model;
+    let source = ModelSource::Hub {
+        id: "my-org/gpt2".into(),
+        revision: None,
+        token: None,
+    };
+    assert_eq!((model.source, model.dtype), (source, Dtype::F32));
+    let resolved = start("2.257.7-all-options").unwrap();
+    let model = resolved.model;
+    assert_eq!(
+        (model.ranks, model.dtype, model.job_queue_size),
+        (4, Dtype::Bf16, 250)
+    );
+    assert_eq!(
+        (
+            model.predict_timeout.as_secs(),
+            model.model_loading_timeout.as_secs()
+        ),
+        (90, 900)
+    );
+    let model = start("2.257.7-env-rolling-batch").unwrap().model;
+    assert_eq!((model.ranks, model.max_rolling_batch_size), (1, 32));
+    assert_eq!(start("2.257.7-model-builder").unwrap().server.log, "debug");
+    start("2.257.7-model-data-tar-gz").unwrap();
+}
+
+#[test]
+fn the_only_problem_of_a_model_on_s3_is_s3() {
+    for case in [
+        "2.140.0-guide-deepspeed-bf16-tp2",
+        "2.150.0-djlmodel-all-options",
+    ] {
+        let errors = start(case).unwrap_err();
+        let [ConfigError::Unsupported { written, .. }] = &errors.problems[..] else {
+            panic!("{errors}");
+        };
+        assert_eq!(
+            (written.key.as_str(), written.value.starts_with("s3://")),
+            ("option.s3url", true)
+        );
+    }
+}
