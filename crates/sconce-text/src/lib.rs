@@ -1,1 +1,20 @@
-//! Tokenizer, incremental text, stop strings.
+//! Tokenizer, incremental text, stop sequences.
+//!
+//! [`Tokenizer`] turns text into the ids that transformers' fast tokenizers give, and back.
+//! [`TextStream`] does the way back token by token: no piece splits a code point, the pieces end
+//! to end are exactly what decoding all ids at once gives, and text that might begin a stop
+//! sequence waits. What ends a job (end-of-text ids, lengths) is decided in `sconce-engine`.
+
+mod bytes;
+mod error;
+mod settings;
+mod stages;
+mod stop;
+mod stream;
+#[cfg(test)]
+mod testing;
+mod tokenizer;
+
+pub use error::TextError;
+pub use stream::{Piece, TextStream};
+pub use tokenizer::Tokenizer;

@@ -1,0 +1,88 @@
+//! Why there is no usable tokenizer, or why it cannot do what was asked.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// A tokenizer that cannot be opened or used; says which file and what to do.
+#[derive(Debug, Error)]
+pub enum TextError {
+    /// The directory holds no `tokenizer.json`.
+    #[error("{} does not exist; {cure}", path.display())]
+    Missing {
+        /// The file looked for.
+        path: PathBuf,
+        /// What was found instead, and how to get the file.
+        cure: String,
+    },
+    /// The operating system refuses to read the file.
+    #[error("{} cannot be read: {source}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: std::io::Error,
+    },
+    /// The file is the placeholder that Git LFS leaves when contents were not fetched.
+    #[error("{} is a Git LFS pointer, not its contents; run `git lfs pull` there", path.display())]
+    LfsPointer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file is not JSON.
+    #[error(
+        "{} is not JSON: {cause} (line {line}, column {column}); the file is damaged or \
+         incomplete, fetch it again",
+        path.display()
+    )]
+    NotJson {
+        /// The file.
+        path: PathBuf,
+        /// Line of the first mistake, from 1.
+        line: usize,
+        /// Column of the first mistake, from 1.
+        column: usize,
+        /// What is wrong there.
+        cause: String,
+    },
+    /// The file is JSON but describes no tokenizer that can be built.
+    #[error(
+        "{} describes no usable tokenizer: {cause}; write it again with \
+         AutoTokenizer.from_pretrained(dir).save_pretrained(dir)",
+        path.display()
+    )]
+    NotTokenizer {
+        /// The file.
+        path: PathBuf,
+        /// The first thing that is wrong.
+        cause: String,
+    },
+    /// A key of a configuration file has a value of the wrong kind.
+    #[error("{}: `{key}` is {value}, but must be {wanted}", path.display())]
+    Setting {
+        /// The file.
+        path: PathBuf,
+        /// The key, with the keys around it.
+        key: String,
+        /// The value found, shortened.
+        value: String,
+        /// What is accepted.
+        wanted: &'static str,
+    },
+    /// The text cannot be tokenised.
+    #[error("a text of {bytes} bytes cannot be tokenised: {cause}")]
+    Encode {
+        /// Length of the text.
+        bytes: usize,
+        /// The tokenizer's answer.
+        cause: String,
+    },
+    /// The ids cannot be turned into text.
+    #[error("{count} token ids cannot be decoded: {cause}")]
+    Decode {
+        /// Number of ids.
+        count: usize,
+        /// The tokenizer's answer.
+        cause: String,
+    },
+}
