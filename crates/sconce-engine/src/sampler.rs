@@ -1,0 +1,383 @@
+//! The next token from its logits: penalties, filters, a draw, log-probabilities.
+//!
+//! Order and formulas are those of transformers' logits processors, with vLLM's frequency and
+//! presence penalties. A pick depends on the seed, the number of tokens picked before, the logits,
+//! the parameters and the history, and on nothing else. What ends a text is decided elsewhere.
+
+mod filters;
+#[cfg(test)]
+mod goldens;
+mod penalties;
+mod rng;
+mod select;
+mod softmax;
+
+use sconce_core::Sampling;
+use thiserror::Error;
+
+use filters::Filters;
+use penalties::Penalties;
+use select::{Candidate, largest};
+use softmax::Softmax;
+
+pub use softmax::log_softmax_at;
+
+/// The next token and how likely the model thought it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Picked {
+    /// Its id.
+    pub token: u32,
+    /// Natural logarithm of its probability by the unmodified logits.
+    pub logprob: f32,
+    /// The most likely tokens by the unmodified logits and their log-probabilities, likeliest
+    /// first, of equals the lower id first; tokens of probability 0 are not listed.
+    pub top: Vec<(u32, f32)>,
+}
+
+/// Why no token can be picked.
+#[derive(Clone, Debug, PartialEq, Error)]
+pub enum SamplerError {
+    /// There are no logits.
+    #[error("the model gave no logits")]
+    Empty,
+    /// A logit is no number, or plus infinity.
+    #[error(
+        "the model gave the logit {value} for token {token}: its weights or their computation \
+         are broken"
+    )]
+    NotFinite {
+        /// The first such token.
+        token: u32,
+        /// Its logit.
+        value: f32,
+    },
+    /// Every logit is minus infinity.
+    #[error("the model gave minus infinity as logit for each of {vocab} tokens")]
+    Nothing {
+        /// Number of logits.
+        vocab: usize,
+    },
+    /// Only tokens that end the text are left, and it may not end yet.
+    #[error(
+        "all tokens but the {stops} that end the text have probability 0, and the text may not \
+         end before min_new_tokens = {min_new_tokens}"
+    )]
+    Forbidden {
+        /// Number of tokens that may not be picked yet.
+        stops: usize,
+        /// The limit that is not reached.
+        min_new_tokens: usize,
+    },
+}
+
+/// Buffers as long as the vocabulary, for any number of samplers that pick one after another.
+#[derive(Default)]
+pub struct Scratch {
+    scores: Vec<f32>,
+    weights: Vec<f32>,
+    candidates: Vec<Candidate>,
+    ranked: Vec<Candidate>,
+}
+
+/// Picks the tokens of one sequence.
+pub struct Sampler {
+    method: Method,
+    penalties: Penalties,
+    stops: Vec<u32>,
+    min_new_tokens: usize,
+    seed: u64,
+    picked: usize,
+}
+
+enum Method {
+    /// The highest score, of equals the lowest id.
+    Greedy,
+    /// A draw from what the filters keep.
+    Draw(Filters),
+}
+
+impl Sampler {
+    /// A sampler before the first token. `stops` are forbidden before `min_new_tokens`; `prompt`
+    /// counts for the repetition penalty. A temperature that is not above 0 means greedy.
+    pub fn new(
+        params: &Sampling,
+        stops: &[u32],
+        min_new_tokens: usize,
+        prompt: &[u32],
+        seed: u64,
+    ) -> Self {
+        let draws = params.do_sample && params.temperature > 0.0;
+        Self {
+            method: if draws {
+                Method::Draw(Filters::new(params))
+            } else {
+                Method::Greedy
+            },
+            penalties: Penalties::new(params, prompt),
+            stops: stops.to_vec(),
+            min_new_tokens,
+            seed,
+            picked: 0,
+        }
+    }
+
+    /// Picks from the logits `[vocab]` of the last position and remembers the token; lists the
+    /// `top` most likely ones.
+    pub fn pick(
+        &mut self,
+        logits: &[f32],
+        top: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Picked, SamplerError> {
+        let softmax = Softmax::of(logits)?;
+        let token = self.choose(logits, softmax.peak, scratch)?;
+        self.record(token);
+        largest(logits, top, &mut scratch.ranked);
+        let listed = scratch.ranked.iter();
+        Ok(Picked {
+            token,
+            logprob: softmax.ln(logits[token as usize]),
+            top: listed
+                .map(|token| (token.id, softmax.ln(token.key)))
+                .collect(),
+        })
+    }
+
+    fn choose(
+        &self,
+        logits: &[f32],
+        peak: f32,
+        scratch: &mut Scratch,
+    ) -> Result<u32, SamplerError> {
+        let forbids = self.picked < self.min_new_tokens && !self.stops.is_empty();
+        if self.penalties.change_nothing() && !forbids {
+            return Ok(self.choose_from(logits, peak, scratch));
+        }
+        let mut scores = std::mem::take(&mut scratch.scores);
+        scores.clear();
+        scores.extend_from_slice(logits);
+        self.penalties.apply(&mut scores);
+        if forbids {
+            self.forbid_stops(&mut scores);
+        }
+        let chosen = self
+            .checked_peak(&scores)
+            .map(|peak| self.choose_from(&scores, peak, scratch));
+        scratch.scores = scores;
+        chosen
+    }
+
+    fn choose_from(&self, scores: &[f32], peak: f32, scratch: &mut Scratch) -> u32 {
+        match &self.method {
+            Method::Greedy => {
+                let at = scores.iter().position(|&score| score == peak);
+                at.expect("the peak is one of the scores") as u32
+            }
+            Method::Draw(filters) => {
+                filters.keep(scores, peak, scratch);
+                let chance = rng::uniform(self.seed, self.picked as u64);
+                filters::draw(&scratch.candidates, chance)
+            }
+        }
+    }
+
+    fn forbid_stops(&self, scores: &mut [f32]) {
+        for &stop in &self.stops {
+            if let Some(score) = scores.get_mut(stop as usize) {
+                *score = f32::NEG_INFINITY;
+            }
+        }
+    }
+
+    fn checked_peak(&self, scores: &[f32]) -> Result<f32, SamplerError> {
+        softmax::peak(scores).map_err(|error| match error {
+            SamplerError::Nothing { .. } => SamplerError::Forbidden {
+                stops: self.stops.len(),
+                min_new_tokens: self.min_new_tokens,
+            },
+            other => other,
+        })
+    }
+
+    fn record(&mut self, token: u32) {
+        self.penalties.record(token);
+        self.picked += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sampler(params: &Sampling, seed: u64) -> Sampler {
+        Sampler::new(params, &[], 0, &[], seed)
+    }
+
+    fn pick(sampler: &mut Sampler, logits: &[f32]) -> Result<u32, SamplerError> {
+        sampler
+            .pick(logits, 0, &mut Scratch::default())
+            .map(|picked| picked.token)
+    }
+
+    fn drawing() -> Sampling {
+        Sampling {
+            do_sample: true,
+            ..Sampling::default()
+        }
+    }
+
+    #[test]
+    fn greedy_takes_the_lowest_id_of_the_highest_logits() {
+        let mut greedy = sampler(&Sampling::default(), 0);
+        let picked = greedy
+            .pick(&[0.0, 2.0, -1.0, 2.0], 3, &mut Scratch::default())
+            .unwrap();
+        let total: f64 = [0.0f64, 2.0, -1.0, 2.0].iter().map(|x| x.exp()).sum();
+        let (high, low) = ((2.0 - total.ln()) as f32, (0.0 - total.ln()) as f32);
+        assert_eq!(
+            picked,
+            Picked {
+                token: 1,
+                logprob: high,
+                top: vec![(1, high), (3, high), (0, low)]
+            }
+        );
+    }
+
+    #[test]
+    fn log_probabilities_are_those_of_the_unmodified_logits() {
+        let params = Sampling {
+            repetition_penalty: 1e9,
+            temperature: 0.1,
+            top_k: 1,
+            ..drawing()
+        };
+        let mut sampler = Sampler::new(&params, &[], 0, &[1], 7);
+        let logits = [1.0, 2.0, 0.5];
+        let picked = sampler.pick(&logits, 1, &mut Scratch::default()).unwrap();
+        assert_eq!(picked.token, 0);
+        assert_eq!(picked.logprob, log_softmax_at(&logits, 0));
+        assert_eq!(picked.top, [(1, log_softmax_at(&logits, 1))]);
+    }
+
+    #[test]
+    fn broken_logits_are_errors_that_name_the_token() {
+        let mut greedy = sampler(&Sampling::default(), 0);
+        for value in [f32::NAN, f32::INFINITY] {
+            let error = pick(&mut greedy, &[1.0, value, value]).unwrap_err();
+            assert!(
+                matches!(error, SamplerError::NotFinite { token: 1, .. }),
+                "{error}"
+            );
+        }
+        let nothing = [f32::NEG_INFINITY; 3];
+        assert_eq!(
+            pick(&mut greedy, &nothing),
+            Err(SamplerError::Nothing { vocab: 3 })
+        );
+        assert_eq!(pick(&mut greedy, &[]), Err(SamplerError::Empty));
+        assert_eq!(pick(&mut greedy, &[f32::NEG_INFINITY, -1.0]), Ok(1));
+    }
+
+    #[test]
+    fn stops_are_forbidden_before_min_new_tokens() {
+        let mut greedy = Sampler::new(&Sampling::default(), &[2, 99], 2, &[], 0);
+        let logits = [0.0, 1.0, 5.0];
+        let picks: Vec<_> = (0..3)
+            .map(|_| pick(&mut greedy, &logits).unwrap())
+            .collect();
+        assert_eq!(picks, [1, 1, 2]);
+        let mut only = Sampler::new(&Sampling::default(), &[0], 1, &[], 0);
+        let error = pick(&mut only, &[1.0]).unwrap_err();
+        assert_eq!(
+            error,
+            SamplerError::Forbidden {
+                stops: 1,
+                min_new_tokens: 1
+            }
+        );
+    }
+
+    #[test]
+    fn draws_follow_the_probabilities() {
+        let shares: [f64; 6] = [0.4, 0.25, 0.15, 0.1, 0.07, 0.03];
+        let logits = shares.map(|share| share.ln() as f32);
+        let (draws, mut counts) = (20_000, [0.0; 6]);
+        let mut scratch = Scratch::default();
+        // One sequence of many tokens and many sequences of one token.
+        let mut long = sampler(&drawing(), 3);
+        for seed in 0..draws / 2 {
+            for token in [
+                long.pick(&logits, 0, &mut scratch).unwrap().token,
+                sampler(&drawing(), seed)
+                    .pick(&logits, 0, &mut scratch)
+                    .unwrap()
+                    .token,
+            ] {
+                counts[token as usize] += 1.0;
+            }
+        }
+        let expected = shares.map(|share| share * draws as f64);
+        let terms = counts
+            .iter()
+            .zip(expected)
+            .map(|(count, e)| (count - e) * (count - e) / e);
+        let chi_square: f64 = terms.sum();
+        // 0.999 quantile for 5 degrees of freedom.
+        assert!(
+            chi_square < 20.5,
+            "{chi_square}: {counts:?} instead of {expected:?}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn a_pick_depends_on_seed_index_logits_and_history_only(
+            rows in proptest::collection::vec(proptest::collection::vec(-9.0f32..9.0, 40), 1..6),
+            seed in any::<u64>(),
+            top_k in 0usize..12,
+            top_p in 0.1f32..1.1,
+            typical_p in 0.1f32..1.1,
+            penalty in 0.5f32..2.0,
+        ) {
+            let params = Sampling {
+                top_k, top_p, typical_p, repetition_penalty: penalty, presence_penalty: 0.3,
+                ..drawing()
+            };
+            let mut fresh = sampler(&params, seed);
+            let mut shared = sampler(&params, seed);
+            let mut noise = sampler(&drawing(), seed ^ 1);
+            let mut scratch = Scratch::default();
+            for logits in &rows {
+                let alone = fresh.pick(logits, 2, &mut Scratch::default()).unwrap();
+                noise.pick(&[1.0; 90], 5, &mut scratch).unwrap();
+                prop_assert_eq!(alone, shared.pick(logits, 2, &mut scratch).unwrap());
+            }
+        }
+
+        #[test]
+        fn extreme_finite_logits_and_parameters_give_a_token(
+            logits in proptest::collection::vec(
+                prop_oneof![Just(f32::MIN), Just(f32::MAX), Just(0.0), Just(f32::NEG_INFINITY), any::<f32>()], 1..30),
+            temperature in prop_oneof![Just(1e-38f32), Just(1e38), Just(1.0), Just(0.0), Just(f32::NAN)],
+            share in prop_oneof![Just(1e-30f32), Just(0.0), Just(1.0), Just(0.5), Just(f32::NAN)],
+            penalty in prop_oneof![Just(1e-38f32), Just(1e38), Just(1.0)],
+        ) {
+            let params = Sampling {
+                temperature, top_p: share, min_p: share, typical_p: share, repetition_penalty: penalty,
+                frequency_penalty: penalty, ..drawing()
+            };
+            let mut sampler = Sampler::new(&params, &[], 0, &[0, 1, 2], 1);
+            for _ in 0..3 {
+                match pick(&mut sampler, &logits) {
+                    Ok(token) => prop_assert!(logits[token as usize] > f32::NEG_INFINITY),
+                    Err(_) => prop_assert!(
+                        logits.iter().any(|x| x.is_nan() || *x == f32::INFINITY)
+                            || logits.iter().all(|&x| x == f32::NEG_INFINITY)
+                    ),
+                }
+            }
+        }
+    }
+}
