@@ -1,3 +1,33 @@
 //! Layers, attention, cache, weights, collectives, kernels.
+//!
+//! Activations are contiguous f32 tensors `[tokens, width]` on the CPU; weights are [`weights::HostTensor`]s that are
+//! read in place. Which layers a model has, and in which order, is left to `sconce-models`.
+//!
+//! Every number is computed by one fixed sequence of operations that depends neither on the other rows of a batch nor
+//! on the number of threads, so the same request gives the same bytes in any company.
 
+mod activation;
+mod attention;
+mod cache;
+mod comm;
+mod embedding;
+mod error;
+mod kernels;
+mod linear;
+mod norm;
+mod rope;
+mod step;
+mod tensors;
 pub mod weights;
+
+pub use activation::Act;
+pub use attention::{Attend, attend};
+pub use cache::{KvCache, KvLayer, KvShape};
+pub use comm::{AbortHandle, Communicator, Solo, Threads};
+pub use embedding::Embedding;
+pub use error::NnError;
+pub use kernels::cpu::pool;
+pub use linear::Linear;
+pub use norm::Norm;
+pub use rope::{Rope, RopeScaling, RopeSpec};
+pub use step::{BLOCK, Step, StepRow};

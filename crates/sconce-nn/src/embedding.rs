@@ -1,0 +1,81 @@
+//! `Embedding`: looks up rows of a table that stays in the checkpoint's type and place.
+
+use candle_core::{Device, Result, Tensor};
+
+use crate::error::NnError;
+use crate::kernels::cpu::gather::gather;
+use crate::tensors;
+use crate::weights::HostTensor;
+
+/// A table of rows, or one rank's part of it.
+#[derive(Clone, Debug)]
+pub struct Embedding {
+    weight: HostTensor,
+    first_id: usize,
+}
+
+impl Embedding {
+    /// A table `[rows, width]` in f32, f16 or bf16 for the ids from `first_id` on.
+    pub fn new(weight: HostTensor, first_id: usize, device: &Device) -> Result<Self> {
+        tensors::require_cpu(device, "an embedding")?;
+        let weight = tensors::matrix(&weight, "the table of an embedding")?;
+        Ok(Self { weight, first_id })
+    }
+
+    /// Rows for the ids, `[ids, width]` in f32; zeros for ids of other ranks, so that the sum over ranks is the row.
+    pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
+        let what = "the table of an embedding";
+        let (rows, stride) = self
+            .weight
+            .rows()
+            .map_err(|cause| NnError::Weight { what, cause })?;
+        let (count, width) = (self.weight.shape()[0], self.weight.shape()[1]);
+        let row_of = |&id: &u32| {
+            (id as usize)
+                .checked_sub(self.first_id)
+                .filter(|&row| row < count)
+        };
+        let wanted: Vec<Option<usize>> = ids.iter().map(row_of).collect();
+        let mut out = vec![0.0; ids.len() * width];
+        gather(rows, stride, width, &wanted, &mut out);
+        tensors::tensor(out, &[ids.len(), width])
+    }
+
+    /// Width of a row.
+    pub fn width(&self) -> usize {
+        self.weight.shape()[1]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use half::bf16;
+
+    #[test]
+    fn the_parts_of_two_ranks_add_up_to_the_whole_table() {
+        let table: Vec<bf16> = (0..44).map(|n| bf16::from_f32(n as f32)).collect();
+        let table = HostTensor::from_slice(&table, &[4, 11]);
+        let ids = [3, 0, 2, 3];
+        let look = |weight: HostTensor, first| {
+            let out = Embedding::new(weight, first, &Device::Cpu)
+                .unwrap()
+                .forward(&ids)
+                .unwrap();
+            out.to_vec2::<f32>().unwrap()
+        };
+        let whole = look(table.clone(), 0);
+        assert_eq!(whole[0][..3], [33.0, 34.0, 35.0]);
+        assert_eq!((whole[1][10], whole[2][0]), (10.0, 22.0));
+        let (low, high) = (
+            look(table.narrow(0, 0, 3).unwrap(), 0),
+            look(table.narrow(0, 3, 1).unwrap(), 3),
+        );
+        for row in 0..4 {
+            for column in 0..11 {
+                assert_eq!(low[row][column] + high[row][column], whole[row][column]);
+            }
+        }
+        assert!(low[0].iter().all(|&x| x == 0.0) && high[1].iter().all(|&x| x == 0.0));
+    }
+}

@@ -1,0 +1,135 @@
+//! What a layer, the cache or a collective refuses to do, with the values that were at fault.
+//! Errors of reading weights are `WeightError`.
+
+use std::time::Duration;
+
+use crate::weights::{StoredDtype, WeightError};
+
+/// Why a layer could not be built or a computation could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum NnError {
+    /// The device has no kernels in this build.
+    #[error("{what} is on {device}: this build computes on the CPU only, set option.device=cpu")]
+    Device {
+        /// The tensor or layer.
+        what: &'static str,
+        /// Where it is.
+        device: String,
+    },
+    /// Activations of another type than f32.
+    #[error("{what} has {dtype}: kernels take float32 activations")]
+    Dtype {
+        /// The tensor.
+        what: &'static str,
+        /// Its element type.
+        dtype: &'static str,
+    },
+    /// A weight in a type that the layer cannot read.
+    #[error(
+        "{what} is stored as {dtype}: layers read float32, float16 and bfloat16, convert it while loading"
+    )]
+    WeightDtype {
+        /// The weight.
+        what: &'static str,
+        /// Its stored type.
+        dtype: StoredDtype,
+    },
+    /// A tensor whose elements are not in row-major order.
+    #[error("{what} of shape {shape:?} is a strided view: kernels take contiguous tensors")]
+    Strided {
+        /// The tensor.
+        what: &'static str,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
+    /// Sizes that do not go together.
+    #[error("{what} has shape {shape:?}, where {wanted} is needed")]
+    Shape {
+        /// The tensor or weight.
+        what: &'static str,
+        /// Its shape.
+        shape: Vec<usize>,
+        /// The shape in words and numbers.
+        wanted: String,
+    },
+    /// A value outside its range.
+    #[error("{what} is {value}, which is not {wanted}")]
+    Value {
+        /// What the number is.
+        what: &'static str,
+        /// The number.
+        value: String,
+        /// The range in words and numbers.
+        wanted: String,
+    },
+    /// A step whose index vectors contradict each other, its tensors or the cache.
+    #[error("the step is inconsistent at {what} {index}: {problem}")]
+    Step {
+        /// The kind of entry, such as `row`.
+        what: &'static str,
+        /// The entry's index.
+        index: usize,
+        /// The contradiction, with the values.
+        problem: String,
+    },
+    /// A weight could not be read in place.
+    #[error("{what}: {cause}")]
+    Weight {
+        /// The weight.
+        what: &'static str,
+        /// Why.
+        #[source]
+        cause: WeightError,
+    },
+    /// A rank of the group is gone.
+    #[error("rank {rank} {how}, so rank {waiting} cannot finish its {operation}")]
+    RankGone {
+        /// The rank that is gone.
+        rank: usize,
+        /// The rank that needs it.
+        waiting: usize,
+        /// How it went: `left` or `panicked`.
+        how: &'static str,
+        /// The collective operation.
+        operation: &'static str,
+    },
+    /// The group was told to stop.
+    #[error("the group of ranks was stopped: {reason}")]
+    Aborted {
+        /// What the caller of `abort` said.
+        reason: String,
+    },
+    /// Ranks did not come to a collective operation in time.
+    #[error("rank {waiting} waited {after:?} in {operation} for ranks {missing:?}")]
+    RankTimeout {
+        /// The rank that gave up.
+        waiting: usize,
+        /// The ranks that did not come.
+        missing: Vec<usize>,
+        /// The collective operation.
+        operation: &'static str,
+        /// How long it waited.
+        after: Duration,
+    },
+    /// Ranks came to different collective operations, or with different shapes.
+    #[error(
+        "rank {rank} is at {got}, where rank {other} is at {wanted}: the ranks run different plans"
+    )]
+    RankMismatch {
+        /// The rank that differs.
+        rank: usize,
+        /// What it does.
+        got: String,
+        /// The rank that came first.
+        other: usize,
+        /// What that one does.
+        wanted: String,
+    },
+}
+
+impl From<NnError> for candle_core::Error {
+    fn from(error: NnError) -> Self {
+        // Not `wrap`: it would write a backtrace into the message.
+        Self::Wrapped(Box::new(error))
+    }
+}

@@ -1,0 +1,115 @@
+//! `c[r, n] (+)= a[r, k] · b[k, n]` for small blocks: one number of `a` against vectors of `b`.
+//!
+//! Every element is summed over `k` in order, the same for any number of rows and columns.
+#![allow(unsafe_code)]
+// Counted loops over constant sizes unroll into registers.
+#![allow(clippy::needless_range_loop)]
+
+use super::lanes::{LANES, Lanes};
+use super::tile::Ptr;
+
+/// Sizes of a product; `n` is a multiple of the vector length.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub(super) rows: usize,
+    pub(super) k: usize,
+    pub(super) n: usize,
+}
+
+/// Where the products go.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) start: *mut f32,
+    pub(super) stride: usize,
+    /// Adds to what is there instead of to zero.
+    pub(super) accumulate: bool,
+}
+
+/// Multiplies.
+///
+/// # Safety
+/// `a` has `rows` rows of `k`, `b` has `k` rows of `n` and `c` has `rows` rows of `n` numbers, which nobody else uses.
+#[inline(always)]
+pub(super) unsafe fn multiply<L: Lanes>(a: Ptr<f32>, b: Ptr<f32>, c: Target, sizes: Sizes) {
+    let mut row = 0;
+    // SAFETY: rows up to `sizes.rows` are touched only.
+    unsafe {
+        while row + 3 <= sizes.rows {
+            columns::<L, 3>(a.starting_at(row), b, c.starting_at(row), sizes);
+            row += 3;
+        }
+        while row < sizes.rows {
+            columns::<L, 1>(a.starting_at(row), b, c.starting_at(row), sizes);
+            row += 1;
+        }
+    }
+}
+
+impl Target {
+    #[inline(always)]
+    unsafe fn starting_at(self, row: usize) -> Self {
+        // SAFETY: the row exists, as the caller promises.
+        Self {
+            start: unsafe { self.start.add(row * self.stride) },
+            ..self
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn columns<L: Lanes, const R: usize>(a: Ptr<f32>, b: Ptr<f32>, c: Target, sizes: Sizes) {
+    let mut column = 0;
+    // SAFETY: columns up to `sizes.n` are touched only.
+    unsafe {
+        while column + 4 * LANES <= sizes.n {
+            tile::<L, R, 4>(a, b, c, sizes.k, column);
+            column += 4 * LANES;
+        }
+        while column < sizes.n {
+            tile::<L, R, 1>(a, b, c, sizes.k, column);
+            column += LANES;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn tile<L: Lanes, const R: usize, const C: usize>(
+    a: Ptr<f32>,
+    b: Ptr<f32>,
+    c: Target,
+    k: usize,
+    column: usize,
+) {
+    let mut sums = [[L::splat(0.0); C]; R];
+    if c.accumulate {
+        for r in 0..R {
+            for n in 0..C {
+                // SAFETY: an element of `c`; arrays of numbers have the alignment of a number.
+                sums[r][n] =
+                    L::load(unsafe { &*c.start.add(r * c.stride + column + n * LANES).cast() });
+            }
+        }
+    }
+    for at in 0..k {
+        let mut vectors = [L::splat(0.0); C];
+        for n in 0..C {
+            // SAFETY: an element of `b`.
+            vectors[n] =
+                L::load(unsafe { &*b.start.add(at * b.stride + column + n * LANES).cast() });
+        }
+        for r in 0..R {
+            // SAFETY: an element of `a`.
+            let factor = L::splat(unsafe { *a.start.add(r * a.stride + at) });
+            for n in 0..C {
+                sums[r][n] = factor.mul_add(vectors[n], sums[r][n]);
+            }
+        }
+    }
+    for r in 0..R {
+        for n in 0..C {
+            // SAFETY: an element of `c`, which is ours alone.
+            sums[r][n]
+                .store(unsafe { &mut *c.start.add(r * c.stride + column + n * LANES).cast() });
+        }
+    }
+}

@@ -1,0 +1,477 @@
+//! `y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n]`: f32 activations, weights in f32, f16 or bf16 as the checkpoint has them.
+//!
+//! Every element of `y` is one dot product in the order of [`super::tile::dots`], so its bits depend neither on the
+//! number of rows nor on how the work is cut. Few rows stream the weights once, directly from memory; many rows widen a
+//! panel of half-precision weights into the cache and use it for all of them.
+#![allow(unsafe_code)]
+// Counted loops over constant sizes unroll into registers.
+#![allow(clippy::needless_range_loop)]
+
+use half::{bf16, f16};
+
+use super::lanes::{Kernel, LANES, Lanes, Weight, dispatch};
+use super::parallel::{self, Shared};
+use super::tile::{Ptr, dots};
+use super::{pool, scratch};
+use crate::weights::Rows;
+
+/// From so many rows on, half-precision weights are widened once per panel instead of once per tile.
+const WIDEN_FROM: usize = 8;
+
+/// Bytes of a widened panel: it stays in half of a small second-level cache.
+const PANEL_BYTES: usize = 192 << 10;
+
+/// Panels hold multiples of so many weight rows, so that tiles of three and of four rows fit.
+const PANEL_STEP: usize = 12;
+
+/// Rows of `x` in a tile.
+const TILE: usize = 4;
+
+/// Panels for each thread: enough to even out threads of unequal speed.
+const PANELS_PER_THREAD: usize = 4;
+
+/// The weight matrix `[n, k]`: row `r` begins at element `r * stride`.
+#[derive(Clone, Copy)]
+pub(crate) struct Matrix<'a> {
+    pub(crate) rows: Rows<'a>,
+    pub(crate) stride: usize,
+    pub(crate) n: usize,
+    pub(crate) k: usize,
+}
+
+/// Computes `out[m, n]` from `x[m, k]`, both row-major without gaps, with `m` from their lengths.
+///
+/// # Panics
+/// When the lengths do not fit the matrix.
+pub(crate) fn matmul(x: &[f32], weight: Matrix<'_>, bias: Option<&[f32]>, out: &mut [f32]) {
+    match weight.rows {
+        Rows::F32(rows) => Product::new(x, rows, weight, bias, out).run(),
+        Rows::F16(rows) => Product::<f16>::new(x, rows, weight, bias, out).run(),
+        Rows::BF16(rows) => Product::<bf16>::new(x, rows, weight, bias, out).run(),
+    }
+}
+
+/// Checked operands.
+struct Product<'a, W> {
+    x: &'a [f32],
+    weights: &'a [W],
+    stride: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    bias: Option<&'a [f32]>,
+    out: Shared<f32>,
+}
+
+// SAFETY of the kernels below rests on the asserts here: `m` rows of `x`, `n` rows of weights and `m * n` outputs exist.
+impl<'a, W: Weight> Product<'a, W> {
+    fn new(
+        x: &'a [f32],
+        weights: &'a [W],
+        matrix: Matrix<'_>,
+        bias: Option<&'a [f32]>,
+        out: &'a mut [f32],
+    ) -> Self {
+        let Matrix { stride, n, k, .. } = matrix;
+        let m = out.len().checked_div(n).unwrap_or(0);
+        assert_eq!(
+            (out.len(), x.len()),
+            (m * n, m * k),
+            "lengths of a product of {m} rows, [{n}, {k}]"
+        );
+        assert!(
+            n == 0 || k == 0 || weights.len() >= (n - 1) * stride + k,
+            "[{n}, {k}] leaves the weights"
+        );
+        assert!(
+            bias.is_none_or(|bias| bias.len() == n),
+            "a bias for each of {n} outputs"
+        );
+        Self {
+            x,
+            weights,
+            stride,
+            m,
+            n,
+            k,
+            bias,
+            out: Shared::new(out),
+        }
+    }
+
+    fn run(&self) {
+        if self.m == 0 || self.n == 0 {
+            return;
+        }
+        let widen = size_of::<W>() < size_of::<f32>() && self.m >= WIDEN_FROM;
+        let cut = Cut::new(self);
+        pool::run(cut.panels * cut.bands, &|task| {
+            let columns = span(task / cut.bands, cut.columns, self.n);
+            let rows = span(task % cut.bands, cut.rows, self.m);
+            if widen {
+                scratch::with(columns.len * self.k, |panel| {
+                    dispatch(Widened {
+                        product: self,
+                        rows,
+                        columns,
+                        panel,
+                    })
+                });
+            } else {
+                dispatch(Direct {
+                    product: self,
+                    rows,
+                    columns,
+                });
+            }
+        });
+    }
+}
+
+/// Consecutive rows or columns.
+#[derive(Clone, Copy)]
+struct Span {
+    start: usize,
+    len: usize,
+}
+
+fn span(index: usize, size: usize, end: usize) -> Span {
+    let start = index * size;
+    Span {
+        start,
+        len: size.min(end - start),
+    }
+}
+
+/// How a product is cut into tasks: panels of weight rows times bands of rows of `x`.
+struct Cut {
+    panels: usize,
+    columns: usize,
+    bands: usize,
+    rows: usize,
+}
+
+impl Cut {
+    fn new<W>(product: &Product<'_, W>) -> Self {
+        let Product { m, n, k, .. } = *product;
+        let threads = pool::threads();
+        if threads == 1 || m * n * k < parallel::WORTH_A_FORK {
+            let columns = panel_rows(k).min(n.next_multiple_of(PANEL_STEP));
+            return Self {
+                panels: n.div_ceil(columns),
+                columns,
+                bands: 1,
+                rows: m,
+            };
+        }
+        let wanted = threads * PANELS_PER_THREAD;
+        let columns = n
+            .div_ceil(wanted)
+            .next_multiple_of(PANEL_STEP)
+            .min(panel_rows(k));
+        let panels = n.div_ceil(columns);
+        // Narrow matrices on many threads are cut along `x` too.
+        let bands = wanted.div_ceil(panels).min(m.div_ceil(TILE * 8)).max(1);
+        let rows = m.div_ceil(bands).next_multiple_of(TILE);
+        Self {
+            panels,
+            columns,
+            bands: m.div_ceil(rows),
+            rows,
+        }
+    }
+}
+
+/// Weight rows of `k` elements in the largest panel.
+fn panel_rows(k: usize) -> usize {
+    let rows = PANEL_BYTES / (k * size_of::<f32>()).max(1);
+    (rows - rows % PANEL_STEP).max(PANEL_STEP)
+}
+
+/// One task that reads the weights in place.
+struct Direct<'a, W> {
+    product: &'a Product<'a, W>,
+    rows: Span,
+    columns: Span,
+}
+
+impl<W: Weight> Kernel for Direct<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self {
+            product,
+            rows,
+            columns,
+        } = self;
+        let weights = Ptr {
+            start: product.weights.as_ptr(),
+            stride: product.stride,
+        };
+        // SAFETY: the columns are rows of the weight matrix.
+        unsafe { panel::<L, W, _>(product, rows, columns, weights.starting_at(columns.start)) };
+    }
+}
+
+/// One task that widens its weights into `panel` first.
+struct Widened<'a, W> {
+    product: &'a Product<'a, W>,
+    rows: Span,
+    columns: Span,
+    panel: &'a mut [f32],
+}
+
+impl<W: Weight> Kernel for Widened<'_, W> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        let Self {
+            product,
+            rows,
+            columns,
+            panel: widened,
+        } = self;
+        let k = product.k;
+        for column in 0..columns.len {
+            let start = (columns.start + column) * product.stride;
+            widen::<L, W>(
+                &product.weights[start..start + k],
+                &mut widened[column * k..(column + 1) * k],
+            );
+        }
+        let weights = Ptr {
+            start: widened.as_ptr(),
+            stride: k,
+        };
+        // SAFETY: the panel has a row of `k` for each of the columns.
+        unsafe { panel::<L, f32, W>(product, rows, columns, weights) };
+    }
+}
+
+/// Widens a row of weights.
+#[inline(always)]
+pub(super) fn widen<L: Lanes, W: Weight>(from: &[W], to: &mut [f32]) {
+    let (from, from_rest) = from.as_chunks::<LANES>();
+    let (to, to_rest) = to.as_chunks_mut::<LANES>();
+    for (from, to) in from.iter().zip(to) {
+        W::load::<L>(from).store(to);
+    }
+    let mut padded = [W::default(); LANES];
+    padded[..from_rest.len()].copy_from_slice(from_rest);
+    W::load::<L>(&padded).store_partial(to_rest);
+}
+
+/// All rows of `x` in `rows` against the weight rows of `columns`, the first of which is at `weights`.
+///
+/// # Safety
+/// `weights` has a row for each of the columns.
+#[inline(always)]
+unsafe fn panel<L: Lanes, P: Weight, W: Weight>(
+    product: &Product<'_, W>,
+    rows: Span,
+    columns: Span,
+    weights: Ptr<P>,
+) {
+    let end = rows.start + rows.len;
+    let mut row = rows.start;
+    while row < end {
+        // SAFETY: rows `row..end` are in `x`; the tile's outputs are this task's alone.
+        unsafe {
+            match end - row {
+                1 => strip::<L, P, W, 1, 4>(product, row, columns, weights),
+                2 => strip::<L, P, W, 2, 4>(product, row, columns, weights),
+                3 => strip::<L, P, W, 3, 4>(product, row, columns, weights),
+                _ => strip::<L, P, W, TILE, 3>(product, row, columns, weights),
+            }
+        }
+        row += TILE;
+    }
+}
+
+/// `M` rows of `x` from `row` on against all weight rows of the panel, `N` at a time.
+#[inline(always)]
+unsafe fn strip<L: Lanes, P: Weight, W: Weight, const M: usize, const N: usize>(
+    product: &Product<'_, W>,
+    row: usize,
+    columns: Span,
+    weights: Ptr<P>,
+) {
+    let x = Ptr {
+        start: product.x.as_ptr(),
+        stride: product.k,
+    };
+    // SAFETY: rows `row..row + M` are in `x`, weight rows up to `columns.len` in the panel.
+    unsafe {
+        let x = x.starting_at(row);
+        let mut column = 0;
+        while column + N <= columns.len {
+            let sums = dots::<L, P, M, N>(x, weights.starting_at(column), product.k);
+            store(product, row, columns.start + column, &sums);
+            column += N;
+        }
+        while column < columns.len {
+            let sums = dots::<L, P, M, 1>(x, weights.starting_at(column), product.k);
+            store(product, row, columns.start + column, &sums);
+            column += 1;
+        }
+    }
+}
+
+/// Adds the bias and writes a tile.
+#[inline(always)]
+unsafe fn store<W, const M: usize, const N: usize>(
+    product: &Product<'_, W>,
+    row: usize,
+    column: usize,
+    sums: &[[f32; N]; M],
+) {
+    for (m, sums) in sums.iter().enumerate() {
+        // SAFETY: the tile belongs to this task.
+        let out = unsafe { product.out.part((row + m) * product.n + column, N) };
+        for n in 0..N {
+            out[n] = product
+                .bias
+                .map_or(sums[n], |bias| sums[n] + bias[column + n]);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cpu::lanes::Portable;
+    use crate::kernels::cpu::testing::{assert_close, numbers};
+
+    /// The plain twin, in double precision.
+    fn reference(
+        x: &[f32],
+        w: &[f32],
+        stride: usize,
+        (m, n, k): (usize, usize, usize),
+        bias: Option<&[f32]>,
+    ) -> Vec<f32> {
+        let dot = |row: usize, column: usize| {
+            let terms =
+                (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(w[column * stride + i]));
+            (terms.sum::<f64>() + bias.map_or(0.0, |bias| f64::from(bias[column]))) as f32
+        };
+        (0..m * n).map(|index| dot(index / n, index % n)).collect()
+    }
+
+    fn product(x: &[f32], weight: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+        let mut out = vec![f32::NAN; x.len() / weight.k * weight.n];
+        matmul(x, weight, bias, &mut out);
+        out
+    }
+
+    #[test]
+    fn odd_sizes_in_all_types_equal_the_plain_loops() {
+        for (n, k) in [(1, 1), (3, 7), (13, 8), (17, 33), (29, 100)] {
+            let stride = k + 3;
+            let wide = numbers(n * stride, 1);
+            let bias = numbers(n, 2);
+            let halves: Vec<f16> = wide.iter().map(|&w| f16::from_f32(w)).collect();
+            let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
+            let cases = [
+                (Rows::F32(&wide), wide.clone()),
+                (
+                    Rows::F16(&halves),
+                    halves.iter().map(|w| w.to_f32()).collect(),
+                ),
+                (
+                    Rows::BF16(&brains),
+                    brains.iter().map(|w| w.to_f32()).collect(),
+                ),
+            ];
+            for (rows, exact) in cases {
+                for m in [1, 2, 3, 4, 5, 7, 8, 9, 21] {
+                    let x = numbers(m * k, 3);
+                    for bias in [None, Some(&*bias)] {
+                        let got = product(&x, Matrix { rows, stride, n, k }, bias);
+                        assert_close(&got, &reference(&x, &exact, stride, (m, n, k), bias), 1e-5);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_has_the_same_bits_in_any_company_and_on_any_number_of_threads() {
+        let (m, n, k) = (70, 61, 203);
+        let (x, wide) = (numbers(m * k, 1), numbers(n * k, 2));
+        let halves: Vec<f16> = wide.iter().map(|&w| f16::from_f32(w)).collect();
+        let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
+        for rows in [Rows::F32(&wide), Rows::F16(&halves), Rows::BF16(&brains)] {
+            let matrix = Matrix {
+                rows,
+                stride: k,
+                n,
+                k,
+            };
+            let mut alone = Vec::new();
+            {
+                let _turn = pool::turn(1);
+                x.chunks_exact(k)
+                    .for_each(|x| alone.extend(product(x, matrix, None)));
+            }
+            for threads in [1, 2, 7] {
+                let _turn = pool::turn(threads);
+                for company in 1..m {
+                    let got = product(&x[..company * k], matrix, None);
+                    assert!(
+                        got == alone[..company * n],
+                        "{company} rows on {threads} threads"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn plain_vectors_give_close_numbers() {
+        let (m, n, k) = (5, 7, 37);
+        let (x, w) = (numbers(m * k, 1), numbers(n * k, 2));
+        let mut out = vec![0.0; m * n];
+        let matrix = Matrix {
+            rows: Rows::F32(&w),
+            stride: k,
+            n,
+            k,
+        };
+        let product = Product::new(&x, &w, matrix, None, &mut out);
+        let (rows, columns) = (Span { start: 0, len: m }, Span { start: 0, len: n });
+        Direct {
+            product: &product,
+            rows,
+            columns,
+        }
+        .run::<Portable>();
+        assert_close(&out, &reference(&x, &w, k, (m, n, k), None), 1e-5);
+    }
+
+    #[test]
+    fn empty_products_write_nothing_and_no_inner_dimension_leaves_the_bias() {
+        let none = Matrix {
+            rows: Rows::F32(&[]),
+            stride: 0,
+            n: 0,
+            k: 5,
+        };
+        matmul(&[], none, None, &mut []);
+        let mut out = [9.0; 2];
+        matmul(
+            &[],
+            Matrix {
+                rows: Rows::F32(&[]),
+                stride: 0,
+                n: 2,
+                k: 0,
+            },
+            Some(&[1.0, 2.0]),
+            &mut out,
+        );
+        assert_eq!(out, [1.0, 2.0]);
+    }
+}

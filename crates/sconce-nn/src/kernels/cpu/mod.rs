@@ -1,0 +1,19 @@
+//! CPU kernels: vectors, the pool of workers, and the loops over them.
+//!
+//! Kernels are generic over [`lanes::Lanes`] and run through [`lanes::dispatch`], which picks the widest vectors of
+//! the machine; work is cut into tasks of the [`pool`].
+
+mod broadcast;
+pub(crate) mod elementwise;
+pub(crate) mod gather;
+pub(crate) mod lanes;
+pub(crate) mod matmul;
+pub(crate) mod paged;
+pub(crate) mod parallel;
+pub mod pool;
+pub(crate) mod rotate;
+pub(crate) mod rows;
+pub(crate) mod scratch;
+#[cfg(test)]
+pub(crate) mod testing;
+mod tile;

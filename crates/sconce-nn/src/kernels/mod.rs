@@ -1,0 +1,4 @@
+//! The computations below the layers, on plain slices, one folder per kind of device.
+//! Shapes are checked above, in the layers.
+
+pub(crate) mod cpu;

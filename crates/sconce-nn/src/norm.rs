@@ -1,0 +1,151 @@
+//! `Norm`: layer and root-mean-square normalisation over the last dimension.
+
+use candle_core::{Device, Result, Tensor};
+
+use crate::error::NnError;
+use crate::kernels::cpu::rows::{RowNorm, add_and_normalise, normalise};
+use crate::tensors::{self, Numbers};
+use crate::weights::HostTensor;
+
+/// A normalisation with its weights in f32.
+#[derive(Clone, Debug)]
+pub enum Norm {
+    /// `(x - mean) / sqrt(variance + eps) * weight + bias`.
+    Layer {
+        /// `[width]`.
+        weight: Vec<f32>,
+        /// `[width]`.
+        bias: Option<Vec<f32>>,
+        /// Added to the variance.
+        eps: f32,
+    },
+    /// `x / sqrt(mean of squares + eps) * weight`.
+    Rms {
+        /// `[width]`.
+        weight: Vec<f32>,
+        /// Added to the mean of squares.
+        eps: f32,
+    },
+}
+
+impl Norm {
+    /// Layer normalisation with `weight` `[width]` of any stored type.
+    pub fn layer(
+        weight: HostTensor,
+        bias: Option<HostTensor>,
+        eps: f64,
+        device: &Device,
+    ) -> Result<Self> {
+        tensors::require_cpu(device, "a norm")?;
+        let weight = weight_of(&weight)?;
+        let bias = bias
+            .map(|bias| tensors::vector(&bias, weight.len(), "the bias of a norm"))
+            .transpose()?;
+        Ok(Self::Layer {
+            weight,
+            bias,
+            eps: eps as f32,
+        })
+    }
+
+    /// Root-mean-square normalisation with `weight` `[width]` of any stored type.
+    pub fn rms(weight: HostTensor, eps: f64, device: &Device) -> Result<Self> {
+        tensors::require_cpu(device, "a norm")?;
+        Ok(Self::Rms {
+            weight: weight_of(&weight)?,
+            eps: eps as f32,
+        })
+    }
+
+    /// Normalises `x` `[.., width]` over its last dimension.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let what = "the input of a norm";
+        tensors::require_width(x, self.width(), what)?;
+        let numbers = Numbers::of(x, what)?;
+        let mut out = vec![0.0; numbers.len()];
+        normalise(&numbers, self.row_norm(), &mut out);
+        tensors::tensor(out, x.dims())
+    }
+
+    /// `x + residual` and its normalisation in one pass; both `[.., width]`.
+    pub fn forward_sum(&self, x: &Tensor, residual: &Tensor) -> Result<(Tensor, Tensor)> {
+        let what = "the input of a norm";
+        tensors::require_width(x, self.width(), what)?;
+        if x.dims() != residual.dims() {
+            let wanted = format!("that of the residual, {:?},", residual.dims());
+            return Err(NnError::Shape {
+                what,
+                shape: x.dims().to_vec(),
+                wanted,
+            }
+            .into());
+        }
+        let (left, right) = (
+            Numbers::of(x, what)?,
+            Numbers::of(residual, "the residual")?,
+        );
+        let (mut sum, mut out) = (vec![0.0; left.len()], vec![0.0; left.len()]);
+        add_and_normalise(&left, &right, self.row_norm(), &mut sum, &mut out);
+        Ok((
+            tensors::tensor(sum, x.dims())?,
+            tensors::tensor(out, x.dims())?,
+        ))
+    }
+
+    /// Size of the last dimension.
+    pub fn width(&self) -> usize {
+        match self {
+            Self::Layer { weight, .. } | Self::Rms { weight, .. } => weight.len(),
+        }
+    }
+
+    fn row_norm(&self) -> RowNorm<'_> {
+        match self {
+            Self::Layer { weight, bias, eps } => RowNorm::Layer {
+                weight,
+                bias: bias.as_deref(),
+                eps: *eps,
+            },
+            Self::Rms { weight, eps } => RowNorm::Rms { weight, eps: *eps },
+        }
+    }
+}
+
+fn weight_of(weight: &HostTensor) -> Result<Vec<f32>> {
+    let width = weight.shape().last().copied().unwrap_or(0);
+    tensors::vector(weight, width, "the weight of a norm")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worked_examples_of_both_kinds() {
+        let weight = HostTensor::from_f32(vec![2.0, 1.0], &[2]);
+        let bias = HostTensor::from_f32(vec![0.5, 0.0], &[2]);
+        let x = Tensor::new(&[[1f32, 3.0]], &Device::Cpu).unwrap();
+        let layer = Norm::layer(weight.clone(), Some(bias), 0.0, &Device::Cpu).unwrap();
+        assert_eq!(
+            layer.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
+            [[-1.5, 1.0]]
+        );
+        let rms = Norm::rms(weight, 4.0, &Device::Cpu).unwrap();
+        // Mean of squares 5, plus 4: a divisor of 3.
+        let third = 1.0f32 / 3.0;
+        assert_eq!(
+            rms.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
+            [[third * 2.0, third * 3.0]]
+        );
+        let (sum, normed) = rms.forward_sum(&x, &x).unwrap();
+        assert_eq!(sum.to_vec2::<f32>().unwrap(), [[2.0, 6.0]]);
+        assert_eq!(
+            normed.to_vec2::<f32>().unwrap(),
+            rms.forward(&sum).unwrap().to_vec2::<f32>().unwrap()
+        );
+        assert!(
+            rms.forward_sum(&x, &Tensor::new(&[1f32, 2.0], &Device::Cpu).unwrap())
+                .is_err()
+        );
+    }
+}

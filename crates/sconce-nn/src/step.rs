@@ -1,0 +1,32 @@
+//! `Step`: one packed batch as the kernels want it. Making one from a plan is left to `sconce-engine`.
+
+/// Tokens per block of the paged cache.
+pub const BLOCK: usize = 32;
+
+/// One packed batch: tokens of all rows end to end, no padding. Host vectors; a device uploads them once per step.
+#[derive(Clone, Debug, Default)]
+pub struct Step {
+    /// Token ids, `[tokens]`.
+    pub ids: Vec<u32>,
+    /// Position of each token in its sequence, `[tokens]`.
+    pub positions: Vec<u32>,
+    /// Where the key and value of each token go, `[tokens]`: block times [`BLOCK`] plus the offset in the block.
+    pub slots: Vec<u32>,
+    /// One entry for each sequence, in the order of the tokens.
+    pub rows: Vec<StepRow>,
+    /// Indices of the tokens whose logits are wanted.
+    pub sampled: Vec<u32>,
+}
+
+/// The part of one sequence in a [`Step`].
+#[derive(Clone, Debug, Default)]
+pub struct StepRow {
+    /// Index of its first token in the step.
+    pub q_start: usize,
+    /// Number of its tokens in the step.
+    pub q_len: usize,
+    /// Length of the sequence with the new tokens; its last token has position `k_len - 1`.
+    pub k_len: usize,
+    /// Cache blocks that hold positions `0..k_len`, in order.
+    pub blocks: Vec<u32>,
+}
