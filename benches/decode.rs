@@ -21,7 +21,11 @@ fn main() {
         println!("skipped: the default model is not there; run `make model` first");
         return;
     };
-    println!("{}; {} threads; medians of {ROUNDS} rounds", rig.describe(), rig.threads());
+    println!(
+        "{}; {} threads; medians of {ROUNDS} rounds",
+        rig.describe(),
+        rig.threads()
+    );
     for streams in [1, 8, 32] {
         let mut prefill = Vec::new();
         let mut decode = Vec::new();
@@ -37,8 +41,14 @@ fn main() {
         }
         let (prefill, decode, floor) = (median(prefill), median(decode), median(floor));
         let limit = median(matmul) / rig.flops_per_token();
-        println!("{streams:>3} streams: prefill {prefill:7.1} tok/s ({:.2} of candle's f32 matmul rate, {limit:.0} tok/s)", prefill / limit);
-        println!("             decode  {decode:7.1} tok/s in all ({:.2} times the one-stream bandwidth floor of {floor:.0} tok/s)", decode / floor);
+        println!(
+            "{streams:>3} streams: prefill {prefill:7.1} tok/s ({:.2} of candle's f32 matmul rate, {limit:.0} tok/s)",
+            prefill / limit
+        );
+        println!(
+            "             decode  {decode:7.1} tok/s in all ({:.2} times the one-stream bandwidth floor of {floor:.0} tok/s)",
+            decode / floor
+        );
     }
 }
 

@@ -33,16 +33,26 @@ fn main() {
     server.wait_for_log("is ready").expect("the model loads");
     let address = server.address();
     request(address, 0);
-    println!("SmolLM2-135M-Instruct, {PROMPT} words in, {NEW} tokens out, streaming; medians of {ROUNDS} rounds");
+    println!(
+        "SmolLM2-135M-Instruct, {PROMPT} words in, {NEW} tokens out, streaming; medians of {ROUNDS} rounds"
+    );
     let mut alone = f64::NAN;
     for clients in [1, 8, 32] {
-        let rounds: Vec<_> = (0..ROUNDS).map(|round| load(address, clients, round)).collect();
+        let rounds: Vec<_> = (0..ROUNDS)
+            .map(|round| load(address, clients, round))
+            .collect();
         let rate = median(rounds.iter().map(|(rate, _)| *rate).collect());
-        let mut first: Vec<f64> =
-            rounds.iter().flat_map(|(_, times)| times.iter().map(|t| t.first * 1e3)).collect();
+        let mut first: Vec<f64> = rounds
+            .iter()
+            .flat_map(|(_, times)| times.iter().map(|t| t.first * 1e3))
+            .collect();
         let mut gaps: Vec<f64> = rounds
             .iter()
-            .flat_map(|(_, times)| times.iter().flat_map(|t| t.gaps.iter().map(|gap| gap * 1e3)))
+            .flat_map(|(_, times)| {
+                times
+                    .iter()
+                    .flat_map(|t| t.gaps.iter().map(|gap| gap * 1e3))
+            })
             .collect();
         if clients == 1 {
             alone = rate;
@@ -70,7 +80,10 @@ fn load(address: SocketAddr, clients: usize, round: usize) -> (f64, Vec<Times>) 
                 })
             })
             .collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("no client panics")).collect()
+        threads
+            .into_iter()
+            .flat_map(|thread| thread.join().expect("no client panics"))
+            .collect()
     });
     let tokens: usize = times.iter().map(|times| times.gaps.len() + 1).sum();
     (tokens as f64 / began.elapsed().as_secs_f64(), times)
@@ -98,8 +111,16 @@ fn request(address: SocketAddr, seed: usize) -> Times {
         }
         line.clear();
     }
-    reader.read_to_end(&mut Vec::new()).expect("the connection ends in order");
+    reader
+        .read_to_end(&mut Vec::new())
+        .expect("the connection ends in order");
     assert_eq!(arrivals.len(), NEW, "every token arrives");
-    let gaps = arrivals.windows(2).map(|pair| (pair[1] - pair[0]).as_secs_f64()).collect();
-    Times { first: (arrivals[0] - began).as_secs_f64(), gaps }
+    let gaps = arrivals
+        .windows(2)
+        .map(|pair| (pair[1] - pair[0]).as_secs_f64())
+        .collect();
+    Times {
+        first: (arrivals[0] - began).as_secs_f64(),
+        gaps,
+    }
 }

@@ -19,8 +19,17 @@ struct Case {
 const CASES: &[Case] = &[
     Case {
         name: "unsupported architecture",
-        damage: |dir| edit(dir, "config.json", |c| c["architectures"] = json!(["MambaForCausalLM"])),
-        log_says: &["MambaForCausalLM", "LlamaForCausalLM", "GPTNeoXForCausalLM", "GPT2LMHeadModel"],
+        damage: |dir| {
+            edit(dir, "config.json", |c| {
+                c["architectures"] = json!(["MambaForCausalLM"])
+            })
+        },
+        log_says: &[
+            "MambaForCausalLM",
+            "LlamaForCausalLM",
+            "GPTNeoXForCausalLM",
+            "GPT2LMHeadModel",
+        ],
     },
     Case {
         name: "truncated weights",
@@ -34,7 +43,11 @@ const CASES: &[Case] = &[
     Case {
         name: "missing shard",
         damage: |dir| {
-            fs::rename(dir.join("model.safetensors"), dir.join("model-00001-of-00002.safetensors")).unwrap();
+            fs::rename(
+                dir.join("model.safetensors"),
+                dir.join("model-00001-of-00002.safetensors"),
+            )
+            .unwrap();
             let index = json!({"metadata": {}, "weight_map": {
                 "model.embed_tokens.weight": "model-00001-of-00002.safetensors",
                 "lm_head.weight": "model-00002-of-00002.safetensors"}});
@@ -46,7 +59,8 @@ const CASES: &[Case] = &[
         name: "index naming a tensor that its shard lacks",
         damage: |dir| {
             fs::rename(dir.join("model.safetensors"), dir.join("only.safetensors")).unwrap();
-            let index = json!({"metadata": {}, "weight_map": {"model.absent.weight": "only.safetensors"}});
+            let index =
+                json!({"metadata": {}, "weight_map": {"model.absent.weight": "only.safetensors"}});
             fs::write(dir.join("model.safetensors.index.json"), index.to_string()).unwrap();
         },
         log_says: &["model.absent.weight", "only.safetensors"],
@@ -58,16 +72,20 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "tensor that nothing reads",
-        damage: |dir| edit(dir, "config.json", |c| {
-            c["num_hidden_layers"] = json!(c["num_hidden_layers"].as_u64().unwrap() - 1);
-        }),
+        damage: |dir| {
+            edit(dir, "config.json", |c| {
+                c["num_hidden_layers"] = json!(c["num_hidden_layers"].as_u64().unwrap() - 1);
+            })
+        },
         log_says: &["model.layers."],
     },
     Case {
         name: "missing tensor",
-        damage: |dir| edit(dir, "config.json", |c| {
-            c["num_hidden_layers"] = json!(c["num_hidden_layers"].as_u64().unwrap() + 1);
-        }),
+        damage: |dir| {
+            edit(dir, "config.json", |c| {
+                c["num_hidden_layers"] = json!(c["num_hidden_layers"].as_u64().unwrap() + 1);
+            })
+        },
         log_says: &["model.layers."],
     },
     Case {
@@ -82,21 +100,33 @@ const CASES: &[Case] = &[
     },
     Case {
         name: "unknown rope type",
-        damage: |dir| edit(dir, "config.json", |c| {
-            for key in ["rope_scaling", "rope_parameters"] {
-                c[key] = json!({"rope_type": "spiral", "factor": 2.0, "rope_theta": 10000.0});
-            }
-        }),
+        damage: |dir| {
+            edit(dir, "config.json", |c| {
+                for key in ["rope_scaling", "rope_parameters"] {
+                    c[key] = json!({"rope_type": "spiral", "factor": 2.0, "rope_theta": 10000.0});
+                }
+            })
+        },
         log_says: &["spiral", "llama3"],
     },
     Case {
         name: "quantised weights",
-        damage: |dir| edit(dir, "config.json", |c| c["quantization_config"] = json!({"quant_method": "awq"})),
+        damage: |dir| {
+            edit(dir, "config.json", |c| {
+                c["quantization_config"] = json!({"quant_method": "awq"})
+            })
+        },
         log_says: &["quantization_config", "awq"],
     },
     Case {
         name: "context beyond the model's",
-        damage: |dir| fs::write(dir.join("serving.properties"), "option.max_model_len=1000000\n").unwrap(),
+        damage: |dir| {
+            fs::write(
+                dir.join("serving.properties"),
+                "option.max_model_len=1000000\n",
+            )
+            .unwrap()
+        },
         log_says: &["option.max_model_len", "1000000"],
     },
     Case {

@@ -22,7 +22,10 @@ fn sigterm_lets_the_running_stream_finish_and_exits_with_zero() {
     let status = server.wait(Duration::from_secs(30)).unwrap();
     assert_eq!(status.code(), Some(0), "{}", server.log());
     assert!(server.log().contains("SIGTERM"), "{}", server.log());
-    assert!(client.get("/ping").is_err(), "the port is closed after the end");
+    assert!(
+        client.get("/ping").is_err(),
+        "the port is closed after the end"
+    );
 }
 
 #[test]
@@ -32,7 +35,10 @@ fn a_model_that_cannot_be_served_ends_the_program_with_one() {
     std::fs::remove_file(model.join("model.safetensors")).unwrap();
     let (status, log) = Launch::serve(PROGRAM, &model).run().unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("listening on"), "the port opens before the model loads: {log}");
+    assert!(
+        log.contains("listening on"),
+        "the port opens before the model loads: {log}"
+    );
     assert!(log.contains("model.safetensors"), "{log}");
 }
 
@@ -44,7 +50,11 @@ fn a_wrong_configuration_ends_the_program_with_sixty_four_before_the_port_opens(
     std::fs::write(model.join("serving.properties"), properties).unwrap();
     let (status, log) = Launch::serve(PROGRAM, &model).run().unwrap();
     assert_eq!(status.code(), Some(64), "{log}");
-    for part in ["serving.properties:2", "max_rolling_batch_sise", "option.max_rolling_batch_size"] {
+    for part in [
+        "serving.properties:2",
+        "max_rolling_batch_sise",
+        "option.max_rolling_batch_size",
+    ] {
         assert!(log.contains(part), "{part} is not in: {log}");
     }
     assert!(!log.contains("listening on"), "{log}");
@@ -56,7 +66,9 @@ fn a_port_in_use_is_named_with_the_cure() {
     let port = taken.local_addr().unwrap().port().to_string();
     let dir = TempDir::new().unwrap();
     let model = copy_checkpoint("llama", dir.path());
-    let launch = Launch::serve(PROGRAM, &model).argument("--port").argument(&port);
+    let launch = Launch::serve(PROGRAM, &model)
+        .argument("--port")
+        .argument(&port);
     let (status, log) = launch.run().unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains(&port) && log.contains("--port"), "{log}");

@@ -30,10 +30,16 @@ fn a_whole_answer_is_one_object_and_a_stream_ends_with_the_same_text() {
             .iter()
             .map(|(_, line)| serde_json::from_str(line).unwrap())
             .collect();
-        let pieces: String =
-            lines.iter().map(|line| line["token"]["text"].as_str().unwrap()).collect();
+        let pieces: String = lines
+            .iter()
+            .map(|line| line["token"]["text"].as_str().unwrap())
+            .collect();
         let last = lines.last().unwrap();
-        assert_eq!((pieces.as_str(), generated(last).as_str()), (text.as_str(), text.as_str()), "{model}");
+        assert_eq!(
+            (pieces.as_str(), generated(last).as_str()),
+            (text.as_str(), text.as_str()),
+            "{model}"
+        );
         assert_eq!(last["details"]["generated_tokens"], lines.len());
     }
 }
@@ -43,11 +49,17 @@ fn prompts_in_a_list_are_answered_in_order() {
     let server = ready("llama", "");
     let client = Client::new(server.address());
     let one = |prompt: &str| {
-        let answer = client.post("/invocations", &json!({"inputs": prompt})).unwrap();
+        let answer = client
+            .post("/invocations", &json!({"inputs": prompt}))
+            .unwrap();
         generated(&answer.json().unwrap())
     };
     let prompts = ["Once upon", "a time", "there was"];
-    let answer = client.post("/invocations", &json!({"inputs": prompts})).unwrap().json().unwrap();
+    let answer = client
+        .post("/invocations", &json!({"inputs": prompts}))
+        .unwrap()
+        .json()
+        .unwrap();
     let texts: Vec<String> = answer.as_array().unwrap().iter().map(generated).collect();
     assert_eq!(texts, prompts.map(one));
 }
@@ -69,7 +81,10 @@ fn details_hold_prefill_and_alternatives_and_the_prompt_can_be_returned() {
     let prefill = details["prefill"].as_array().unwrap();
     assert!(prefill[0]["log_prob"].is_null() && prefill[1]["log_prob"].as_f64().unwrap() < 0.0);
     let greedy = &details["tokens"][0];
-    assert_eq!(details["top_tokens"][0][0]["id"], greedy["id"], "the likeliest token was picked");
+    assert_eq!(
+        details["top_tokens"][0][0]["id"], greedy["id"],
+        "the likeliest token was picked"
+    );
     assert_eq!(details["top_tokens"][0].as_array().unwrap().len(), 2);
 }
 
@@ -78,8 +93,14 @@ fn the_model_answers_under_its_name_and_other_names_are_not_found() {
     let server = ready("llama", "");
     let client = Client::new(server.address());
     let body = json!({"inputs": PROMPT});
-    assert_eq!(client.post("/predictions/llama", &body).unwrap().status, 200);
-    assert_eq!(client.post("/models/llama/invoke", &body).unwrap().status, 200);
+    assert_eq!(
+        client.post("/predictions/llama", &body).unwrap().status,
+        200
+    );
+    assert_eq!(
+        client.post("/models/llama/invoke", &body).unwrap().status,
+        200
+    );
     let missing = client.post("/predictions/other", &body).unwrap();
     assert_eq!(missing.status, 404);
     assert!(missing.text().contains("other"), "{}", missing.text());
@@ -119,7 +140,10 @@ fn all_at_once(client: &Client, bodies: &[Value]) -> Vec<Option<String>> {
                 })
             })
             .collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
     })
 }
 
@@ -137,13 +161,19 @@ fn thirty_two_streams_answer_as_alone_while_a_third_is_cancelled() {
     let mut resident = Vec::new();
     for round in 0..10 {
         for (at, text) in all_at_once(&client, &bodies).into_iter().enumerate() {
-            assert!(text.is_none_or(|text| text == alone[at]), "round {round}, request {at}");
+            assert!(
+                text.is_none_or(|text| text == alone[at]),
+                "round {round}, request {at}"
+            );
         }
         resident.push(server.resident_kib().unwrap());
     }
     // The first rounds touch what is reserved; after them nothing may grow.
     let (early, late) = (resident[3], resident[9]);
-    assert!(late <= early + 4096, "resident memory grows: {resident:?} KiB");
+    assert!(
+        late <= early + 4096,
+        "resident memory grows: {resident:?} KiB"
+    );
 }
 
 #[test]
@@ -151,7 +181,9 @@ fn two_ranks_answer_as_one() {
     let body = json!({"inputs": PROMPT, "parameters": {"max_new_tokens": 24}});
     let answers = ["", "option.tensor_parallel_degree=2\n"].map(|properties| {
         let server = ready("llama", properties);
-        let answer = Client::new(server.address()).post("/invocations", &body).unwrap();
+        let answer = Client::new(server.address())
+            .post("/invocations", &body)
+            .unwrap();
         generated(&answer.json().unwrap())
     });
     assert_eq!(answers[0], answers[1]);

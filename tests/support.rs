@@ -37,7 +37,10 @@ pub fn ready(model: &str, properties: &str) -> Serving {
     let model_dir = copy_checkpoint(model, dir.path());
     fs::write(model_dir.join("serving.properties"), properties).unwrap();
     let launch = Launch::serve(PROGRAM, &model_dir);
-    let mut serving = Serving { server: launch.start().unwrap(), _dir: dir };
+    let mut serving = Serving {
+        server: launch.start().unwrap(),
+        _dir: dir,
+    };
     serving.wait_for_log("is ready").unwrap();
     serving
 }
@@ -65,7 +68,8 @@ pub fn tiny(model: &str) -> PathBuf {
 /// `generated_text` of an answer or of the last line of a stream.
 pub fn generated(answer: &Value) -> String {
     let text = answer["generated_text"].as_str();
-    text.unwrap_or_else(|| panic!("no generated_text in {answer}")).to_owned()
+    text.unwrap_or_else(|| panic!("no generated_text in {answer}"))
+        .to_owned()
 }
 
 /// Reads a stream to its end: the text that its last line repeats as a whole.

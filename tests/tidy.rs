@@ -113,7 +113,7 @@ fn root() -> PathBuf {
 }
 
 /// Text files with one of the endings, as (path from the root, text). Hidden folders, build
-/// products and the fetched model are left out.
+/// products, links and the fetched model are left out.
 fn texts(endings: &[&str]) -> Vec<(String, String)> {
     let root = root();
     let mut folders = vec![root.clone()];
@@ -124,7 +124,7 @@ fn texts(endings: &[&str]) -> Vec<(String, String)> {
             let relative = path.strip_prefix(&root).expect("it is below the root");
             let relative = relative.to_string_lossy().replace('\\', "/");
             let name = relative.rsplit('/').next().unwrap_or("");
-            if name.starts_with('.') || relative == "target" {
+            if name.starts_with('.') || relative == "target" || path.is_symlink() {
                 continue;
             }
             if path.is_dir() {

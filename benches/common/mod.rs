@@ -12,7 +12,10 @@ use sconce_nn::weights;
 
 /// The folder of the default model.
 pub fn model_dir() -> PathBuf {
-    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../models/smollm2-135m-instruct"))
+    PathBuf::from(concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/../../models/smollm2-135m-instruct"
+    ))
 }
 
 /// The middle of the values.
@@ -59,7 +62,9 @@ impl Rig {
         if !dir.join("model.safetensors").exists() {
             return None;
         }
-        let weight_bytes = weights::open(&dir).expect("the weights are readable").total_bytes();
+        let weight_bytes = weights::open(&dir)
+            .expect("the weights are readable")
+            .total_bytes();
         let settings = EngineSettings {
             name: "smollm2".into(),
             dir,
@@ -75,11 +80,17 @@ impl Rig {
             predict_timeout: 600,
         };
         let engine = Engine::start(settings, Arc::new(|_, _| {})).expect("the engine starts");
-        Some(Self { engine, weight_bytes })
+        Some(Self {
+            engine,
+            weight_bytes,
+        })
     }
 
     pub fn describe(&self) -> String {
-        format!("SmolLM2-135M-Instruct bf16, {} MB of weights", self.weight_bytes / 1_000_000)
+        format!(
+            "SmolLM2-135M-Instruct bf16, {} MB of weights",
+            self.weight_bytes / 1_000_000
+        )
     }
 
     pub fn threads(&self) -> usize {
@@ -114,13 +125,23 @@ impl Rig {
                 }
             }
         }
-        Run { first: (first - began).as_secs_f64(), rest: (end - first).as_secs_f64() }
+        Run {
+            first: (first - began).as_secs_f64(),
+            rest: (end - first).as_secs_f64(),
+        }
     }
 
     fn submit(&self, prompt: String, max_new_tokens: usize) -> Receiver<Event> {
         let (tell, events) = channel();
-        let stop = Stop { ignore_eos: true, ..Stop::default() };
-        let params = GenerateParams { max_new_tokens, stop, ..GenerateParams::default() };
+        let stop = Stop {
+            ignore_eos: true,
+            ..Stop::default()
+        };
+        let params = GenerateParams {
+            max_new_tokens,
+            stop,
+            ..GenerateParams::default()
+        };
         let job = Job {
             id: JobId(0),
             input: Input::Generate(Generate { prompt, params }),
@@ -139,10 +160,14 @@ impl Rig {
         let began = Instant::now();
         sconce_nn::pool::run(parts, &|part| {
             let chunk = &data[part * words / parts..(part + 1) * words / parts];
-            let sums = chunk.chunks_exact(16).fold([0_u64; 16], |mut sums, values| {
-                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
-                sums
-            });
+            let sums = chunk
+                .chunks_exact(16)
+                .fold([0_u64; 16], |mut sums, values| {
+                    sums.iter_mut()
+                        .zip(values)
+                        .for_each(|(sum, value)| *sum = sum.wrapping_add(*value));
+                    sums
+                });
             std::hint::black_box(sums);
         });
         began.elapsed().as_secs_f64()

@@ -16,6 +16,7 @@ use crate::live::Admitted;
 use crate::load::{Checkpoint, open_checkpoint};
 use crate::memory::{CacheNeeds, available_memory, plan_blocks};
 use crate::ranks::Ranks;
+use crate::sampler::Scratch;
 use crate::settings::EngineSettings;
 use crate::worker::{Message, Worker};
 
@@ -38,10 +39,7 @@ pub struct Engine {
 impl Engine {
     /// Loads the checkpoint of `settings.dir` and starts computing; returns when a canary
     /// forward pass succeeded on every rank.
-    pub fn start(
-        settings: EngineSettings,
-        observer: Arc<Observer>,
-    ) -> Result<Self, EngineError> {
+    pub fn start(settings: EngineSettings, observer: Arc<Observer>) -> Result<Self, EngineError> {
         let checkpoint = open_checkpoint(&settings)?;
         Self::start_with(settings, checkpoint, observer)
     }
@@ -79,8 +77,14 @@ impl Engine {
                 let outcome = worker.run(&outbox);
                 conclude(&mut worker, outcome, &outbox, &failure);
             })
-            .map_err(|source| EngineError::System { what: "starting the engine", source })?;
-        let died = |_| EngineError::Rank { rank: 0, cause: "its thread panicked".into() };
+            .map_err(|source| EngineError::System {
+                what: "starting the engine",
+                source,
+            })?;
+        let died = |_| EngineError::Rank {
+            rank: 0,
+            cause: "its thread panicked".into(),
+        };
         let vocab = ready.recv().map_err(died)??;
         Ok(engine.assemble(max_len, vocab, inbox, thread))
     }
@@ -88,22 +92,37 @@ impl Engine {
     fn admit(&self, job: Job) -> Result<Admitted, ServeError> {
         let Input::Generate(Generate { prompt, params }) = &job.input;
         let params = params.clone();
-        if let Some(&id) = params.stop.token_ids.iter().find(|&&id| id as usize >= self.vocab) {
-            let problem = format!("the vocabulary ends at {}; name token ids below", self.vocab);
+        if let Some(&id) = params
+            .stop
+            .token_ids
+            .iter()
+            .find(|&&id| id as usize >= self.vocab)
+        {
+            let problem = format!(
+                "the vocabulary ends at {}; name token ids below",
+                self.vocab
+            );
             return Err(ServeError::parameter("stop_token_ids", id, problem));
         }
         let tokens = self.tokenizer.encode(prompt).map_err(|error| {
             ServeError::parameter("inputs", prompt, format!("cannot be tokenised: {error}"))
         })?;
         self.check_lengths(tokens.len(), params.max_new_tokens)?;
-        let permit = self.gauges.enter(self.queue_limit).ok_or_else(|| self.full())?;
+        let permit = self
+            .gauges
+            .enter(self.queue_limit)
+            .ok_or_else(|| self.full())?;
         Ok(Admitted::new(job, params, tokens, permit))
     }
 
     fn check_lengths(&self, prompt: usize, new: usize) -> Result<(), ServeError> {
         let limit = self.max_len;
         if prompt == 0 {
-            return Err(ServeError::parameter("inputs", "empty", "gives no token; send some text"));
+            return Err(ServeError::parameter(
+                "inputs",
+                "empty",
+                "gives no token; send some text",
+            ));
         }
         if prompt >= limit {
             return Err(ServeError::PromptTooLong { prompt, limit });
@@ -115,12 +134,22 @@ impl Engine {
     }
 
     fn full(&self) -> ServeError {
-        ServeError::QueueFull { model: self.name.clone(), limit: self.queue_limit }
+        ServeError::QueueFull {
+            model: self.name.clone(),
+            limit: self.queue_limit,
+        }
     }
 
     fn broken(&self) -> ServeError {
-        let cause = self.failure.get().cloned().unwrap_or_else(|| "it was stopped".into());
-        ServeError::Engine { model: self.name.clone(), cause }
+        let cause = self
+            .failure
+            .get()
+            .cloned()
+            .unwrap_or_else(|| "it was stopped".into());
+        ServeError::Engine {
+            model: self.name.clone(),
+            cause,
+        }
     }
 }
 
@@ -130,10 +159,12 @@ impl Backend for Engine {
             return Err(self.broken());
         }
         let admitted = self.admit(job)?;
-        self.inbox.try_send(Message::Job(Box::new(admitted))).map_err(|refused| match refused {
-            TrySendError::Full(_) => self.full(),
-            TrySendError::Disconnected(_) => self.broken(),
-        })
+        self.inbox
+            .try_send(Message::Job(Box::new(admitted)))
+            .map_err(|refused| match refused {
+                TrySendError::Full(_) => self.full(),
+                TrySendError::Disconnected(_) => self.broken(),
+            })
     }
 
     fn load(&self) -> Load {
@@ -148,7 +179,11 @@ impl Backend for Engine {
         // A full or closed queue means that the thread ends by itself or is busy; a closed
         // one is fine, a full one is waited out.
         let _ = self.inbox.send(Message::Stop);
-        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             let _ = thread.join();
         }
@@ -177,9 +212,25 @@ impl EngineParts {
         inbox: SyncSender<Message>,
         thread: JoinHandle<()>,
     ) -> Engine {
-        let Self { name, queue_limit, tokenizer, gauges, failure } = self;
+        let Self {
+            name,
+            queue_limit,
+            tokenizer,
+            gauges,
+            failure,
+        } = self;
         let thread = Mutex::new(Some(thread));
-        Engine { name, max_len, queue_limit, vocab, tokenizer, gauges, failure, inbox, thread }
+        Engine {
+            name,
+            max_len,
+            queue_limit,
+            vocab,
+            tokenizer,
+            gauges,
+            failure,
+            inbox,
+            thread,
+        }
     }
 }
 
@@ -193,10 +244,16 @@ fn conclude(
     let told = match outcome {
         Ok(()) => ServeError::Draining,
         Err(cause) => {
-            error!(model = worker.name, cause, "the engine failed; its jobs fail with it");
+            error!(
+                model = worker.name,
+                cause, "the engine failed; its jobs fail with it"
+            );
             // Nobody else sets it: this thread ends once.
             let _ = failure.set(cause.clone());
-            ServeError::Engine { model: worker.name.clone(), cause }
+            ServeError::Engine {
+                model: worker.name.clone(),
+                cause,
+            }
         }
     };
     worker.fail_all(outbox, &told);
@@ -242,6 +299,7 @@ fn prepare(
         eos: checkpoint.eos.into(),
         predict_timeout: settings.predict_timeout,
         gauges,
+        scratch: Scratch::default(),
         live: HashMap::new(),
         next: 0,
     })
@@ -256,7 +314,11 @@ fn check_vocabulary(
     let entries = tokenizer.vocab_size();
     if entries > model {
         let dir = settings.dir.clone();
-        return Err(EngineError::Vocabulary { dir, tokenizer: entries, model });
+        return Err(EngineError::Vocabulary {
+            dir,
+            tokenizer: entries,
+            model,
+        });
     }
     Ok(())
 }
@@ -295,8 +357,12 @@ fn canary(ranks: &mut Ranks) -> Result<(), EngineError> {
         blocks: vec![sconce_sched::BlockId(0)],
         want: Want::Last,
     };
-    let logits = ranks.forward(&StepPlan { rows: vec![row] }).map_err(EngineError::Canary)?;
-    let values = logits.flatten_all().and_then(|logits| logits.to_vec1::<f32>());
+    let logits = ranks
+        .forward(&StepPlan { rows: vec![row] })
+        .map_err(EngineError::Canary)?;
+    let values = logits
+        .flatten_all()
+        .and_then(|logits| logits.to_vec1::<f32>());
     let values = values.map_err(|error| EngineError::Canary(error.to_string()))?;
     match values.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(EngineError::Canary(format!("logit {at} is {}", values[at]))),

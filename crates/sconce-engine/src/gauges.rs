@@ -7,7 +7,7 @@ use sconce_core::Load;
 
 /// The counters of one engine.
 #[derive(Debug, Default)]
-pub struct Gauges {
+pub(crate) struct Gauges {
     queued: AtomicUsize,
     running: AtomicUsize,
     used_blocks: AtomicUsize,
@@ -16,21 +16,26 @@ pub struct Gauges {
 
 impl Gauges {
     /// A place in the queue, or `None` if `limit` jobs wait already.
-    pub fn enter(self: &Arc<Self>, limit: usize) -> Option<Permit> {
+    pub(crate) fn enter(self: &Arc<Self>, limit: usize) -> Option<Permit> {
         self.queued
-            .fetch_update(Relaxed, Relaxed, |queued| (queued < limit).then_some(queued + 1))
+            .fetch_update(Relaxed, Relaxed, |queued| {
+                (queued < limit).then_some(queued + 1)
+            })
             .ok()?;
-        Some(Permit { gauges: Arc::clone(self), running: false })
+        Some(Permit {
+            gauges: Arc::clone(self),
+            running: false,
+        })
     }
 
     /// Notes the blocks in use.
-    pub fn set_blocks(&self, used: usize, total: usize) {
+    pub(crate) fn set_blocks(&self, used: usize, total: usize) {
         self.used_blocks.store(used, Relaxed);
         self.total_blocks.store(total, Relaxed);
     }
 
     /// The counters now.
-    pub fn load(&self) -> Load {
+    pub(crate) fn load(&self) -> Load {
         Load {
             queued: self.queued.load(Relaxed),
             running: self.running.load(Relaxed),
@@ -42,14 +47,14 @@ impl Gauges {
 
 /// A job's place, first in the queue, then among the running; given back on drop.
 #[derive(Debug)]
-pub struct Permit {
+pub(crate) struct Permit {
     gauges: Arc<Gauges>,
     running: bool,
 }
 
 impl Permit {
     /// Moves from the queue to the running; once.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         if !self.running {
             self.running = true;
             self.gauges.queued.fetch_sub(1, Relaxed);
@@ -60,7 +65,11 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        let counter = if self.running { &self.gauges.running } else { &self.gauges.queued };
+        let counter = if self.running {
+            &self.gauges.running
+        } else {
+            &self.gauges.queued
+        };
         counter.fetch_sub(1, Relaxed);
     }
 }

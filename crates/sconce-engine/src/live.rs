@@ -10,34 +10,41 @@ use sconce_core::{
 use sconce_text::{TextStream, Tokenizer};
 
 use crate::gauges::Permit;
-use crate::sampler::{Picked, Sampler, SamplerError, log_softmax_at};
+use crate::sampler::{Picked, Sampler, SamplerError, Scratch, log_softmax_at};
 
 /// A job that passed the door: tokenised, checked and counted.
-pub struct Admitted {
+pub(crate) struct Admitted {
     /// Name of the job in logs.
-    pub id: JobId,
+    pub(crate) id: JobId,
     /// Length, sampling, stopping and reporting.
-    pub params: GenerateParams,
+    pub(crate) params: GenerateParams,
     /// The prompt's tokens.
-    pub prompt: Vec<u32>,
+    pub(crate) prompt: Vec<u32>,
     /// Where the answers go.
-    pub reply: Box<dyn Reply>,
+    pub(crate) reply: Box<dyn Reply>,
     /// When the job fails.
-    pub deadline: Instant,
+    pub(crate) deadline: Instant,
     /// Its place in the queue, given back on drop.
-    pub permit: Permit,
+    pub(crate) permit: Permit,
 }
 
 impl Admitted {
     /// Takes over a job whose input became `params` and `prompt`.
-    pub fn new(job: Job, params: GenerateParams, prompt: Vec<u32>, permit: Permit) -> Self {
-        Self { id: job.id, params, prompt, reply: job.reply, deadline: job.deadline, permit }
+    pub(crate) fn new(job: Job, params: GenerateParams, prompt: Vec<u32>, permit: Permit) -> Self {
+        Self {
+            id: job.id,
+            params,
+            prompt,
+            reply: job.reply,
+            deadline: job.deadline,
+            permit,
+        }
     }
 }
 
 /// Why a job leaves the engine.
 #[derive(Debug, PartialEq)]
-pub enum Leave {
+pub(crate) enum Leave {
     /// It was answered in full.
     Finished,
     /// The client has gone.
@@ -47,7 +54,7 @@ pub enum Leave {
 }
 
 /// A job in the scheduler.
-pub struct Live {
+pub(crate) struct Live {
     job: Admitted,
     tokenizer: Arc<Tokenizer>,
     sampler: Sampler,
@@ -60,10 +67,14 @@ pub struct Live {
 
 impl Live {
     /// Prepares the sampler and the text stream of a job.
-    pub fn new(job: Admitted, tokenizer: Arc<Tokenizer>, eos: Arc<[u32]>) -> Self {
+    pub(crate) fn new(job: Admitted, tokenizer: Arc<Tokenizer>, eos: Arc<[u32]>) -> Self {
         let params = &job.params;
         let seed = params.sampling.seed.unwrap_or_else(random_seed);
-        let eos: Arc<[u32]> = if params.stop.ignore_eos { Arc::new([]) } else { eos };
+        let eos: Arc<[u32]> = if params.stop.ignore_eos {
+            Arc::new([])
+        } else {
+            eos
+        };
         let forbidden: Vec<u32> = eos.iter().chain(&params.stop.token_ids).copied().collect();
         let sampler = Sampler::new(
             &params.sampling,
@@ -77,55 +88,72 @@ impl Live {
             &params.stop,
             params.report.skip_special_tokens,
         );
-        Self { job, tokenizer, sampler, seed, text, eos, generated: 0, prompt_logprobs: Vec::new() }
+        Self {
+            job,
+            tokenizer,
+            sampler,
+            seed,
+            text,
+            eos,
+            generated: 0,
+            prompt_logprobs: Vec::new(),
+        }
     }
 
     /// Name of the job in logs.
-    pub fn id(&self) -> JobId {
+    pub(crate) fn id(&self) -> JobId {
         self.job.id
     }
 
     /// Tokens known so far: the position that the next picked token gets.
-    pub fn known(&self) -> usize {
+    pub(crate) fn known(&self) -> usize {
         self.job.prompt.len() + self.generated
     }
 
     /// Whether the client has gone or the time is over; the client is told of the latter.
-    pub fn leaves(&mut self, now: Instant, predict_timeout: u64) -> Option<Leave> {
+    pub(crate) fn leaves(&mut self, now: Instant, predict_timeout: u64) -> Option<Leave> {
         if self.job.reply.gone() {
             return Some(Leave::Gone);
         }
         if now >= self.job.deadline {
-            return Some(self.fail(ServeError::Timeout { seconds: predict_timeout }));
+            return Some(self.fail(ServeError::Timeout {
+                seconds: predict_timeout,
+            }));
         }
         None
     }
 
     /// Tells the client of a failure.
-    pub fn fail(&mut self, error: ServeError) -> Leave {
+    pub(crate) fn fail(&mut self, error: ServeError) -> Leave {
         self.job.reply.send(Event::Failed(error));
         Leave::Failed
     }
 
     /// Says that computing has begun, for the gauges.
-    pub fn begin(&mut self) {
+    pub(crate) fn begin(&mut self) {
         self.job.permit.begin();
     }
 
     /// Takes the log-probability of the prompt token at `position + 1` from the logits at
     /// `position`; positions come in order.
-    pub fn note_prompt_logits(&mut self, position: usize, logits: &[f32]) {
+    pub(crate) fn note_prompt_logits(&mut self, position: usize, logits: &[f32]) {
         let next = position + 1;
         // After a preemption the prompt is computed again: what is known is not noted twice.
         if next == self.prompt_logprobs.len() + 1 && next < self.job.prompt.len() {
-            self.prompt_logprobs.push(log_softmax_at(logits, self.job.prompt[next]));
+            self.prompt_logprobs
+                .push(log_softmax_at(logits, self.job.prompt[next]));
         }
     }
 
     /// Picks the next token from its logits and tells the client; the token, and whether and
     /// why the job leaves now.
-    pub fn advance(&mut self, logits: &[f32]) -> Result<(u32, Option<Leave>), SamplerError> {
-        let picked = self.sampler.pick(logits, self.job.params.report.top_n_tokens)?;
+    pub(crate) fn advance(
+        &mut self,
+        logits: &[f32],
+        scratch: &mut Scratch,
+    ) -> Result<(u32, Option<Leave>), SamplerError> {
+        let wanted = self.job.params.report.top_n_tokens;
+        let picked = self.sampler.pick(logits, wanted, scratch)?;
         self.generated += 1;
         let (text, finish) = self.release_text(picked.token);
         let token = self.token(&picked, text, finish.is_some());
@@ -139,23 +167,30 @@ impl Live {
     /// The text that this token releases, and the reason if it is the last one.
     fn release_text(&mut self, token: u32) -> (String, Option<FinishReason>) {
         let stop = &self.job.params.stop;
-        if self.eos.contains(&token) || stop.token_ids.contains(&token) {
-            let mut text = String::new();
-            if stop.keep_in_text {
-                text = self.text.push(token).text;
-            }
-            text.push_str(&self.text.finish());
-            return (text, Some(FinishReason::EosToken));
+        let ends = self.eos.contains(&token) || stop.token_ids.contains(&token);
+        let mut text = String::new();
+        if !ends || stop.keep_in_text {
+            text = self.text.push(token).text;
         }
-        let mut piece = self.text.push(token);
-        if piece.stopped {
-            return (piece.text, Some(FinishReason::StopSequence));
+        let finish = if self.text.stopped() {
+            Some(FinishReason::StopSequence)
+        } else if ends {
+            Some(FinishReason::EosToken)
+        } else {
+            let full = self.generated == self.job.params.max_new_tokens;
+            full.then_some(FinishReason::Length)
+        };
+        if finish.is_none() {
+            return (text, None);
         }
-        if self.generated < self.job.params.max_new_tokens {
-            return (piece.text, None);
-        }
-        piece.text.push_str(&self.text.finish());
-        (piece.text, Some(FinishReason::Length))
+        // What was held back is released now, and may complete a stop sequence in turn.
+        text.push_str(&self.text.finish());
+        let finish = if self.text.stopped() {
+            Some(FinishReason::StopSequence)
+        } else {
+            finish
+        };
+        (text, finish)
     }
 
     fn token(&self, picked: &Picked, text: String, last: bool) -> Token {
@@ -184,7 +219,11 @@ impl Live {
             seed: self.job.params.sampling.do_sample.then_some(self.seed),
             prompt: self.prompt_tokens(),
         };
-        if self.job.reply.send(Event::Done(output)) { Leave::Finished } else { Leave::Gone }
+        if self.job.reply.send(Event::Done(output)) {
+            Leave::Finished
+        } else {
+            Leave::Gone
+        }
     }
 
     fn prompt_tokens(&self) -> Vec<PromptToken> {
@@ -194,7 +233,11 @@ impl Live {
         let logprobs = std::iter::once(None).chain(self.prompt_logprobs.iter().copied().map(Some));
         let ids = self.job.prompt.iter();
         ids.zip(logprobs)
-            .map(|(&id, logprob)| PromptToken { id, text: self.tokenizer.token_text(id), logprob })
+            .map(|(&id, logprob)| PromptToken {
+                id,
+                text: self.tokenizer.token_text(id),
+                logprob,
+            })
             .collect()
     }
 }
@@ -202,5 +245,7 @@ impl Live {
 /// A seed for requests that name none: the standard library's per-process random keys.
 fn random_seed() -> u64 {
     use std::hash::{BuildHasher, Hasher};
-    std::collections::hash_map::RandomState::new().build_hasher().finish()
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
 }

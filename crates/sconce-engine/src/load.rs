@@ -42,10 +42,17 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
         source.total_bytes() as f64 / f64::from(1 << 20),
         settings.dir.display(),
     );
-    let options = LoadOptions { dtype: settings.dtype };
+    let options = LoadOptions {
+        dtype: settings.dtype,
+    };
     let loader: Arc<Loader> = Arc::new(move |communicator, progress| {
         let decoder = Decoder::load(arch, &spec, &*source, communicator, &options, progress)?;
         Ok(Box::new(decoder) as Box<dyn Model>)
     });
-    Ok(Checkpoint { loader, tokenizer, eos, context })
+    Ok(Checkpoint {
+        loader,
+        tokenizer,
+        eos,
+        context,
+    })
 }

@@ -21,7 +21,7 @@ pub fn pack(plan: &StepPlan) -> Step {
 }
 
 /// How many logit rows a planned row gets back.
-pub fn logit_rows(row: &Row) -> usize {
+pub(crate) fn logit_rows(row: &Row) -> usize {
     match row.want {
         Want::None => 0,
         Want::Last => 1,
@@ -39,7 +39,8 @@ fn push_row(step: &mut Step, row: &Row) {
         step.slots.push(slot as u32);
     }
     let end = step.ids.len();
-    step.sampled.extend((end - logit_rows(row)..end).map(|index| index as u32));
+    step.sampled
+        .extend((end - logit_rows(row)..end).map(|index| index as u32));
     step.rows.push(StepRow {
         q_start,
         q_len: row.tokens.len(),

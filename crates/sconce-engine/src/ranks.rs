@@ -26,7 +26,7 @@ pub type Loader = dyn Fn(
     + Sync;
 
 /// All ranks of a model, seen from rank 0's thread.
-pub struct Ranks {
+pub(crate) struct Ranks {
     leader: Rank,
     followers: Vec<Follower>,
     first_failure: FirstFailure,
@@ -34,7 +34,7 @@ pub struct Ranks {
 
 impl Ranks {
     /// Loads `world` ranks at the same time; `progress` is told of rank 0's bytes.
-    pub fn load(
+    pub(crate) fn load(
         world: usize,
         loader: Arc<Loader>,
         progress: &mut dyn FnMut(u64, u64),
@@ -55,42 +55,56 @@ impl Ranks {
         for follower in &followers {
             follower.loaded()?;
         }
-        Ok(Self { leader: Rank { model, cache: None }, followers, first_failure })
+        Ok(Self {
+            leader: Rank { model, cache: None },
+            followers,
+            first_failure,
+        })
     }
 
     /// Shape of one rank's part of the key/value cache.
-    pub fn kv_shape(&self) -> KvShape {
+    pub(crate) fn kv_shape(&self) -> KvShape {
         self.leader.model.kv_shape()
     }
 
     /// Number of ranks.
-    pub fn world(&self) -> usize {
+    pub(crate) fn world(&self) -> usize {
         self.followers.len() + 1
     }
 
     /// Width of a row of logits.
-    pub fn vocab(&self) -> usize {
+    pub(crate) fn vocab(&self) -> usize {
         self.leader.model.vocab()
     }
 
     /// Reserves the key/value cache on every rank.
-    pub fn reserve(&mut self, blocks: usize) -> Result<(), String> {
+    pub(crate) fn reserve(&mut self, blocks: usize) -> Result<(), String> {
         self.tell(&Order::Reserve(blocks))?;
-        self.leader.reserve(blocks).map_err(|cause| self.first_failure.record(0, cause))
+        self.leader
+            .reserve(blocks)
+            .map_err(|cause| self.first_failure.record(0, cause))
     }
 
     /// Runs a plan on every rank; the logits `[wanted rows, vocab]` of rank 0.
-    pub fn forward(&mut self, plan: &StepPlan) -> Result<Tensor, String> {
+    pub(crate) fn forward(&mut self, plan: &StepPlan) -> Result<Tensor, String> {
         if !self.followers.is_empty() {
             self.tell(&Order::Step(Arc::new(plan.clone())))?;
         }
-        self.leader.forward(plan).map_err(|cause| self.first_failure.record(0, cause))
+        self.leader
+            .forward(plan)
+            .map_err(|cause| self.first_failure.record(0, cause))
     }
 
     fn tell(&self, order: &Order) -> Result<(), String> {
         for follower in &self.followers {
-            if follower.orders.as_ref().is_none_or(|orders| orders.send(order.clone()).is_err()) {
-                return Err(self.first_failure.record(follower.rank, "its thread ended".into()));
+            if follower
+                .orders
+                .as_ref()
+                .is_none_or(|orders| orders.send(order.clone()).is_err())
+            {
+                return Err(self
+                    .first_failure
+                    .record(follower.rank, "its thread ended".into()));
             }
         }
         Ok(())
@@ -116,8 +130,13 @@ impl Rank {
     }
 
     fn forward(&mut self, plan: &StepPlan) -> Result<Tensor, String> {
-        let cache = self.cache.as_mut().expect("the cache is reserved before the first step");
-        self.model.forward(&pack(plan), cache).map_err(|error| error.to_string())
+        let cache = self
+            .cache
+            .as_mut()
+            .expect("the cache is reserved before the first step");
+        self.model
+            .forward(&pack(plan), cache)
+            .map_err(|error| error.to_string())
     }
 
     fn obey(&mut self, order: &Order) -> Result<(), String> {
@@ -158,12 +177,23 @@ impl Follower {
                 let _ = tell_loaded.send(Ok(()));
                 follow(Rank { model, cache: None }, rank, &inbox, &first_failure);
             })
-            .map_err(|source| EngineError::System { what: "starting a rank's thread", source })?;
-        Ok(Self { rank, orders: Some(orders), loaded, thread: Some(thread) })
+            .map_err(|source| EngineError::System {
+                what: "starting a rank's thread",
+                source,
+            })?;
+        Ok(Self {
+            rank,
+            orders: Some(orders),
+            loaded,
+            thread: Some(thread),
+        })
     }
 
     fn loaded(&self) -> Result<(), EngineError> {
-        let died = || EngineError::Rank { rank: self.rank, cause: "its thread ended".into() };
+        let died = || EngineError::Rank {
+            rank: self.rank,
+            cause: "its thread ended".into(),
+        };
         self.loaded.recv().unwrap_or_else(|_| Err(died()))
     }
 }
@@ -192,10 +222,13 @@ fn follow(mut rank: Rank, index: usize, inbox: &Receiver<Order>, failure: &First
 }
 
 /// The text of a panic.
-pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!("panic: {}", text.unwrap_or_else(|| "without a message".into()))
+    format!(
+        "panic: {}",
+        text.unwrap_or_else(|| "without a message".into())
+    )
 }
 
 /// Remembers the first of several failures.
@@ -206,7 +239,9 @@ impl FirstFailure {
     /// Records a failure unless there was one before; the first one either way.
     fn record(&self, rank: usize, cause: String) -> String {
         let mut first = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert_with(|| format!("rank {rank}: {cause}")).clone()
+        first
+            .get_or_insert_with(|| format!("rank {rank}: {cause}"))
+            .clone()
     }
 }
 
@@ -215,5 +250,7 @@ fn communicators(world: usize) -> Vec<Box<dyn Communicator + Send>> {
         return vec![Box::new(Solo)];
     }
     let group = Threads::group(world).into_iter();
-    group.map(|rank| Box::new(rank) as Box<dyn Communicator + Send>).collect()
+    group
+        .map(|rank| Box::new(rank) as Box<dyn Communicator + Send>)
+        .collect()
 }

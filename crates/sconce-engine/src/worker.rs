@@ -20,9 +20,10 @@ use crate::gauges::Gauges;
 use crate::live::{Admitted, Live};
 use crate::pack::logit_rows;
 use crate::ranks::{Ranks, panic_message};
+use crate::sampler::Scratch;
 
 /// What the engine's thread is told.
-pub enum Message {
+pub(crate) enum Message {
     /// A job to compute.
     Job(Box<Admitted>),
     /// Fail what is at hand and end.
@@ -30,36 +31,38 @@ pub enum Message {
 }
 
 /// The state of the engine's thread.
-pub struct Worker {
+pub(crate) struct Worker {
     /// The model's name in messages.
-    pub name: String,
+    pub(crate) name: String,
     /// The model on all its ranks.
-    pub ranks: Ranks,
+    pub(crate) ranks: Ranks,
     /// Decides each step.
-    pub scheduler: Scheduler,
+    pub(crate) scheduler: Scheduler,
     /// Text of tokens.
-    pub tokenizer: Arc<Tokenizer>,
+    pub(crate) tokenizer: Arc<Tokenizer>,
     /// The model's end-of-text tokens.
-    pub eos: Arc<[u32]>,
+    pub(crate) eos: Arc<[u32]>,
     /// Seconds after which a job fails; only for the message.
-    pub predict_timeout: u64,
+    pub(crate) predict_timeout: u64,
     /// Counters that others read.
-    pub gauges: Arc<Gauges>,
+    pub(crate) gauges: Arc<Gauges>,
+    /// Buffers that all samplers share.
+    pub(crate) scratch: Scratch,
     /// Jobs in the scheduler.
-    pub live: HashMap<SeqId, Live>,
+    pub(crate) live: HashMap<SeqId, Live>,
     /// The next sequence's name.
-    pub next: u64,
+    pub(crate) next: u64,
 }
 
 impl Worker {
     /// Runs until told to stop, or until a step fails: then the cause.
-    pub fn run(&mut self, inbox: &Receiver<Message>) -> Result<(), String> {
+    pub(crate) fn run(&mut self, inbox: &Receiver<Message>) -> Result<(), String> {
         catch_unwind(AssertUnwindSafe(|| self.serve(inbox)))
             .unwrap_or_else(|panic| Err(panic_message(&*panic)))
     }
 
     /// Fails every job at hand and in the queue.
-    pub fn fail_all(&mut self, inbox: &Receiver<Message>, failure: &ServeError) {
+    pub(crate) fn fail_all(&mut self, inbox: &Receiver<Message>, failure: &ServeError) {
         for (_, mut live) in self.live.drain() {
             live.fail(failure.clone());
         }
@@ -117,7 +120,11 @@ impl Worker {
             }
             // The door checks lengths with the same limits, so this is a second line of defence.
             Err(refusal) => {
-                live.fail(ServeError::parameter("inputs", "the prompt", refusal.to_string()));
+                live.fail(ServeError::parameter(
+                    "inputs",
+                    "the prompt",
+                    refusal.to_string(),
+                ));
             }
         }
     }
@@ -126,14 +133,15 @@ impl Worker {
     fn sweep(&mut self) {
         let (now, timeout) = (Instant::now(), self.predict_timeout);
         let scheduler = &mut self.scheduler;
-        self.live.retain(|&id, live| match live.leaves(now, timeout) {
-            Some(why) => {
-                debug!(job = %live.id(), ?why, "the job leaves unfinished");
-                scheduler.cancel(id);
-                false
-            }
-            None => true,
-        });
+        self.live
+            .retain(|&id, live| match live.leaves(now, timeout) {
+                Some(why) => {
+                    debug!(job = %live.id(), ?why, "the job leaves unfinished");
+                    scheduler.cancel(id);
+                    false
+                }
+                None => true,
+            });
     }
 
     /// Picks the next token of every row that reached its end, answers, and commits the plan.
@@ -143,8 +151,12 @@ impl Worker {
         let Storage::Cpu(values) = &*storage else {
             return Err("the logits are not in the host's memory".into());
         };
-        let values = values.as_slice::<f32>().map_err(|error| error.to_string())?;
-        let (start, end) = layout.contiguous_offsets().ok_or("the logits are not contiguous")?;
+        let values = values
+            .as_slice::<f32>()
+            .map_err(|error| error.to_string())?;
+        let (start, end) = layout
+            .contiguous_offsets()
+            .ok_or("the logits are not contiguous")?;
         let values = &values[start..end];
         let mut picked = Vec::with_capacity(plan.rows.len());
         let mut at = 0;
@@ -165,7 +177,10 @@ impl Worker {
 
     /// `None` for rows that are not at their end yet.
     fn answer_row(&mut self, row: &Row, logits: &[f32], vocab: usize) -> Option<Picked> {
-        let live = self.live.get_mut(&row.seq).expect("planned sequences are live");
+        let live = self
+            .live
+            .get_mut(&row.seq)
+            .expect("planned sequences are live");
         live.begin();
         let end = row.start + row.tokens.len();
         let wanted: Range<usize> = end - logits.len() / vocab..end;
@@ -176,14 +191,21 @@ impl Worker {
             return None;
         }
         let last = &logits[logits.len() - vocab..];
-        let (token, ends) = match live.advance(last) {
+        let (token, ends) = match live.advance(last, &mut self.scratch) {
             Ok((token, leave)) => (token, leave.is_some()),
             Err(error) => {
                 let cause = error.to_string();
-                live.fail(ServeError::Engine { model: self.name.clone(), cause });
+                live.fail(ServeError::Engine {
+                    model: self.name.clone(),
+                    cause,
+                });
                 (0, true)
             }
         };
-        Some(Picked { seq: row.seq, token, ends })
+        Some(Picked {
+            seq: row.seq,
+            token,
+            ends,
+        })
     }
 }

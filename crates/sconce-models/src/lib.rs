@@ -1,1 +1,20 @@
 //! The decoder and its architectures.
+//!
+//! `config.json` ([`HfConfig`]) names an [`Arch`], which turns it into a [`Spec`]; the spec and a checkpoint make a
+//! [`Decoder`], which turns steps into logits. Layers and kernels are `sconce-nn`'s, batching is the engine's.
+
+pub mod arch;
+mod config_error;
+pub mod decoder;
+mod hf_config;
+mod model;
+mod rope_config;
+mod stop_tokens;
+
+pub use arch::{ARCHS, Arch, find};
+pub use config_error::ConfigError;
+pub use decoder::{Decoder, LoadError, LoadOptions, Spec};
+pub use hf_config::HfConfig;
+pub use model::Model;
+pub use rope_config::RopeDefaults;
+pub use stop_tokens::eos_token_ids;

@@ -1,4 +1,7 @@
 //! Only for tests: goldens, tolerances, HTTP client, fakes.
 
 pub mod client;
+pub mod close;
 pub mod fakes;
+pub mod golden;
+pub mod server;

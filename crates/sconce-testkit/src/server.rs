@@ -32,13 +32,28 @@ pub struct Launch<'a> {
 impl<'a> Launch<'a> {
     /// `program serve dir --host 127.0.0.1 --port 0` with an environment of its own.
     pub fn serve(program: &'a str, dir: &Path) -> Self {
-        let arguments = ["serve", &dir.to_string_lossy(), "--host", "127.0.0.1", "--port", "0"];
-        arguments.iter().fold(Self::bare(program), |launch, argument| launch.argument(argument))
+        let arguments = [
+            "serve",
+            &dir.to_string_lossy(),
+            "--host",
+            "127.0.0.1",
+            "--port",
+            "0",
+        ];
+        arguments
+            .iter()
+            .fold(Self::bare(program), |launch, argument| {
+                launch.argument(argument)
+            })
     }
 
     /// The program without arguments.
     pub fn bare(program: &'a str) -> Self {
-        Self { program, arguments: vec![], environment: vec![] }
+        Self {
+            program,
+            arguments: vec![],
+            environment: vec![],
+        }
     }
 
     /// Adds an argument.
@@ -58,9 +73,15 @@ impl<'a> Launch<'a> {
         let (mut child, log, lines, _) = self.spawn()?;
         let deadline = Instant::now() + Duration::from_secs(60);
         while Instant::now() < deadline {
-            let Ok(line) = lines.recv_timeout(Duration::from_secs(60)) else { break };
+            let Ok(line) = lines.recv_timeout(Duration::from_secs(60)) else {
+                break;
+            };
             if let Some(address) = listening_address(&line) {
-                return Ok(Server { child, address, log });
+                return Ok(Server {
+                    child,
+                    address,
+                    log,
+                });
             }
         }
         let _ = child.kill();
@@ -84,8 +105,13 @@ impl<'a> Launch<'a> {
             }
         }
         command.envs(self.environment);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("starting {}", self.program))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("starting {}", self.program))?;
         let stderr = child.stderr.take().expect("the log is piped");
         let (tell, lines) = channel();
         let log = Log::default();

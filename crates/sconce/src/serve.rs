@@ -118,11 +118,14 @@ async fn end_of_service(
 
 fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
     let server = &resolved.server;
-    let formatter = resolved.model.output_formatter.map(|formatter| match formatter {
-        OutputFormatter::Json => Formatter::Json,
-        OutputFormatter::JsonLines => Formatter::JsonLines,
-        OutputFormatter::ServerSentEvents => Formatter::Sse,
-    });
+    let formatter = resolved
+        .model
+        .output_formatter
+        .map(|formatter| match formatter {
+            OutputFormatter::Json => Formatter::Json,
+            OutputFormatter::JsonLines => Formatter::JsonLines,
+            OutputFormatter::ServerSentEvents => Formatter::Sse,
+        });
     Ok(HttpSettings {
         max_request_size: server.max_request_size,
         predict_timeout: resolved.model.predict_timeout,

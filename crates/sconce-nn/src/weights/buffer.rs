@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io;
 
-use memmap2::Mmap;
+use memmap2::{Mmap, MmapMut};
 
 use super::dtype::Element;
 
@@ -15,7 +15,9 @@ compile_error!(
 );
 
 /// Owned buffers begin on such a boundary, so that vector loads of packed rows are aligned.
-pub(crate) const ALIGNMENT: usize = 64;
+const ALIGNMENT: usize = 64;
+/// From this size on an owned buffer gets memory of its own, in bytes: a huge page of x86-64 and the usual one of arm64.
+const HUGE_PAGE: usize = 2 << 20;
 
 /// Read-only bytes, shared by all views of them.
 pub(crate) enum Buffer {
@@ -42,32 +44,46 @@ impl Buffer {
     }
 }
 
-#[repr(C, align(64))]
-#[derive(Clone, Copy)]
-struct Line([u8; ALIGNMENT]);
-
 /// Zero-filled bytes that begin on a 64-byte boundary and can be written before they are shared.
-pub(crate) struct AlignedBytes {
-    lines: Vec<Line>,
-    len: usize,
+pub(crate) enum AlignedBytes {
+    /// Within a vector that is a little too long, from the first boundary on.
+    Small {
+        bytes: Vec<u8>,
+        begin: usize,
+        len: usize,
+    },
+    /// Memory of its own, in huge pages where the system has them: fewer page faults here and fewer misses in kernels.
+    Large(MmapMut),
 }
 
 impl AlignedBytes {
     pub(crate) fn zeroed(len: usize) -> Self {
-        Self {
-            lines: vec![Line([0; ALIGNMENT]); len.div_ceil(ALIGNMENT)],
-            len,
+        if len >= HUGE_PAGE
+            && let Ok(map) = MmapMut::map_anon(len)
+        {
+            // Only a hint: without huge pages everything works, slower.
+            #[cfg(target_os = "linux")]
+            let _ = map.advise(memmap2::Advice::HugePage);
+            return Self::Large(map);
         }
+        // Unlike aligned allocation, this takes pages that are zero already.
+        let bytes = vec![0; len + ALIGNMENT - 1];
+        let begin = bytes.as_ptr().align_offset(ALIGNMENT);
+        Self::Small { bytes, begin, len }
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        // SAFETY: the lines are one allocation of at least `len` initialised bytes without padding.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        match self {
+            Self::Small { bytes, begin, len } => &bytes[*begin..begin + len],
+            Self::Large(map) => map,
+        }
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as in `bytes`, and `&mut self` makes the borrow exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        match self {
+            Self::Small { bytes, begin, len } => &mut bytes[*begin..*begin + *len],
+            Self::Large(map) => map,
+        }
     }
 }
 
@@ -103,6 +119,12 @@ mod tests {
 
     #[test]
     fn owned_bytes_begin_on_a_vector_boundary_and_casts_check_it() {
+        let large = AlignedBytes::zeroed(HUGE_PAGE + 1);
+        assert_eq!(
+            (large.bytes().len(), large.bytes()[HUGE_PAGE]),
+            (HUGE_PAGE + 1, 0)
+        );
+        assert_eq!(large.bytes().as_ptr() as usize % ALIGNMENT, 0);
         let mut owned = AlignedBytes::zeroed(100);
         assert_eq!(owned.bytes().as_ptr() as usize % ALIGNMENT, 0);
         assert_eq!(owned.bytes().len(), 100);

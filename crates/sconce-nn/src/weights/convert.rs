@@ -11,6 +11,8 @@ use super::host_tensor::HostTensor;
 
 /// Side of the square blocks in which a transposed view is copied, so that both sides stay in the cache.
 const TILE: usize = 32;
+/// Numbers that are converted at a time: 16 KiB of f32.
+const PIECE: usize = 4096;
 
 impl HostTensor {
     /// Itself when kernels can read it in place (see [`HostTensor::is_packed`]), else a row-major copy.
@@ -84,14 +86,14 @@ impl HostTensor {
             return Ok(self.clone());
         }
         match wanted {
-            StoredDtype::F32 => {
-                let mut bytes = AlignedBytes::zeroed(self.elements() * wanted.size());
-                self.widen_into(owned_numbers(&mut bytes))?;
-                Self::owned(bytes, wanted, self.shape().to_vec())
+            StoredDtype::F32 => self.converted(|target, wide| target.copy_from_slice(wide)),
+            StoredDtype::F64 => self.converted(|target, wide| convert(target, wide, f64::from)),
+            StoredDtype::F16 => {
+                self.converted(|target: &mut [f16], wide| target.convert_from_f32_slice(wide))
             }
-            StoredDtype::F64 => self.narrowed(f64::from),
-            StoredDtype::F16 => self.narrowed(f16::from_f32),
-            StoredDtype::BF16 => self.narrowed(bf16::from_f32),
+            StoredDtype::BF16 => {
+                self.converted(|target, wide| convert(target, wide, round_to_bf16))
+            }
             to => Err(WeightError::Convert {
                 from: self.dtype(),
                 to,
@@ -102,44 +104,59 @@ impl HostTensor {
     /// All numbers as f32, row-major.
     pub fn to_vec_f32(&self) -> Result<Vec<f32>, WeightError> {
         let mut wide = vec![0.0; self.elements()];
-        self.widen_into(&mut wide)?;
+        self.in_order()?.widen(0, &mut wide)?;
         Ok(wide)
     }
 
-    /// Writes all numbers row-major into `wide`, which has room for them.
-    fn widen_into(&self, wide: &mut [f32]) -> Result<(), WeightError> {
-        let in_place = self.is_packed() && self.is_contiguous();
-        let source = if in_place {
-            self.clone()
+    /// Widens to f32 and `narrow`s from there, a piece at a time so that it stays in the cache.
+    /// This is exact between float types but for f64, which is rounded twice.
+    fn converted<T: Element>(
+        &self,
+        narrow: impl Fn(&mut [T], &[f32]),
+    ) -> Result<Self, WeightError> {
+        let source = self.in_order()?;
+        let mut bytes = AlignedBytes::zeroed(self.elements() * size_of::<T>());
+        let target = buffer::cast_mut(bytes.bytes_mut())
+            .expect("owned buffers are aligned and made for whole numbers");
+        let mut wide = [0.0; PIECE];
+        for (piece, target) in target.chunks_mut(PIECE).enumerate() {
+            let wide = &mut wide[..target.len()];
+            source.widen(piece * PIECE, wide)?;
+            narrow(target, wide);
+        }
+        Self::owned(bytes, T::DTYPE, self.shape().to_vec())
+    }
+
+    /// Itself when its numbers follow each other aligned and without gaps, else a copy.
+    fn in_order(&self) -> Result<Self, WeightError> {
+        if self.is_packed() && self.is_contiguous() {
+            Ok(self.clone())
         } else {
-            self.copied()?
-        };
+            self.copied()
+        }
+    }
+
+    /// Writes numbers `first..` of a tensor `in_order` into `wide` as f32.
+    fn widen(&self, first: usize, wide: &mut [f32]) -> Result<(), WeightError> {
+        let range = first..first + wide.len();
         match self.dtype() {
-            StoredDtype::F32 => wide.copy_from_slice(source.numbers()?),
-            StoredDtype::F16 => source.numbers::<f16>()?.convert_to_f32_slice(wide),
-            StoredDtype::BF16 => convert(wide, source.numbers()?, widen_bf16),
-            StoredDtype::F64 => convert(wide, source.numbers()?, |n: f64| n as f32),
-            StoredDtype::I64 => convert(wide, source.numbers()?, |n: i64| n as f32),
-            StoredDtype::I32 => convert(wide, source.numbers()?, |n: i32| n as f32),
-            StoredDtype::I16 => convert(wide, source.numbers()?, |n: i16| f32::from(n)),
-            StoredDtype::I8 => convert(wide, source.numbers()?, |n: i8| f32::from(n)),
-            StoredDtype::U64 => convert(wide, source.numbers()?, |n: u64| n as f32),
-            StoredDtype::U32 => convert(wide, source.numbers()?, |n: u32| n as f32),
-            StoredDtype::U16 => convert(wide, source.numbers()?, |n: u16| f32::from(n)),
-            StoredDtype::U8 => convert(wide, source.numbers()?, |n: u8| f32::from(n)),
-            StoredDtype::Bool => convert(wide, source.run(0, wide.len()), |n: u8| {
+            StoredDtype::F32 => wide.copy_from_slice(&self.numbers()?[range]),
+            StoredDtype::F16 => self.numbers::<f16>()?[range].convert_to_f32_slice(wide),
+            StoredDtype::BF16 => convert(wide, &self.numbers()?[range], widen_bf16),
+            StoredDtype::F64 => convert(wide, &self.numbers()?[range], |n: f64| n as f32),
+            StoredDtype::I64 => convert(wide, &self.numbers()?[range], |n: i64| n as f32),
+            StoredDtype::I32 => convert(wide, &self.numbers()?[range], |n: i32| n as f32),
+            StoredDtype::I16 => convert(wide, &self.numbers()?[range], |n: i16| f32::from(n)),
+            StoredDtype::I8 => convert(wide, &self.numbers()?[range], |n: i8| f32::from(n)),
+            StoredDtype::U64 => convert(wide, &self.numbers()?[range], |n: u64| n as f32),
+            StoredDtype::U32 => convert(wide, &self.numbers()?[range], |n: u32| n as f32),
+            StoredDtype::U16 => convert(wide, &self.numbers()?[range], |n: u16| f32::from(n)),
+            StoredDtype::U8 => convert(wide, &self.numbers()?[range], |n: u8| f32::from(n)),
+            StoredDtype::Bool => convert(wide, self.run(first, wide.len()), |n: u8| {
                 f32::from(u8::from(n != 0))
             }),
         }
         Ok(())
-    }
-
-    /// Widens to f32 and goes on from there: exact between float types but for f64, which is rounded twice.
-    fn narrowed<T: Element>(&self, narrow: impl Fn(f32) -> T) -> Result<Self, WeightError> {
-        let wide = self.to_vec_f32()?;
-        let mut bytes = AlignedBytes::zeroed(wide.len() * size_of::<T>());
-        convert(owned_numbers(&mut bytes), &wide, narrow);
-        Self::owned(bytes, T::DTYPE, self.shape().to_vec())
     }
 
     /// Writes all elements row-major into `target`, which has their size.
@@ -218,13 +235,21 @@ impl Plane {
     fn copy<const SIZE: usize>(&self, target: &mut [u8], source: &[u8]) {
         let (target, _) = target.as_chunks_mut::<SIZE>();
         let (source, _) = source.as_chunks::<SIZE>();
+        // Blocks pass through a buffer, because rows of the source that are a power of two apart evict each other.
+        let mut block = [[[0; SIZE]; TILE]; TILE];
         for top in (0..self.rows).step_by(TILE) {
+            let bottom = self.rows.min(top + TILE);
             for left in (0..self.columns).step_by(TILE) {
-                for row in top..self.rows.min(top + TILE) {
-                    let right = self.columns.min(left + TILE);
-                    let line = &mut target[row * self.columns..][left..right];
-                    for (column, number) in (left..right).zip(line) {
+                let right = self.columns.min(left + TILE);
+                for (column, line) in (left..right).zip(&mut block) {
+                    for (row, number) in (top..bottom).zip(line) {
                         *number = source[row * self.down + column * self.across];
+                    }
+                }
+                for row in top..bottom {
+                    let line = &mut target[row * self.columns..][left..right];
+                    for (number, column) in line.iter_mut().zip(&block) {
+                        *number = column[row - top];
                     }
                 }
             }
@@ -243,14 +268,20 @@ fn widen_bf16(number: bf16) -> f32 {
     f32::from_bits(u32::from(number.to_bits()) << 16)
 }
 
-fn owned_numbers<T: Element>(bytes: &mut AlignedBytes) -> &mut [T] {
-    buffer::cast_mut(bytes.bytes_mut())
-        .expect("owned buffers are aligned and made for whole numbers")
+/// As `bf16::from_f32`, written without a branch, which the compiler turns into vector code.
+fn round_to_bf16(number: f32) -> bf16 {
+    let bits = number.to_bits();
+    let even = bits.wrapping_add(0x7fff + ((bits >> 16) & 1)) >> 16;
+    let quiet = (bits >> 16) | 0x40;
+    bf16::from_bits(if number.is_nan() { quiet } else { even } as u16)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::weights::buffer::Buffer;
 
     fn cube() -> HostTensor {
         HostTensor::from_f32((0..24).map(|n| n as f32).collect(), &[2, 3, 4])
@@ -283,10 +314,20 @@ mod tests {
         assert_eq!(columns.row_stride(), 4);
         let turned = matrix.transpose().unwrap().packed().unwrap();
         assert!(turned.is_contiguous());
-        // A mapped file may place numbers at any byte.
-        let bytes = HostTensor::from_slice(&[0u8, 0, 0, 128, 63], &[5]);
-        let unaligned = bytes.narrow(0, 1, 4).unwrap();
-        assert_eq!(unaligned.to_vec_f32().unwrap(), [0.0, 0.0, 128.0, 63.0]);
+        // A file may place numbers at any byte.
+        let mut bytes = AlignedBytes::zeroed(9);
+        bytes.bytes_mut()[1..].copy_from_slice(buffer::bytes_of(&[1.5f32, -2.0]));
+        let unaligned = HostTensor::view(
+            Arc::new(Buffer::Owned(bytes)),
+            1,
+            StoredDtype::F32,
+            vec![2],
+            vec![1],
+        )
+        .unwrap();
+        assert!(!unaligned.is_packed());
+        assert_eq!(unaligned.to_vec_f32().unwrap(), [1.5, -2.0]);
+        assert!(unaligned.packed().unwrap().rows().is_ok());
     }
 
     #[test]
@@ -331,7 +372,7 @@ mod tests {
             );
         }
         // 1 + 2^-8 lies between two bf16 numbers, and the even one is below; 1 + 3·2^-8 has it above.
-        let halves = f32s(&[1.003_906_25, 1.011_718_75])
+        let halves = f32s(&[1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0])
             .to_dtype(StoredDtype::BF16)
             .unwrap();
         assert_eq!(halves.to_vec_f32().unwrap(), [1.0, 1.015_625]);
@@ -350,6 +391,20 @@ mod tests {
             [-3.0, 4.0]
         );
         assert!(f32s(&[1.0]).to_dtype(StoredDtype::I8).is_err());
+    }
+
+    #[test]
+    fn rounding_to_bf16_agrees_with_the_reference_around_every_number() {
+        for upper in 0..=u16::MAX {
+            for lower in [0, 1, 0x7fff, 0x8000, 0x8001, 0xffff] {
+                let number = f32::from_bits(u32::from(upper) << 16 | lower);
+                assert_eq!(
+                    round_to_bf16(number).to_bits(),
+                    bf16::from_f32_const(number).to_bits(),
+                    "{number:?}"
+                );
+            }
+        }
     }
 
     #[test]

@@ -159,3 +159,183 @@ fn advice(dir: &Path) -> Result<String, WeightError> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use safetensors::tensor::{Dtype, TensorView, serialize};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// A folder with the given files.
+    fn folder(files: &[(&str, &[u8])]) -> TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            fs::write(dir.path().join(name), content).unwrap();
+        }
+        dir
+    }
+
+    /// A safetensors file of f32 scalars.
+    fn scalars(names: &[&str]) -> Vec<u8> {
+        let view = TensorView::new(Dtype::F32, vec![1], &[0; 4]).unwrap();
+        serialize(names.iter().map(|name| (name, view.clone())), None).unwrap()
+    }
+
+    fn torch_fixture(name: &str) -> Vec<u8> {
+        let path: PathBuf = [
+            env!("CARGO_MANIFEST_DIR"),
+            "../../tests/fixtures/torch",
+            name,
+        ]
+        .iter()
+        .collect();
+        fs::read(path).unwrap()
+    }
+
+    fn index(pairs: &[(&str, &str)]) -> Vec<u8> {
+        let map: serde_json::Map<_, _> = pairs
+            .iter()
+            .map(|(name, file)| ((*name).to_owned(), (*file).into()))
+            .collect();
+        serde_json::to_vec(&serde_json::json!({ "weight_map": map })).unwrap()
+    }
+
+    fn refusal(files: &[(&str, &[u8])]) -> String {
+        let dir = folder(files);
+        open(dir.path())
+            .map(|source| source.describe())
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn safetensors_are_taken_before_torch_and_one_file_before_an_index() {
+        let (one, torch) = (scalars(&["from.safetensors"]), torch_fixture("module.bin"));
+        let bad = b"{}";
+        let all: [(&str, &[u8]); 4] = [
+            ("model.safetensors", &one),
+            ("model.safetensors.index.json", bad),
+            ("pytorch_model.bin", &torch),
+            ("pytorch_model.bin.index.json", bad),
+        ];
+        let dir = folder(&all);
+        let source = open(dir.path()).unwrap();
+        assert_eq!(source.names(), ["from.safetensors"]);
+        assert_eq!(source.total_bytes(), 4);
+        assert!(source.describe().ends_with("/model.safetensors"));
+        assert!(
+            open(folder(&all[2..]).path())
+                .unwrap()
+                .get("0.weight")
+                .is_ok()
+        );
+        assert!(refusal(&all[1..]).contains("no object `weight_map`"));
+    }
+
+    #[test]
+    fn an_unknown_tensor_names_those_that_end_alike() {
+        let dir = folder(&[(
+            "model.safetensors",
+            &scalars(&["model.norm.weight", "model.head.weight"]),
+        )]);
+        let message = open(dir.path())
+            .unwrap()
+            .get("norm.weight")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.ends_with("similar names: model.norm.weight"),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn a_folder_without_readable_weights_says_what_to_do() {
+        for (name, part) in [
+            ("tf_model.h5", "tf_model.h5 is of TensorFlow"),
+            ("model.Q4_K_M.gguf", "is a GGUF file"),
+            ("consolidated.00.pth", "layout of the original authors"),
+            ("adapter_model.safetensors", "merge_and_unload"),
+            (
+                "model-00001-of-00002.safetensors",
+                "model.safetensors.index.json, which names all shards, is missing",
+            ),
+            ("weights.safetensors", "rename it to model.safetensors"),
+            ("config.json", "the folder has config.json"),
+        ] {
+            let message = refusal(&[(name, b"x")]);
+            assert!(
+                message.contains("looked for model.safetensors, ") && message.contains(part),
+                "{message}"
+            );
+        }
+        assert!(refusal(&[]).contains("the folder is empty"));
+        assert!(open(Path::new("/nonexistent/model")).is_err());
+    }
+
+    #[test]
+    fn files_that_are_not_weights_are_named_with_the_cure() {
+        let pointer = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n";
+        for name in LOOKED_FOR {
+            assert!(
+                refusal(&[(name, pointer)]).contains("git lfs pull"),
+                "{name}"
+            );
+        }
+        assert!(refusal(&[("model.safetensors", b"")]).contains("it is empty; download it again"));
+        assert!(refusal(&[("pytorch_model.bin", b"")]).contains("it is empty; download it again"));
+        assert!(
+            refusal(&[("model.safetensors.index.json", b"nonsense")]).contains("checkpoint index")
+        );
+    }
+
+    #[test]
+    fn shards_must_fit_their_index() {
+        let name = "model.safetensors.index.json";
+        let (first, second) = (scalars(&["a", "unlisted"]), scalars(&["b"]));
+        let good = index(&[("a", "1.safetensors"), ("b", "2.safetensors")]);
+        let dir = folder(&[
+            (name, &good),
+            ("1.safetensors", &first),
+            ("2.safetensors", &second),
+        ]);
+        let source = open(dir.path()).unwrap();
+        assert_eq!(source.names(), ["a", "b", "unlisted"]);
+        assert!(source.describe().ends_with("with 2 shards"));
+
+        let message = refusal(&[(name, &good)]);
+        assert!(
+            message.contains("missing: 1.safetensors, 2.safetensors;"),
+            "{message}"
+        );
+        let message = refusal(&[
+            (name, &good),
+            ("1.safetensors", &first),
+            ("2.safetensors", &first),
+        ]);
+        assert!(
+            message.contains("`a` is both in") && message.contains("2.safetensors"),
+            "{message}"
+        );
+        let swapped = index(&[("a", "2.safetensors"), ("b", "1.safetensors")]);
+        let message = refusal(&[
+            (name, &swapped),
+            ("1.safetensors", &first),
+            ("2.safetensors", &second),
+        ]);
+        assert!(
+            message.contains(
+                "places 2 tensors in shards that lack them, the first is `a` in 2.safetensors"
+            ),
+            "{message}"
+        );
+        assert!(
+            refusal(&[(name, &index(&[("a", "../a.safetensors")]))])
+                .contains("not a file beside the index")
+        );
+        assert!(refusal(&[(name, &index(&[]))]).contains("names no tensors"));
+    }
+}

@@ -104,3 +104,157 @@ fn stored_dtype(dtype: Dtype) -> Option<StoredDtype> {
         _ => return None,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use proptest::prelude::*;
+    use safetensors::tensor::{TensorView, serialize};
+
+    use super::*;
+    use crate::weights::buffer::AlignedBytes;
+
+    fn sample() -> Vec<u8> {
+        let data: Vec<u8> = (0..24).collect();
+        let tensors = [
+            (
+                "matrix",
+                TensorView::new(Dtype::F32, vec![2, 3], &data).unwrap(),
+            ),
+            (
+                "mask",
+                TensorView::new(Dtype::BOOL, vec![3], &data[..3]).unwrap(),
+            ),
+            (
+                "small",
+                TensorView::new(Dtype::F8_E4M3, vec![2], &data[..2]).unwrap(),
+            ),
+            (
+                "none",
+                TensorView::new(Dtype::BF16, vec![0, 4], &[]).unwrap(),
+            ),
+        ];
+        let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+        serialize(tensors, Some(metadata)).unwrap()
+    }
+
+    fn read_bytes(bytes: &[u8]) -> Result<Contents, WeightError> {
+        let mut owned = AlignedBytes::zeroed(bytes.len());
+        owned.bytes_mut().copy_from_slice(bytes);
+        read(
+            Path::new("model.safetensors"),
+            &Arc::new(Buffer::Owned(owned)),
+        )
+    }
+
+    fn with_header(json: &str, data: &[u8]) -> Vec<u8> {
+        [&(json.len() as u64).to_le_bytes(), json.as_bytes(), data].concat()
+    }
+
+    #[test]
+    fn tensors_are_views_of_what_the_crate_wrote() {
+        let contents = read_bytes(&sample()).unwrap();
+        let Stored::Tensor(matrix) = &contents["matrix"] else {
+            unreachable!()
+        };
+        assert_eq!(
+            (matrix.dtype(), matrix.shape()),
+            (StoredDtype::F32, &[2, 3][..])
+        );
+        assert_eq!(matrix.row_bytes(1), (12..24).collect::<Vec<u8>>());
+        let Stored::Tensor(mask) = &contents["mask"] else {
+            unreachable!()
+        };
+        assert_eq!(mask.to_vec_f32().unwrap(), [0.0, 1.0, 1.0]);
+        assert!(matches!(&contents["small"], Stored::Unsupported(name) if name == "F8_E4M3"));
+        assert!(matches!(&contents["none"], Stored::Tensor(none) if none.elements() == 0));
+    }
+
+    #[test]
+    fn a_short_file_says_how_many_bytes_are_missing() {
+        let bytes = sample();
+        for end in 0..bytes.len() {
+            let error = read_bytes(&bytes[..end]).unwrap_err();
+            assert!(
+                matches!(error, WeightError::Truncated { .. }),
+                "cut at {end}: {error}"
+            );
+        }
+        let message = read_bytes(&bytes[..bytes.len() - 1])
+            .unwrap_err()
+            .to_string();
+        let sizes = format!(
+            "{} bytes expected, {} found; download it again",
+            bytes.len(),
+            bytes.len() - 1
+        );
+        assert!(message.contains(&sizes), "{message}");
+    }
+
+    #[test]
+    fn headers_that_contradict_themselves_are_refused() {
+        let one = |fields: &str| format!(r#"{{"w":{{{fields}}}}}"#);
+        for (json, data, part) in [
+            ("{", &[][..], "header: "),
+            ("[]", &[], "header: "),
+            (
+                &one(r#""dtype":"F32","shape":[2],"data_offsets":[0,8]"#),
+                &[0; 9],
+                "accounts for",
+            ),
+            (
+                &one(r#""dtype":"F32","shape":[3],"data_offsets":[0,8]"#),
+                &[0; 8],
+                "header: ",
+            ),
+            (
+                &one(r#""dtype":"F32","shape":[1],"data_offsets":[4,8]"#),
+                &[0; 8],
+                "header: ",
+            ),
+            (
+                &one(r#""dtype":"F99","shape":[1],"data_offsets":[0,4]"#),
+                &[0; 4],
+                "header: ",
+            ),
+            (
+                &one(r#""dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,0]"#),
+                &[],
+                "header: ",
+            ),
+        ] {
+            let message = read_bytes(&with_header(json, data))
+                .unwrap_err()
+                .to_string();
+            assert!(
+                message.starts_with("model.safetensors is not a valid safetensors file"),
+                "{message}"
+            );
+            assert!(message.contains(part), "{message}");
+        }
+        let message = read_bytes(b"<!DOCTYPE html><html>")
+            .unwrap_err()
+            .to_string();
+        assert!(
+            message.contains("\"<!DOCTYP\" state a header of"),
+            "{message}"
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn changed_files_never_panic(changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+            let mut bytes = sample();
+            for (place, value) in changes {
+                let place = place.index(bytes.len());
+                bytes[place] = value;
+            }
+            for stored in read_bytes(&bytes).into_iter().flat_map(Contents::into_values) {
+                if let Stored::Tensor(tensor) = stored {
+                    prop_assert_eq!(tensor.to_vec_f32().unwrap().len(), tensor.elements());
+                }
+            }
+        }
+    }
+}

@@ -241,3 +241,117 @@ fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
         .first_chunk()
         .map(|chunk| u64::from_le_bytes(*chunk))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NAME: &[u8] = b"m/data.pkl";
+    const CONTENT: &[u8] = b"N.";
+
+    /// An archive of one entry whose sizes and place are in ZIP64 fields, as they are beyond 4 GiB.
+    fn zip64(count: u64) -> Vec<u8> {
+        let full = u32::MAX.to_le_bytes();
+        let name_len = (NAME.len() as u16).to_le_bytes();
+        let local = [
+            &LOCAL.to_le_bytes()[..],
+            &[0; 22],
+            &name_len,
+            &[0; 2],
+            NAME,
+            CONTENT,
+        ]
+        .concat();
+        let extra = [
+            &[1, 0, 24, 0][..],
+            &[2, 0, 0, 0, 0, 0, 0, 0],
+            &[2, 0, 0, 0, 0, 0, 0, 0],
+            &[0; 8],
+        ]
+        .concat();
+        let extra = [&[9, 9, 1, 0, 7][..], &extra].concat();
+        let extra_len = (extra.len() as u16).to_le_bytes();
+        let central = [
+            &CENTRAL.to_le_bytes()[..],
+            &[0; 16],
+            &full,
+            &full,
+            &name_len,
+            &extra_len,
+            &[0; 10],
+            &full,
+            NAME,
+            &extra,
+        ]
+        .concat();
+        let place = local.len() as u64;
+        let end64 = [
+            &END64.to_le_bytes()[..],
+            &[0; 28],
+            &count.to_le_bytes(),
+            &(central.len() as u64).to_le_bytes(),
+            &place.to_le_bytes(),
+        ]
+        .concat();
+        let locator = [
+            &LOCATOR64.to_le_bytes()[..],
+            &[0; 4],
+            &(place + central.len() as u64).to_le_bytes(),
+            &[1, 0, 0, 0],
+        ];
+        let end = [
+            &END.to_le_bytes()[..],
+            &[0; 4],
+            &[0xff; 12],
+            &[3, 0],
+            b"end",
+        ]
+        .concat();
+        [local, central, end64, locator.concat(), end].concat()
+    }
+
+    #[test]
+    fn sizes_and_places_of_zip64_are_followed() {
+        let bytes = zip64(1);
+        let archive = Archive::open(Path::new("m.bin"), &bytes).unwrap();
+        let range = archive.find("data.pkl").unwrap().unwrap();
+        assert_eq!(&bytes[range], CONTENT);
+        assert!(archive.find("data/0").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_directory_that_does_not_add_up_is_refused() {
+        let message = Archive::open(Path::new("m.bin"), &zip64(2))
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            message.contains("1 zip entries where 2 are announced"),
+            "{message}"
+        );
+        let mut renamed = zip64(1);
+        let place = renamed
+            .windows(NAME.len())
+            .rposition(|seen| seen == NAME)
+            .unwrap();
+        renamed[place + NAME.len() - 1] = b'x';
+        let message = Archive::open(Path::new("m.bin"), &renamed)
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            message.contains("`torch.save` did not write it"),
+            "{message}"
+        );
+        let mut moved = zip64(1);
+        moved[0] = 0;
+        let archive = Archive::open(Path::new("m.bin"), &moved).unwrap();
+        assert!(
+            archive
+                .find("data.pkl")
+                .unwrap_err()
+                .to_string()
+                .contains("leaves the file")
+        );
+    }
+}

@@ -1,0 +1,89 @@
+//! What can be wrong with `config.json`: the file, the key, the value and what would be accepted.
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// Why a checkpoint's configuration cannot be served.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file is absent or unreadable.
+    #[error("cannot read {}: {cause}; a model directory holds a Hugging Face checkpoint with config.json", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// What the system said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The file is not JSON.
+    #[error("{} is not JSON: {cause}", file.display())]
+    NotJson {
+        /// The file.
+        file: PathBuf,
+        /// Where and why parsing stopped.
+        #[source]
+        cause: serde_json::Error,
+    },
+    /// A key without a default is absent.
+    #[error("{}: `{key}` is absent; it must be {wanted}", file.display())]
+    Absent {
+        /// The file.
+        file: PathBuf,
+        /// The key, with its other spellings.
+        key: String,
+        /// Type and range of the value.
+        wanted: &'static str,
+    },
+    /// A value has the wrong type or lies out of range.
+    #[error("{}: `{key}` = {value}; it must be {wanted}", file.display())]
+    Value {
+        /// The file.
+        file: PathBuf,
+        /// The key as the file spells it.
+        key: String,
+        /// The value as JSON, shortened.
+        value: String,
+        /// Type and range of the value.
+        wanted: String,
+    },
+    /// A value is well-formed, but names something that is not implemented.
+    #[error("{}: `{key}` = {value} is not supported; supported: {supported}", file.display())]
+    Unsupported {
+        /// The file.
+        file: PathBuf,
+        /// The key as the file spells it.
+        key: String,
+        /// The value as JSON, shortened.
+        value: String,
+        /// All values that are.
+        supported: String,
+    },
+    /// The checkpoint's code comes with it and would have to be run.
+    #[error(
+        "{}: `architectures` = {found} is code of its own (`auto_map`), which is not run; supported architectures: {supported}",
+        file.display()
+    )]
+    RemoteCode {
+        /// The file.
+        file: PathBuf,
+        /// The named architectures.
+        found: String,
+        /// All architectures that are built in.
+        supported: String,
+    },
+    /// Two values contradict each other.
+    #[error("{}: `{key}` = {value} is not a multiple of `{divisor}` = {by}", file.display())]
+    NotMultiple {
+        /// The file.
+        file: PathBuf,
+        /// The key that must be divisible.
+        key: String,
+        /// Its value.
+        value: usize,
+        /// The key that must divide it.
+        divisor: String,
+        /// Its value.
+        by: usize,
+    },
+}

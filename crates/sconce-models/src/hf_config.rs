@@ -1,0 +1,331 @@
+//! `config.json` as typed reads, each with the family's own default for an absent key.
+//! Which keys a family has is told by its file in `arch/`; rotary settings are read in `rope_config`.
+
+use std::path::{Path, PathBuf};
+
+use sconce_nn::Act;
+use serde_json::{Map, Value};
+
+use crate::config_error::ConfigError;
+use crate::decoder::{Dims, Head};
+
+/// The keys as this crate names them, and how older families spell them.
+const ALIASES: &[(&str, &[&str])] = &[
+    ("hidden_size", &["n_embd"]),
+    ("num_hidden_layers", &["n_layer"]),
+    ("num_attention_heads", &["n_head"]),
+    ("intermediate_size", &["n_inner"]),
+    ("max_position_embeddings", &["n_positions", "n_ctx"]),
+    ("hidden_act", &["activation_function"]),
+    ("layer_norm_eps", &["layer_norm_epsilon"]),
+    ("rope_theta", &["rotary_emb_base"]),
+    ("partial_rotary_factor", &["rotary_pct"]),
+];
+
+/// The largest size that is believed: no model comes near, and products of two stay exact.
+const LARGEST_SIZE: u64 = 1 << 31;
+
+/// The parsed `config.json` of a checkpoint. `null` counts as absent everywhere.
+#[derive(Clone, Debug)]
+pub struct HfConfig {
+    file: PathBuf,
+    keys: Map<String, Value>,
+}
+
+impl HfConfig {
+    /// Reads `config.json` in `dir`.
+    pub fn read(dir: &Path) -> Result<Self, ConfigError> {
+        Self::read_file(dir.join("config.json"))
+    }
+
+    pub(crate) fn read_file(file: PathBuf) -> Result<Self, ConfigError> {
+        match std::fs::read(&file) {
+            Ok(bytes) => Self::parse(file, &bytes),
+            Err(cause) => Err(ConfigError::Read { file, cause }),
+        }
+    }
+
+    /// Parses the text of a configuration; `file` is only for messages.
+    pub fn parse(file: PathBuf, bytes: &[u8]) -> Result<Self, ConfigError> {
+        match serde_json::from_slice(bytes) {
+            Ok(keys) => Ok(Self { file, keys }),
+            Err(cause) => Err(ConfigError::NotJson { file, cause }),
+        }
+    }
+
+    /// The class names under `architectures`; empty when absent.
+    pub fn architectures(&self) -> Result<Vec<&str>, ConfigError> {
+        let Some((key, value)) = self.find("architectures") else {
+            return Ok(Vec::new());
+        };
+        let names = value
+            .as_array()
+            .and_then(|all| all.iter().map(Value::as_str).collect());
+        names.ok_or_else(|| self.wrong(key, value, "a list of class names"))
+    }
+
+    /// A whole number of at least 1 that has no default.
+    pub fn size(&self, key: &str) -> Result<usize, ConfigError> {
+        const WANTED: &str = "a whole number from 1 to 2147483648";
+        let (key, value) = self.find(key).ok_or_else(|| self.absent(key, WANTED))?;
+        let number = value
+            .as_u64()
+            .filter(|number| (1..=LARGEST_SIZE).contains(number));
+        number
+            .map(|number| number as usize)
+            .ok_or_else(|| self.wrong(key, value, WANTED))
+    }
+
+    /// A whole number of at least 1; `default` when absent.
+    pub fn size_or(&self, key: &str, default: usize) -> Result<usize, ConfigError> {
+        if self.has(key) {
+            self.size(key)
+        } else {
+            Ok(default)
+        }
+    }
+
+    /// A finite number above 0; `default` when absent.
+    pub fn float(&self, key: &str, default: f64) -> Result<f64, ConfigError> {
+        let Some((key, value)) = self.find(key) else {
+            return Ok(default);
+        };
+        positive(value).ok_or_else(|| self.wrong(key, value, "a number above 0"))
+    }
+
+    /// True or false; `default` when absent.
+    pub fn flag(&self, key: &str, default: bool) -> Result<bool, ConfigError> {
+        let Some((key, value)) = self.find(key) else {
+            return Ok(default);
+        };
+        value
+            .as_bool()
+            .ok_or_else(|| self.wrong(key, value, "true or false"))
+    }
+
+    /// An activation by its transformers name; `default` when absent.
+    pub fn act(&self, key: &str, default: Act) -> Result<Act, ConfigError> {
+        let Some((key, value)) = self.find(key) else {
+            return Ok(default);
+        };
+        let name = value
+            .as_str()
+            .ok_or_else(|| self.wrong(key, value, "a name"))?;
+        let supported = || Act::names().collect::<Vec<_>>().join(", ");
+        Act::parse(name).ok_or_else(|| self.unsupported(key, value, &supported()))
+    }
+
+    /// The sizes that all families share, for plain attention over as many key/value heads as heads.
+    /// `context` is the default of `max_position_embeddings`; the inner width defaults to four widths.
+    pub fn dims(&self, context: usize) -> Result<Dims, ConfigError> {
+        let width = self.size("hidden_size")?;
+        let heads = self.size("num_attention_heads")?;
+        self.multiple("hidden_size", width, "num_attention_heads", heads)?;
+        Ok(Dims {
+            layers: self.size("num_hidden_layers")?,
+            width,
+            heads,
+            kv_heads: heads,
+            head: width / heads,
+            inner: self.size_or("intermediate_size", 4 * width)?,
+            vocab: self.size("vocab_size")?,
+            context: self.size_or("max_position_embeddings", context)?,
+        })
+    }
+
+    /// Whether the output projection is the embedding, `tied` being the family's default.
+    pub fn head(&self, tied: bool) -> Result<Head, ConfigError> {
+        Ok(if self.flag("tie_word_embeddings", tied)? {
+            Head::Tied
+        } else {
+            Head::Own
+        })
+    }
+
+    /// Checks that `value`, read from `key`, is a multiple of `by`, read from `divisor`.
+    pub fn multiple(
+        &self,
+        key: &str,
+        value: usize,
+        divisor: &str,
+        by: usize,
+    ) -> Result<(), ConfigError> {
+        if value.is_multiple_of(by) {
+            return Ok(());
+        }
+        let spelled = |key: &str| {
+            self.find(key)
+                .map_or(key, |(spelled, _)| spelled)
+                .to_owned()
+        };
+        Err(ConfigError::NotMultiple {
+            file: self.file.clone(),
+            key: spelled(key),
+            value,
+            divisor: spelled(divisor),
+            by,
+        })
+    }
+
+    /// Refuses a value other than those that are implemented.
+    pub fn refuse(&self, key: &str, supported: &str) -> Result<(), ConfigError> {
+        match self.find(key) {
+            Some((key, value)) => Err(self.unsupported(key, value, supported)),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether the key is there under any spelling and not null.
+    pub fn has(&self, key: &str) -> bool {
+        self.find(key).is_some()
+    }
+
+    /// The file that was read.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The value and its spelling in the file: the key itself, else the first alias that is there.
+    pub(crate) fn find<'a>(&'a self, key: &'a str) -> Option<(&'a str, &'a Value)> {
+        let aliases = ALIASES
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map_or(&[][..], |(_, aliases)| aliases);
+        std::iter::once(key)
+            .chain(aliases.iter().copied())
+            .filter_map(|name| self.keys.get(name).map(|value| (name, value)))
+            .find(|(_, value)| !value.is_null())
+    }
+
+    /// Whether the key is written down, be it with null.
+    pub(crate) fn mentions(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    pub(crate) fn absent(&self, key: &str, wanted: &'static str) -> ConfigError {
+        let aliases = ALIASES
+            .iter()
+            .find(|(name, _)| *name == key)
+            .map_or(&[][..], |(_, aliases)| aliases);
+        let spellings: Vec<&str> = std::iter::once(key)
+            .chain(aliases.iter().copied())
+            .collect();
+        ConfigError::Absent {
+            file: self.file.clone(),
+            key: spellings.join("` or `"),
+            wanted,
+        }
+    }
+
+    pub(crate) fn wrong(&self, key: &str, value: &Value, wanted: &str) -> ConfigError {
+        ConfigError::Value {
+            file: self.file.clone(),
+            key: key.to_owned(),
+            value: shortened(value),
+            wanted: wanted.to_owned(),
+        }
+    }
+
+    pub(crate) fn unsupported(&self, key: &str, value: &Value, supported: &str) -> ConfigError {
+        ConfigError::Unsupported {
+            file: self.file.clone(),
+            key: key.to_owned(),
+            value: shortened(value),
+            supported: supported.to_owned(),
+        }
+    }
+}
+
+/// A finite number above 0.
+pub(crate) fn positive(value: &Value) -> Option<f64> {
+    value
+        .as_f64()
+        .filter(|number| number.is_finite() && *number > 0.0)
+}
+
+/// JSON text of at most 120 characters.
+pub(crate) fn shortened(value: &Value) -> String {
+    let text = value.to_string();
+    match text.char_indices().nth(120) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(text: &str) -> HfConfig {
+        HfConfig::parse(PathBuf::from("/m/config.json"), text.as_bytes()).expect("valid JSON")
+    }
+
+    #[test]
+    fn reads_take_either_spelling_and_null_as_absent() {
+        let c = config(
+            r#"{"n_embd": 12, "n_inner": null, "n_layer": 2, "n_head": 3, "vocab_size": 5}"#,
+        );
+        let dims = c.dims(1024).expect("complete");
+        assert_eq!(
+            (dims.width, dims.head, dims.inner, dims.context),
+            (12, 4, 48, 1024)
+        );
+        assert!(!c.has("intermediate_size") && c.mentions("n_inner"));
+    }
+
+    #[test]
+    fn every_refusal_names_the_file_the_key_the_value_and_what_is_wanted() {
+        let c = config(
+            r#"{"n_embd": 10, "n_head": 3, "num_hidden_layers": 0, "vocab_size": "many", "eps": -1, "act": "swoosh", "tie": 1}"#,
+        );
+        let message = |result: Result<(), ConfigError>| result.expect_err("refused").to_string();
+        let size = |key: &str| message(c.size(key).map(drop));
+        assert_eq!(
+            message(c.dims(1).map(drop)),
+            "/m/config.json: `n_embd` = 10 is not a multiple of `n_head` = 3"
+        );
+        let range = "it must be a whole number from 1 to 2147483648";
+        assert_eq!(
+            size("num_hidden_layers"),
+            format!("/m/config.json: `num_hidden_layers` = 0; {range}")
+        );
+        assert_eq!(
+            size("vocab_size"),
+            format!("/m/config.json: `vocab_size` = \"many\"; {range}")
+        );
+        assert_eq!(
+            size("max_position_embeddings"),
+            format!(
+                "/m/config.json: `max_position_embeddings` or `n_positions` or `n_ctx` is absent; {range}"
+            )
+        );
+        let eps = message(c.float("eps", 1.0).map(drop));
+        assert_eq!(
+            eps,
+            "/m/config.json: `eps` = -1; it must be a number above 0"
+        );
+        let tie = message(c.flag("tie", true).map(drop));
+        assert_eq!(tie, "/m/config.json: `tie` = 1; it must be true or false");
+        let act = message(c.act("act", Act::Gelu).map(drop));
+        assert!(
+            act.starts_with("/m/config.json: `act` = \"swoosh\" is not supported; supported: gelu"),
+            "{act}"
+        );
+    }
+
+    #[test]
+    fn files_that_are_no_configuration_are_named() {
+        let absent = HfConfig::read(Path::new("/nonexistent"))
+            .expect_err("no file")
+            .to_string();
+        assert!(
+            absent.starts_with("cannot read /nonexistent/config.json: "),
+            "{absent}"
+        );
+        for text in ["", "[]", "{\"a\": NaN}"] {
+            let error =
+                HfConfig::parse(PathBuf::from("c"), text.as_bytes()).expect_err("not an object");
+            assert!(error.to_string().starts_with("c is not JSON: "), "{error}");
+        }
+    }
+}

@@ -1,0 +1,1 @@
+../../../tests/goldens.rs

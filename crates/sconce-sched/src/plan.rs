@@ -1,0 +1,65 @@
+//! What crosses the seam between deciding and computing: plans one way, picked tokens the other.
+//!
+//! Plain data, so that every rank can be handed the same plan.
+
+use crate::sequence::SeqId;
+
+/// Tokens per block of the key/value cache.
+pub const BLOCK: usize = 32;
+
+/// Names a block of the cache: `0..Limits::blocks`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlockId(pub u32);
+
+impl BlockId {
+    pub(crate) fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// What one step computes. Empty exactly when there is nothing to do; an empty plan is not
+/// committed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StepPlan {
+    /// One row per sequence, the oldest first.
+    pub rows: Vec<Row>,
+}
+
+/// A run of consecutive tokens of one sequence.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Whose tokens.
+    pub seq: SeqId,
+    /// The tokens to compute; at least one.
+    pub tokens: Vec<u32>,
+    /// Position of the first of them in the sequence.
+    pub start: usize,
+    /// The blocks of positions `0..start + tokens.len()`; those before `start` are computed.
+    /// Position `p` lives in `blocks[p / BLOCK]` at offset `p % BLOCK`.
+    pub blocks: Vec<BlockId>,
+    /// Which logits are wanted.
+    pub want: Want,
+}
+
+/// Which of a row's tokens need logits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// None: the row ends before the last known token.
+    None,
+    /// Those of the last token, from which the next one is picked.
+    Last,
+    /// Those of every token, because the prompt's log-probabilities are asked for. If the row
+    /// reaches the last known token, the next one is picked from the last logits.
+    All,
+}
+
+/// The token picked for a row that reached the last known token of its sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Picked {
+    /// Whose token.
+    pub seq: SeqId,
+    /// Its id in the vocabulary.
+    pub token: u32,
+    /// Whether the sequence is over; it is over anyway after `max_new_tokens`.
+    pub ends: bool,
+}

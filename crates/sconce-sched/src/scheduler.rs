@@ -1,0 +1,336 @@
+//! Decides each step: who joins, who computes how many tokens, who must step back.
+//!
+//! Sequences run in the order of their arrival, and everyone who runs is older than everyone who
+//! waits. Each step first gives one token to every sequence that generates, then the rest of
+//! the budget to prompts, the oldest first; so at most the youngest one has a prompt that is
+//! only partly computed. When blocks run out the youngest steps back: its blocks are released,
+//! its tokens are kept, it waits at the front and is computed again. The oldest never steps
+//! back and has a row in every plan, so every sequence comes to its end.
+//!
+//! Only `plan` hands blocks out, and there is no second plan before the first one is committed.
+//! Hence a sequence that is cancelled in between can release its blocks at once: the step in
+//! flight may still write to them, but nobody else gets them before it is over.
+
+mod audit;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+
+use crate::blocks::BlockManager;
+use crate::plan::{BLOCK, Picked, Row, StepPlan};
+use crate::prefix::PrefixIndex;
+use crate::sequence::{Refusal, SeqId, Sequence, Tracked};
+
+/// What the scheduler may use. Zero rows or tokens count as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Sequences that run at the same time; at most `max_step_tokens` of them do.
+    pub max_rows: usize,
+    /// Tokens computed in one step.
+    pub max_step_tokens: usize,
+    /// The longest sequence, prompt and new tokens together.
+    pub max_len: usize,
+    /// Blocks of the cache, each of [`BLOCK`] tokens; fewer than 2³².
+    pub blocks: usize,
+    /// Whether sequences with the same prefix share its blocks.
+    pub prefix_sharing: bool,
+}
+
+/// How busy the scheduler is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Load {
+    /// Sequences that have no blocks yet, or had to give them back.
+    pub waiting: usize,
+    /// Sequences that compute.
+    pub running: usize,
+    /// Blocks that running sequences own; the others are free or cached and can be handed out.
+    pub used_blocks: usize,
+    /// All blocks.
+    pub total_blocks: usize,
+}
+
+/// All sequences that are not over, and the blocks of the cache.
+pub struct Scheduler {
+    limits: Limits,
+    blocks: BlockManager,
+    /// In the order of arrival; the longest-waiting one is in front.
+    waiting: VecDeque<Tracked>,
+    /// In the order of arrival.
+    running: Vec<Tracked>,
+    arrivals: u64,
+    /// Whether a plan waits for its commit.
+    in_flight: bool,
+}
+
+impl Scheduler {
+    /// Without sequences; all blocks are free.
+    ///
+    /// # Panics
+    /// If there are 2³² blocks or more.
+    pub fn new(limits: Limits) -> Self {
+        Self::with_hash_bits(limits, u64::MAX)
+    }
+
+    /// Takes a sequence in; it waits until a plan has room for it. Refused if it could not come
+    /// to its end even if it were alone.
+    pub fn add(&mut self, sequence: Sequence) -> Result<(), Refusal> {
+        self.check(&sequence)?;
+        self.waiting
+            .push_back(Tracked::new(sequence, self.arrivals));
+        self.arrivals += 1;
+        Ok(())
+    }
+
+    /// Forgets a sequence in whatever state it is and releases its blocks at once. Its row in a
+    /// plan in flight is ignored by `commit`, which must be called all the same. False: there is
+    /// no such sequence.
+    pub fn cancel(&mut self, id: SeqId) -> bool {
+        if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
+            self.blocks.release(&mut self.running.remove(at).table);
+            return true;
+        }
+        match self.waiting.iter().position(|sequence| sequence.id == id) {
+            Some(at) => self.waiting.remove(at).is_some(),
+            None => false,
+        }
+    }
+
+    /// Decides the next step. Empty exactly when there are no sequences; any other plan must be
+    /// committed before the next one.
+    ///
+    /// # Panics
+    /// If the last plan was not committed.
+    pub fn plan(&mut self) -> StepPlan {
+        assert!(
+            !self.in_flight,
+            "the last plan must be committed before the next"
+        );
+        let mut rows = Vec::with_capacity(self.running.len() + 1);
+        let mut budget = self.limits.max_step_tokens;
+        // Whoever just stepped back must not take the room that was made.
+        if self.plan_running(&mut rows, &mut budget) {
+            self.plan_waiting(&mut rows, &mut budget);
+        }
+        self.in_flight = !rows.is_empty();
+        StepPlan { rows }
+    }
+
+    /// Records that a plan was computed, with one [`Picked`] in row order for each row that
+    /// ends with the last known token of its sequence. Those of cancelled sequences may be
+    /// there or not. Computed full blocks can be shared from now on; sequences that end release
+    /// their blocks.
+    ///
+    /// # Panics
+    /// If `plan` is not the plan in flight, or `picked` does not fit it: going on would mix up
+    /// sequences.
+    pub fn commit(&mut self, plan: &StepPlan, picked: &[Picked]) {
+        assert!(self.in_flight, "only a plan in flight can be committed");
+        let mut answers = Answers {
+            rows: plan.rows.iter(),
+            picked,
+        };
+        let blocks = &mut self.blocks;
+        self.running.retain_mut(|sequence| {
+            let token = answers.of(sequence);
+            sequence.advance();
+            blocks.publish(&mut sequence.table, &sequence.known[..sequence.computed]);
+            let ends = token.is_some_and(|picked| sequence.push(picked.token) || picked.ends);
+            if ends {
+                blocks.release(&mut sequence.table);
+            }
+            !ends
+        });
+        answers.finish();
+        self.in_flight = false;
+    }
+
+    /// How busy the scheduler is.
+    pub fn load(&self) -> Load {
+        Load {
+            waiting: self.waiting.len(),
+            running: self.running.len(),
+            used_blocks: self.blocks.used(),
+            total_blocks: self.blocks.total(),
+        }
+    }
+
+    /// Whether there are no sequences.
+    pub fn is_idle(&self) -> bool {
+        self.waiting.is_empty() && self.running.is_empty()
+    }
+
+    /// For tests that want collisions of hashes; `new` uses all bits.
+    pub(crate) fn with_hash_bits(limits: Limits, hash_bits: u64) -> Self {
+        let max_step_tokens = limits.max_step_tokens.max(1);
+        let index = limits
+            .prefix_sharing
+            .then(|| PrefixIndex::new(limits.blocks, hash_bits));
+        Self {
+            blocks: BlockManager::new(limits.blocks, index),
+            // Every running sequence gets at least one token in each step.
+            limits: Limits {
+                max_rows: limits.max_rows.clamp(1, max_step_tokens),
+                max_step_tokens,
+                ..limits
+            },
+            waiting: VecDeque::new(),
+            running: Vec::new(),
+            arrivals: 0,
+            in_flight: false,
+        }
+    }
+
+    fn check(&self, sequence: &Sequence) -> Result<(), Refusal> {
+        let (prompt, new) = (sequence.prompt.len(), sequence.max_new_tokens);
+        if prompt == 0 || new == 0 {
+            return Err(Refusal::Nothing { prompt, new });
+        }
+        let longest = prompt.saturating_add(new);
+        if longest > self.limits.max_len {
+            let limit = self.limits.max_len;
+            return Err(Refusal::TooLong { prompt, new, limit });
+        }
+        // The last picked token is never computed.
+        let (needed, blocks) = ((longest - 1).div_ceil(BLOCK), self.blocks.total());
+        if needed > blocks {
+            return Err(Refusal::CacheTooSmall {
+                prompt,
+                new,
+                needed,
+                blocks,
+            });
+        }
+        let mut others = self.running.iter().chain(&self.waiting);
+        if others.any(|other| other.id == sequence.id) {
+            return Err(Refusal::Duplicate(sequence.id));
+        }
+        Ok(())
+    }
+
+    /// One row for each running sequence, the oldest first. False if blocks ran out, so that
+    /// sequences stepped back.
+    fn plan_running(&mut self, rows: &mut Vec<Row>, budget: &mut usize) -> bool {
+        let before = self.running.len();
+        let mut at = 0;
+        while at < self.running.len() {
+            if self.make_room(at) {
+                let sequence = &mut self.running[at];
+                let (computed, reusable) = (sequence.computed, sequence.reusable());
+                let (table, known) = (&mut sequence.table, &sequence.known);
+                sequence.computed = self.blocks.adopt(table, known, computed, reusable);
+                push_row(sequence, rows, budget);
+                at += 1;
+            }
+        }
+        self.running.len() == before
+    }
+
+    /// Makes room for the known tokens of a running sequence. The youngest ones step back for
+    /// it; false if it had to do so itself.
+    fn make_room(&mut self, at: usize) -> bool {
+        loop {
+            let sequence = &mut self.running[at];
+            if self.blocks.grow(&mut sequence.table, sequence.known.len()) {
+                return true;
+            }
+            debug_assert!(self.running.len() > 1, "`add` saw that one alone fits");
+            self.preempt_youngest();
+            if at == self.running.len() {
+                return false;
+            }
+        }
+    }
+
+    fn preempt_youngest(&mut self) {
+        if let Some(mut youngest) = self.running.pop() {
+            self.blocks.release(&mut youngest.table);
+            youngest.restart();
+            self.waiting.push_front(youngest);
+        }
+    }
+
+    /// Lets waiting sequences run, the oldest first, while there are tokens, rows and blocks.
+    fn plan_waiting(&mut self, rows: &mut Vec<Row>, budget: &mut usize) {
+        while *budget > 0 && self.running.len() < self.limits.max_rows {
+            let reserve = self.reserve();
+            let Some(oldest) = self.waiting.front() else {
+                return;
+            };
+            let (known, reusable) = (&oldest.known, oldest.reusable());
+            let Some(table) = self.blocks.admit(known, reusable, reserve) else {
+                return;
+            };
+            let mut sequence = self.waiting.pop_front().expect("the oldest is in front");
+            sequence.start(table);
+            push_row(&mut sequence, rows, budget);
+            self.running.push(sequence);
+        }
+    }
+
+    /// Blocks that must be left after an admission so that those who run can grow for a while:
+    /// one, and one in a hundred. A sequence alone may have all of them.
+    fn reserve(&self) -> usize {
+        match self.running.len() {
+            0 => 0,
+            _ => 1 + self.blocks.total() / 100,
+        }
+    }
+}
+
+/// Plans as many pending tokens as the budget allows; it is never empty here, because there are
+/// at most as many rows as tokens and only the last row takes more than one.
+fn push_row(sequence: &mut Tracked, rows: &mut Vec<Row>, budget: &mut usize) {
+    debug_assert!(*budget > 0, "every running sequence gets a token");
+    let row = sequence.plan_row(*budget);
+    *budget -= row.tokens.len();
+    rows.push(row);
+}
+
+/// Walks through what came back, in the order of rows, beside the running sequences. Rows of
+/// cancelled sequences are skipped.
+struct Answers<'a> {
+    rows: std::slice::Iter<'a, Row>,
+    picked: &'a [Picked],
+}
+
+impl<'a> Answers<'a> {
+    /// The token picked for a running sequence, if its row came to its end.
+    fn of(&mut self, sequence: &Tracked) -> Option<&'a Picked> {
+        loop {
+            let row = self.rows.next().expect("the plan has a row for everyone");
+            let token = self.picked_for(row);
+            if row.seq == sequence.id {
+                assert!(
+                    row.start == sequence.computed && row.tokens.len() == sequence.planned,
+                    "the plan in flight is committed, no other"
+                );
+                assert!(
+                    token.is_some() == sequence.reaches_end(),
+                    "a token is picked exactly for rows that end with the last known token"
+                );
+                return token;
+            }
+        }
+    }
+
+    /// Only rows of cancelled sequences may be left.
+    fn finish(mut self) {
+        while let Some(row) = self.rows.next() {
+            self.picked_for(row);
+        }
+        assert!(
+            self.picked.is_empty(),
+            "every picked token belongs to a row, in the same order"
+        );
+    }
+
+    fn picked_for(&mut self, row: &Row) -> Option<&'a Picked> {
+        let (first, rest) = self.picked.split_first()?;
+        if first.seq != row.seq {
+            return None;
+        }
+        self.picked = rest;
+        Some(first)
+    }
+}

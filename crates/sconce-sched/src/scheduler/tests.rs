@@ -1,0 +1,380 @@
+//! Small cases of the scheduler.
+
+use super::*;
+use crate::plan::Want;
+
+const LIMITS: Limits = Limits {
+    max_rows: 8,
+    max_step_tokens: 64,
+    max_len: 4096,
+    blocks: 64,
+    prefix_sharing: true,
+};
+
+fn scheduler(limits: Limits) -> Scheduler {
+    Scheduler::new(limits)
+}
+
+/// A prompt of `length` tokens of which none occurs in other sequences.
+fn sequence(id: u64, length: usize, max_new_tokens: usize) -> Sequence {
+    Sequence {
+        id: SeqId(id),
+        prompt: (0..length)
+            .map(|at| (id as usize * 10_000 + at) as u32)
+            .collect(),
+        max_new_tokens,
+        all_logits: false,
+    }
+}
+
+/// The same prompt as sequence 0 would have.
+fn twin(id: u64, length: usize, max_new_tokens: usize) -> Sequence {
+    Sequence {
+        id: SeqId(id),
+        ..sequence(0, length, max_new_tokens)
+    }
+}
+
+/// Each row as (sequence, start, tokens, want).
+fn rows(plan: &StepPlan) -> Vec<(u64, usize, usize, Want)> {
+    let row = |row: &Row| (row.seq.0, row.start, row.tokens.len(), row.want);
+    plan.rows.iter().map(row).collect()
+}
+
+/// Commits with a token for every row that wants logits; none ends.
+fn commit(scheduler: &mut Scheduler, plan: &StepPlan) {
+    let picked: Vec<_> = plan
+        .rows
+        .iter()
+        .filter(|row| row.want == Want::Last)
+        .map(|row| Picked {
+            seq: row.seq,
+            token: 3,
+            ends: false,
+        })
+        .collect();
+    scheduler.commit(plan, &picked);
+    scheduler.audit().unwrap();
+}
+
+fn step(scheduler: &mut Scheduler) -> Vec<(u64, usize, usize, Want)> {
+    let plan = scheduler.plan();
+    scheduler.audit().unwrap();
+    commit(scheduler, &plan);
+    rows(&plan)
+}
+
+#[test]
+fn a_long_prompt_is_cut_while_others_generate_and_the_next_waits_its_turn() {
+    let mut scheduler = scheduler(LIMITS);
+    scheduler.add(sequence(0, 10, 9)).unwrap();
+    scheduler.add(sequence(1, 100, 9)).unwrap();
+    scheduler.add(sequence(2, 20, 9)).unwrap();
+    assert_eq!(
+        step(&mut scheduler),
+        [(0, 0, 10, Want::Last), (1, 0, 54, Want::None)]
+    );
+    let second = [
+        (0, 10, 1, Want::Last),
+        (1, 54, 46, Want::Last),
+        (2, 0, 17, Want::None),
+    ];
+    assert_eq!(step(&mut scheduler), second);
+    let third = [
+        (0, 11, 1, Want::Last),
+        (1, 100, 1, Want::Last),
+        (2, 17, 3, Want::Last),
+    ];
+    assert_eq!(step(&mut scheduler), third);
+}
+
+#[test]
+fn no_more_rows_run_than_allowed() {
+    for (max_rows, max_step_tokens, running) in [(2, 64, 2), (8, 3, 3), (0, 0, 1)] {
+        let mut scheduler = scheduler(Limits {
+            max_rows,
+            max_step_tokens,
+            ..LIMITS
+        });
+        for id in 0..5 {
+            scheduler.add(sequence(id, 1, 40)).unwrap();
+        }
+        (0..20).for_each(|_| drop(step(&mut scheduler)));
+        assert_eq!(scheduler.load().running, running);
+    }
+}
+
+#[test]
+fn a_second_prompt_starts_after_the_blocks_of_the_first() {
+    let mut scheduler = scheduler(Limits {
+        max_step_tokens: 1000,
+        ..LIMITS
+    });
+    scheduler.add(sequence(0, 96, 1)).unwrap();
+    step(&mut scheduler);
+    assert!(scheduler.is_idle());
+    scheduler.add(twin(7, 96, 2)).unwrap();
+    assert_eq!(step(&mut scheduler), [(7, 64, 32, Want::Last)]);
+    assert_eq!(scheduler.load().used_blocks, 3);
+}
+
+#[test]
+fn generated_tokens_are_shared_once_their_block_is_full_and_computed() {
+    let mut scheduler = scheduler(LIMITS);
+    scheduler.add(sequence(0, 31, 3)).unwrap();
+    let mut prompt = sequence(0, 31, 3).prompt;
+    prompt.extend([3, 3, 3]);
+    let next = |id| Sequence {
+        id: SeqId(id),
+        prompt: prompt.clone(),
+        ..sequence(0, 1, 9)
+    };
+    step(&mut scheduler);
+    scheduler.add(next(1)).unwrap();
+    assert_eq!(
+        step(&mut scheduler),
+        [(0, 31, 1, Want::Last), (1, 0, 34, Want::Last)]
+    );
+    scheduler.add(next(2)).unwrap();
+    assert_eq!(step(&mut scheduler)[2], (2, 32, 2, Want::Last));
+}
+
+#[test]
+fn twins_that_arrive_together_compute_the_rest_of_a_long_prompt_once() {
+    let mut scheduler = scheduler(Limits {
+        max_step_tokens: 160,
+        ..LIMITS
+    });
+    scheduler.add(sequence(0, 128, 9)).unwrap();
+    scheduler.add(twin(1, 128, 9)).unwrap();
+    let first = [(0, 0, 128, Want::Last), (1, 0, 32, Want::None)];
+    assert_eq!(step(&mut scheduler), first);
+    assert_eq!(
+        step(&mut scheduler),
+        [(0, 128, 1, Want::Last), (1, 96, 32, Want::Last)]
+    );
+}
+
+#[test]
+fn all_logits_are_wanted_of_every_prompt_token_although_its_prefix_is_cached() {
+    let mut scheduler = scheduler(Limits {
+        max_step_tokens: 40,
+        ..LIMITS
+    });
+    scheduler.add(sequence(0, 64, 1)).unwrap();
+    (0..2).for_each(|_| drop(step(&mut scheduler)));
+    scheduler
+        .add(Sequence {
+            all_logits: true,
+            ..twin(9, 64, 9)
+        })
+        .unwrap();
+    let plan = scheduler.plan();
+    assert_eq!(rows(&plan), [(9, 0, 40, Want::All)]);
+    scheduler.commit(&plan, &[]);
+    let plan = scheduler.plan();
+    assert_eq!(rows(&plan), [(9, 40, 24, Want::All)]);
+    scheduler.commit(
+        &plan,
+        &[Picked {
+            seq: SeqId(9),
+            token: 3,
+            ends: false,
+        }],
+    );
+    assert_eq!(step(&mut scheduler), [(9, 64, 1, Want::Last)]);
+}
+
+#[test]
+fn logits_that_were_delivered_before_a_preemption_are_not_wanted_again() {
+    let mut scheduler = scheduler(Limits {
+        max_step_tokens: 40,
+        blocks: 5,
+        ..LIMITS
+    });
+    scheduler.add(sequence(1, 31, 40)).unwrap();
+    scheduler.add(sequence(2, 31, 40)).unwrap();
+    scheduler
+        .add(Sequence {
+            all_logits: true,
+            ..sequence(9, 64, 9)
+        })
+        .unwrap();
+    step(&mut scheduler);
+    assert_eq!(step(&mut scheduler)[2], (9, 0, 17, Want::All));
+    assert_eq!(step(&mut scheduler)[2], (9, 17, 38, Want::All));
+    assert_eq!(
+        step(&mut scheduler).len(),
+        2,
+        "the second one needs another block"
+    );
+    scheduler.cancel(SeqId(1));
+    assert_eq!(step(&mut scheduler)[1], (9, 0, 39, Want::None));
+    assert_eq!(scheduler.plan().rows[1].want, Want::All);
+}
+
+#[test]
+fn the_youngest_steps_back_keeps_its_tokens_and_is_asked_only_for_its_last() {
+    let mut scheduler = scheduler(Limits {
+        blocks: 4,
+        prefix_sharing: false,
+        ..LIMITS
+    });
+    scheduler.add(sequence(0, 30, 60)).unwrap();
+    scheduler.add(sequence(1, 30, 60)).unwrap();
+    (0..35).for_each(|_| drop(step(&mut scheduler)));
+    assert_eq!(
+        (scheduler.load().running, scheduler.load().used_blocks),
+        (2, 4)
+    );
+    assert_eq!(step(&mut scheduler), [(0, 64, 1, Want::Last)]);
+    assert_eq!(
+        (scheduler.load().running, scheduler.load().used_blocks),
+        (1, 3)
+    );
+    let back: Vec<_> = std::iter::repeat_with(|| step(&mut scheduler))
+        .find(|rows| rows[0].0 == 1)
+        .unwrap();
+    assert_eq!(
+        back,
+        [(1, 0, 64, Want::None)],
+        "64 of 65 known tokens fit into a step"
+    );
+    assert_eq!(step(&mut scheduler), [(1, 64, 1, Want::Last)]);
+}
+
+#[test]
+fn a_prompt_waits_until_a_block_is_left_over_for_those_who_run() {
+    let mut scheduler = scheduler(Limits {
+        blocks: 3,
+        ..LIMITS
+    });
+    scheduler.add(sequence(0, 10, 9)).unwrap();
+    scheduler.add(sequence(1, 33, 9)).unwrap();
+    scheduler.add(sequence(2, 1, 9)).unwrap();
+    assert_eq!(step(&mut scheduler).len(), 1, "and nobody overtakes it");
+    scheduler.cancel(SeqId(1));
+    assert_eq!(step(&mut scheduler).len(), 2);
+}
+
+#[test]
+fn cancelling_between_plan_and_commit_frees_at_once_and_is_ignored_later() {
+    let mut scheduler = scheduler(LIMITS);
+    for id in 0..3 {
+        scheduler.add(sequence(id, 10, 9)).unwrap();
+    }
+    let plan = scheduler.plan();
+    assert!(scheduler.cancel(SeqId(1)));
+    assert!(!scheduler.cancel(SeqId(1)));
+    assert_eq!(scheduler.load().used_blocks, 2);
+    scheduler.add(sequence(1, 5, 9)).unwrap();
+    commit(&mut scheduler, &plan);
+    let next = [
+        (0, 10, 1, Want::Last),
+        (2, 10, 1, Want::Last),
+        (1, 0, 5, Want::Last),
+    ];
+    assert_eq!(step(&mut scheduler), next);
+}
+
+#[test]
+fn cancelling_everyone_in_flight_still_needs_the_commit() {
+    let mut scheduler = scheduler(LIMITS);
+    scheduler.add(sequence(0, 10, 9)).unwrap();
+    let plan = scheduler.plan();
+    scheduler.cancel(SeqId(0));
+    assert!(scheduler.is_idle());
+    scheduler.commit(&plan, &[]);
+    assert_eq!(scheduler.plan(), StepPlan::default());
+    assert_eq!(scheduler.load().used_blocks, 0);
+}
+
+#[test]
+fn a_sequence_ends_when_told_or_after_its_last_token() {
+    let mut scheduler = scheduler(LIMITS);
+    scheduler.add(sequence(0, 10, 9)).unwrap();
+    scheduler.add(sequence(1, 10, 2)).unwrap();
+    step(&mut scheduler);
+    let plan = scheduler.plan();
+    let picked = |seq, ends| Picked {
+        seq: SeqId(seq),
+        token: 3,
+        ends,
+    };
+    scheduler.commit(&plan, &[picked(0, true), picked(1, false)]);
+    assert!(scheduler.is_idle());
+    assert_eq!(scheduler.load().used_blocks, 0);
+}
+
+#[test]
+fn what_cannot_come_to_its_end_is_refused_with_numbers() {
+    let mut scheduler = scheduler(Limits {
+        max_len: 100,
+        blocks: 3,
+        ..LIMITS
+    });
+    let (prompt, new) = (90, 11);
+    let refused = scheduler.add(sequence(0, prompt, new)).unwrap_err();
+    assert_eq!(
+        refused,
+        Refusal::TooLong {
+            prompt,
+            new,
+            limit: 100
+        }
+    );
+    assert!(
+        refused
+            .to_string()
+            .contains("together 101 exceed max_len = 100")
+    );
+    let refused = scheduler.add(sequence(0, 90, 8)).unwrap_err();
+    assert!(refused.to_string().contains("need 4 blocks"), "{refused}");
+    assert!(scheduler.add(sequence(0, 90, usize::MAX)).is_err());
+    assert_eq!(
+        scheduler.add(sequence(0, 0, 4)),
+        Err(Refusal::Nothing { prompt: 0, new: 4 })
+    );
+    assert_eq!(
+        scheduler.add(sequence(0, 4, 0)),
+        Err(Refusal::Nothing { prompt: 4, new: 0 })
+    );
+    assert_eq!(
+        scheduler.add(sequence(0, 90, 7)),
+        Ok(()),
+        "96 computed tokens fill 3 blocks"
+    );
+    assert_eq!(
+        scheduler.add(sequence(0, 1, 1)),
+        Err(Refusal::Duplicate(SeqId(0)))
+    );
+}
+
+#[test]
+#[should_panic(expected = "must be committed before")]
+fn a_second_plan_in_flight_is_not_made() {
+    let mut scheduler = scheduler(LIMITS);
+    scheduler.add(sequence(0, 10, 9)).unwrap();
+    scheduler.plan();
+    scheduler.plan();
+}
+
+#[test]
+#[should_panic(expected = "no other")]
+fn an_older_plan_is_not_committed() {
+    let mut scheduler = scheduler(LIMITS);
+    scheduler.add(sequence(0, 10, 9)).unwrap();
+    let plan = scheduler.plan();
+    commit(&mut scheduler, &plan);
+    scheduler.plan();
+    commit(&mut scheduler, &plan);
+}
+
+#[test]
+#[should_panic(expected = "a token is picked exactly")]
+fn a_missing_token_is_noticed() {
+    let mut scheduler = scheduler(LIMITS);
+    scheduler.add(sequence(0, 10, 9)).unwrap();
+    let plan = scheduler.plan();
+    scheduler.commit(&plan, &[]);
+}

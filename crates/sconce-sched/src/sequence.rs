@@ -1,0 +1,177 @@
+//! One sequence: what was asked, what is known of it, how far it is computed.
+//!
+//! Which sequence is next, and with how many blocks, is left to [`crate::scheduler`].
+
+use thiserror::Error;
+
+use crate::blocks::Table;
+use crate::plan::{BLOCK, Row, Want};
+
+/// Names a sequence; unique among those in the scheduler.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SeqId(pub u64);
+
+/// A prompt to continue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sequence {
+    /// Its name.
+    pub id: SeqId,
+    /// At least one token.
+    pub prompt: Vec<u32>,
+    /// The sequence ends after so many picked tokens at the latest. At least 1.
+    pub max_new_tokens: usize,
+    /// Whether the logits of all prompt tokens are wanted; then all are computed, none reused.
+    pub all_logits: bool,
+}
+
+/// Why a sequence was not taken in.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// It can grow beyond the longest sequence.
+    #[error(
+        "the prompt has {prompt} tokens and max_new_tokens is {new}: together {} exceed max_len \
+         = {limit}; shorten the prompt or lower max_new_tokens",
+        prompt.saturating_add(*new)
+    )]
+    TooLong {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// `max_new_tokens`.
+        new: usize,
+        /// The longest sequence.
+        limit: usize,
+    },
+    /// It can need more blocks than there are, even alone.
+    #[error(
+        "the prompt has {prompt} tokens and max_new_tokens is {new}: they need {needed} blocks \
+         of {BLOCK} tokens, the cache has {blocks}; shorten the prompt, lower max_new_tokens or \
+         reserve a larger cache"
+    )]
+    CacheTooSmall {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// `max_new_tokens`.
+        new: usize,
+        /// Blocks needed at its longest.
+        needed: usize,
+        /// Blocks in the cache.
+        blocks: usize,
+    },
+    /// There is nothing to continue, or nothing to pick.
+    #[error("the prompt has {prompt} tokens and max_new_tokens is {new}; both must be at least 1")]
+    Nothing {
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// `max_new_tokens`.
+        new: usize,
+    },
+    /// A sequence of this name is in the scheduler.
+    #[error("sequence {0:?} is waiting or running already; choose another id")]
+    Duplicate(SeqId),
+}
+
+/// A sequence in the scheduler. While it waits it has no blocks and nothing is computed.
+pub(crate) struct Tracked {
+    pub(crate) id: SeqId,
+    /// Number in the order of `add`: who is older.
+    pub(crate) arrival: u64,
+    /// The prompt and the tokens picked since.
+    pub(crate) known: Vec<u32>,
+    /// So many tokens are computed; their keys are in the table's blocks.
+    pub(crate) computed: usize,
+    /// So many tokens after them are in the plan in flight.
+    pub(crate) planned: usize,
+    pub(crate) table: Table,
+    prompt: usize,
+    max_new_tokens: usize,
+    /// Positions below need no logits any more, except to pick from.
+    scored: usize,
+}
+
+impl Tracked {
+    pub(crate) fn new(sequence: Sequence, arrival: u64) -> Self {
+        let prompt = sequence.prompt.len();
+        Self {
+            id: sequence.id,
+            arrival,
+            known: sequence.prompt,
+            computed: 0,
+            planned: 0,
+            table: Table::default(),
+            prompt,
+            max_new_tokens: sequence.max_new_tokens,
+            scored: if sequence.all_logits { 0 } else { prompt },
+        }
+    }
+
+    /// Tokens that are known and not computed.
+    pub(crate) fn pending(&self) -> usize {
+        self.known.len() - self.computed
+    }
+
+    /// How many tokens at the front need not be computed if somebody else has: all but the last
+    /// known one, whose logits are needed; none while logits of the prompt are owed.
+    pub(crate) fn reusable(&self) -> usize {
+        if self.owes_logits() {
+            0
+        } else {
+            self.known.len() - 1
+        }
+    }
+
+    /// Takes over blocks for all known tokens.
+    pub(crate) fn start(&mut self, table: Table) {
+        self.computed = table.published();
+        self.table = table;
+    }
+
+    /// Plans the next tokens, as many as are pending but at most `budget`, which must not be 0.
+    pub(crate) fn plan_row(&mut self, budget: usize) -> Row {
+        self.planned = self.pending().min(budget);
+        let end = self.computed + self.planned;
+        Row {
+            seq: self.id,
+            tokens: self.known[self.computed..end].to_vec(),
+            start: self.computed,
+            blocks: self.table.covering(end).to_vec(),
+            want: self.want(end),
+        }
+    }
+
+    /// Whether the planned row ends with the last known token, so that the next one is picked.
+    pub(crate) fn reaches_end(&self) -> bool {
+        self.planned == self.pending()
+    }
+
+    /// Records that the planned row was computed.
+    pub(crate) fn advance(&mut self) {
+        self.computed += self.planned;
+        self.planned = 0;
+        self.scored = self.scored.max(self.computed);
+    }
+
+    /// Appends a picked token; true if it was the last one allowed.
+    pub(crate) fn push(&mut self, token: u32) -> bool {
+        self.known.push(token);
+        self.known.len() - self.prompt >= self.max_new_tokens
+    }
+
+    /// Forgets what is computed; the blocks must have been released.
+    pub(crate) fn restart(&mut self) {
+        self.computed = 0;
+    }
+
+    fn want(&self, end: usize) -> Want {
+        if self.owes_logits() && end > self.scored {
+            Want::All
+        } else if end == self.known.len() {
+            Want::Last
+        } else {
+            Want::None
+        }
+    }
+
+    fn owes_logits(&self) -> bool {
+        self.scored < self.prompt
+    }
+}

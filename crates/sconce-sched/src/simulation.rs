@@ -1,0 +1,434 @@
+//! The scheduler around a fake model that remembers, for each slot of its cache, what was
+//! written there: the token, its position and a digest of everything before it. The next token
+//! is a function of that digest, read through the planned blocks. Wrong sharing, a lost or
+//! doubled token, or a block handed out too early changes an answer.
+
+use std::collections::{BTreeMap, HashSet};
+
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::TestRunner;
+
+use crate::plan::{BLOCK, BlockId, Picked, Row, StepPlan, Want};
+use crate::scheduler::{Limits, Scheduler};
+use crate::sequence::{SeqId, Sequence};
+
+/// Large, so that most sequences generate long enough to outgrow a tiny cache together.
+const VOCABULARY: u64 = 200;
+/// Ends a sequence.
+const END: u32 = 0;
+
+/// What the keys and values of one position depend on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Slot {
+    token: u32,
+    position: usize,
+    digest: u64,
+}
+
+/// The next state and output of a SplitMix64 generator, disturbed by the token.
+fn mix(digest: u64, token: u32) -> u64 {
+    let mut mixed = (digest ^ u64::from(token)).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ (mixed >> 31)
+}
+
+fn next_token(digest: u64) -> u32 {
+    (digest % VOCABULARY) as u32
+}
+
+/// What a sequence generates when it runs alone.
+fn alone(prompt: &[u32], max_new_tokens: usize) -> Vec<u32> {
+    let mut digest = prompt.iter().copied().fold(1, mix);
+    let mut generated = Vec::new();
+    while generated.len() < max_new_tokens {
+        let token = next_token(digest);
+        generated.push(token);
+        if token == END {
+            break;
+        }
+        digest = mix(digest, token);
+    }
+    generated
+}
+
+/// A sequence as its client sees it.
+struct Client {
+    sequence: Sequence,
+    generated: Vec<u32>,
+    scored: usize,
+    over: bool,
+}
+
+impl Client {
+    fn known(&self) -> Vec<u32> {
+        [self.sequence.prompt.as_slice(), &self.generated].concat()
+    }
+}
+
+struct Simulation {
+    limits: Limits,
+    scheduler: Scheduler,
+    cache: Vec<Option<Slot>>,
+    clients: BTreeMap<SeqId, Client>,
+    /// Steps that may still be taken: the oldest sequence computes a token in each.
+    patience: usize,
+    history: Vec<StepPlan>,
+}
+
+impl Simulation {
+    fn new(limits: Limits, hash_bits: u64) -> Self {
+        Self {
+            limits,
+            scheduler: Scheduler::with_hash_bits(limits, hash_bits),
+            cache: vec![None; limits.blocks * BLOCK],
+            clients: BTreeMap::new(),
+            patience: 0,
+            history: Vec::new(),
+        }
+    }
+
+    fn add(&mut self, sequence: Sequence) {
+        let (prompt, new) = (sequence.prompt.len(), sequence.max_new_tokens);
+        let fits = prompt + new <= self.limits.max_len
+            && (prompt + new - 1).div_ceil(BLOCK) <= self.limits.blocks;
+        let taken = self.scheduler.add(sequence.clone());
+        assert_eq!(taken.is_ok(), fits, "{taken:?}");
+        if fits {
+            self.patience += prompt + new;
+            let client = Client {
+                sequence,
+                generated: Vec::new(),
+                scored: 0,
+                over: false,
+            };
+            self.clients.insert(client.sequence.id, client);
+        }
+        self.scheduler.audit().unwrap();
+    }
+
+    /// Cancels one of the sequences that are not over.
+    fn cancel(&mut self, choice: usize) {
+        let alive: Vec<_> = self
+            .clients
+            .values()
+            .filter(|client| !client.over)
+            .collect();
+        if alive.is_empty() {
+            return;
+        }
+        let id = alive[choice % alive.len()].sequence.id;
+        assert!(self.scheduler.cancel(id));
+        assert!(!self.scheduler.cancel(id));
+        self.clients.remove(&id);
+        self.scheduler.audit().unwrap();
+    }
+
+    /// One step; between plan and commit some sequences are cancelled.
+    fn step(&mut self, cancelled_meanwhile: &[usize]) {
+        let idle = self.scheduler.is_idle();
+        let plan = self.scheduler.plan();
+        self.scheduler.audit().unwrap();
+        assert_eq!(plan.rows.is_empty(), idle);
+        if idle {
+            return;
+        }
+        self.patience = self
+            .patience
+            .checked_sub(1)
+            .expect("somebody waits forever");
+        self.check_shape(&plan);
+        self.write(&plan);
+        let picked: Vec<_> = plan
+            .rows
+            .iter()
+            .filter_map(|row| self.compute(row))
+            .collect();
+        for &choice in cancelled_meanwhile {
+            self.cancel(choice);
+        }
+        self.scheduler.commit(&plan, &picked);
+        self.scheduler.audit().unwrap();
+        for picked in picked {
+            self.deliver(picked);
+        }
+        self.history.push(plan);
+    }
+
+    fn finish(&mut self) {
+        while !self.scheduler.is_idle() {
+            self.step(&[]);
+        }
+        assert_eq!(self.scheduler.load().used_blocks, 0);
+        for client in self.clients.values() {
+            let Sequence {
+                prompt,
+                max_new_tokens,
+                all_logits,
+                ..
+            } = &client.sequence;
+            assert!(client.over);
+            assert_eq!(client.generated, alone(prompt, *max_new_tokens));
+            assert_eq!(client.scored, if *all_logits { prompt.len() } else { 0 });
+        }
+    }
+
+    /// Budgets hold, and nobody writes to a block that another row reads.
+    fn check_shape(&self, plan: &StepPlan) {
+        let tokens: usize = plan.rows.iter().map(|row| row.tokens.len()).sum();
+        assert!(tokens <= self.limits.max_step_tokens);
+        assert!(plan.rows.len() <= self.limits.max_rows);
+        let written = |row: &Row| row.blocks[row.start / BLOCK..].to_vec();
+        let mut seen = HashSet::new();
+        for row in &plan.rows {
+            assert!(!row.tokens.is_empty());
+            assert_eq!(
+                row.blocks.len(),
+                (row.start + row.tokens.len()).div_ceil(BLOCK)
+            );
+            let distinct: HashSet<BlockId> = row.blocks.iter().copied().collect();
+            assert_eq!(distinct.len(), row.blocks.len());
+            assert!(written(row).into_iter().all(|block| seen.insert(block)));
+        }
+        for row in &plan.rows {
+            let read = &row.blocks[..row.start / BLOCK];
+            assert!(!read.iter().any(|block| seen.contains(block)));
+        }
+    }
+
+    /// Writes all rows to the cache. Digests follow positions, so rows go from front to back.
+    fn write(&mut self, plan: &StepPlan) {
+        for row in &plan.rows {
+            for (position, &token) in (row.start..).zip(&row.tokens) {
+                let before = match position {
+                    0 => 1,
+                    _ => self.slot(row, position - 1).digest,
+                };
+                let slot = Slot {
+                    token,
+                    position,
+                    digest: mix(before, token),
+                };
+                self.cache[place(row, position)] = Some(slot);
+            }
+        }
+    }
+
+    /// Checks the whole prefix of a row in the cache and picks the next token at its end.
+    fn compute(&mut self, row: &Row) -> Option<Picked> {
+        let known = self.clients[&row.seq].known();
+        let end = row.start + row.tokens.len();
+        let mut digest = 1;
+        for (position, &token) in known[..end].iter().enumerate() {
+            digest = mix(digest, token);
+            let right = Slot {
+                token,
+                position,
+                digest,
+            };
+            assert_eq!(self.slot(row, position), right, "{:?}", row.seq);
+        }
+        self.check_want(row, end, known.len());
+        (end == known.len()).then(|| Picked {
+            seq: row.seq,
+            token: next_token(digest),
+            ends: next_token(digest) == END,
+        })
+    }
+
+    /// Logits are wanted for what is not known yet, once.
+    fn check_want(&mut self, row: &Row, end: usize, known: usize) {
+        let client = self
+            .clients
+            .get_mut(&row.seq)
+            .expect("planned sequences are alive");
+        let prompt = client.sequence.prompt.len();
+        let owed = client.sequence.all_logits && client.scored < prompt;
+        if owed && end > client.scored {
+            assert_eq!(row.want, Want::All);
+            assert!(row.start <= client.scored, "a prompt token was skipped");
+            client.scored = end;
+        } else if end == known {
+            assert_eq!(row.want, Want::Last);
+        } else {
+            assert_eq!(row.want, Want::None);
+        }
+    }
+
+    fn deliver(&mut self, picked: Picked) {
+        let Some(client) = self.clients.get_mut(&picked.seq) else {
+            return;
+        };
+        assert!(!client.over, "a token came after the end");
+        client.generated.push(picked.token);
+        client.over = picked.ends || client.generated.len() == client.sequence.max_new_tokens;
+    }
+
+    fn slot(&self, row: &Row, position: usize) -> Slot {
+        self.cache[place(row, position)].expect("what is read was written")
+    }
+}
+
+fn place(row: &Row, position: usize) -> usize {
+    row.blocks[position / BLOCK].index() * BLOCK + position % BLOCK
+}
+
+#[derive(Clone, Debug)]
+enum Operation {
+    Add {
+        /// Prompts of the same family begin alike.
+        family: u32,
+        /// So many tokens are the family's, the others the sequence's own.
+        common: usize,
+        own: usize,
+        new: usize,
+        all_logits: bool,
+    },
+    Cancel(usize),
+    Step {
+        cancelled_meanwhile: Vec<usize>,
+    },
+}
+
+/// Mostly short prompts with long answers: many are admitted, then the cache is too small.
+fn operation() -> impl Strategy<Value = Operation> {
+    let common = prop_oneof![4 => 0..40_usize, 1 => 40..150_usize];
+    let new = prop_oneof![1 => 1..20_usize, 4 => 40..100_usize];
+    let add = (
+        0..2_u32,
+        common,
+        1..40_usize,
+        new,
+        prop::bool::weighted(0.15),
+    );
+    prop_oneof![
+        8 => add.prop_map(|(family, common, own, new, all_logits)| {
+            // Some prompts have nothing of their own, so that twins are common.
+            let (common, own) = if own > 25 { (common / 32 * 32 + 1, 0) } else { (common, own) };
+            Operation::Add { family, common, own, new, all_logits }
+        }),
+        1 => (0..100_usize).prop_map(Operation::Cancel),
+        // Mostly nobody is cancelled in between.
+        24 => prop_oneof![
+            19 => Just(Vec::new()),
+            1 => prop::collection::vec(0..100_usize, 1..3),
+        ]
+        .prop_map(|cancelled_meanwhile| Operation::Step { cancelled_meanwhile }),
+    ]
+}
+
+fn limits() -> impl Strategy<Value = Limits> {
+    let rows = prop_oneof![1 => Just(1_usize), 9 => 2..9_usize];
+    let chunk = prop_oneof![1 => 1..8_usize, 3 => 8..100_usize, 1 => Just(1000)];
+    (rows, chunk, 4..12_usize, any::<bool>()).prop_map(
+        |(max_rows, max_step_tokens, blocks, prefix_sharing)| Limits {
+            max_rows,
+            max_step_tokens,
+            max_len: 220,
+            blocks,
+            prefix_sharing,
+        },
+    )
+}
+
+fn run(limits: Limits, hash_bits: u64, operations: &[Operation]) -> Vec<StepPlan> {
+    let mut simulation = Simulation::new(limits, hash_bits);
+    for (id, operation) in (0..).zip(operations) {
+        match operation {
+            Operation::Add {
+                family,
+                common,
+                own,
+                new,
+                all_logits,
+            } => {
+                let shared = (0..*common as u32).map(|at| at * (family + 1) % 5);
+                let unique = (0..*own).map(|_| id as u32 + 100);
+                simulation.add(Sequence {
+                    id: SeqId(id),
+                    prompt: shared.chain(unique).collect(),
+                    max_new_tokens: *new,
+                    all_logits: *all_logits,
+                });
+            }
+            Operation::Cancel(choice) => simulation.cancel(*choice),
+            Operation::Step {
+                cancelled_meanwhile,
+            } => simulation.step(cancelled_meanwhile),
+        }
+    }
+    simulation.finish();
+    simulation.history
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn everyone_gets_the_tokens_that_it_gets_alone(
+        limits in limits(),
+        // Two bits: nearly every block collides with another.
+        hash_bits in prop_oneof![2 => Just(u64::MAX), 1 => Just(3_u64)],
+        operations in prop::collection::vec(operation(), 20..120),
+    ) {
+        run(limits, hash_bits, &operations);
+    }
+
+    #[test]
+    fn the_same_calls_give_the_same_plans(
+        limits in limits(),
+        operations in prop::collection::vec(operation(), 1..60),
+    ) {
+        prop_assert_eq!(
+            run(limits, u64::MAX, &operations),
+            run(limits, u64::MAX, &operations)
+        );
+    }
+}
+
+/// What a history brought about.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Rows that compute again what was computed before: preemptions that cost something.
+    again: usize,
+    /// Rows that skip tokens somebody else computed.
+    reused: usize,
+    /// Blocks that were written from their start more than once: evicted or freed between.
+    rewritten: usize,
+}
+
+fn count(history: &[StepPlan]) -> Counts {
+    let (mut counts, mut reached, mut begun) = (Counts::default(), BTreeMap::new(), HashSet::new());
+    for row in history.iter().flat_map(|plan| &plan.rows) {
+        let end = reached.entry(row.seq).or_insert(0);
+        counts.again += usize::from(row.start < *end);
+        counts.reused += usize::from(row.start > *end);
+        *end = row.start + row.tokens.len();
+        let first = row.start.div_ceil(BLOCK);
+        for block in row.blocks.iter().skip(first) {
+            counts.rewritten += usize::from(!begun.insert(*block));
+        }
+    }
+    counts
+}
+
+/// Guards the property tests: their inputs must really bring about what they are to check.
+#[test]
+fn the_random_cases_preempt_share_and_evict_all_the_time() {
+    let mut runner = TestRunner::deterministic();
+    let cases = (limits(), prop::collection::vec(operation(), 20..120));
+    let (mut preempting, mut sharing, mut rewriting) = (0, 0, 0);
+    for _ in 0..100 {
+        let case = cases.new_tree(&mut runner).expect("nothing is filtered");
+        let (limits, operations) = case.current();
+        let counts = count(&run(limits, u64::MAX, &operations));
+        preempting += usize::from(counts.again > 0);
+        sharing += usize::from(counts.reused > 0);
+        rewriting += usize::from(counts.rewritten > 0);
+    }
+    assert!(
+        preempting >= 40 && sharing >= 20 && rewriting >= 60,
+        "of 100 cases {preempting} preempt, {sharing} share and {rewriting} use blocks again"
+    );
+}

@@ -1,0 +1,337 @@
+//! The laws that every architecture keeps, checked over every folder of `models/tiny`, and what is refused.
+//! The reference values come from transformers; `models/tiny/make.py` made them.
+
+mod player;
+mod refusals;
+
+use std::thread;
+
+use sconce_models::{LoadError, LoadOptions};
+use sconce_nn::weights::{self, HostTensor, StoredDtype, WeightError, WeightSource};
+use sconce_nn::{Solo, Threads};
+use sconce_testkit::close::{Tolerance, difference};
+use sconce_testkit::golden::Golden;
+
+use player::{Player, Sequence};
+
+fn all() -> Vec<Golden> {
+    Golden::all().expect("the goldens of models/tiny")
+}
+
+#[track_caller]
+fn check(golden: &Golden, case: &str, got: &[f32], want: &[f32], tolerance: Tolerance) {
+    if let Some(difference) = difference(got, want, tolerance) {
+        panic!("{}, {case}: {difference}", golden.name);
+    }
+}
+
+#[test]
+fn logits_equal_the_reference() {
+    for golden in all() {
+        let mut player = Player::open(&golden.dir);
+        for run in &golden.runs {
+            let got = player.logits(&run.ids, &[run.ids.len()]);
+            check(&golden, &run.prompt, &got, &run.logits, Tolerance::F32);
+        }
+    }
+}
+
+#[test]
+fn greedy_tokens_equal_the_reference() {
+    for golden in all() {
+        let mut player = Player::open(&golden.dir);
+        for run in &golden.runs {
+            let got = player.greedy(&run.ids, run.greedy.len());
+            assert_eq!(got, run.greedy, "{}: {}", golden.name, run.prompt);
+        }
+    }
+}
+
+#[test]
+fn token_by_token_equals_the_whole_prompt() {
+    for golden in all() {
+        let mut player = Player::open(&golden.dir);
+        for run in &golden.runs {
+            let whole = player.logits(&run.ids, &[run.ids.len()]);
+            let single = player.logits(&run.ids, &[1]);
+            check(&golden, &run.prompt, &single, &whole, Tolerance::EXACT);
+        }
+    }
+}
+
+#[test]
+fn chunks_in_scattered_blocks_equal_the_whole_prompt() {
+    for golden in all() {
+        let mut whole = Player::open(&golden.dir);
+        let mut scattered = Player::open(&golden.dir).shuffled();
+        for run in &golden.runs {
+            let want = whole.logits(&run.ids, &[run.ids.len()]);
+            for chunks in [&[7][..], &[32], &[33, 1, 5], &[2, 31, 40], &[64, 3]] {
+                let got = scattered.logits(&run.ids, chunks);
+                check(
+                    &golden,
+                    &format!("chunks {chunks:?}"),
+                    &got,
+                    &want,
+                    Tolerance::EXACT,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_shared_prefix_equals_a_prefix_of_ones_own() {
+    for golden in all() {
+        let mut player = Player::open(&golden.dir);
+        let long = golden
+            .runs
+            .iter()
+            .max_by_key(|run| run.ids.len())
+            .expect("runs");
+        let mut first = Sequence {
+            tokens: long.ids.clone(),
+            ..Sequence::default()
+        };
+        player.step(&mut [&mut first], &[long.ids.len()]);
+        let mut ids = long.ids[..64].to_vec();
+        ids.extend(&golden.runs[1].ids);
+        let mut second = Sequence {
+            tokens: ids.clone(),
+            blocks: first.blocks[..2].to_vec(),
+            cached: 64,
+        };
+        let got = player.step(&mut [&mut second], &[ids.len() - 64]).remove(0);
+        let want = player.logits(&ids, &[ids.len()]);
+        check(
+            &golden,
+            "shared prefix",
+            &got,
+            &want[64 * long.vocab..],
+            Tolerance::EXACT,
+        );
+    }
+}
+
+#[test]
+fn a_row_in_a_mixed_batch_equals_the_row_alone() {
+    for golden in all() {
+        let mut player = Player::open(&golden.dir).shuffled();
+        let alone: Vec<_> = golden
+            .runs
+            .iter()
+            .map(|run| player.logits(&run.ids, &[run.ids.len()]))
+            .collect();
+        let start = |run: &sconce_testkit::golden::Run| Sequence {
+            tokens: run.ids.clone(),
+            ..Sequence::default()
+        };
+        let mut sequences: Vec<Sequence> = golden.runs.iter().map(start).collect();
+        let mut together = vec![Vec::new(); sequences.len()];
+        // Prompts, chunks and single tokens side by side, in changing company, until all are done.
+        for turn in 0.. {
+            let mut rows: Vec<(usize, &mut Sequence)> = sequences
+                .iter_mut()
+                .enumerate()
+                .filter(|(_, s)| s.cached < s.tokens.len())
+                .collect();
+            if rows.is_empty() {
+                break;
+            }
+            rows.retain(|(i, sequence)| *i != turn % 3 || sequence.tokens.len() < 5);
+            let count = |(i, s): &(usize, &mut Sequence)| {
+                [1, 40, 2, 9][(i + turn) % 4].min(s.tokens.len() - s.cached)
+            };
+            let counts: Vec<usize> = rows.iter().map(count).collect();
+            let (which, mut rows): (Vec<usize>, Vec<&mut Sequence>) = rows.into_iter().unzip();
+            if rows.is_empty() {
+                continue;
+            }
+            for (i, mut logits) in which.into_iter().zip(player.step(&mut rows, &counts)) {
+                together[i].append(&mut logits);
+            }
+        }
+        for (run, (got, want)) in golden.runs.iter().zip(together.iter().zip(&alone)) {
+            check(&golden, &run.prompt, got, want, Tolerance::EXACT);
+        }
+    }
+}
+
+#[test]
+fn only_the_sampled_tokens_have_logits() {
+    for golden in all() {
+        let mut player = Player::open(&golden.dir);
+        let run = &golden.runs[2];
+        let all = player.logits(&run.ids, &[run.ids.len()]);
+        let row = |i: usize| all[i * run.vocab..(i + 1) * run.vocab].to_vec();
+        let last = run.ids.len() - 1;
+        let got = player.sampled(&run.ids, &[3, last as u32]);
+        check(
+            &golden,
+            "two of them",
+            &got,
+            &[row(3), row(last)].concat(),
+            Tolerance::EXACT,
+        );
+        assert!(player.sampled(&run.ids, &[]).is_empty());
+    }
+}
+
+#[test]
+fn several_ranks_equal_one() {
+    for golden in all() {
+        let mut possible = Vec::new();
+        for world in [2, 3, 6] {
+            let ranks = thread::scope(|scope| {
+                let golden = &golden;
+                let start = |comm| scope.spawn(move || play_rank(golden, comm));
+                let threads: Vec<_> = Threads::group(world).into_iter().map(start).collect();
+                threads
+                    .into_iter()
+                    .map(|rank| rank.join().expect("no panic"))
+                    .collect::<Vec<_>>()
+            });
+            if ranks.iter().any(Option::is_none) {
+                assert!(
+                    ranks.iter().all(Option::is_none),
+                    "{}: ranks disagree",
+                    golden.name
+                );
+                continue;
+            }
+            possible.push(world);
+            for logits in ranks.iter().flatten() {
+                for (run, got) in golden.runs.iter().zip(logits) {
+                    check(
+                        &golden,
+                        &format!("{world} ranks, {}", run.prompt),
+                        got,
+                        &run.logits,
+                        Tolerance::F32,
+                    );
+                    let first = ranks[0].as_ref().expect("all ranks");
+                    assert_eq!(logits, first, "{}: the ranks' logits differ", golden.name);
+                }
+            }
+        }
+        assert!(
+            !possible.is_empty(),
+            "{} has a number of heads that nothing divides",
+            golden.name
+        );
+    }
+}
+
+/// Logits of all runs on one rank; `None` when the heads cannot be divided so.
+fn play_rank(golden: &Golden, comm: Threads) -> Option<Vec<Vec<f32>>> {
+    let source = weights::open(&golden.dir).expect("a checkpoint");
+    let mut player = match Player::load(
+        &golden.dir,
+        &*source,
+        Box::new(comm),
+        &LoadOptions::default(),
+    ) {
+        Ok(player) => player,
+        Err(LoadError::Ranks { .. }) => return None,
+        Err(error) => panic!("{}: {error}", golden.name),
+    };
+    Some(
+        golden
+            .runs
+            .iter()
+            .map(|run| player.logits(&run.ids, &[40]))
+            .collect(),
+    )
+}
+
+/// A checkpoint whose matrices are rounded to a shorter type, and stored in it or widened again.
+struct Rounded<'a> {
+    source: &'a dyn WeightSource,
+    to: StoredDtype,
+    stored: StoredDtype,
+}
+
+impl WeightSource for Rounded<'_> {
+    fn names(&self) -> Vec<String> {
+        self.source.names()
+    }
+
+    fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
+        let tensor = self.source.get(name)?;
+        if tensor.shape().len() < 2 {
+            Ok(tensor)
+        } else {
+            tensor.to_dtype(self.to)?.to_dtype(self.stored)
+        }
+    }
+
+    fn total_bytes(&self) -> u64 {
+        let bytes = |name: &String| self.get(name).map_or(0, |tensor| tensor.byte_len() as u64);
+        self.names().iter().map(bytes).sum()
+    }
+
+    fn describe(&self) -> String {
+        self.source.describe()
+    }
+}
+
+#[test]
+fn half_precision_weights_compute_as_their_f32_values() {
+    for golden in all() {
+        let run = &golden.runs[2];
+        let source = weights::open(&golden.dir).expect("a checkpoint");
+        let logits = |source: &dyn WeightSource, dtype| {
+            let options = LoadOptions { dtype };
+            let player = Player::load(&golden.dir, source, Box::new(Solo), &options);
+            player.expect("loadable").logits(&run.ids, &[run.ids.len()])
+        };
+        for to in [StoredDtype::F16, StoredDtype::BF16] {
+            let stored = logits(
+                &Rounded {
+                    source: &*source,
+                    to,
+                    stored: to,
+                },
+                None,
+            );
+            let widened = logits(
+                &Rounded {
+                    source: &*source,
+                    to,
+                    stored: StoredDtype::F32,
+                },
+                None,
+            );
+            let converted = logits(&*source, Some(to));
+            let upcast = logits(
+                &Rounded {
+                    source: &*source,
+                    to,
+                    stored: to,
+                },
+                Some(StoredDtype::F32),
+            );
+            check(
+                &golden,
+                &format!("stored as {to}"),
+                &stored,
+                &widened,
+                Tolerance::F32,
+            );
+            check(
+                &golden,
+                &format!("converted to {to}"),
+                &converted,
+                &stored,
+                Tolerance::EXACT,
+            );
+            check(
+                &golden,
+                &format!("widened from {to}"),
+                &upcast,
+                &widened,
+                Tolerance::EXACT,
+            );
+        }
+    }
+}

@@ -1,0 +1,180 @@
+//! Plays sequences through a decoder with the plainest paging there is: blocks in the order of a list.
+
+use std::path::Path;
+
+use sconce_models::{Decoder, HfConfig, LoadError, LoadOptions, Model, find};
+use sconce_nn::weights::{self, WeightSource};
+use sconce_nn::{BLOCK, Communicator, KvCache, Solo, Step, StepRow};
+
+/// Blocks of the cache of a player.
+const BLOCKS: usize = 64;
+
+/// A sequence in the cache.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sequence {
+    pub(crate) tokens: Vec<u32>,
+    pub(crate) blocks: Vec<u32>,
+    /// Tokens whose keys and values are in the cache.
+    pub(crate) cached: usize,
+}
+
+/// A decoder, its cache, and the blocks that are free.
+pub(crate) struct Player {
+    model: Decoder,
+    cache: KvCache,
+    free: Vec<u32>,
+}
+
+impl Player {
+    /// One rank, weights as stored.
+    pub(crate) fn open(dir: &Path) -> Self {
+        let source = weights::open(dir).expect("a checkpoint");
+        Self::load(dir, &*source, Box::new(Solo), &LoadOptions::default()).expect("loadable")
+    }
+
+    pub(crate) fn load(
+        dir: &Path,
+        source: &dyn WeightSource,
+        comm: Box<dyn Communicator + Send>,
+        options: &LoadOptions,
+    ) -> Result<Self, LoadError> {
+        let config = HfConfig::read(dir).expect("a configuration");
+        let arch = find(&config).expect("a known architecture");
+        let spec = (arch.spec)(&config).expect("a supported configuration");
+        let mut reports = Vec::new();
+        let mut progress = |done, total| reports.push((done, total));
+        let model = Decoder::load(arch, &spec, source, comm, options, &mut progress)?;
+        let total = source.total_bytes();
+        assert!(
+            reports.is_sorted() && reports.last() == Some(&(total, total)),
+            "{reports:?}"
+        );
+        let cache =
+            KvCache::new(model.kv_shape(), BLOCKS, &candle_core::Device::Cpu).expect("memory");
+        Ok(Self {
+            model,
+            cache,
+            free: (0..BLOCKS as u32).rev().collect(),
+        })
+    }
+
+    /// Hands blocks out in an order without pattern.
+    pub(crate) fn shuffled(mut self) -> Self {
+        self.free
+            .sort_by_key(|block| block.wrapping_mul(2_654_435_761) >> 7);
+        self
+    }
+
+    /// Computes the next `counts[i]` uncached tokens of each sequence in one step: logits of each, `[count, vocab]`.
+    pub(crate) fn step(
+        &mut self,
+        sequences: &mut [&mut Sequence],
+        counts: &[usize],
+    ) -> Vec<Vec<f32>> {
+        let mut step = Step::default();
+        for (sequence, &count) in sequences.iter_mut().zip(counts) {
+            let end = sequence.cached + count;
+            while sequence.blocks.len() * BLOCK < end {
+                sequence
+                    .blocks
+                    .push(self.free.pop().expect("enough blocks"));
+            }
+            push_row(&mut step, sequence, count);
+            sequence.cached = end;
+        }
+        step.sampled = (0..step.ids.len() as u32).collect();
+        let logits = self
+            .model
+            .forward(&step, &mut self.cache)
+            .expect("computable");
+        assert_eq!(logits.dims(), [step.ids.len(), self.model.vocab()]);
+        let rows = step.rows.iter().map(|row| {
+            let rows = logits
+                .narrow(0, row.q_start, row.q_len)
+                .expect("rows of the step");
+            rows.flatten_all()
+                .and_then(|flat| flat.to_vec1())
+                .expect("f32 on the CPU")
+        });
+        rows.collect()
+    }
+
+    /// Logits of all of `ids`, computed in chunks of these lengths, the last repeated.
+    pub(crate) fn logits(&mut self, ids: &[u32], chunks: &[usize]) -> Vec<f32> {
+        let mut sequence = Sequence {
+            tokens: ids.to_vec(),
+            ..Sequence::default()
+        };
+        let mut logits = Vec::new();
+        let last = chunks.last().expect("a chunk");
+        for &chunk in chunks.iter().chain(std::iter::repeat(last)) {
+            let left = ids.len() - sequence.cached;
+            if left == 0 {
+                break;
+            }
+            logits.append(
+                &mut self
+                    .step(&mut [&mut sequence], &[chunk.min(left)])
+                    .remove(0),
+            );
+        }
+        self.free.append(&mut sequence.blocks);
+        logits
+    }
+
+    /// `count` greedy tokens after the prompt, one step each.
+    pub(crate) fn greedy(&mut self, ids: &[u32], count: usize) -> Vec<u32> {
+        let mut sequence = Sequence {
+            tokens: ids.to_vec(),
+            ..Sequence::default()
+        };
+        for _ in 0..count {
+            let new = sequence.tokens.len() - sequence.cached;
+            let logits = self.step(&mut [&mut sequence], &[new]).remove(0);
+            let last = &logits[logits.len() - self.model.vocab()..];
+            let best = (0..last.len()).max_by(|&one, &other| last[one].total_cmp(&last[other]));
+            sequence.tokens.push(best.expect("a vocabulary") as u32);
+        }
+        self.free.append(&mut sequence.blocks);
+        sequence.tokens.split_off(ids.len())
+    }
+
+    /// The logits of some tokens only, of a whole prompt.
+    pub(crate) fn sampled(&mut self, ids: &[u32], sampled: &[u32]) -> Vec<f32> {
+        let blocks = self.free[self.free.len() - ids.len().div_ceil(BLOCK)..].to_vec();
+        let sequence = Sequence {
+            tokens: ids.to_vec(),
+            blocks,
+            cached: 0,
+        };
+        let mut step = Step::default();
+        push_row(&mut step, &sequence, ids.len());
+        step.sampled = sampled.to_vec();
+        let logits = self
+            .model
+            .forward(&step, &mut self.cache)
+            .expect("computable");
+        assert_eq!(logits.dims(), [sampled.len(), self.model.vocab()]);
+        logits
+            .flatten_all()
+            .and_then(|flat| flat.to_vec1())
+            .expect("f32 on the CPU")
+    }
+}
+
+fn push_row(step: &mut Step, sequence: &Sequence, count: usize) {
+    let (start, end) = (sequence.cached, sequence.cached + count);
+    let slot = |position: usize| {
+        sequence.blocks[position / BLOCK] * BLOCK as u32 + (position % BLOCK) as u32
+    };
+    let q_start = step.ids.len();
+    step.ids.extend(&sequence.tokens[start..end]);
+    step.positions.extend(start as u32..end as u32);
+    step.slots.extend((start..end).map(slot));
+    step.rows.push(StepRow {
+        q_start,
+        q_len: count,
+        k_len: end,
+        blocks: sequence.blocks.clone(),
+    });
+}
