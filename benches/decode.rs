@@ -3,6 +3,7 @@
 //!
 //! `cargo bench --bench decode`. Medians of interleaved rounds: the machine may be noisy, the
 //! ratios are what counts.
+#![allow(clippy::panic, clippy::print_stdout, unreachable_pub, missing_docs)]
 
 mod common;
 

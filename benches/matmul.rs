@@ -3,6 +3,13 @@
 //! `cargo bench --bench matmul [-- WORD..]` runs the sizes whose name contains a word. Every product cycles through
 //! copies of its weights that together exceed the caches, as a decoder's layers do. Medians of interleaved rounds: the
 //! machine may be noisy, the ratios are what counts.
+#![allow(
+    clippy::panic,
+    clippy::type_complexity,
+    clippy::print_stdout,
+    unreachable_pub,
+    missing_docs
+)]
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -21,14 +28,30 @@ const COLD_BYTES: usize = 160 << 20;
 const ROUND_OPERATIONS: usize = 200_000_000;
 
 /// `[in, out]` of SmolLM2-135M: q and o, k and v, gate and up, down, head.
-const SIZES: [(usize, usize); 5] = [(576, 576), (576, 192), (576, 1536), (1536, 576), (576, 49152)];
+const SIZES: [(usize, usize); 5] = [
+    (576, 576),
+    (576, 192),
+    (576, 1536),
+    (1536, 576),
+    (576, 49152),
+];
 
 const ROWS: [usize; 5] = [1, 4, 8, 32, 512];
 
 fn main() {
-    let words: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    println!("{} threads; memory reads {:.1} GB/s; medians of {ROUNDS} rounds", pool::threads(), read_speed());
-    println!("{:>16} {:>4}  {:>28} {:>28} {:>28} {:>28}", "in x out", "rows", "f32", "f16", "bf16", "candle f32");
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    println!(
+        "{} threads; memory reads {:.1} GB/s; medians of {ROUNDS} rounds",
+        pool::threads(),
+        read_speed()
+    );
+    println!(
+        "{:>16} {:>4}  {:>28} {:>28} {:>28} {:>28}",
+        "in x out", "rows", "f32", "f16", "bf16", "candle f32"
+    );
     for (k, n) in SIZES {
         let name = format!("{k}x{n}");
         if words.is_empty() || words.iter().any(|word| name.contains(word.as_str())) {
@@ -43,12 +66,20 @@ fn compare(name: &str, rows: usize, k: usize, n: usize) {
     let contenders = contenders(k, n);
     let operations = 2 * rows * k * n;
     let times: Vec<Vec<f64>> = (0..ROUNDS)
-        .map(|_| contenders.iter().map(|contender| contender.time(&x, ROUND_OPERATIONS / operations + 1)).collect())
+        .map(|_| {
+            contenders
+                .iter()
+                .map(|contender| contender.time(&x, ROUND_OPERATIONS / operations + 1))
+                .collect()
+        })
         .collect();
     print!("{name:>16} {rows:>4}");
     for (index, contender) in contenders.iter().enumerate() {
         let seconds = median(times.iter().map(|round| round[index]).collect());
-        let (bytes, flops) = ((k * n * contender.size) as f64 / seconds / 1e9, operations as f64 / seconds / 1e9);
+        let (bytes, flops) = (
+            (k * n * contender.size) as f64 / seconds / 1e9,
+            operations as f64 / seconds / 1e9,
+        );
         print!("  {:>8.1}us {bytes:>5.1}GB {flops:>6.1}GF", seconds * 1e6);
     }
     println!();
@@ -83,14 +114,20 @@ fn contenders(k: usize, n: usize) -> Vec<Contender> {
     };
     let candle = |_| {
         let weight = Tensor::from_vec(wide.clone(), (n, k), &Device::Cpu).expect("lengths fit");
-        let product = move |x: &Tensor| x.matmul(&weight.t().expect("a matrix")).expect("shapes fit");
+        let product = move |x: &Tensor| {
+            x.matmul(&weight.t().expect("a matrix"))
+                .expect("shapes fit")
+        };
         Box::new(product) as Box<dyn Fn(&Tensor) -> Tensor>
     };
     vec![
         ours(4, &|| HostTensor::from_slice(&wide, &[n, k])),
         ours(2, &|| HostTensor::from_slice(&halves, &[n, k])),
         ours(2, &|| HostTensor::from_slice(&brains, &[n, k])),
-        Contender { size: 4, products: (0..copies(k * n * 4)).map(candle).collect() },
+        Contender {
+            size: 4,
+            products: (0..copies(k * n * 4)).map(candle).collect(),
+        },
     ]
 }
 
@@ -110,7 +147,11 @@ fn read_speed() -> f64 {
     let read = |_| {
         let began = Instant::now();
         pool::run(words.len() / part, &|task| {
-            black_box(words[task * part..(task + 1) * part].iter().fold(0, |all, word| all ^ word));
+            black_box(
+                words[task * part..(task + 1) * part]
+                    .iter()
+                    .fold(0, |all, word| all ^ word),
+            );
         });
         COLD_BYTES as f64 / began.elapsed().as_secs_f64() / 1e9
     };
@@ -118,7 +159,9 @@ fn read_speed() -> f64 {
 }
 
 fn numbers(len: usize) -> Vec<f32> {
-    (0..len).map(|index| ((index * 7919) % 1000) as f32 / 500.0 - 1.0).collect()
+    (0..len)
+        .map(|index| ((index * 7919) % 1000) as f32 / 500.0 - 1.0)
+        .collect()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {

@@ -1,6 +1,8 @@
 //! The one integration test binary: each module is a subject. Unit tests live beside the code.
+#![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod bad_checkpoints;
+mod goldens;
 mod lifecycle;
 mod serving;
 mod support;

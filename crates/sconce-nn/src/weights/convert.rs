@@ -242,14 +242,16 @@ impl Plane {
             for left in (0..self.columns).step_by(TILE) {
                 let right = self.columns.min(left + TILE);
                 for (column, line) in (left..right).zip(&mut block) {
-                    for (row, number) in (top..bottom).zip(line) {
-                        *number = source[row * self.down + column * self.across];
+                    let from = source[top * self.down + column * self.across..].iter();
+                    let numbers = from.step_by(self.down.max(1));
+                    for (number, value) in line[..bottom - top].iter_mut().zip(numbers) {
+                        *number = *value;
                     }
                 }
-                for row in top..bottom {
-                    let line = &mut target[row * self.columns..][left..right];
+                for row in 0..bottom - top {
+                    let line = &mut target[(top + row) * self.columns..][left..right];
                     for (number, column) in line.iter_mut().zip(&block) {
-                        *number = column[row - top];
+                        *number = column[row % TILE];
                     }
                 }
             }
