@@ -31,7 +31,9 @@ fn main() {
     let mut server = Launch::serve(env!("CARGO_BIN_EXE_sconce"), &model_dir())
         .start()
         .expect("the program starts");
-    server.wait_for_log("is ready").expect("the model loads");
+    server
+        .wait_for_log("is ready after")
+        .expect("the model loads");
     let address = server.address();
     request(address, 0);
     println!(

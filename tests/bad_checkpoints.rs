@@ -38,7 +38,7 @@ const CASES: &[Case] = &[
             let bytes = fs::read(&file).unwrap();
             fs::write(&file, &bytes[..bytes.len() - 100]).unwrap();
         },
-        log_says: &["model.safetensors", "100"],
+        log_says: &["model.safetensors", "bytes"],
     },
     Case {
         name: "missing shard",
@@ -142,18 +142,27 @@ const CASES: &[Case] = &[
 
 #[test]
 fn each_broken_checkpoint_is_refused_with_its_cause() {
-    for case in CASES {
-        let dir = TempDir::new().unwrap();
-        let model = copy_checkpoint("llama", dir.path());
-        (case.damage)(&model);
-        let (status, log) = Launch::serve(PROGRAM, &model).run().unwrap();
-        assert_eq!(status.code(), Some(1), "{}: {log}", case.name);
-        assert!(!log.contains("is ready"), "{}: {log}", case.name);
-        assert!(!log.contains("panicked"), "{}: {log}", case.name);
-        for part in case.log_says {
-            assert!(log.contains(part), "{}: {part} is not in: {log}", case.name);
-        }
+    let complaints: Vec<String> = CASES.iter().filter_map(complaint).collect();
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+/// What the program does wrong with a broken checkpoint.
+fn complaint(case: &Case) -> Option<String> {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("llama", dir.path());
+    (case.damage)(&model);
+    let (status, log) = Launch::serve(PROGRAM, &model).run().unwrap();
+    let missing = case.log_says.iter().find(|part| !log.contains(**part));
+    let wrong = ["is ready after", "panicked"]
+        .iter()
+        .find(|part| log.contains(**part));
+    if status.code() == Some(1) && missing.is_none() && wrong.is_none() {
+        return None;
     }
+    Some(format!(
+        "{}: {status}, missing {missing:?}, wrong {wrong:?}:\n{log}",
+        case.name
+    ))
 }
 
 fn edit(dir: &Path, file: &str, change: fn(&mut Value)) {

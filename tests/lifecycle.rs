@@ -66,9 +66,13 @@ fn a_port_in_use_is_named_with_the_cure() {
     let port = taken.local_addr().unwrap().port().to_string();
     let dir = TempDir::new().unwrap();
     let model = copy_checkpoint("llama", dir.path());
-    let launch = Launch::serve(PROGRAM, &model)
-        .argument("--port")
-        .argument(&port);
+    let model = model.to_string_lossy();
+    let arguments = ["serve", &model, "--host", "127.0.0.1", "--port", &port];
+    let launch = arguments
+        .iter()
+        .fold(Launch::bare(PROGRAM), |launch, argument| {
+            launch.argument(argument)
+        });
     let (status, log) = launch.run().unwrap();
     assert_eq!(status.code(), Some(1), "{log}");
     assert!(log.contains(&port) && log.contains("--port"), "{log}");
@@ -86,7 +90,7 @@ fn sagemaker_s_conventions_start_the_model_without_a_directory() {
         .env("OPTION_MAX_ROLLING_BATCH_SIZE", "4")
         .start()
         .unwrap();
-    server.wait_for_log("is ready").unwrap();
+    server.wait_for_log("is ready after").unwrap();
     let answer = Client::new(server.address()).post("/invocations", &json!({"inputs": "Hi"}));
     assert_eq!(answer.unwrap().status, 200);
 }

@@ -4,6 +4,7 @@
 mod bad_checkpoints;
 mod goldens;
 mod lifecycle;
+mod parity;
 mod serving;
 mod support;
 mod tidy;

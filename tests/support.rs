@@ -41,7 +41,7 @@ pub fn ready(model: &str, properties: &str) -> Serving {
         server: launch.start().unwrap(),
         _dir: dir,
     };
-    serving.wait_for_log("is ready").unwrap();
+    serving.wait_for_log("is ready after").unwrap();
     serving
 }
 
