@@ -89,138 +89,142 @@ fn refusal(name: &str, config: fn(&mut Value), tensors: fn(&mut Doctored)) -> St
         .map_or_else(|| "it was loaded".to_owned(), |error| error.to_string())
 }
 
+type Case = (
+    &'static str,
+    fn(&mut Value),
+    fn(&mut Doctored),
+    &'static str,
+);
+
+const KEEP: fn(&mut Value) = |_| {};
+
+/// Checkpoint, damage to its configuration, damage to its tensors, what the refusal says.
+const CASES: &[Case] = &[
+    (
+        "llama",
+        KEEP,
+        |t| drop(t.0.remove("model.layers.1.mlp.up_proj.weight")),
+        "no tensor `model.layers.1.mlp.up_proj.weight`; are shards missing",
+    ),
+    (
+        "llama",
+        KEEP,
+        |t| drop(t.0.remove("lm_head.weight")),
+        "`lm_head.weight`; is `tie_word_embeddings` false",
+    ),
+    (
+        "llama",
+        |c| c["attention_bias"] = json!(true),
+        |_| {},
+        "`model.layers.0.self_attn.q_proj.bias`; do `attention_bias` and `mlp_bias` say",
+    ),
+    (
+        "gpt2",
+        KEEP,
+        |t| drop(t.0.remove("h.1.attn.c_attn.bias")),
+        "no tensor `h.1.attn.c_attn.bias`",
+    ),
+    (
+        "gpt_neox",
+        |c| c["num_hidden_layers"] = json!(1),
+        |_| {},
+        "has 12 tensors that its config.json gives no place to: gpt_neox.layers.1.attention.dense.bias, ",
+    ),
+    (
+        "llama",
+        KEEP,
+        |t| t.add("model.layers.0.self_attn.q_norm.weight", &[8]),
+        "model.layers.0.self_attn.q_norm.weight",
+    ),
+    (
+        "gpt_neox",
+        KEEP,
+        |t| t.add("gpt_neox.layers.0.cross_attention.bias", &[8]),
+        "gpt_neox.layers.0.cross_attention.bias",
+    ),
+    (
+        "llama",
+        |c| c["intermediate_size"] = json!(52),
+        |_| {},
+        "`model.layers.0.mlp.gate_proj.weight` has shape [50, 36] where config.json asks for [52, 36]: \
+             [intermediate_size (n_inner), hidden_size (n_embd)]",
+    ),
+    (
+        "llama",
+        |c| c["vocab_size"] = json!(320),
+        |_| {},
+        "`model.embed_tokens.weight` has shape [307, 36] where config.json asks for [320, 36]: [vocab_size, ",
+    ),
+    (
+        "gpt2",
+        KEEP,
+        |t| t.add("h.0.mlp.c_fc.weight", &[120, 30]),
+        "`h.0.mlp.c_fc.weight` has shape [120, 30] where config.json asks for [30, 120]",
+    ),
+    (
+        "gpt2",
+        |c| c["n_positions"] = json!(161),
+        |_| {},
+        "[161, 30]: [max_position_embeddings (n_positions), ",
+    ),
+    (
+        "llama",
+        KEEP,
+        |t| {
+            drop(t.0.insert(
+                "model.norm.weight".into(),
+                HostTensor::from_slice(&[1i8; 36], &[36]),
+            ))
+        },
+        "`model.norm.weight` is stored as int8; weights can be",
+    ),
+    (
+        "llama",
+        |c| c["num_key_value_heads"] = json!(4),
+        |_| {},
+        "`num_attention_heads` = 6 is not a multiple of `num_key_value_heads` = 4",
+    ),
+    (
+        "llama",
+        |c| c["head_dim"] = json!(7),
+        |_| {},
+        "`head_dim` = 7; it must be such that an even number",
+    ),
+    (
+        "llama",
+        |c| c["hidden_act"] = json!("swoosh"),
+        |_| {},
+        "`hidden_act` = \"swoosh\" is not supported; supported: ",
+    ),
+    (
+        "llama",
+        |c| c["rope_scaling"] = json!({"type": "su", "factor": 2}),
+        |_| {},
+        "`rope_scaling.type` = \"su\" is not supported; supported: default, linear, dynamic, llama3",
+    ),
+    (
+        "llama",
+        |c| c["rope_scaling"] = json!({"rope_type": "linear"}),
+        |_| {},
+        "`rope_scaling.factor` is absent",
+    ),
+    (
+        "gpt_neox",
+        |c| c["rope_parameters"]["partial_rotary_factor"] = json!(0.5),
+        |_| {},
+        "`partial_rotary_factor` = 0.5; it must be such that an even number of the 10 numbers of a head is rotated, not 5",
+    ),
+    (
+        "gpt2",
+        |c| c["add_cross_attention"] = json!(true),
+        |_| {},
+        "`add_cross_attention` = true is not supported",
+    ),
+];
+
 #[test]
 fn damaged_checkpoints_are_refused_by_name() {
-    let keep: fn(&mut Value) = |_| {};
-    type Case = (
-        &'static str,
-        fn(&mut Value),
-        fn(&mut Doctored),
-        &'static str,
-    );
-    let cases: &[Case] = &[
-        (
-            "llama",
-            keep,
-            |t| drop(t.0.remove("model.layers.1.mlp.up_proj.weight")),
-            "no tensor `model.layers.1.mlp.up_proj.weight`; are shards missing",
-        ),
-        (
-            "llama",
-            keep,
-            |t| drop(t.0.remove("lm_head.weight")),
-            "`lm_head.weight`; is `tie_word_embeddings` false",
-        ),
-        (
-            "llama",
-            |c| c["attention_bias"] = json!(true),
-            |_| {},
-            "`model.layers.0.self_attn.q_proj.bias`; do `attention_bias` and `mlp_bias` say",
-        ),
-        (
-            "gpt2",
-            keep,
-            |t| drop(t.0.remove("h.1.attn.c_attn.bias")),
-            "no tensor `h.1.attn.c_attn.bias`",
-        ),
-        (
-            "gpt_neox",
-            |c| c["num_hidden_layers"] = json!(1),
-            |_| {},
-            "has 12 tensors that its config.json gives no place to: gpt_neox.layers.1.attention.dense.bias, ",
-        ),
-        (
-            "llama",
-            keep,
-            |t| t.add("model.layers.0.self_attn.q_norm.weight", &[8]),
-            "model.layers.0.self_attn.q_norm.weight",
-        ),
-        (
-            "gpt_neox",
-            keep,
-            |t| t.add("gpt_neox.layers.0.cross_attention.bias", &[8]),
-            "gpt_neox.layers.0.cross_attention.bias",
-        ),
-        (
-            "llama",
-            |c| c["intermediate_size"] = json!(52),
-            |_| {},
-            "`model.layers.0.mlp.gate_proj.weight` has shape [50, 36] where config.json asks for [52, 36]: \
-             [intermediate_size (n_inner), hidden_size (n_embd)]",
-        ),
-        (
-            "llama",
-            |c| c["vocab_size"] = json!(320),
-            |_| {},
-            "`model.embed_tokens.weight` has shape [307, 36] where config.json asks for [320, 36]: [vocab_size, ",
-        ),
-        (
-            "gpt2",
-            keep,
-            |t| t.add("h.0.mlp.c_fc.weight", &[120, 30]),
-            "`h.0.mlp.c_fc.weight` has shape [120, 30] where config.json asks for [30, 120]",
-        ),
-        (
-            "gpt2",
-            |c| c["n_positions"] = json!(161),
-            |_| {},
-            "[161, 30]: [max_position_embeddings (n_positions), ",
-        ),
-        (
-            "llama",
-            keep,
-            |t| {
-                drop(t.0.insert(
-                    "model.norm.weight".into(),
-                    HostTensor::from_slice(&[1i8; 36], &[36]),
-                ))
-            },
-            "`model.norm.weight` is stored as int8; weights can be",
-        ),
-        (
-            "llama",
-            |c| c["num_key_value_heads"] = json!(4),
-            |_| {},
-            "`num_attention_heads` = 6 is not a multiple of `num_key_value_heads` = 4",
-        ),
-        (
-            "llama",
-            |c| c["head_dim"] = json!(7),
-            |_| {},
-            "`head_dim` = 7; it must be such that an even number",
-        ),
-        (
-            "llama",
-            |c| c["hidden_act"] = json!("swoosh"),
-            |_| {},
-            "`hidden_act` = \"swoosh\" is not supported; supported: ",
-        ),
-        (
-            "llama",
-            |c| c["rope_scaling"] = json!({"type": "su", "factor": 2}),
-            |_| {},
-            "`rope_scaling.type` = \"su\" is not supported; supported: default, linear, dynamic, llama3",
-        ),
-        (
-            "llama",
-            |c| c["rope_scaling"] = json!({"rope_type": "linear"}),
-            |_| {},
-            "`rope_scaling.factor` is absent",
-        ),
-        (
-            "gpt_neox",
-            |c| c["rope_parameters"]["partial_rotary_factor"] = json!(0.5),
-            |_| {},
-            "`partial_rotary_factor` = 0.5; it must be such that an even number of the 10 numbers of a head is rotated, not 5",
-        ),
-        (
-            "gpt2",
-            |c| c["add_cross_attention"] = json!(true),
-            |_| {},
-            "`add_cross_attention` = true is not supported",
-        ),
-    ];
-    for (name, config, tensors, wanted) in cases {
+    for (name, config, tensors, wanted) in CASES {
         let got = refusal(name, *config, *tensors);
         assert!(
             got.contains(wanted),

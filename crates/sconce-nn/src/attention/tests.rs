@@ -1,6 +1,6 @@
 //! Tests of attention: against the plain twin, and bit by bit between different cuts of the same sequences.
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use super::reference::Sequence;
 use super::*;
@@ -241,8 +241,7 @@ fn contradictions_are_errors_and_leave_the_cache_alone() {
         ..Attend::default()
     };
     let mut cache = cache(dims, 2);
-    let zeros =
-        |heads: usize| Tensor::zeros((2, heads, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+    let zeros = |heads: usize| Tensor::zeros((2, heads, 4), DType::F32, &Device::Cpu).unwrap();
     let mut refuse = |q: usize, k: usize, how: &Attend, change: &dyn Fn(&mut Step), word: &str| {
         let mut step = good.clone();
         change(&mut step);
