@@ -45,6 +45,8 @@ impl Model for Fake {
     }
 
     fn forward(&mut self, step: &Step, _: &mut KvCache) -> candle_core::Result<Tensor> {
+        // A step takes its time, so that tests can act while long jobs run.
+        std::thread::sleep(Duration::from_millis(2));
         self.slots
             .extend(step.slots.iter().copied().zip(step.ids.iter().copied()));
         let mut logits = Vec::new();

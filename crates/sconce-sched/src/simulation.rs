@@ -277,7 +277,8 @@ fn place(row: &Row, position: usize) -> usize {
 #[derive(Clone, Debug)]
 enum Operation {
     Add {
-        /// Prompts of the same family begin alike.
+        /// Prompts of the same family begin alike; those of the last one repeat one token, so
+        /// that equal blocks follow different prefixes.
         family: u32,
         /// So many tokens are the family's, the others the sequence's own.
         common: usize,
@@ -296,7 +297,7 @@ fn operation() -> impl Strategy<Value = Operation> {
     let common = prop_oneof![4 => 0..40_usize, 1 => 40..150_usize];
     let new = prop_oneof![1 => 1..20_usize, 4 => 40..100_usize];
     let add = (
-        0..2_u32,
+        0..3_u32,
         common,
         1..40_usize,
         new,
@@ -304,8 +305,9 @@ fn operation() -> impl Strategy<Value = Operation> {
     );
     prop_oneof![
         8 => add.prop_map(|(family, common, own, new, all_logits)| {
-            // Some prompts have nothing of their own, so that twins are common.
-            let (common, own) = if own > 25 { (common / 32 * 32 + 1, 0) } else { (common, own) };
+            // Twins have nothing of their own and fill their blocks exactly, or just not.
+            let filled = (common / BLOCK * BLOCK + own % 2).max(1);
+            let (common, own) = if own > 25 { (filled, 0) } else { (common, own) };
             Operation::Add { family, common, own, new, all_logits }
         }),
         1 => (0..100_usize).prop_map(Operation::Cancel),
@@ -343,7 +345,7 @@ fn run(limits: Limits, hash_bits: u64, operations: &[Operation]) -> Vec<StepPlan
                 new,
                 all_logits,
             } => {
-                let shared = (0..*common as u32).map(|at| at * (family + 1) % 5);
+                let shared = (0..*common as u32).map(|at| at * (family + 3) % 5);
                 let unique = (0..*own).map(|_| id as u32 + 100);
                 simulation.add(Sequence {
                     id: SeqId(id),
