@@ -104,6 +104,7 @@ fn limits(max_rows: usize, blocks: usize) -> Limits {
         max_len: 8192,
         blocks,
         prefix_sharing: true,
+        border: None,
     }
 }
 

@@ -21,6 +21,7 @@ pub(crate) struct Sequence {
 /// A decoder, its cache, and the blocks that are free.
 pub(crate) struct Player {
     model: Decoder,
+    border: Option<usize>,
     cache: KvCache,
     free: Vec<u32>,
 }
@@ -53,6 +54,7 @@ impl Player {
             KvCache::new(model.kv_shape(), BLOCKS, &candle_core::Device::Cpu).expect("memory");
         Ok(Self {
             model,
+            border: spec.border(),
             cache,
             free: (0..BLOCKS as u32).rev().collect(),
         })
@@ -129,6 +131,13 @@ impl Player {
             ..Sequence::default()
         };
         for _ in 0..count {
+            // Beyond the border all keys are others, as the scheduler knows.
+            if self
+                .border
+                .is_some_and(|border| sequence.tokens.len() == border + 1)
+            {
+                sequence.cached = 0;
+            }
             let new = sequence.tokens.len() - sequence.cached;
             let logits = self.step(&mut [&mut sequence], &[new]).remove(0);
             let last = &logits[logits.len() - self.model.vocab()..];
@@ -175,6 +184,7 @@ fn push_row(step: &mut Step, sequence: &Sequence, count: usize) {
         q_start,
         q_len: count,
         k_len: end,
+        known: sequence.tokens.len(),
         blocks: sequence.blocks.clone(),
     });
 }

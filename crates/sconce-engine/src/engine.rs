@@ -294,6 +294,7 @@ fn prepare(
             max_len,
             blocks,
             prefix_sharing: settings.prefix_sharing,
+            border: checkpoint.border,
         }),
         tokenizer: checkpoint.tokenizer,
         eos: checkpoint.eos.into(),
@@ -355,6 +356,7 @@ fn canary(ranks: &mut Ranks) -> Result<(), EngineError> {
         tokens: vec![0],
         start: 0,
         blocks: vec![sconce_sched::BlockId(0)],
+        known: 1,
         want: Want::Last,
     };
     let logits = ranks

@@ -21,6 +21,8 @@ pub struct Checkpoint {
     pub eos: Vec<u32>,
     /// Longest sequence that the model takes, in tokens.
     pub context: usize,
+    /// Length beyond which a sequence has other keys from its beginning on, if there is one.
+    pub border: Option<usize>,
 }
 
 /// Reads configuration, tokenizer and the headers of the weights.
@@ -31,7 +33,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
     let eos = sconce_models::eos_token_ids(&settings.dir, &config)?;
     let tokenizer = Arc::new(Tokenizer::open(&settings.dir)?);
     let source = sconce_nn::weights::open(&settings.dir)?;
-    let context = spec.dims.context;
+    let (context, border) = (spec.dims.context, spec.border());
     info!(
         model = settings.name,
         "{} with {} layers of width {}, vocabulary {}, context {context}: {:.0} MiB of weights in {}",
@@ -54,5 +56,6 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
         tokenizer,
         eos,
         context,
+        border,
     })
 }

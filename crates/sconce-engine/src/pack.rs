@@ -45,6 +45,7 @@ fn push_row(step: &mut Step, row: &Row) {
         q_start,
         q_len: row.tokens.len(),
         k_len: row.start + row.tokens.len(),
+        known: row.known,
         blocks,
     });
 }
@@ -58,6 +59,7 @@ mod tests {
     fn slots_follow_the_block_table_and_only_wanted_logits_are_sampled() {
         let row = |start: usize, tokens: Vec<u32>, blocks: &[u32], want| Row {
             seq: SeqId(start as u64),
+            known: start + tokens.len(),
             tokens,
             start,
             blocks: blocks.iter().map(|&block| BlockId(block)).collect(),

@@ -174,6 +174,7 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
         tokenizer: tokenizer(),
         eos: vec![EOS],
         context: 512,
+        border: None,
     };
     Engine::start_with(settings, checkpoint, Arc::new(|_, _| {}))
 }

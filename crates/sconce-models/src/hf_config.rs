@@ -11,13 +11,24 @@ use crate::decoder::{Dims, Head};
 
 /// The keys as this crate names them, and how older families spell them.
 const ALIASES: &[(&str, &[&str])] = &[
-    ("hidden_size", &["n_embd"]),
-    ("num_hidden_layers", &["n_layer"]),
-    ("num_attention_heads", &["n_head"]),
-    ("intermediate_size", &["n_inner"]),
-    ("max_position_embeddings", &["n_positions", "n_ctx"]),
-    ("hidden_act", &["activation_function"]),
-    ("layer_norm_eps", &["layer_norm_epsilon"]),
+    ("hidden_size", &["n_embd", "d_model", "n_embed"]),
+    ("num_hidden_layers", &["n_layer", "num_layers", "n_layers"]),
+    ("num_attention_heads", &["n_head", "num_heads", "n_heads"]),
+    ("num_key_value_heads", &["num_kv_heads", "n_head_kv"]),
+    (
+        "intermediate_size",
+        &["n_inner", "ffn_dim", "ffn_hidden_size"],
+    ),
+    (
+        "max_position_embeddings",
+        &["n_positions", "n_ctx", "max_seq_len"],
+    ),
+    (
+        "hidden_act",
+        &["activation_function", "activation", "hidden_activation"],
+    ),
+    ("layer_norm_eps", &["layer_norm_epsilon", "norm_epsilon"]),
+    ("num_experts", &["num_local_experts", "n_routed_experts"]),
     ("rope_theta", &["rotary_emb_base"]),
     ("partial_rotary_factor", &["rotary_pct"]),
 ];
@@ -85,6 +96,30 @@ impl HfConfig {
         }
     }
 
+    /// A whole number of at least 1; none when null, `default` when the key is not written down.
+    pub fn optional_size(
+        &self,
+        key: &str,
+        default: Option<usize>,
+    ) -> Result<Option<usize>, ConfigError> {
+        if self.has(key) {
+            return self.size(key).map(Some);
+        }
+        Ok(default.filter(|_| !self.mentions(key)))
+    }
+
+    /// A finite number above 0; none when null, `default` when the key is not written down.
+    pub fn optional_float(
+        &self,
+        key: &str,
+        default: Option<f64>,
+    ) -> Result<Option<f64>, ConfigError> {
+        if self.has(key) {
+            return self.float(key, 1.0).map(Some);
+        }
+        Ok(default.filter(|_| !self.mentions(key)))
+    }
+
     /// A finite number above 0; `default` when absent.
     pub fn float(&self, key: &str, default: f64) -> Result<f64, ConfigError> {
         let Some((key, value)) = self.find(key) else {
@@ -120,17 +155,87 @@ impl HfConfig {
     pub fn dims(&self, context: usize) -> Result<Dims, ConfigError> {
         let width = self.size("hidden_size")?;
         let heads = self.size("num_attention_heads")?;
-        self.multiple("hidden_size", width, "num_attention_heads", heads)?;
+        if !self.has("head_dim") {
+            self.multiple("hidden_size", width, "num_attention_heads", heads)?;
+        }
+        let context = self.size_or("max_position_embeddings", context)?;
         Ok(Dims {
             layers: self.size("num_hidden_layers")?,
             width,
+            embed: width,
             heads,
             kv_heads: heads,
             head: width / heads,
             inner: self.size_or("intermediate_size", 4 * width)?,
             vocab: self.size("vocab_size")?,
-            context: self.size_or("max_position_embeddings", context)?,
+            context,
+            positions: context,
+            ..Dims::default()
         })
+    }
+
+    /// The same with `num_key_value_heads` (as many as heads, when absent) and `head_dim`.
+    pub fn grouped_dims(&self, context: usize) -> Result<Dims, ConfigError> {
+        let plain = self.dims(context)?;
+        let kv_heads = self.size_or("num_key_value_heads", plain.heads)?;
+        let (key, divisor) = ("num_attention_heads", "num_key_value_heads");
+        self.multiple(key, plain.heads, divisor, kv_heads)?;
+        Ok(Dims {
+            kv_heads,
+            head: self.size_or("head_dim", plain.head)?,
+            ..plain
+        })
+    }
+
+    /// Which layers see only a window of `window` tokens: those that `layer_types` calls so, else those that
+    /// `by_default` names by their index.
+    pub fn windows(
+        &self,
+        layers: usize,
+        window: Option<usize>,
+        by_default: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Option<usize>>, ConfigError> {
+        let windowed = match self.layer_types(layers)? {
+            Some(types) => types,
+            None => (0..layers).map(by_default).collect(),
+        };
+        Ok(windowed
+            .into_iter()
+            .map(|windowed| window.filter(|_| windowed))
+            .collect())
+    }
+
+    /// Whether each layer has a window, as `layer_types` says, if it does.
+    fn layer_types(&self, layers: usize) -> Result<Option<Vec<bool>>, ConfigError> {
+        const SUPPORTED: &str =
+            "a list of \"full_attention\" and \"sliding_attention\", one for each layer";
+        let Some((key, value)) = self.find("layer_types") else {
+            return Ok(None);
+        };
+        let windowed = |kind: &Value| match kind.as_str()? {
+            "full_attention" => Some(false),
+            "sliding_attention" => Some(true),
+            _ => None,
+        };
+        let types: Option<Vec<bool>> = value
+            .as_array()
+            .and_then(|all| all.iter().map(windowed).collect());
+        match types {
+            Some(types) if types.len() == layers => Ok(Some(types)),
+            _ => Err(self.unsupported(key, value, SUPPORTED)),
+        }
+    }
+
+    /// A list of layers by their index, counted from 0; empty when absent.
+    pub fn layer_list(&self, key: &str) -> Result<Vec<usize>, ConfigError> {
+        let Some((key, value)) = self.find(key) else {
+            return Ok(Vec::new());
+        };
+        let index = |value: &Value| value.as_u64().map(|index| index as usize);
+        let list: Option<Vec<usize>> = value
+            .as_array()
+            .and_then(|all| all.iter().map(index).collect());
+        list.ok_or_else(|| self.wrong(key, value, "a list of layers, counted from 0"))
     }
 
     /// Whether the output projection is the embedding, `tied` being the family's default.
@@ -172,6 +277,80 @@ impl HfConfig {
         match self.find(key) {
             Some((key, value)) => Err(self.unsupported(key, value, supported)),
             None => Ok(()),
+        }
+    }
+
+    /// Refuses true for a feature that is not implemented; false is the default.
+    pub fn refuse_true(&self, key: &str, supported: &str) -> Result<(), ConfigError> {
+        match self.flag(key, false)? {
+            true => self.refuse(key, supported),
+            false => Ok(()),
+        }
+    }
+
+    /// Refuses false for a feature that cannot be left out; true is the default.
+    pub fn refuse_false(&self, key: &str, supported: &str) -> Result<(), ConfigError> {
+        match self.flag(key, true)? {
+            true => Ok(()),
+            false => self.refuse(key, supported),
+        }
+    }
+
+    /// Refuses a name that is not among those that are implemented; absent is fine.
+    pub fn refuse_unless(&self, key: &str, names: &[&str]) -> Result<(), ConfigError> {
+        match self.find(key) {
+            Some((_, Value::String(name))) if names.contains(&name.as_str()) => Ok(()),
+            _ => self.refuse(key, &names.join(", ")),
+        }
+    }
+
+    /// The keys of an object inside; none when it is absent.
+    pub fn object(&self, key: &str) -> Result<Self, ConfigError> {
+        let keys = match self.find(key) {
+            None => Map::new(),
+            Some((_, Value::Object(keys))) => keys.clone(),
+            Some((key, value)) => return Err(self.wrong(key, value, "an object")),
+        };
+        let file = self.file.clone();
+        Ok(Self { file, keys })
+    }
+
+    /// An even number of at least 2 and at most `limit`; `default` when absent.
+    pub fn even_size(&self, key: &str, default: usize, limit: usize) -> Result<usize, ConfigError> {
+        let size = self.size_or(key, default)?;
+        if size % 2 == 0 && size <= limit {
+            return Ok(size);
+        }
+        let wanted = format!("an even number, at most the {limit} numbers of a head");
+        Err(self.wrong(key, &Value::from(size), &wanted))
+    }
+
+    /// How many experts a token uses, at most all `experts`; `default` when absent.
+    pub fn picked_experts(&self, default: usize, experts: usize) -> Result<usize, ConfigError> {
+        let key = "num_experts_per_tok";
+        let picked = self.size_or(key, default)?;
+        if picked <= experts {
+            return Ok(picked);
+        }
+        let wanted = format!("at most the number of experts, {experts}");
+        Err(self.wrong(key, &Value::from(picked), &wanted))
+    }
+
+    /// The windows of Qwen's dense models: from `max_window_layers` on, if `use_sliding_window` says so.
+    pub fn qwen_windows(&self, layers: usize) -> Result<Vec<Option<usize>>, ConfigError> {
+        let window = match self.flag("use_sliding_window", false)? {
+            true => self.optional_size("sliding_window", Some(4096))?,
+            false => None,
+        };
+        let from = self.count("max_window_layers", 28)?;
+        self.windows(layers, window, |layer| layer >= from)
+    }
+
+    /// A whole number that may be 0; `default` when absent.
+    pub fn count(&self, key: &str, default: usize) -> Result<usize, ConfigError> {
+        match self.find(key) {
+            Some((_, value)) if value.as_u64() == Some(0) => Ok(0),
+            _ => self.size_or(key, default),
         }
     }
 

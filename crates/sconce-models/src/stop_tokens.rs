@@ -17,7 +17,7 @@ pub fn eos_token_ids(dir: &Path, config: &HfConfig) -> Result<Vec<u32>, ConfigEr
     let mut ids = match read_generation_config(dir)? {
         Some(generation) if generation.has(KEY) => listed(&generation)?,
         _ if config.mentions(KEY) => listed(config)?,
-        _ => vec![arch::find(config)?.eos],
+        _ => arch::find(config)?.eos.into_iter().collect(),
     };
     ids.retain(|&id| (id as usize) < vocab);
     Ok(ids)

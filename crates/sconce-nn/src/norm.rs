@@ -99,6 +99,32 @@ impl Norm {
         }
     }
 
+    /// Its weight `[width]`.
+    pub fn weight(&self) -> &[f32] {
+        match self {
+            Self::Layer { weight, .. } | Self::Rms { weight, .. } => weight,
+        }
+    }
+
+    /// The norm whose element `i` is this one's element `order[i]`; repeats and omissions are allowed.
+    ///
+    /// # Panics
+    /// When there is no such element.
+    pub fn permuted(&self, order: &[usize]) -> Self {
+        let permute = |numbers: &Vec<f32>| order.iter().map(|&index| numbers[index]).collect();
+        match self {
+            Self::Layer { weight, bias, eps } => Self::Layer {
+                weight: permute(weight),
+                bias: bias.as_ref().map(permute),
+                eps: *eps,
+            },
+            Self::Rms { weight, eps } => Self::Rms {
+                weight: permute(weight),
+                eps: *eps,
+            },
+        }
+    }
+
     fn row_norm(&self) -> RowNorm<'_> {
         match self {
             Self::Layer { weight, bias, eps } => RowNorm::Layer {

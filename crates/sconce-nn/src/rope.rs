@@ -9,13 +9,14 @@ use candle_core::{Result, Tensor};
 
 use crate::error::NnError;
 use crate::kernels::cpu::rotate::{Heads, rotate};
+use crate::step::{Step, StepRow};
 use crate::tensors::{self, Numbers};
 
 /// Positions whose angles are computed together, when the first of them is used.
 const CHUNK: usize = 128;
 
 /// How the frequencies differ from `theta^(-2i / dim)`.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum RopeScaling {
     /// Not at all.
     None,
@@ -35,6 +36,28 @@ pub enum RopeScaling {
         /// Length of the context in training, in tokens.
         original_max_len: usize,
     },
+    /// Slow pairs are divided, fast ones kept, with a linear passage by the pair's index (Peng et al., 2023).
+    Yarn {
+        /// The divisor of slow pairs.
+        factor: f64,
+        /// Pairs that turn more often than this within the original length are kept.
+        beta_fast: f64,
+        /// Pairs that turn less often than this within the original length are divided.
+        beta_slow: f64,
+        /// Length of the context in training, in tokens.
+        original_max_len: usize,
+        /// Whether the passage begins and ends at whole pairs.
+        truncate: bool,
+    },
+    /// Each pair has a divisor of its own, another one in sequences beyond the original length (Ding et al., 2024).
+    LongRope {
+        /// `[dim / 2]`, for sequences of at most the original length.
+        short: Vec<f64>,
+        /// `[dim / 2]`, for longer ones.
+        long: Vec<f64>,
+        /// Length of the context in training, in tokens.
+        original_max_len: usize,
+    },
 }
 
 /// What the angles depend on.
@@ -46,8 +69,22 @@ pub struct RopeSpec {
     pub theta: f64,
     /// Change of the frequencies.
     pub scaling: RopeScaling,
+    /// What the rotated numbers are multiplied by, for scalings that flatten attention; usually 1.
+    pub amplitude: f64,
     /// Number of positions.
     pub max_len: usize,
+}
+
+impl RopeSpec {
+    /// The length in tokens beyond which a sequence has other frequencies from its first token on, if there is one.
+    pub fn border(&self) -> Option<usize> {
+        match self.scaling {
+            RopeScaling::LongRope {
+                original_max_len, ..
+            } if original_max_len < self.max_len => Some(original_max_len),
+            _ => None,
+        }
+    }
 }
 
 /// Cosines and sines of all positions.
@@ -55,7 +92,16 @@ pub struct RopeSpec {
 pub struct Rope {
     dim: usize,
     max_len: usize,
+    short: Table,
+    /// The length beyond which a sequence has other angles, and these.
+    long: Option<(usize, Table)>,
+}
+
+/// The angles of one set of frequencies.
+#[derive(Debug)]
+struct Table {
     frequencies: Vec<f32>,
+    amplitude: f32,
     /// Cosines `[CHUNK, dim / 2]` and sines of positions `CHUNK * index ..`, once they were wanted.
     chunks: Vec<OnceLock<Angles>>,
 }
@@ -70,20 +116,20 @@ impl Rope {
     /// Fails when `dim` is odd or a number makes no frequencies.
     pub fn new(spec: &RopeSpec) -> Result<Self> {
         check(spec)?;
+        let table = |long| Table::new(frequencies(spec, long), spec);
         Ok(Self {
             dim: spec.dim,
             max_len: spec.max_len,
-            frequencies: frequencies(spec),
-            chunks: std::iter::repeat_with(OnceLock::new)
-                .take(spec.max_len.div_ceil(CHUNK))
-                .collect(),
+            short: table(false),
+            long: spec.border().map(|border| (border, table(true))),
         })
     }
 
-    /// Rotates the first `dim` numbers of each head of `x` `[tokens, heads, head]` by the tokens' positions `[tokens]`.
-    pub fn apply(&self, x: &Tensor, positions: &[u32]) -> Result<Tensor> {
+    /// Rotates the first `dim` numbers of each head of `x` `[tokens, heads, head]` by the positions of the step's tokens.
+    pub fn apply(&self, x: &Tensor, step: &Step) -> Result<Tensor> {
         let what = "the input of rotary positions";
         let (tokens, heads, head) = x.dims3()?;
+        let positions = &step.positions;
         if head < self.dim || tokens != positions.len() {
             let wanted = format!("[{}, heads, at least {}]", positions.len(), self.dim);
             return Err(NnError::Shape {
@@ -107,37 +153,81 @@ impl Rope {
         }
         let numbers = Numbers::of(x, what)?;
         let mut out = vec![0.0; numbers.len()];
+        let sizes = Heads {
+            heads,
+            head,
+            dim: self.dim,
+        };
+        let tables = self.tables(step);
         rotate(
             &numbers,
-            Heads {
-                heads,
-                head,
-                dim: self.dim,
-            },
-            &|token| self.angles(positions[token]),
+            sizes,
+            &|token| tables.at(token).angles(positions[token]),
             &mut out,
         );
         tensors::tensor(out, x.dims())
     }
 
+    /// The table of each token of the step.
+    fn tables(&self, step: &Step) -> Tables<'_> {
+        let Some((border, long)) = &self.long else {
+            return Tables::Same(&self.short);
+        };
+        let of_row = |row: &StepRow| {
+            let table = if row.known > *border {
+                long
+            } else {
+                &self.short
+            };
+            std::iter::repeat_n(table, row.q_len)
+        };
+        Tables::ByToken(step.rows.iter().flat_map(of_row).collect())
+    }
+}
+
+/// Which table each token of a step uses.
+enum Tables<'a> {
+    Same(&'a Table),
+    ByToken(Vec<&'a Table>),
+}
+
+impl<'a> Tables<'a> {
+    fn at(&self, token: usize) -> &'a Table {
+        match self {
+            Self::Same(table) => table,
+            Self::ByToken(tables) => tables[token],
+        }
+    }
+}
+
+impl Table {
+    fn new(frequencies: Vec<f32>, spec: &RopeSpec) -> Self {
+        let chunks = std::iter::repeat_with(OnceLock::new);
+        Self {
+            frequencies,
+            amplitude: spec.amplitude as f32,
+            chunks: chunks.take(spec.max_len.div_ceil(CHUNK)).collect(),
+        }
+    }
+
     /// Cosines and sines of one position, `[dim / 2]` each.
     fn angles(&self, position: u32) -> (&[f32], &[f32]) {
         let (chunk, offset) = (position as usize / CHUNK, position as usize % CHUNK);
-        let angles =
-            self.chunks[chunk].get_or_init(|| Angles::new(&self.frequencies, chunk * CHUNK));
+        let angles = self.chunks[chunk]
+            .get_or_init(|| Angles::new(&self.frequencies, self.amplitude, chunk * CHUNK));
         let pairs = offset * self.frequencies.len()..(offset + 1) * self.frequencies.len();
         (&angles.cos[pairs.clone()], &angles.sin[pairs])
     }
 }
 
 impl Angles {
-    fn new(frequencies: &[f32], first: usize) -> Self {
+    fn new(frequencies: &[f32], amplitude: f32, first: usize) -> Self {
         let angles = (first..first + CHUNK)
             .flat_map(|position| frequencies.iter().map(move |f| position as f32 * f));
         // The product is rounded to f32 as in transformers; its cosine is then as exact as f32 can hold.
         let (sin, cos) = angles
             .map(|angle| f64::from(angle).sin_cos())
-            .map(|(sin, cos)| (sin as f32, cos as f32))
+            .map(|(sin, cos)| (sin as f32 * amplitude, cos as f32 * amplitude))
             .unzip();
         Self { cos, sin }
     }
@@ -166,64 +256,143 @@ fn check(spec: &RopeSpec) -> Result<()> {
             "a positive number",
         );
     }
-    match spec.scaling {
-        RopeScaling::Linear { factor } | RopeScaling::Llama3 { factor, .. }
-            if !(factor.is_finite() && factor > 0.0) =>
+    check_scaling(spec)
+}
+
+fn check_scaling(spec: &RopeSpec) -> Result<()> {
+    let refuse = |what: &'static str, value: String, wanted: String| {
+        Err(NnError::Value {
+            what,
+            value,
+            wanted,
+        }
+        .into())
+    };
+    let positive = |number: f64| number.is_finite() && number > 0.0;
+    match &spec.scaling {
+        RopeScaling::Linear { factor }
+        | RopeScaling::Llama3 { factor, .. }
+        | RopeScaling::Yarn { factor, .. }
+            if !positive(*factor) =>
         {
-            refuse(
-                "the rotary scaling factor",
-                factor.to_string(),
-                "a positive number",
-            )
+            let wanted = "a positive number".to_owned();
+            refuse("the rotary scaling factor", factor.to_string(), wanted)
         }
         RopeScaling::Llama3 {
             low_freq_factor: low,
             high_freq_factor: high,
             ..
-        } if !(low > 0.0 && low < high) => refuse(
+        } if !(*low > 0.0 && low < high) => refuse(
             "the pair of low and high frequency factors",
             format!("{low}, {high}"),
-            "positive and ascending",
+            "positive and ascending".to_owned(),
         ),
+        RopeScaling::Yarn {
+            beta_slow: slow,
+            beta_fast: fast,
+            ..
+        } if !(*slow > 0.0 && slow <= fast) => refuse(
+            "the pair of beta_slow and beta_fast",
+            format!("{slow}, {fast}"),
+            "positive and ascending".to_owned(),
+        ),
+        RopeScaling::LongRope { short, long, .. } => {
+            let pairs = spec.dim / 2;
+            let bad = |divisors: &Vec<f64>| {
+                divisors.len() != pairs || !divisors.iter().copied().all(positive)
+            };
+            match [short, long].into_iter().find(|divisors| bad(divisors)) {
+                Some(divisors) => refuse(
+                    "a list of rotary divisors",
+                    format!("{divisors:?}"),
+                    format!("{pairs} positive numbers, one for each rotated pair"),
+                ),
+                None => Ok(()),
+            }
+        }
         _ => Ok(()),
     }
 }
 
-/// Inverse frequencies `[dim / 2]`, every operation rounded to f32 as torch does it.
-fn frequencies(spec: &RopeSpec) -> Vec<f32> {
-    let inverse = |pair: usize| {
+/// Inverse frequencies `[dim / 2]`, every operation rounded to f32 as torch does it. `long`: those of sequences beyond
+/// the border.
+fn frequencies(spec: &RopeSpec, long: bool) -> Vec<f32> {
+    let wavelength = |pair: usize| {
         let exponent = (2 * pair) as f32 / spec.dim as f32;
-        1.0 / f64::from(spec.theta as f32).powf(f64::from(exponent)) as f32
+        f64::from(spec.theta as f32).powf(f64::from(exponent)) as f32
     };
     (0..spec.dim / 2)
-        .map(|pair| scale(inverse(pair), spec.scaling))
+        .map(|pair| scaled(wavelength(pair), pair, spec, long))
         .collect()
 }
 
-fn scale(frequency: f32, scaling: RopeScaling) -> f32 {
-    match scaling {
-        RopeScaling::None => frequency,
-        RopeScaling::Linear { factor } => frequency / factor as f32,
+/// The inverse of a pair's wavelength (in tokens, over 2π), scaled.
+fn scaled(wavelength: f32, pair: usize, spec: &RopeSpec, long: bool) -> f32 {
+    match &spec.scaling {
+        RopeScaling::None => 1.0 / wavelength,
+        RopeScaling::Linear { factor } => 1.0 / wavelength / *factor as f32,
         RopeScaling::Llama3 {
             factor,
             low_freq_factor,
             high_freq_factor,
             original_max_len,
         } => {
-            let length = original_max_len as f64;
-            let wavelength = 2.0 * std::f32::consts::PI / frequency;
-            if wavelength < (length / high_freq_factor) as f32 {
+            let frequency = 1.0 / wavelength;
+            let length = *original_max_len as f64;
+            let turn = 2.0 * std::f32::consts::PI / frequency;
+            if turn < (length / high_freq_factor) as f32 {
                 return frequency;
             }
-            let divided = frequency / factor as f32;
-            if wavelength > (length / low_freq_factor) as f32 {
+            let divided = frequency / *factor as f32;
+            if turn > (length / low_freq_factor) as f32 {
                 return divided;
             }
             let span = (high_freq_factor - low_freq_factor) as f32;
-            let smooth = (length as f32 / wavelength - low_freq_factor as f32) / span;
+            let smooth = (length as f32 / turn - *low_freq_factor as f32) / span;
             (1.0 - smooth) * divided + smooth * frequency
         }
+        RopeScaling::Yarn { factor, .. } => {
+            let kept = 1.0 - yarn_ramp(pair, spec);
+            let (divided, whole) = (1.0 / (*factor as f32 * wavelength), 1.0 / wavelength);
+            divided * (1.0 - kept) + whole * kept
+        }
+        RopeScaling::LongRope {
+            short,
+            long: divisors,
+            ..
+        } => {
+            let divisor = if long { divisors[pair] } else { short[pair] };
+            1.0 / (divisor as f32 * wavelength)
+        }
     }
+}
+
+/// How far a pair is on the passage from kept (0) to divided (1).
+fn yarn_ramp(pair: usize, spec: &RopeSpec) -> f32 {
+    let RopeScaling::Yarn {
+        beta_fast,
+        beta_slow,
+        original_max_len,
+        truncate,
+        ..
+    } = spec.scaling
+    else {
+        return 0.0;
+    };
+    // The pair, as a fraction, that turns so often within the original length.
+    let pair_that_turns = |turns: f64| {
+        let length = original_max_len as f64 / (turns * 2.0 * std::f64::consts::PI);
+        spec.dim as f64 * length.ln() / (2.0 * spec.theta.ln())
+    };
+    let (mut low, mut high) = (pair_that_turns(beta_fast), pair_that_turns(beta_slow));
+    if truncate {
+        (low, high) = (low.floor(), high.ceil());
+    }
+    (low, high) = (low.max(0.0), high.min((spec.dim - 1) as f64));
+    if low == high {
+        high += 0.001;
+    }
+    ((pair as f32 - low as f32) / (high - low) as f32).clamp(0.0, 1.0)
 }
 
 #[cfg(test)]
@@ -236,7 +405,24 @@ mod tests {
             dim,
             theta: 10_000.0,
             scaling,
+            amplitude: 1.0,
             max_len: 300,
+        }
+    }
+
+    /// One row for each position.
+    fn at(positions: &[u32]) -> Step {
+        let row = |(index, &position): (usize, &u32)| StepRow {
+            q_start: index,
+            q_len: 1,
+            k_len: position as usize + 1,
+            known: position as usize + 1,
+            blocks: Vec::new(),
+        };
+        Step {
+            positions: positions.to_vec(),
+            rows: positions.iter().enumerate().map(row).collect(),
+            ..Step::default()
         }
     }
 
@@ -247,7 +433,11 @@ mod tests {
             .unwrap()
             .reshape((2, 2, 6))
             .unwrap();
-        let out = rope.apply(&x, &[0, 200]).unwrap().to_vec3::<f32>().unwrap();
+        let out = rope
+            .apply(&x, &at(&[0, 200]))
+            .unwrap()
+            .to_vec3::<f32>()
+            .unwrap();
         assert_eq!(out[0], x.to_vec3::<f32>().unwrap()[0]);
         for (head, first) in [(0, 13.0f64), (1, 19.0)] {
             for (pair, angle) in [(0usize, 200.0f64), (1, 2.0)] {
@@ -267,13 +457,13 @@ mod tests {
         let out = rope
             .apply(
                 &Tensor::from_vec(x.clone(), (1, 3, 48), &Device::Cpu).unwrap(),
-                &[131],
+                &at(&[131]),
             )
             .unwrap();
         let out = out.flatten_all().unwrap().to_vec1::<f32>().unwrap();
         for head in 0..3 {
             for pair in 0..20 {
-                let (sin, cos) = (131.0 * f64::from(rope.frequencies[pair])).sin_cos();
+                let (sin, cos) = (131.0 * f64::from(rope.short.frequencies[pair])).sin_cos();
                 let (a, b) = (
                     f64::from(x[head * 48 + pair]),
                     f64::from(x[head * 48 + pair + 20]),
@@ -290,9 +480,9 @@ mod tests {
 
     #[test]
     fn scaled_frequencies_are_the_published_formulas() {
-        let plain = frequencies(&spec(64, RopeScaling::None));
+        let plain = frequencies(&spec(64, RopeScaling::None), false);
         assert_eq!((plain[0], plain[16]), (1.0, 0.01));
-        let linear = frequencies(&spec(64, RopeScaling::Linear { factor: 4.0 }));
+        let linear = frequencies(&spec(64, RopeScaling::Linear { factor: 4.0 }), false);
         assert!(
             linear
                 .iter()
@@ -305,17 +495,64 @@ mod tests {
             high_freq_factor: 4.0,
             original_max_len: 8192,
         };
-        let scaled = frequencies(&RopeSpec {
-            theta: 500_000.0,
-            ..spec(128, llama)
-        });
-        let plain = frequencies(&RopeSpec {
-            theta: 500_000.0,
-            ..spec(128, RopeScaling::None)
-        });
+        let of = |scaling| {
+            let theta = 500_000.0;
+            let spec = RopeSpec {
+                theta,
+                ..spec(128, scaling)
+            };
+            frequencies(&spec, false)
+        };
+        let (scaled, plain) = (of(llama), of(RopeScaling::None));
         assert_eq!((scaled[0], scaled[28]), (plain[0], plain[28]));
         assert_eq!((scaled[35], scaled[63]), (plain[35] / 8.0, plain[63] / 8.0));
         assert!(scaled[30] < plain[30] && scaled[30] > plain[30] / 8.0);
+    }
+
+    #[test]
+    fn a_sequence_beyond_the_border_has_other_angles_from_its_first_token_on() {
+        let long = RopeScaling::LongRope {
+            short: vec![1.0, 2.0],
+            long: vec![4.0, 8.0],
+            original_max_len: 100,
+        };
+        let rope = Rope::new(&RopeSpec {
+            amplitude: 2.0,
+            ..spec(4, long)
+        })
+        .unwrap();
+        let x = Tensor::new(&[[[1f32, 1.0, 0.0, 0.0]]], &Device::Cpu).unwrap();
+        for (known, divisors) in [(100, [1.0, 2.0]), (101, [4.0, 8.0])] {
+            let mut step = at(&[40]);
+            step.rows[0].known = known;
+            let out = rope.apply(&x, &step).unwrap().flatten_all().unwrap();
+            let out = out.to_vec1::<f32>().unwrap();
+            for (pair, angle) in [(0, 40.0 / divisors[0]), (1, 0.4 / divisors[1])] {
+                assert!((f64::from(out[pair]) - 2.0 * f64::cos(angle)).abs() < 1e-5);
+                assert!((f64::from(out[pair + 2]) - 2.0 * f64::sin(angle)).abs() < 1e-5);
+            }
+        }
+    }
+
+    #[test]
+    fn yarn_keeps_fast_pairs_and_divides_slow_ones() {
+        let yarn = RopeScaling::Yarn {
+            factor: 4.0,
+            beta_fast: 32.0,
+            beta_slow: 1.0,
+            original_max_len: 4096,
+            truncate: true,
+        };
+        let of = |scaling| frequencies(&spec(64, scaling), false);
+        let (scaled, plain) = (of(yarn), of(RopeScaling::None));
+        // 4096 tokens turn pair 10.5 32 times and pair 22.5 once: the passage is from 10 to 23.
+        assert_eq!((scaled[0], scaled[10]), (plain[0], plain[10]));
+        assert_eq!((scaled[23], scaled[31]), (plain[23] / 4.0, plain[31] / 4.0));
+        let middle = f64::from(scaled[14] / plain[14]);
+        assert!(
+            (middle - (1.0 - 4.0 / 13.0 * 0.75)).abs() < 1e-6,
+            "{middle}"
+        );
     }
 
     #[test]
@@ -329,13 +566,13 @@ mod tests {
         assert!(Rope::new(&spec(4, RopeScaling::Linear { factor: 0.0 })).is_err());
         let rope = Rope::new(&spec(4, RopeScaling::None)).unwrap();
         let x = Tensor::zeros((1, 1, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
-        assert!(rope.apply(&x, &[299]).is_ok());
+        assert!(rope.apply(&x, &at(&[299])).is_ok());
         assert!(
-            rope.apply(&x, &[300])
+            rope.apply(&x, &at(&[300]))
                 .unwrap_err()
                 .to_string()
                 .contains("300")
         );
-        assert!(rope.apply(&x, &[1, 2]).is_err());
+        assert!(rope.apply(&x, &at(&[1, 2])).is_err());
     }
 }

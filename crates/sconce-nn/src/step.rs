@@ -27,6 +27,9 @@ pub struct StepRow {
     pub q_len: usize,
     /// Length of the sequence with the new tokens; its last token has position `k_len - 1`.
     pub k_len: usize,
+    /// Tokens of the sequence that are known, be they computed or not; at least `k_len`. Rotations that depend on the
+    /// length of a sequence go by it.
+    pub known: usize,
     /// Cache blocks that hold positions `0..k_len`, in order.
     pub blocks: Vec<u32>,
 }

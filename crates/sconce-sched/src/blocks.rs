@@ -14,7 +14,7 @@ mod tests;
 
 use crate::lru::Lru;
 use crate::plan::{BLOCK, BlockId};
-use crate::prefix::{PrefixIndex, Published};
+use crate::prefix::{Parent, PrefixIndex, Published};
 
 /// The blocks of one sequence in the order of positions. Given back with
 /// [`BlockManager::release`], never by dropping.
@@ -23,6 +23,8 @@ pub(crate) struct Table {
     blocks: Vec<BlockId>,
     /// So many blocks at the front are published.
     published: usize,
+    /// Whether its sequence is beyond the border.
+    long: bool,
 }
 
 impl Table {
@@ -41,9 +43,17 @@ impl Table {
         self.published * BLOCK
     }
 
-    /// The published block that block `at` continues.
-    fn parent(&self, at: usize) -> Option<BlockId> {
-        at.checked_sub(1).map(|before| self.blocks[before])
+    /// Whether its keys are those of a sequence beyond the border.
+    pub(crate) fn is_long(&self) -> bool {
+        self.long
+    }
+
+    /// What block `at` continues.
+    fn parent(&self, at: usize) -> Parent {
+        match at.checked_sub(1) {
+            Some(before) => Parent::Block(self.blocks[before]),
+            None => Parent::Start { long: self.long },
+        }
     }
 }
 
@@ -79,15 +89,17 @@ impl BlockManager {
     }
 
     /// A table with room for all of `tokens`, whose first [`Table::published`] tokens are shared
-    /// and already computed: as many as are found, at most `reusable`. `None`, and nothing
-    /// changes, if fewer than `reserve` blocks would be left.
+    /// and already computed: as many as are found, at most `reusable`, among those of `long` or
+    /// of shorter sequences. `None`, and nothing changes, if fewer than `reserve` blocks would be
+    /// left.
     pub(crate) fn admit(
         &mut self,
         tokens: &[u32],
         reusable: usize,
+        long: bool,
         reserve: usize,
     ) -> Option<Table> {
-        let mut blocks = self.find_prefix(&tokens[..reusable]);
+        let mut blocks = self.find_prefix(&tokens[..reusable], long);
         let published = blocks.len();
         let idle = blocks.iter().filter(|block| self.is_unowned(**block));
         let available = self.available() - idle.count();
@@ -102,7 +114,11 @@ impl BlockManager {
         for _ in 0..missing {
             blocks.push(self.take().expect("available blocks were counted"));
         }
-        Some(Table { blocks, published })
+        Some(Table {
+            blocks,
+            published,
+            long,
+        })
     }
 
     /// Makes room for `tokens` positions, at most one block more than there is. False: no block
@@ -176,14 +192,18 @@ impl BlockManager {
 
     /// The published blocks that hold the full blocks of `tokens`, up to the first that is
     /// missing.
-    fn find_prefix(&self, tokens: &[u32]) -> Vec<BlockId> {
+    fn find_prefix(&self, tokens: &[u32], long: bool) -> Vec<BlockId> {
         let mut found = Vec::new();
         let Some(index) = &self.index else {
             return found;
         };
+        let mut parent = Parent::Start { long };
         for tokens in tokens.as_chunks::<BLOCK>().0 {
-            match index.find(found.last().copied(), tokens) {
-                Some(block) => found.push(block),
+            match index.find(parent, tokens) {
+                Some(block) => {
+                    found.push(block);
+                    parent = Parent::Block(block);
+                }
                 None => break,
             }
         }

@@ -37,6 +37,8 @@ pub struct Row {
     /// The blocks of positions `0..start + tokens.len()`; those before `start` are computed.
     /// Position `p` lives in `blocks[p / BLOCK]` at offset `p % BLOCK`.
     pub blocks: Vec<BlockId>,
+    /// Tokens of the sequence that are known, be they computed or not.
+    pub known: usize,
     /// Which logits are wanted.
     pub want: Want,
 }

@@ -19,12 +19,20 @@ pub(crate) struct PrefixIndex {
     hash_bits: u64,
 }
 
+/// What comes before a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Parent {
+    /// Nothing: it begins sequences, and `long` says of which side of [`crate::Limits::border`].
+    Start { long: bool },
+    /// Another block.
+    Block(BlockId),
+}
+
 /// What a published block holds, and where it hangs.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
     hash: u64,
-    /// `None`: the block begins its sequences.
-    pub(crate) parent: Option<BlockId>,
+    pub(crate) parent: Parent,
     pub(crate) tokens: [u32; BLOCK],
 }
 
@@ -50,7 +58,7 @@ impl PrefixIndex {
     }
 
     /// The block that holds `tokens` after the chain that ends in `parent`.
-    pub(crate) fn find(&self, parent: Option<BlockId>, tokens: &[u32; BLOCK]) -> Option<BlockId> {
+    pub(crate) fn find(&self, parent: Parent, tokens: &[u32; BLOCK]) -> Option<BlockId> {
         let hash = self.hash(parent, tokens);
         let block = *self.by_hash.get(&hash)?;
         self.holds(block, parent, tokens).then_some(block)
@@ -60,7 +68,7 @@ impl PrefixIndex {
     pub(crate) fn publish(
         &mut self,
         block: BlockId,
-        parent: Option<BlockId>,
+        parent: Parent,
         tokens: &[u32; BLOCK],
     ) -> Published {
         let hash = self.hash(parent, tokens);
@@ -96,14 +104,14 @@ impl PrefixIndex {
         self.by_hash.len()
     }
 
-    fn holds(&self, block: BlockId, parent: Option<BlockId>, tokens: &[u32; BLOCK]) -> bool {
+    fn holds(&self, block: BlockId, parent: Parent, tokens: &[u32; BLOCK]) -> bool {
         self.entry(block)
             .is_some_and(|entry| entry.parent == parent && entry.tokens == *tokens)
     }
 
     /// Without random keys, so that plans depend on the calls only. Whoever constructs
     /// collisions loses sharing, nothing else.
-    fn hash(&self, parent: Option<BlockId>, tokens: &[u32; BLOCK]) -> u64 {
+    fn hash(&self, parent: Parent, tokens: &[u32; BLOCK]) -> u64 {
         let mut hasher = DefaultHasher::new();
         parent.hash(&mut hasher);
         tokens.hash(&mut hasher);
@@ -116,44 +124,46 @@ mod tests {
     use super::*;
 
     const A: [u32; BLOCK] = [7; BLOCK];
+    const START: Parent = Parent::Start { long: false };
     const B: [u32; BLOCK] = [8; BLOCK];
 
     #[test]
     fn the_same_tokens_after_another_prefix_are_another_block() {
         let mut index = PrefixIndex::new(4, u64::MAX);
-        assert_eq!(index.publish(BlockId(0), None, &A), Published::New);
+        assert_eq!(index.publish(BlockId(0), START, &A), Published::New);
         assert_eq!(
-            index.publish(BlockId(1), Some(BlockId(0)), &A),
+            index.publish(BlockId(1), Parent::Block(BlockId(0)), &A),
             Published::New
         );
-        assert_eq!(index.find(None, &A), Some(BlockId(0)));
-        assert_eq!(index.find(Some(BlockId(0)), &A), Some(BlockId(1)));
-        assert_eq!(index.find(Some(BlockId(1)), &A), None);
+        assert_eq!(index.find(START, &A), Some(BlockId(0)));
+        assert_eq!(index.find(Parent::Block(BlockId(0)), &A), Some(BlockId(1)));
+        assert_eq!(index.find(Parent::Block(BlockId(1)), &A), None);
         assert_eq!(
-            index.publish(BlockId(2), None, &A),
+            index.publish(BlockId(2), START, &A),
             Published::Existing(BlockId(0))
         );
+        assert_eq!(index.find(Parent::Start { long: true }, &A), None);
     }
 
     #[test]
     fn a_collision_shares_nothing_and_keeps_the_older_block() {
         let mut index = PrefixIndex::new(4, 0);
-        assert_eq!(index.publish(BlockId(0), None, &A), Published::New);
-        assert_eq!(index.find(None, &B), None);
-        assert_eq!(index.publish(BlockId(1), None, &B), Published::Collision);
-        assert_eq!(index.find(None, &A), Some(BlockId(0)));
+        assert_eq!(index.publish(BlockId(0), START, &A), Published::New);
+        assert_eq!(index.find(START, &B), None);
+        assert_eq!(index.publish(BlockId(1), START, &B), Published::Collision);
+        assert_eq!(index.find(START, &A), Some(BlockId(0)));
         index.withdraw(BlockId(0));
-        assert_eq!(index.publish(BlockId(1), None, &B), Published::New);
-        assert_eq!((index.find(None, &A), index.len()), (None, 1));
+        assert_eq!(index.publish(BlockId(1), START, &B), Published::New);
+        assert_eq!((index.find(START, &A), index.len()), (None, 1));
     }
 
     #[test]
     fn a_collision_of_equal_tokens_after_different_prefixes_shares_nothing() {
         let mut index = PrefixIndex::new(4, 0);
-        assert_eq!(index.publish(BlockId(0), None, &A), Published::New);
-        assert_eq!(index.find(Some(BlockId(0)), &A), None);
+        assert_eq!(index.publish(BlockId(0), START, &A), Published::New);
+        assert_eq!(index.find(Parent::Block(BlockId(0)), &A), None);
         assert_eq!(
-            index.publish(BlockId(1), Some(BlockId(0)), &A),
+            index.publish(BlockId(1), Parent::Block(BlockId(0)), &A),
             Published::Collision
         );
     }

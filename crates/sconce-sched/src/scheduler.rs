@@ -35,6 +35,9 @@ pub struct Limits {
     pub blocks: usize,
     /// Whether sequences with the same prefix share its blocks.
     pub prefix_sharing: bool,
+    /// A sequence of more tokens than this has other keys from its beginning on (LongRoPE): one
+    /// that outgrows it is computed again, and shares no blocks with those below.
+    pub border: Option<usize>,
 }
 
 /// How busy the scheduler is.
@@ -119,7 +122,7 @@ impl Scheduler {
     /// Records that a plan was computed, with one [`Picked`] in row order for each row that
     /// ends with the last known token of its sequence. Those of cancelled sequences may be
     /// there or not. Computed full blocks can be shared from now on; sequences that end release
-    /// their blocks.
+    /// their blocks, and those that outgrow [`Limits::border`] step back.
     ///
     /// # Panics
     /// If `plan` is not the plan in flight, or `picked` does not fit it: going on would mix up
@@ -143,6 +146,7 @@ impl Scheduler {
         });
         answers.finish();
         self.in_flight = false;
+        self.restart_outgrown();
     }
 
     /// How busy the scheduler is.
@@ -242,6 +246,22 @@ impl Scheduler {
         }
     }
 
+    fn is_long(&self, len: usize) -> bool {
+        self.limits.border.is_some_and(|border| len > border)
+    }
+
+    /// Makes those step back that just outgrew the border, and, so that the order of arrival
+    /// holds, all that are younger; these find their blocks again where prefixes are shared.
+    fn restart_outgrown(&mut self) {
+        let outgrown =
+            |sequence: &Tracked| self.is_long(sequence.known.len()) && !sequence.table.is_long();
+        if let Some(first) = self.running.iter().position(outgrown) {
+            while self.running.len() > first {
+                self.preempt_youngest();
+            }
+        }
+    }
+
     fn preempt_youngest(&mut self) {
         if let Some(mut youngest) = self.running.pop() {
             self.blocks.release(&mut youngest.table);
@@ -258,7 +278,8 @@ impl Scheduler {
                 return;
             };
             let (known, reusable) = (&oldest.known, oldest.reusable());
-            let Some(table) = self.blocks.admit(known, reusable, reserve) else {
+            let long = self.is_long(known.len());
+            let Some(table) = self.blocks.admit(known, reusable, long, reserve) else {
                 return;
             };
             let mut sequence = self.waiting.pop_front().expect("the oldest is in front");

@@ -134,6 +134,7 @@ impl Tracked {
             tokens: self.known[self.computed..end].to_vec(),
             start: self.computed,
             blocks: self.table.covering(end).to_vec(),
+            known: self.known.len(),
             want: self.want(end),
         }
     }

@@ -38,19 +38,23 @@ fn next_token(digest: u64) -> u32 {
     (digest % VOCABULARY) as u32
 }
 
+/// The digest before the first token, which differs beyond the border.
+fn seed(known: usize, border: Option<usize>) -> u64 {
+    1 + u64::from(border.is_some_and(|border| known > border))
+}
+
 /// What a sequence generates when it runs alone.
-fn alone(prompt: &[u32], max_new_tokens: usize) -> Vec<u32> {
-    let mut digest = prompt.iter().copied().fold(1, mix);
-    let mut generated = Vec::new();
-    while generated.len() < max_new_tokens {
-        let token = next_token(digest);
-        generated.push(token);
+fn alone(prompt: &[u32], max_new_tokens: usize, border: Option<usize>) -> Vec<u32> {
+    let mut known = prompt.to_vec();
+    while known.len() < prompt.len() + max_new_tokens {
+        let first = seed(known.len(), border);
+        let token = next_token(known.iter().copied().fold(first, mix));
+        known.push(token);
         if token == END {
             break;
         }
-        digest = mix(digest, token);
     }
-    generated
+    known.split_off(prompt.len())
 }
 
 /// A sequence as its client sees it.
@@ -96,7 +100,8 @@ impl Simulation {
         let taken = self.scheduler.add(sequence.clone());
         assert_eq!(taken.is_ok(), fits, "{taken:?}");
         if fits {
-            self.patience += prompt + new;
+            // Beyond the border all is computed once more.
+            self.patience += 2 * (prompt + new);
             let client = Client {
                 sequence,
                 generated: Vec::new(),
@@ -169,7 +174,8 @@ impl Simulation {
                 ..
             } = &client.sequence;
             assert!(client.over);
-            assert_eq!(client.generated, alone(prompt, *max_new_tokens));
+            let wanted = alone(prompt, *max_new_tokens, self.limits.border);
+            assert_eq!(client.generated, wanted);
             assert_eq!(client.scored, if *all_logits { prompt.len() } else { 0 });
         }
     }
@@ -202,7 +208,7 @@ impl Simulation {
         for row in &plan.rows {
             for (position, &token) in (row.start..).zip(&row.tokens) {
                 let before = match position {
-                    0 => 1,
+                    0 => seed(row.known, self.limits.border),
                     _ => self.slot(row, position - 1).digest,
                 };
                 let slot = Slot {
@@ -219,7 +225,8 @@ impl Simulation {
     fn compute(&mut self, row: &Row) -> Option<Picked> {
         let known = self.clients[&row.seq].known();
         let end = row.start + row.tokens.len();
-        let mut digest = 1;
+        assert_eq!(row.known, known.len());
+        let mut digest = seed(known.len(), self.limits.border);
         for (position, &token) in known[..end].iter().enumerate() {
             digest = mix(digest, token);
             let right = Slot {
@@ -323,13 +330,15 @@ fn operation() -> impl Strategy<Value = Operation> {
 fn limits() -> impl Strategy<Value = Limits> {
     let rows = prop_oneof![1 => Just(1_usize), 9 => 2..9_usize];
     let chunk = prop_oneof![1 => 1..8_usize, 3 => 8..100_usize, 1 => Just(1000)];
-    (rows, chunk, 4..12_usize, any::<bool>()).prop_map(
-        |(max_rows, max_step_tokens, blocks, prefix_sharing)| Limits {
+    let border = prop_oneof![4 => Just(None), 1 => (1..150_usize).prop_map(Some)];
+    (rows, chunk, 4..12_usize, any::<bool>(), border).prop_map(
+        |(max_rows, max_step_tokens, blocks, prefix_sharing, border)| Limits {
             max_rows,
             max_step_tokens,
             max_len: 220,
             blocks,
             prefix_sharing,
+            border,
         },
     )
 }

@@ -1,26 +1,83 @@
 //! The architectures, one file each: names, weights and a function from `config.json` to a spec.
 //! A new one is such a file, a line in [`ARCHS`] and a folder in `models/tiny`.
 
+mod bloom;
+mod cohere;
+mod common;
+mod falcon;
+mod gemma;
 mod gpt2;
+mod gpt_bigcode;
+mod gpt_neo;
 mod gpt_neox;
+mod gptj;
+mod granite;
 mod llama;
+mod mistral;
+mod mixtral;
+mod mpt;
+mod olmo;
+mod opt;
+mod phi;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod qwen_moe;
+mod smollm3;
+mod stablelm;
+mod starcoder2;
 
 use crate::config_error::ConfigError;
 use crate::decoder::{Slot, Spec};
 use crate::hf_config::HfConfig;
 
 /// All architectures that are built in.
-pub const ARCHS: &[&Arch] = &[&llama::ARCH, &gpt2::ARCH, &gpt_neox::ARCH];
+pub const ARCHS: &[&Arch] = &[
+    &llama::ARCH,
+    &mistral::ARCH,
+    &mixtral::ARCH,
+    &qwen2::ARCH,
+    &qwen3::ARCH,
+    &qwen_moe::QWEN2,
+    &qwen_moe::QWEN3,
+    &gemma::GEMMA,
+    &gemma::GEMMA2,
+    &gemma::GEMMA3,
+    &phi::ARCH,
+    &phi3::ARCH,
+    &stablelm::ARCH,
+    &olmo::OLMO,
+    &olmo::OLMO2,
+    &granite::ARCH,
+    &cohere::COHERE,
+    &cohere::COHERE2,
+    &smollm3::ARCH,
+    &starcoder2::ARCH,
+    &falcon::ARCH,
+    &mpt::ARCH,
+    &bloom::ARCH,
+    &opt::ARCH,
+    &gpt2::ARCH,
+    &gpt_bigcode::ARCH,
+    &gpt_neo::ARCH,
+    &gpt_neox::ARCH,
+    &gptj::GPTJ,
+    &gptj::CODEGEN,
+];
+
+/// Slots and the names of their weights.
+pub type Names = &'static [(Slot, &'static str)];
 
 /// A family of decoders, as data.
 #[derive(Debug)]
 pub struct Arch {
     /// Values of `architectures` in `config.json`.
     pub names: &'static [&'static str],
-    /// The token that ends a text when no file says so: the library's default.
-    pub eos: u32,
-    /// Where the weights are, without `.weight` and `.bias`; `{}` is the layer.
-    pub weights: &'static [(Slot, &'static str)],
+    /// The token that ends a text when no file says so: the library's default, if there is one.
+    pub eos: Option<u32>,
+    /// Where the weights are, without `.weight` and `.bias`, as lists of which several families share some. `{}` is
+    /// the layer, `{item}` the expert or head. A slot with several names has the first that the checkpoint has.
+    pub weights: &'static [Names],
     /// Changes made once, while loading.
     pub fixes: &'static [(Slot, Fix)],
     /// Endings of the names of tensors that are known and not needed; any other that is not read is an error.
@@ -30,15 +87,16 @@ pub struct Arch {
 }
 
 impl Arch {
-    /// Where the weights of a slot are, without `.weight` and `.bias`.
-    ///
-    /// # Panics
-    /// When the family's spec asks for a slot that its list lacks; a test loads every family.
-    pub(crate) fn weight_name(&self, slot: Slot) -> &'static str {
-        let entry = self.weights.iter().find(|(listed, _)| *listed == slot);
-        entry
-            .expect("a family lists all slots that its spec asks for")
-            .1
+    /// Where the weights of a slot may be, without `.weight` and `.bias`; nothing for a slot that the family lacks.
+    pub(crate) fn names_of(&self, slot: Slot) -> impl Iterator<Item = &'static str> {
+        let all = self.weights.iter().flat_map(|names| names.iter());
+        all.filter(move |(listed, _)| *listed == slot)
+            .map(|(_, name)| *name)
+    }
+
+    /// Whether each head or expert of a slot has a tensor of its own.
+    pub(crate) fn is_itemised(&self, slot: Slot) -> bool {
+        self.names_of(slot).any(|name| name.contains("{item}"))
     }
 }
 
@@ -95,7 +153,9 @@ mod tests {
 
     #[test]
     fn architectures_that_are_not_built_in_are_refused_with_the_list_of_those_that_are() {
-        let supported = "LlamaForCausalLM, GPT2LMHeadModel, GPTNeoXForCausalLM";
+        let names = ARCHS.iter().flat_map(|arch| arch.names);
+        let supported = names.copied().collect::<Vec<_>>().join(", ");
+        assert!(supported.starts_with("LlamaForCausalLM, "));
         assert_eq!(
             refusal(r#"{"architectures": ["MambaForCausalLM"]}"#),
             format!(
@@ -107,7 +167,7 @@ mod tests {
         );
         assert!(
             code.contains("code of its own (`auto_map`), which is not run; supported")
-                && code.ends_with(supported),
+                && code.ends_with(&supported),
             "{code}"
         );
         assert!(refusal("{}").contains("`architectures` is absent"));

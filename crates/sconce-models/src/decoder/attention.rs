@@ -1,22 +1,27 @@
-//! Projections to queries, keys and values, rotation, attention over the cache, projection back.
+//! Projections to queries, keys and values, their norms and rotation, attention over the cache, projection back.
 
 use candle_core::{Result, Tensor};
-use sconce_nn::{Attend, KvLayer, Linear, attend};
+use sconce_nn::{Alibi, Attend, KvLayer, Linear, attend};
 
 use super::Pass;
 use super::load::Loader;
 use super::load_error::LoadError;
-use super::share::Share;
-use super::slots::Slot;
-use super::spec::Spec;
+use super::qk_norm::HeadNorm;
+use super::slots::{Axis, Slot};
+use super::spec::{Position, Spec};
 
 /// This rank's heads of one layer.
 pub(crate) struct Attention {
     query: Linear,
     key: Linear,
     value: Linear,
+    /// Of queries and of keys.
+    norms: Option<[HeadNorm; 2]>,
     out: Linear,
     how: Attend,
+    clip: Option<f32>,
+    /// Index of the table that rotates.
+    rope: Option<usize>,
     heads: usize,
     kv_heads: usize,
     head: usize,
@@ -26,47 +31,73 @@ impl Attention {
     pub(crate) fn load(
         loader: &mut Loader,
         spec: &Spec,
-        share: Share,
         layer: usize,
     ) -> std::result::Result<Self, LoadError> {
         let [query, key, value] = loader.qkv(layer)?;
+        let here = &spec.layers[layer];
+        let norms = match spec.qk_norm {
+            Some(norm) => Some([
+                HeadNorm::load(loader, spec, norm, Slot::QueryNorm, layer)?,
+                HeadNorm::load(loader, spec, norm, Slot::KeyNorm, layer)?,
+            ]),
+            None => None,
+        };
         Ok(Self {
             query,
             key,
             value,
+            norms,
             out: loader.linear(Slot::AttnOut, layer)?,
             how: Attend {
-                scale: spec.scale.at(layer),
-                window: None,
-                softcap: None,
-                slopes: None,
+                scale: here.scale,
+                window: here.window,
+                softcap: spec.softcap,
+                alibi: alibi(loader, spec),
             },
-            heads: share.heads(),
-            kv_heads: share.kv_heads(),
+            clip: spec.clip_qkv,
+            rope: here.rope,
+            heads: loader.share.heads(),
+            kv_heads: loader.share.kv_heads(),
             head: spec.dims.head,
         })
     }
 
     /// `[tokens, width]` to this rank's summand of the same; writes keys and values to the cache.
     pub(crate) fn forward(&self, x: &Tensor, kv: &mut KvLayer, pass: &Pass) -> Result<Tensor> {
-        let tokens = x.dim(0)?;
-        let mut q = self
-            .query
-            .forward(x)?
-            .reshape((tokens, self.heads, self.head))?;
-        let mut k = self
-            .key
-            .forward(x)?
-            .reshape((tokens, self.kv_heads, self.head))?;
-        let v = self
-            .value
-            .forward(x)?
-            .reshape((tokens, self.kv_heads, self.head))?;
-        if let Some(rope) = pass.rope {
-            q = rope.apply(&q, &pass.step.positions)?;
-            k = rope.apply(&k, &pass.step.positions)?;
+        let mut q = self.project(&self.query, x, self.heads)?;
+        let mut k = self.project(&self.key, x, self.kv_heads)?;
+        let v = self.project(&self.value, x, self.kv_heads)?;
+        if let Some([queries, keys]) = &self.norms {
+            q = queries.forward(&q, pass.comm)?;
+            k = keys.forward(&k, pass.comm)?;
+        }
+        if let Some(rope) = self.rope.map(|index| &pass.ropes[index]) {
+            q = rope.apply(&q, pass.step)?;
+            k = rope.apply(&k, pass.step)?;
         }
         self.out
             .forward(&attend(&q, &k, &v, kv, pass.step, &self.how)?)
     }
+
+    /// `[tokens, heads, head]`.
+    fn project(&self, linear: &Linear, x: &Tensor, heads: usize) -> Result<Tensor> {
+        let mut y = linear.forward(x)?;
+        if let Some(clip) = self.clip {
+            y = y.clamp(-clip, clip)?;
+        }
+        y.reshape((x.dim(0)?, heads, self.head))
+    }
+}
+
+/// The slopes of this rank's heads.
+fn alibi(loader: &Loader, spec: &Spec) -> Option<Alibi> {
+    let Position::Alibi(alibi) = &spec.position else {
+        return None;
+    };
+    let numbers = loader.share.range(Axis::Heads);
+    let heads = numbers.start / spec.dims.head..numbers.end / spec.dims.head;
+    Some(Alibi {
+        slopes: alibi.slopes[heads].to_vec(),
+        ..alibi.clone()
+    })
 }

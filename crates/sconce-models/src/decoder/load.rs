@@ -1,14 +1,15 @@
 //! Turns named tensors into layers. Everything that can be settled before the first token is settled here:
-//! transposes, the split of fused projections, the cut for this rank, the storage type.
+//! names, transposes, the split of fused projections, the cut for this rank, the storage type.
 
 use candle_core::Device;
 use sconce_nn::weights::{HostTensor, StoredDtype, WeightSource};
 use sconce_nn::{Embedding, Linear, Norm, Rope, RopeSpec};
 
+use super::layout::{Projection, as_halves, stored_rows};
 use super::load_error::LoadError;
 use super::share::Share;
 use super::slots::{Axis, Slot, Split};
-use super::spec::{NormKind, Qkv, Spec};
+use super::spec::{Affine, NormKind, Position, QkNormOver, Qkv, Spec};
 use super::tensors::Tensors;
 use crate::arch::{Arch, Fix};
 
@@ -24,24 +25,49 @@ pub struct LoadOptions {
 pub(crate) struct Loader<'a> {
     arch: &'static Arch,
     spec: &'a Spec,
-    share: Share,
+    pub(super) share: Share,
     options: LoadOptions,
     device: Device,
     tensors: Tensors<'a>,
 }
 
+/// Which of the tensors of a slot: of which layer, and of which expert or head where each has its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct At {
+    pub(crate) slot: Slot,
+    pub(crate) layer: usize,
+    pub(crate) item: usize,
+}
+
 /// The two tensors of a slot.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Weight,
     Bias,
 }
 
-/// A weight as it is in the file, but for fixes, with its bias.
+/// A weight as it is in the file, but for fixes, with its bias. Clones are views of the same bytes.
+#[derive(Clone)]
 struct Whole {
     name: String,
     weight: HostTensor,
     bias: Option<HostTensor>,
+}
+
+impl Slot {
+    /// Its only tensor in a layer.
+    pub(crate) fn of(self, layer: usize) -> At {
+        self.item(layer, 0)
+    }
+
+    /// Its tensor of one expert or head.
+    pub(crate) fn item(self, layer: usize, item: usize) -> At {
+        At {
+            slot: self,
+            layer,
+            item,
+        }
+    }
 }
 
 impl<'a> Loader<'a> {
@@ -53,7 +79,8 @@ impl<'a> Loader<'a> {
         source: &'a dyn WeightSource,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
-        let tensors = Tensors::new(source, arch.weight_name(Slot::Embed), progress);
+        let landmark = arch.names_of(Slot::Embed).next();
+        let tensors = Tensors::new(source, landmark.unwrap_or_default(), progress);
         Self {
             arch,
             spec,
@@ -64,22 +91,95 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// The norm of a slot.
+    /// A norm of the residual stream.
     pub(crate) fn norm(&mut self, slot: Slot, layer: usize) -> Result<Norm, LoadError> {
-        let weight = self.tensor(slot, layer, Part::Weight)?;
-        self.tensors.touch(&weight, 1);
-        let norm = match self.spec.norm {
-            NormKind::Layer { eps } => {
-                let bias = self.tensor(slot, layer, Part::Bias)?;
-                self.tensors.touch(&bias, 1);
-                Norm::layer(weight, Some(bias), eps, &self.device)
+        self.norm_over(
+            slot.of(layer),
+            self.spec.norm,
+            &[self.spec.dims.width],
+            None,
+        )
+    }
+
+    /// The norm of the queries or keys of all ranks.
+    pub(crate) fn qk_norm(
+        &mut self,
+        slot: Slot,
+        layer: usize,
+        kind: NormKind,
+        over: QkNormOver,
+    ) -> Result<Norm, LoadError> {
+        let dims = &self.spec.dims;
+        let heads = if slot == Slot::QueryNorm {
+            dims.heads
+        } else {
+            dims.kv_heads
+        };
+        let at = slot.of(layer);
+        match over {
+            QkNormOver::Head => self.norm_over(at, kind, &[dims.head], None),
+            QkNormOver::AllHeads => self.norm_over(at, kind, &[heads * dims.head], None),
+            QkNormOver::OwnHead => self.norm_over(at, kind, &[heads, dims.head], Some(heads)),
+        }
+    }
+
+    /// The norm with a weight of that shape, as one row; `items`: it may be stored as so many tensors.
+    fn norm_over(
+        &mut self,
+        at: At,
+        kind: NormKind,
+        shape: &[usize],
+        items: Option<usize>,
+    ) -> Result<Norm, LoadError> {
+        let width = shape.iter().product();
+        let weight = |loader: &mut Self, part| {
+            let found = loader.norm_part(at, part, shape, items)?;
+            loader.tensors.touch(&found, 1);
+            Ok::<_, LoadError>(HostTensor::from_f32(found.to_vec_f32()?, &[width]))
+        };
+        let norm = match kind {
+            NormKind::Layer { eps, affine } => {
+                let (weight, bias) = match affine {
+                    Affine::Full => (weight(self, Part::Weight)?, Some(weight(self, Part::Bias)?)),
+                    Affine::Weight => (weight(self, Part::Weight)?, None),
+                    Affine::None => (HostTensor::from_f32(vec![1.0; width], &[width]), None),
+                };
+                Norm::layer(weight, bias, eps, &self.device)
             }
-            NormKind::Rms { eps } => Norm::rms(weight, eps, &self.device),
+            NormKind::Rms { eps, plus_one } => {
+                let mut numbers = weight(self, Part::Weight)?.to_vec_f32()?;
+                if plus_one {
+                    numbers.iter_mut().for_each(|number| *number += 1.0);
+                }
+                Norm::rms(HostTensor::from_f32(numbers, &[width]), eps, &self.device)
+            }
         };
         norm.map_err(|cause| LoadError::Layer {
-            tensor: self.name(slot, layer, Part::Weight),
+            tensor: self.name(at, Part::Weight),
             cause,
         })
+    }
+
+    /// One tensor of that shape, or, where its name says so, one for each head, joined.
+    fn norm_part(
+        &mut self,
+        at: At,
+        part: Part,
+        shape: &[usize],
+        items: Option<usize>,
+    ) -> Result<HostTensor, LoadError> {
+        let keys = if shape.len() == 2 {
+            "[heads, head_dim]".to_owned()
+        } else {
+            format!("[{}]", at.slot.axes()[0].keys())
+        };
+        let Some(items) = items.filter(|_| self.arch.is_itemised(at.slot)) else {
+            return self.shaped(at, part, shape, &keys);
+        };
+        let parts = (0..items)
+            .map(|item| self.shaped(At { item, ..at }, part, &shape[1..], "[head_dim]"))
+            .collect::<Result<Vec<_>, _>>()?;
+        Ok(HostTensor::cat(&parts)?)
     }
 
     /// The tables of the rotation.
@@ -90,62 +190,119 @@ impl<'a> Loader<'a> {
 
     /// This rank's part of the linear layer of a slot.
     pub(crate) fn linear(&mut self, slot: Slot, layer: usize) -> Result<Linear, LoadError> {
-        let whole = self.whole(slot, layer)?;
-        self.cut_linear(slot, whole)
+        self.linear_at(slot.of(layer))
+    }
+
+    /// The same for a slot of which each expert has its own.
+    pub(crate) fn linear_at(&mut self, at: At) -> Result<Linear, LoadError> {
+        let whole = self.whole(at)?;
+        self.cut_linear(at.slot, whole)
     }
 
     /// This rank's projections to queries, keys and values, whatever their layout in the file.
     pub(crate) fn qkv(&mut self, layer: usize) -> Result<[Linear; 3], LoadError> {
-        const SLOTS: [Slot; 3] = [Slot::Query, Slot::Key, Slot::Value];
-        let wholes = match self.spec.qkv {
-            Qkv::Split => SLOTS.map(|slot| self.whole(slot, layer)),
-            Qkv::Stacked | Qkv::PerHead => {
-                let fused = self.whole(Slot::Qkv, layer)?;
-                [0, 1, 2].map(|which| self.unfused(&fused, which))
-            }
+        let fused = match self.spec.qkv {
+            Qkv::Split => None,
+            _ => Some(self.whole(Slot::Qkv.of(layer))?),
         };
-        let [query, key, value] = wholes;
+        let mut projection = |slot: Slot, which| {
+            let whole = match &fused {
+                Some(fused) => fused.clone(),
+                None => self.whole(slot.of(layer))?,
+            };
+            self.projection(slot, which, whole)
+        };
         Ok([
-            self.cut_linear(Slot::Query, query?)?,
-            self.cut_linear(Slot::Key, key?)?,
-            self.cut_linear(Slot::Value, value?)?,
+            projection(Slot::Query, Projection::Query)?,
+            projection(Slot::Key, Projection::Key)?,
+            projection(Slot::Value, Projection::Value)?,
+        ])
+    }
+
+    /// This rank's rows of one projection out of the tensor that holds them.
+    fn projection(
+        &mut self,
+        slot: Slot,
+        which: Projection,
+        whole: Whole,
+    ) -> Result<Linear, LoadError> {
+        let dims = &self.spec.dims;
+        let mut rows = stored_rows(self.spec.qkv, which, dims);
+        if let (Position::Rope(tables), true) = (&self.spec.position, which != Projection::Value) {
+            let dim = tables.first().map_or(0, |table| table.dim);
+            rows = as_halves(rows, self.spec.pairing, dims.head, dim);
+        }
+        let mine = &rows[self.share.range(slot.axes()[0])];
+        let bias = whole.bias.map(|bias| picked(&bias, mine)).transpose()?;
+        let weight = picked(&whole.weight, mine)?;
+        self.finished(&whole.name, weight, bias)
+    }
+
+    /// This rank's gate and up projections, in one tensor or two.
+    pub(crate) fn gate_up(&mut self, layer: usize) -> Result<[Linear; 2], LoadError> {
+        if self.arch.names_of(Slot::GateUp).next().is_none() {
+            return Ok([
+                self.linear(Slot::Gate, layer)?,
+                self.linear(Slot::Up, layer)?,
+            ]);
+        }
+        let fused = self.whole(Slot::GateUp.of(layer))?;
+        let inner = self.spec.dims.inner;
+        let half = |which: usize| {
+            let part = |tensor: &HostTensor| tensor.narrow(0, which * inner, inner);
+            Ok::<_, LoadError>(Whole {
+                name: fused.name.clone(),
+                weight: part(&fused.weight)?,
+                bias: fused.bias.as_ref().map(part).transpose()?,
+            })
+        };
+        Ok([
+            self.cut_linear(Slot::Gate, half(0)?)?,
+            self.cut_linear(Slot::Up, half(1)?)?,
         ])
     }
 
     /// This rank's rows of the token embedding, and their weight for a tied head.
     pub(crate) fn embedding(&mut self) -> Result<(Embedding, HostTensor), LoadError> {
+        let at = Slot::Embed.of(0);
         let rows = self.share.range(Axis::Vocab);
-        let weight =
-            self.tensor(Slot::Embed, 0, Part::Weight)?
-                .narrow(0, rows.start, rows.len())?;
+        let weight = self
+            .tensor(at, Part::Weight)?
+            .narrow(0, rows.start, rows.len())?;
         let weight = self.stored(weight, self.share.world)?;
-        Ok((
-            self.lookup(Slot::Embed, weight.clone(), rows.start)?,
-            weight,
-        ))
+        Ok((self.lookup(at, weight.clone(), rows.start)?, weight))
     }
 
-    /// The learned positions, whole on every rank.
+    /// The learned positions, whole on every rank, without those for padding.
     pub(crate) fn positions(&mut self) -> Result<Embedding, LoadError> {
-        let weight = self.tensor(Slot::Position, 0, Part::Weight)?;
+        let at = Slot::Position.of(0);
+        let dims = &self.spec.dims;
+        let (padding, context) = (dims.positions - dims.context, dims.context);
+        let weight = self.tensor(at, Part::Weight)?.narrow(0, padding, context)?;
         let weight = self.stored(weight, 1)?;
-        self.lookup(Slot::Position, weight, 0)
+        self.lookup(at, weight, 0)
     }
 
     /// The output projection over this rank's rows of the vocabulary, tied to `embed`.
     /// As in transformers, a head that is stored all the same is not tied when it differs.
     pub(crate) fn tied_head(&mut self, embed: HostTensor) -> Result<Linear, LoadError> {
-        let name = self.name(Slot::Head, 0, Part::Weight);
+        let at = Slot::Head.of(0);
+        let name = self.name(at, Part::Weight);
+        let mut weight = embed;
         if self.tensors.has(&name) {
-            let own = self.linear_weight(Slot::Head)?;
-            if !same_bytes(&own, &embed) {
+            let own = self.tensor(at, Part::Weight)?;
+            let own = self.cut(Slot::Head, &own, Part::Weight)?;
+            let own = self.stored(own, self.share.world)?;
+            if !same_bytes(&own, &weight) {
                 tracing::warn!(
                     "`{name}` differs from the embedding it should be tied to: it is used as it is"
                 );
-                return self.layer(&name, own, None);
+                weight = own;
             }
         }
-        self.layer(&name, embed, None)
+        let bias = self.bias(at)?;
+        let bias = bias.map(|bias| self.cut(Slot::Head, &bias, Part::Bias));
+        self.layer(&name, weight, bias.transpose()?)
     }
 
     /// Checks that nothing of the checkpoint is left over.
@@ -153,52 +310,35 @@ impl<'a> Loader<'a> {
         self.tensors.finish(self.arch.ignore)
     }
 
-    fn linear_weight(&mut self, slot: Slot) -> Result<HostTensor, LoadError> {
-        let weight = self.tensor(slot, 0, Part::Weight)?;
-        let weight = self.cut(slot, &weight, Part::Weight)?;
-        self.stored(weight, self.share.world)
-    }
-
-    fn whole(&mut self, slot: Slot, layer: usize) -> Result<Whole, LoadError> {
-        let weight = self.tensor(slot, layer, Part::Weight)?;
-        let biased = self.spec.biases.contains(&slot);
-        let bias = if biased {
-            Some(self.tensor(slot, layer, Part::Bias)?)
-        } else {
-            None
-        };
+    fn whole(&mut self, at: At) -> Result<Whole, LoadError> {
         Ok(Whole {
-            name: self.name(slot, layer, Part::Weight),
-            weight,
-            bias,
+            weight: self.tensor(at, Part::Weight)?,
+            bias: self.bias(at)?,
+            name: self.name(at, Part::Weight),
         })
     }
 
-    /// A tensor as the decoder wants it, uncut: found, fixed, and of the shape that the configuration says.
-    fn tensor(&mut self, slot: Slot, layer: usize, part: Part) -> Result<HostTensor, LoadError> {
-        let name = self.name(slot, layer, part);
-        let found = self.tensors.take(&name, hint(slot, part))?;
-        let transposed = part == Part::Weight && self.arch.fixes.contains(&(slot, Fix::Transpose));
-        let axes = slot.axes();
-        let mut axes = if part == Part::Weight {
-            axes
-        } else {
-            &axes[..1]
+    fn bias(&mut self, at: At) -> Result<Option<HostTensor>, LoadError> {
+        if !self.spec.biases.contains(&at.slot) {
+            return Ok(None);
         }
-        .to_vec();
+        self.tensor(at, Part::Bias).map(Some)
+    }
+
+    /// A tensor as the decoder wants it, uncut: found, fixed, and of the shape that the configuration says.
+    fn tensor(&mut self, at: At, part: Part) -> Result<HostTensor, LoadError> {
+        let transposed =
+            part == Part::Weight && self.arch.fixes.contains(&(at.slot, Fix::Transpose));
+        let mut axes = at.slot.axes().to_vec();
+        if part == Part::Bias {
+            axes.truncate(1);
+        }
         if transposed {
             axes.reverse();
         }
         let wanted: Vec<usize> = axes.iter().map(|axis| axis.len(&self.spec.dims)).collect();
-        if found.shape() != wanted {
-            let keys: Vec<&str> = axes.iter().map(|axis| axis.keys()).collect();
-            return Err(LoadError::Shape {
-                tensor: self.tensors.name_in_file(&name).to_owned(),
-                found: found.shape().to_vec(),
-                wanted,
-                keys: format!("[{}]", keys.join(", ")),
-            });
-        }
+        let keys: Vec<&str> = axes.iter().map(|axis| axis.keys()).collect();
+        let found = self.shaped(at, part, &wanted, &format!("[{}]", keys.join(", ")))?;
         Ok(if transposed {
             found.transpose()?
         } else {
@@ -206,37 +346,48 @@ impl<'a> Loader<'a> {
         })
     }
 
-    /// One of the three parts of a fused projection: 0 queries, 1 keys, 2 values.
-    fn unfused(&self, fused: &Whole, which: usize) -> Result<Whole, LoadError> {
-        let part = |tensor: &HostTensor| match self.spec.qkv {
-            Qkv::PerHead => every_third_head(tensor, which, self.spec.dims.head),
-            Qkv::Stacked | Qkv::Split => {
-                let rows = tensor.shape()[0] / 3;
-                Ok(tensor.narrow(0, which * rows, rows)?)
-            }
-        };
-        let bias = fused.bias.as_ref().map(part).transpose()?;
-        Ok(Whole {
-            name: fused.name.clone(),
-            weight: part(&fused.weight)?,
-            bias,
-        })
+    /// A tensor as it is in the file, of the shape that these keys of the configuration say.
+    fn shaped(
+        &mut self,
+        at: At,
+        part: Part,
+        wanted: &[usize],
+        keys: &str,
+    ) -> Result<HostTensor, LoadError> {
+        let name = self.name(at, part);
+        let found = self.tensors.take(&name, hint(at.slot, part))?;
+        if found.shape() != wanted {
+            return Err(LoadError::Shape {
+                tensor: self.tensors.name_in_file(&name).to_owned(),
+                found: found.shape().to_vec(),
+                wanted: wanted.to_vec(),
+                keys: keys.to_owned(),
+            });
+        }
+        Ok(found)
     }
 
     fn cut_linear(&mut self, slot: Slot, whole: Whole) -> Result<Linear, LoadError> {
         let weight = self.cut(slot, &whole.weight, Part::Weight)?;
-        let weight = self.stored(weight, self.share.world)?;
         // The results of a column cut are summed over the ranks, so one of them adds the bias.
         let added_here = slot.split() != Split::Columns || self.share.rank == 0;
-        let bias = match whole.bias.filter(|_| added_here) {
-            Some(bias) => {
-                let bias = self.cut(slot, &bias, Part::Bias)?;
-                self.tensors.touch(&bias, self.share.world);
-                Some(bias)
-            }
-            None => None,
-        };
-        self.layer(&whole.name, weight, bias)
+        let bias = whole.bias.filter(|_| added_here);
+        let bias = bias.map(|bias| self.cut(slot, &bias, Part::Bias));
+        self.finished(&whole.name, weight, bias.transpose()?)
+    }
+
+    /// The layer of a weight and a bias that are cut already.
+    fn finished(
+        &mut self,
+        name: &str,
+        weight: HostTensor,
+        bias: Option<HostTensor>,
+    ) -> Result<Linear, LoadError> {
+        let weight = self.stored(weight, self.share.world)?;
+        if let Some(bias) = &bias {
+            self.tensors.touch(bias, self.share.world);
+        }
+        self.layer(name, weight, bias)
     }
 
     /// This rank's part of a tensor; a view.
@@ -273,37 +424,42 @@ impl<'a> Loader<'a> {
         Linear::new(weight, bias, &self.device).map_err(|cause| LoadError::Layer { tensor, cause })
     }
 
-    fn lookup(&self, slot: Slot, weight: HostTensor, first: usize) -> Result<Embedding, LoadError> {
-        let tensor = self.name(slot, 0, Part::Weight);
+    fn lookup(&self, at: At, weight: HostTensor, first: usize) -> Result<Embedding, LoadError> {
+        let tensor = self.name(at, Part::Weight);
         Embedding::new(weight, first, &self.device)
             .map_err(|cause| LoadError::Layer { tensor, cause })
     }
 
-    /// The full name of a tensor, with the base model's prefix.
-    fn name(&self, slot: Slot, layer: usize, part: Part) -> String {
-        let place = self
-            .arch
-            .weight_name(slot)
-            .replace("{}", &layer.to_string());
-        match part {
-            Part::Weight => place + ".weight",
-            Part::Bias => place + ".bias",
+    /// The full name of a tensor, with the base model's prefix: the first of the slot's names that the checkpoint
+    /// has, else the first.
+    fn name(&self, at: At, part: Part) -> String {
+        let full = |name: &str| {
+            let place = name
+                .replace("{}", &at.layer.to_string())
+                .replace("{item}", &at.item.to_string());
+            match part {
+                Part::Weight => place + ".weight",
+                Part::Bias => place + ".bias",
+            }
+        };
+        let mut names = self.arch.names_of(at.slot).map(full);
+        let first = names
+            .next()
+            .expect("a family lists all slots that its spec asks for");
+        if self.tensors.has(&first) {
+            return first;
         }
+        names.find(|name| self.tensors.has(name)).unwrap_or(first)
     }
 }
 
-/// The rows of one of query, key and value from a tensor that holds the three of each head together; a copy.
-fn every_third_head(
-    fused: &HostTensor,
-    which: usize,
-    head: usize,
-) -> Result<HostTensor, LoadError> {
-    let rows = fused.shape()[0] / 3;
-    let mut shape = fused.shape().to_vec();
-    let rest: usize = shape[1..].iter().product();
-    let grouped = fused.reshape(&[rows / head, 3, head * rest])?;
-    shape[0] = rows;
-    Ok(grouped.narrow(1, which, 1)?.copied()?.reshape(&shape)?)
+/// These rows of a weight or a bias: a view where they follow each other, else a copy.
+fn picked(tensor: &HostTensor, rows: &[usize]) -> Result<HostTensor, LoadError> {
+    let adjacent = rows.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    Ok(match rows {
+        [first, ..] if adjacent => tensor.narrow(0, *first, rows.len())?,
+        _ => tensor.select_rows(rows)?,
+    })
 }
 
 fn same_bytes(one: &HostTensor, other: &HostTensor) -> bool {

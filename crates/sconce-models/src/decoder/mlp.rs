@@ -3,6 +3,7 @@
 use candle_core::{Result, Tensor};
 use sconce_nn::{Act, Linear};
 
+use super::experts::Experts;
 use super::load::Loader;
 use super::load_error::LoadError;
 use super::slots::Slot;
@@ -12,13 +13,18 @@ use super::spec::{Mlp, Spec};
 pub(crate) enum MlpLayer {
     /// down(act(up(x)))
     Plain { act: Act, up: Linear, down: Linear },
-    /// down(act(gate(x)) * up(x))
-    Gated {
-        act: Act,
-        gate: Linear,
-        up: Linear,
-        down: Linear,
-    },
+    /// One gated MLP for all tokens.
+    Gated(Gated),
+    /// Several, of which each token uses some.
+    Experts(Experts),
+}
+
+/// down(act(gate(x)) * up(x))
+pub(crate) struct Gated {
+    pub(crate) act: Act,
+    pub(crate) gate: Linear,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
 }
 
 impl MlpLayer {
@@ -27,19 +33,29 @@ impl MlpLayer {
         spec: &Spec,
         layer: usize,
     ) -> std::result::Result<Self, LoadError> {
-        let mut linear = |slot| loader.linear(slot, layer);
-        Ok(match spec.mlp {
+        Ok(match spec.layers[layer].mlp {
             Mlp::Plain(act) => Self::Plain {
                 act,
-                up: linear(Slot::Up)?,
-                down: linear(Slot::Down)?,
+                up: loader.linear(Slot::Up, layer)?,
+                down: loader.linear(Slot::Down, layer)?,
             },
-            Mlp::Gated(act) => Self::Gated {
+            Mlp::Gated(act) => {
+                let [gate, up] = loader.gate_up(layer)?;
+                let down = loader.linear(Slot::Down, layer)?;
+                Self::Gated(Gated {
+                    act,
+                    gate,
+                    up,
+                    down,
+                })
+            }
+            Mlp::Experts(act, routing) => Self::Experts(Experts::load(
+                loader,
                 act,
-                gate: linear(Slot::Gate)?,
-                up: linear(Slot::Up)?,
-                down: linear(Slot::Down)?,
-            },
+                routing,
+                spec.dims.experts,
+                layer,
+            )?),
         })
     }
 
@@ -47,12 +63,17 @@ impl MlpLayer {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Plain { act, up, down } => down.forward(&act.apply(&up.forward(x)?)?),
-            Self::Gated {
-                act,
-                gate,
-                up,
-                down,
-            } => down.forward(&act.gate(&gate.forward(x)?, &up.forward(x)?)?),
+            Self::Gated(gated) => gated.forward(x),
+            Self::Experts(experts) => experts.forward(x),
         }
+    }
+}
+
+impl Gated {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let inner = self
+            .act
+            .gate(&self.gate.forward(x)?, &self.up.forward(x)?)?;
+        self.down.forward(&inner)
     }
 }

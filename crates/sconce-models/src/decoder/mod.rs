@@ -3,22 +3,28 @@
 
 mod attention;
 mod block;
+mod experts;
+mod layout;
 mod load;
 mod load_error;
 mod mlp;
+mod qk_norm;
 mod share;
 mod slots;
 mod spec;
 mod tensors;
 
 use candle_core::{DType, Device, Result, Tensor};
-use sconce_nn::weights::WeightSource;
-use sconce_nn::{Communicator, Embedding, KvCache, KvShape, Linear, Norm, Rope, Step};
+use sconce_nn::weights::{HostTensor, WeightSource};
+use sconce_nn::{Act, Communicator, Embedding, KvCache, KvShape, Linear, Norm, Rope, Step};
 
 pub use load::LoadOptions;
 pub use load_error::LoadError;
 pub use slots::{Axis, Slot, Split};
-pub use spec::{Dims, Head, Mlp, NormKind, Position, Qkv, Residual, Scale, Spec};
+pub use spec::{
+    Affine, Dims, Embed, Head, Layer, Logits, Mlp, NormKind, Pairing, Position, QkNorm, QkNormOver,
+    Qkv, Residual, Routing, Scores, Shared, Spec,
+};
 
 use crate::arch::Arch;
 use crate::model::Model;
@@ -31,23 +37,33 @@ pub struct Decoder {
     dims: Dims,
     share: Share,
     comm: Box<dyn Communicator + Send>,
-    embed: Embedding,
-    place: Place,
+    entry: Entry,
+    ropes: Vec<Rope>,
     blocks: Vec<Block>,
-    norm: Norm,
-    head: Linear,
+    exit: Exit,
 }
 
-/// How tokens know their place, with the tables for it.
-enum Place {
-    Learned(Embedding),
-    Rope(Rope),
+/// From token ids to the residual stream.
+struct Entry {
+    embed: Embedding,
+    scale: Option<f32>,
+    project: Option<Linear>,
+    norm: Option<Norm>,
+    positions: Option<Embedding>,
+}
+
+/// From the residual stream to logits.
+struct Exit {
+    norm: Option<Norm>,
+    project: Option<Linear>,
+    head: Linear,
+    logits: Logits,
 }
 
 /// What is the same for all blocks of one forward pass.
 pub(crate) struct Pass<'a> {
     pub(crate) step: &'a Step,
-    pub(crate) rope: Option<&'a Rope>,
+    pub(crate) ropes: &'a [Rope],
     pub(crate) comm: &'a dyn Communicator,
 }
 
@@ -64,39 +80,24 @@ impl Decoder {
     ) -> std::result::Result<Self, LoadError> {
         let share = Share::new(comm.rank(), comm.world(), spec.dims)?;
         let mut loader = Loader::new(arch, spec, share, *options, source, progress);
-        let (embed, embed_weight) = loader.embedding()?;
-        let place = match &spec.position {
-            Position::Learned => Place::Learned(loader.positions()?),
-            Position::Rope(rope) => Place::Rope(loader.rope(rope)?),
-        };
-        let blocks =
-            (0..spec.dims.layers).map(|layer| Block::load(&mut loader, spec, share, layer));
+        let (entry, embed_weight) = Entry::load(&mut loader, spec)?;
+        let ropes = match &spec.position {
+            Position::Rope(tables) => tables.iter().map(|table| loader.rope(table)).collect(),
+            _ => Ok(Vec::new()),
+        }?;
+        let blocks = (0..spec.dims.layers).map(|layer| Block::load(&mut loader, spec, layer));
         let blocks = blocks.collect::<std::result::Result<_, _>>()?;
-        let norm = loader.norm(Slot::FinalNorm, 0)?;
-        let head = match spec.head {
-            Head::Tied => loader.tied_head(embed_weight)?,
-            Head::Own => loader.linear(Slot::Head, 0)?,
-        };
+        let exit = Exit::load(&mut loader, spec, embed_weight)?;
         loader.finish()?;
         Ok(Self {
             dims: spec.dims,
             share,
             comm,
-            embed,
-            place,
+            entry,
+            ropes,
             blocks,
-            norm,
-            head,
+            exit,
         })
-    }
-
-    /// Embeddings of all tokens of the step, `[tokens, width]`.
-    fn embed(&self, step: &Step) -> Result<Tensor> {
-        let x = self.comm.all_reduce(&self.embed.forward(&step.ids)?)?;
-        match &self.place {
-            Place::Learned(table) => x + table.forward(&step.positions)?,
-            Place::Rope(_) => Ok(x),
-        }
     }
 
     /// Logits of the sampled tokens, `[sampled, vocab]`; only these rows go through the largest matrix.
@@ -114,11 +115,11 @@ impl Decoder {
         } else {
             x.index_select(&Tensor::new(sampled, x.device())?, 0)?
         };
-        let logits = self.head.forward(&self.norm.forward(&x)?)?;
+        let logits = self.exit.forward(x)?;
         if self.share.world == 1 {
             return Ok(logits);
         }
-        let padding = self.share.vocab_stride() - self.head.out_features();
+        let padding = self.share.vocab_stride() - logits.dim(1)?;
         let logits = self
             .comm
             .all_gather(&logits.pad_with_zeros(1, 0, padding)?.contiguous()?, 1)?;
@@ -163,19 +164,91 @@ impl Model for Decoder {
 
     fn forward(&mut self, step: &Step, kv: &mut KvCache) -> Result<Tensor> {
         self.check(step)?;
-        let mut x = self.embed(step)?;
-        let rope = match &self.place {
-            Place::Rope(rope) => Some(rope),
-            Place::Learned(_) => None,
-        };
         let pass = Pass {
             step,
-            rope,
+            ropes: &self.ropes,
             comm: &*self.comm,
         };
+        let mut x = self.entry.forward(&pass)?;
         for (layer, block) in self.blocks.iter().enumerate() {
             x = block.forward(&x, kv.layer(layer), &pass)?;
         }
         self.logits(&x, &step.sampled)
+    }
+}
+
+impl Entry {
+    /// Also gives the weight of the embedding, for a tied head.
+    fn load(
+        loader: &mut Loader,
+        spec: &Spec,
+    ) -> std::result::Result<(Self, HostTensor), LoadError> {
+        let (embed, weight) = loader.embedding()?;
+        let projected = spec.dims.embed != spec.dims.width;
+        let entry = Self {
+            embed,
+            scale: spec.embed.scale,
+            project: (projected.then(|| loader.linear(Slot::EmbedIn, 0))).transpose()?,
+            norm: (spec.embed.norm.then(|| loader.norm(Slot::EmbedNorm, 0))).transpose()?,
+            positions: matches!(spec.position, Position::Learned)
+                .then(|| loader.positions())
+                .transpose()?,
+        };
+        Ok((entry, weight))
+    }
+
+    /// Embeddings of all tokens of the step, `[tokens, width]`.
+    fn forward(&self, pass: &Pass) -> Result<Tensor> {
+        let mut x = pass.comm.all_reduce(&self.embed.forward(&pass.step.ids)?)?;
+        if let Some(scale) = self.scale {
+            x = (x * f64::from(scale))?;
+        }
+        if let Some(project) = &self.project {
+            x = project.forward(&x)?;
+        }
+        if let Some(norm) = &self.norm {
+            x = norm.forward(&x)?;
+        }
+        match &self.positions {
+            Some(table) => x + table.forward(&pass.step.positions)?,
+            None => Ok(x),
+        }
+    }
+}
+
+impl Exit {
+    fn load(
+        loader: &mut Loader,
+        spec: &Spec,
+        embed: HostTensor,
+    ) -> std::result::Result<Self, LoadError> {
+        let projected = spec.dims.embed != spec.dims.width;
+        Ok(Self {
+            norm: (spec.final_norm.then(|| loader.norm(Slot::FinalNorm, 0))).transpose()?,
+            project: (projected.then(|| loader.linear(Slot::HeadIn, 0))).transpose()?,
+            head: match spec.head {
+                Head::Tied => loader.tied_head(embed)?,
+                Head::Own => loader.linear(Slot::Head, 0)?,
+            },
+            logits: spec.logits,
+        })
+    }
+
+    /// `[sampled, width]` to this rank's columns of the logits.
+    fn forward(&self, mut x: Tensor) -> Result<Tensor> {
+        if let Some(norm) = &self.norm {
+            x = norm.forward(&x)?;
+        }
+        if let Some(project) = &self.project {
+            x = project.forward(&x)?;
+        }
+        let mut logits = self.head.forward(&x)?;
+        if let Some(scale) = self.logits.scale {
+            logits = (logits * f64::from(scale))?;
+        }
+        match self.logits.softcap {
+            Some(cap) => Act::Tanh.apply(&(logits / f64::from(cap))?)? * f64::from(cap),
+            None => Ok(logits),
+        }
     }
 }

@@ -31,6 +31,11 @@ impl Share {
         })
     }
 
+    /// The part of another rank.
+    pub(crate) fn of_rank(self, rank: usize) -> Self {
+        Self { rank, ..self }
+    }
+
     /// Query heads of this rank.
     pub(crate) fn heads(&self) -> usize {
         self.dims.heads / self.world
@@ -58,12 +63,15 @@ impl Share {
                 let first = rank * dims.kv_heads / world;
                 first * dims.head..(first + self.kv_heads()) * dims.head
             }
-            Axis::Inner => rank * dims.inner / world..(rank + 1) * dims.inner / world,
+            Axis::Inner | Axis::Expert | Axis::Shared => {
+                let len = axis.len(&dims);
+                rank * len / world..(rank + 1) * len / world
+            }
             Axis::Vocab => {
                 let stride = self.vocab_stride();
                 rank * stride..((rank + 1) * stride).min(dims.vocab)
             }
-            Axis::Width | Axis::Fused | Axis::Context => 0..axis.len(&dims),
+            _ => 0..axis.len(&dims),
         }
     }
 }
@@ -73,7 +81,9 @@ fn divides(dims: &Dims, world: usize) -> bool {
     world > 0
         && dims.heads.is_multiple_of(world)
         && (dims.kv_heads.is_multiple_of(world) || world.is_multiple_of(dims.kv_heads))
-        && world <= dims.inner
+        && [dims.inner, dims.expert, dims.shared]
+            .iter()
+            .all(|&inner| inner == 0 || world <= inner)
         && (world - 1) * dims.vocab.div_ceil(world) < dims.vocab
 }
 
@@ -90,6 +100,11 @@ mod tests {
         inner: 50,
         vocab: 307,
         context: 64,
+        positions: 64,
+        embed: 36,
+        expert: 0,
+        shared: 0,
+        experts: 0,
     };
 
     fn ranges(world: usize, dims: Dims, axis: Axis) -> Vec<Range<usize>> {

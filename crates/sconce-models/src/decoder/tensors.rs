@@ -17,6 +17,7 @@ const PAGE: usize = 4096;
 /// A checkpoint that is being read.
 pub(crate) struct Tensors<'a> {
     source: &'a dyn WeightSource,
+    names: BTreeSet<String>,
     unread: BTreeSet<String>,
     /// The base model's prefix, when the checkpoint's names lack it.
     missing_prefix: Option<&'static str>,
@@ -33,15 +34,16 @@ impl<'a> Tensors<'a> {
         landmark: &'static str,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
-        let unread: BTreeSet<String> = source.names().into_iter().collect();
+        let names: BTreeSet<String> = source.names().into_iter().collect();
         let bare = landmark.split_once('.').filter(|(_, bare)| {
-            unread.contains(&format!("{bare}.weight"))
-                && !unread.contains(&format!("{landmark}.weight"))
+            names.contains(&format!("{bare}.weight"))
+                && !names.contains(&format!("{landmark}.weight"))
         });
         let missing_prefix = bare.map(|(prefix, _)| prefix);
         Self {
             source,
-            unread,
+            unread: names.clone(),
+            names,
             missing_prefix,
             progress,
             touched: 0,
@@ -49,9 +51,9 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// Whether the checkpoint has a tensor of that full name which has not been taken.
+    /// Whether the checkpoint has a tensor of that full name.
     pub(crate) fn has(&self, name: &str) -> bool {
-        self.unread.contains(self.name_in_file(name))
+        self.names.contains(self.name_in_file(name))
     }
 
     /// A view of the tensor of that full name.

@@ -64,10 +64,10 @@ pub(super) fn how(how: &Attend, sizes: &Sizes) -> Result<()> {
             "at least 1 token".into(),
         );
     }
-    match &how.slopes {
-        Some(slopes) if slopes.len() != sizes.heads => refuse(
+    match &how.alibi {
+        Some(alibi) if alibi.slopes.len() != sizes.heads => refuse(
             "the number of ALiBi slopes",
-            slopes.len().to_string(),
+            alibi.slopes.len().to_string(),
             format!("that of the heads, {}", sizes.heads),
         ),
         _ => Ok(()),

@@ -138,10 +138,10 @@ fn attend_chunk(
         scale: how.scale,
         window: how.window.unwrap_or(usize::MAX),
         softcap: how.softcap,
-        slopes: how
-            .slopes
-            .as_deref()
-            .map(|slopes| &slopes[kv_head * group..(kv_head + 1) * group]),
+        alibi: how.alibi.as_ref().map(|alibi| {
+            let slopes = &alibi.slopes[kv_head * group..(kv_head + 1) * group];
+            (slopes, alibi.bias)
+        }),
     };
     let write = |query: usize, member: usize, result: &[f32]| {
         let start = ((token + query) * heads + kv_head * group + member) * head;

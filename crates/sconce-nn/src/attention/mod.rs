@@ -8,6 +8,7 @@ mod reference;
 mod tests;
 
 use candle_core::{Result, Tensor};
+use half::bf16;
 
 use crate::cache::KvLayer;
 use crate::step::Step;
@@ -23,8 +24,45 @@ pub struct Attend {
     pub window: Option<usize>,
     /// Scores become `softcap * tanh(score / softcap)`.
     pub softcap: Option<f32>,
-    /// ALiBi: `slope * (key position - query position)` is added to the scores of each query head.
-    pub slopes: Option<Vec<f32>>,
+    /// Scores are lowered with the distance of tokens.
+    pub alibi: Option<Alibi>,
+}
+
+/// Attention with linear biases: a slope for each query head (Press et al., 2021).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Alibi {
+    /// `[heads]`.
+    pub slopes: Vec<f32>,
+    /// What is added to a score.
+    pub bias: AlibiBias,
+}
+
+/// What a slope adds to a score.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AlibiBias {
+    /// `slope * (key position - query position)`.
+    Distance,
+    /// `factor * bf16(bf16(slope) * key position)`: Falcon's, whose tables are made in bfloat16 for every dtype, so
+    /// that far keys are told apart coarsely.
+    Rounded {
+        /// The factor.
+        factor: f32,
+    },
+}
+
+impl AlibiBias {
+    /// What is added to the score of a key for a query, by their positions.
+    #[inline(always)]
+    pub(crate) fn of(self, slope: f32, key: usize, query: usize) -> f32 {
+        match self {
+            Self::Distance => slope * (key as f32 - query as f32),
+            Self::Rounded { factor } => {
+                let position = bf16::from_f32(key as f32);
+                let product = bf16::from_f32(slope).to_f32() * position.to_f32();
+                factor * bf16::from_f32(product).to_f32()
+            }
+        }
+    }
 }
 
 /// Writes `k` and `v` `[tokens, kv_heads, head]` to their slots, attends causally over each row's blocks and returns

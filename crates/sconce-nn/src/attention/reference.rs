@@ -1,6 +1,8 @@
 //! The plain twin of [`super::attend`] for tests: no cache, no blocks, double precision.
 
-use super::Attend;
+use half::bf16;
+
+use super::{Alibi, AlibiBias, Attend};
 
 /// One sequence; row-major numbers `[len, heads or kv_heads, head]`.
 pub(super) struct Sequence<'a> {
@@ -40,11 +42,11 @@ impl Sequence<'_> {
             let score = how.softcap.map_or(score, |cap| {
                 f64::from(cap) * (score / f64::from(cap)).tanh()
             });
-            let slope = how
-                .slopes
-                .as_ref()
-                .map_or(0.0, |slopes| f64::from(slopes[head]));
-            score + slope * (key as f64 - token as f64)
+            score
+                + how
+                    .alibi
+                    .as_ref()
+                    .map_or(0.0, |alibi| bias(alibi, head, key, token))
         };
         let scores: Vec<f64> = (first..=token).map(score).collect();
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -58,5 +60,17 @@ impl Sequence<'_> {
             (terms.sum::<f64>() / total) as f32
         };
         (0..self.head).map(element).collect()
+    }
+}
+
+/// ALiBi's part of a score.
+fn bias(alibi: &Alibi, head: usize, key: usize, query: usize) -> f64 {
+    let slope = f64::from(alibi.slopes[head]);
+    match alibi.bias {
+        AlibiBias::Distance => slope * (key as f64 - query as f64),
+        AlibiBias::Rounded { factor } => {
+            let product = bf16::from_f64(slope).to_f64() * bf16::from_f64(key as f64).to_f64();
+            f64::from(factor) * bf16::from_f64(product).to_f64()
+        }
     }
 }

@@ -97,6 +97,7 @@ fn step(cache: &mut KvCache, parts: &[(&Known, usize, usize)], how: &Attend) -> 
             q_start,
             q_len: to - from,
             k_len: to,
+            known: to,
             blocks: known.blocks.clone(),
         });
         for position in from..to {
@@ -132,11 +133,13 @@ fn ways(heads: usize) -> Vec<Attend> {
         scale: 0.3,
         ..Attend::default()
     };
-    let slopes = Some(
-        (0..heads)
-            .map(|head| 0.5f32.powi(head as i32 + 1))
-            .collect(),
-    );
+    let alibi = |bias| {
+        let slopes = (0..heads).map(|head| 0.7f32.powi(head as i32 + 1));
+        Some(Alibi {
+            slopes: slopes.collect(),
+            bias,
+        })
+    };
     vec![
         Attend {
             window: Some(1),
@@ -151,7 +154,11 @@ fn ways(heads: usize) -> Vec<Attend> {
             ..plain.clone()
         },
         Attend {
-            slopes,
+            alibi: alibi(AlibiBias::Distance),
+            ..plain.clone()
+        },
+        Attend {
+            alibi: alibi(AlibiBias::Rounded { factor: 0.3 }),
             ..plain.clone()
         },
         plain,
@@ -232,6 +239,7 @@ fn contradictions_are_errors_and_leave_the_cache_alone() {
             q_start: 0,
             q_len: 2,
             k_len: 35,
+            known: 35,
             blocks: known.blocks,
         }],
         ..Step::default()
@@ -310,7 +318,10 @@ fn contradictions_are_errors_and_leave_the_cache_alone() {
         2,
         1,
         &Attend {
-            slopes: Some(vec![1.0]),
+            alibi: Some(Alibi {
+                slopes: vec![1.0],
+                bias: AlibiBias::Distance,
+            }),
             ..how.clone()
         },
         &|_| {},

@@ -2,6 +2,7 @@
 
 use super::{BlockManager, Table, full_block};
 use crate::plan::{BLOCK, BlockId};
+use crate::prefix::Parent;
 
 impl BlockManager {
     /// Says what is wrong, given every table there is with the computed tokens of its sequence.
@@ -100,7 +101,9 @@ impl BlockManager {
                     "block {at} of {BLOCK} tokens is published but not found"
                 ));
             }
-            let Some(parent) = entry.parent else { continue };
+            let Parent::Block(parent) = entry.parent else {
+                continue;
+            };
             let fewer = self.owners[parent.index()] < self.owners[at];
             let sooner = rank[parent.index()] < rank[at];
             if index.entry(parent).is_none() || fewer || sooner {

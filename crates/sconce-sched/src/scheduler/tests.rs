@@ -9,6 +9,7 @@ const LIMITS: Limits = Limits {
     max_len: 4096,
     blocks: 64,
     prefix_sharing: true,
+    border: None,
 };
 
 fn scheduler(limits: Limits) -> Scheduler {
@@ -377,4 +378,33 @@ fn a_missing_token_is_noticed() {
     scheduler.add(sequence(0, 10, 9)).unwrap();
     let plan = scheduler.plan();
     scheduler.commit(&plan, &[]);
+}
+
+#[test]
+fn who_outgrows_the_border_is_computed_again_and_shares_with_its_like_only() {
+    let mut scheduler = scheduler(Limits {
+        border: Some(65),
+        ..LIMITS
+    });
+    scheduler.add(twin(0, 64, 9)).unwrap();
+    scheduler.add(sequence(1, 3, 9)).unwrap();
+    step(&mut scheduler);
+    assert_eq!(
+        step(&mut scheduler),
+        [(0, 64, 1, Want::Last), (1, 0, 3, Want::Last)]
+    );
+    assert_eq!(
+        step(&mut scheduler),
+        [(0, 0, 64, Want::None)],
+        "66 tokens are beyond; the younger one stepped back as well"
+    );
+    assert_eq!(
+        step(&mut scheduler),
+        [(0, 64, 2, Want::Last), (1, 0, 4, Want::Last)]
+    );
+    scheduler.add(twin(2, 64, 1)).unwrap();
+    let rows = step(&mut scheduler);
+    assert_eq!(rows[2], (2, 32, 32, Want::Last), "its like had 64 tokens");
+    scheduler.add(twin(3, 66, 1)).unwrap();
+    assert_eq!(step(&mut scheduler)[2].1, 64);
 }

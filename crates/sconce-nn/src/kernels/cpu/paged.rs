@@ -9,6 +9,7 @@ use super::broadcast::{Sizes, Target, multiply};
 use super::elementwise::tanh;
 use super::lanes::{Kernel, LANES, Lanes};
 use super::tile::Ptr;
+use crate::attention::AlibiBias;
 use crate::step::BLOCK;
 
 /// How scores are made from dot products.
@@ -18,8 +19,8 @@ pub(crate) struct Scoring<'a> {
     /// A query sees itself and the `window - 1` keys before.
     pub(crate) window: usize,
     pub(crate) softcap: Option<f32>,
-    /// ALiBi slopes of the query heads that share the kv head.
-    pub(crate) slopes: Option<&'a [f32]>,
+    /// ALiBi slopes of the query heads that share the kv head, and what becomes of them.
+    pub(crate) alibi: Option<(&'a [f32], AlibiBias)>,
 }
 
 /// Queries `[count, group, head]` of consecutive positions; the heads of one token lie together.
@@ -218,13 +219,13 @@ impl<'a> State<'a> {
         if let Some(cap) = scoring.softcap {
             soft_cap::<L>(scores, cap);
         }
-        if let Some(slopes) = scoring.slopes {
+        if let Some((slopes, bias)) = scoring.alibi {
             let (slope, position) = (
                 slopes[row % queries.group],
                 queries.position + row / queries.group,
             );
             for (offset, score) in scores.iter_mut().enumerate() {
-                *score += slope * ((base + offset) as f32 - position as f32);
+                *score += bias.of(slope, base + offset, position);
             }
         }
         scores[..seen.from].fill(f32::NEG_INFINITY);
