@@ -258,7 +258,8 @@ impl WeightSource for Rounded<'_> {
 
     fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
         let tensor = self.source.get(name)?;
-        if tensor.shape().len() < 2 {
+        // Norms stay f32 whatever the type of weights, also those of several heads in one matrix.
+        if tensor.shape().len() < 2 || name.contains("norm") {
             Ok(tensor)
         } else {
             tensor.to_dtype(self.to)?.to_dtype(self.stored)

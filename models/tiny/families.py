@@ -68,7 +68,7 @@ CASES = {
     "gemma2": dict(
         config=t.Gemma2Config(**spm(**GROUPED | dict(num_hidden_layers=3), head_dim=10, sliding_window=17,
                                     query_pre_attn_scalar=14, final_logit_softcapping=20.0,
-                                    attn_logit_softcapping=3.0), **rope()), **SPM | dict(std=0.25)),
+                                    attn_logit_softcapping=3.0), **rope()), **SPM | dict(std=0.15, narrowest=0.003)),
     "gemma3": dict(
         config=t.Gemma3TextConfig(**spm(**GROUPED | dict(num_hidden_layers=3), head_dim=10, sliding_window=17,
                                         query_pre_attn_scalar=14,
@@ -110,7 +110,9 @@ CASES = {
         config=t.FalconConfig(**bpe(vocab_size=309, hidden_size=36, num_hidden_layers=2, num_attention_heads=6,
                                     num_kv_heads=2, new_decoder_architecture=True, ffn_hidden_size=70,
                                     max_position_embeddings=256, tie_word_embeddings=False), **rope()), **BPE),
+    # Its eager attention adds ALiBi twice in transformers 5.24: to the mask and to the scores.
     "falcon-rw": dict(
+        attention="sdpa",
         config=t.FalconConfig(**bpe(vocab_size=309, hidden_size=36, num_hidden_layers=2, num_attention_heads=6,
                                     alibi=True, multi_query=False, parallel_attn=False, bias=True,
                                     max_position_embeddings=256)), **BPE),
@@ -118,10 +120,10 @@ CASES = {
                   rename={"transformer.": ""}),
     "bloom-residual": dict(
         config=t.BloomConfig(**spm(vocab_size=303, hidden_size=40, n_layer=2, n_head=4,
-                                   apply_residual_connection_post_layernorm=True)), **SPM),
+                                   apply_residual_connection_post_layernorm=True)), **SPM | dict(std=0.2, narrowest=0.003)),
     "mpt": dict(
         config=t.MptConfig(**bpe(vocab_size=305, d_model=36, n_heads=6, n_layers=2, max_seq_len=256,
-                                 attn_config=dict(clip_qkv=1.2, alibi_bias_max=6))), **BPE),
+                                 attn_config=dict(clip_qkv=1.2, softmax_scale=0.3))), **BPE),
     "opt": dict(
         config=t.OPTConfig(**spm(vocab_size=307, hidden_size=36, word_embed_proj_dim=36, ffn_dim=50,
                                  num_hidden_layers=2, num_attention_heads=6, max_position_embeddings=160)),

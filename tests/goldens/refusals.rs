@@ -147,7 +147,7 @@ const CASES: &[Case] = &[
         |c| c["intermediate_size"] = json!(52),
         |_| {},
         "`model.layers.0.mlp.gate_proj.weight` has shape [50, 36] where config.json asks for [52, 36]: \
-             [intermediate_size (n_inner), hidden_size (n_embd)]",
+             [intermediate_size (n_inner, ffn_dim), hidden_size (n_embd, d_model)]",
     ),
     (
         "llama",
@@ -198,9 +198,9 @@ const CASES: &[Case] = &[
     ),
     (
         "llama",
-        |c| c["rope_scaling"] = json!({"type": "su", "factor": 2}),
+        |c| c["rope_scaling"] = json!({"type": "ntk", "factor": 2}),
         |_| {},
-        "`rope_scaling.type` = \"su\" is not supported; supported: default, linear, dynamic, llama3",
+        "`rope_scaling.type` = \"ntk\" is not supported; supported: default, linear, dynamic, yarn, longrope, llama3",
     ),
     (
         "llama",

@@ -27,6 +27,9 @@ pub(super) const ARCH: Arch = Arch {
     spec,
 };
 
+/// The logarithm of the smallest slope, negated.
+const BIAS_MAX: f64 = 8.0;
+
 fn spec(c: &HfConfig) -> Result<Spec, ConfigError> {
     let mut dims = c.dims(2048)?;
     dims.inner = 4 * dims.width;
@@ -36,9 +39,15 @@ fn spec(c: &HfConfig) -> Result<Spec, ConfigError> {
     attention.refuse_false("alibi", "true")?;
     c.refuse_false("no_bias", "true")?;
     c.refuse("logit_scale", "null")?;
+    if attention.float("alibi_bias_max", BIAS_MAX)? != BIAS_MAX {
+        attention.refuse(
+            "alibi_bias_max",
+            "8, with which transformers computes always",
+        )?;
+    }
     attention.refuse_unless("attn_type", &["multihead_attention"])?;
     let alibi = Alibi {
-        slopes: slopes(dims.heads, attention.float("alibi_bias_max", 8.0)?),
+        slopes: slopes(dims.heads),
         bias: AlibiBias::Distance,
     };
     let spec = Spec {
@@ -58,9 +67,9 @@ fn spec(c: &HfConfig) -> Result<Spec, ConfigError> {
 }
 
 /// `build_mpt_alibi_tensor`: for a number of heads that is no power of two, every second slope of the next power first.
-fn slopes(heads: usize, bias_max: f64) -> Vec<f32> {
+fn slopes(heads: usize) -> Vec<f32> {
     let whole = heads.next_power_of_two();
-    let step = (bias_max / whole as f64) as f32;
+    let step = (BIAS_MAX / whole as f64) as f32;
     let all: Vec<f32> = (1..=whole)
         .map(|index| 1.0 / 2f32.powf(index as f32 * step))
         .collect();
