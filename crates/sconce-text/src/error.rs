@@ -7,13 +7,65 @@ use thiserror::Error;
 /// A tokenizer that cannot be opened or used; says which file and what to do.
 #[derive(Debug, Error)]
 pub enum TextError {
-    /// The directory holds no `tokenizer.json`.
+    /// The directory holds no vocabulary.
+    #[error(
+        "{} has no tokenizer: looked for {looked_for}{found}; fetch these files from where the \
+         checkpoint comes from, or write tokenizer.json there with transformers' \
+         AutoTokenizer.from_pretrained(dir).save_pretrained(dir)",
+        dir.display()
+    )]
+    NoTokenizer {
+        /// The directory.
+        dir: PathBuf,
+        /// The files that would do.
+        looked_for: String,
+        /// Files of other forms that are there.
+        found: String,
+    },
+    /// A file that the tokenizer class needs is not there.
     #[error("{} does not exist; {cure}", path.display())]
     Missing {
         /// The file looked for.
         path: PathBuf,
-        /// What was found instead, and how to get the file.
+        /// Who needs it, and how to get it.
         cure: String,
+    },
+    /// The tokenizer class is not one that can be read from its own files.
+    #[error(
+        "{}: `{key}` is {value:?}, whose files cannot be read without tokenizer.json; write that \
+         with transformers' AutoTokenizer.from_pretrained(dir).save_pretrained(dir). Supported \
+         tokenizer classes: {supported}",
+        path.display()
+    )]
+    UnknownClass {
+        /// The file that names the class.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// The value found.
+        value: String,
+        /// The classes that are read.
+        supported: String,
+    },
+    /// A vocabulary that several classes read differently, and nothing names one.
+    #[error(
+        "{} can be read in several ways; name the class as `tokenizer_class` in \
+         tokenizer_config.json: {supported}",
+        path.display()
+    )]
+    Unnamed {
+        /// The vocabulary.
+        path: PathBuf,
+        /// The classes that are read.
+        supported: String,
+    },
+    /// The contents of a file cannot be right.
+    #[error("{} is damaged or incomplete: {cause}; fetch it again", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// The first thing that is wrong.
+        cause: String,
     },
     /// The operating system refuses to read the file.
     #[error("{} cannot be read: {source}", path.display())]

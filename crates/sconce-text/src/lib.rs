@@ -7,6 +7,9 @@
 
 mod bytes;
 mod error;
+mod files;
+mod guard;
+mod json;
 mod settings;
 mod stages;
 mod stop;

@@ -9,12 +9,17 @@ use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use crate::error::TextError;
+use crate::json::{JsonFile, read_map};
+
+/// Forces the clean-up upon BPE.
+const CLEAN_UP_BPE: &str =
+    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output";
 
 /// The settings beside `tokenizer.json`; every default is that of transformers 5.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct Settings {
-    /// `clean_up_tokenization_spaces`.
-    pub(crate) clean_up: bool,
+    /// `clean_up_tokenization_spaces`, if the file says.
+    pub(crate) clean_up: Option<bool>,
     /// The clean-up is wanted for BPE too, where transformers leaves it out unless forced.
     pub(crate) clean_up_bpe: bool,
     /// `split_special_tokens`: special tokens in a text are text.
@@ -31,157 +36,58 @@ impl Settings {
     pub(crate) fn read(dir: &Path) -> Result<Self, TextError> {
         let path = dir.join("tokenizer_config.json");
         let config = read_map(&path)?.unwrap_or_default();
-        let file = File { path: &path };
+        let file = JsonFile { path: &path };
         let mut settings = Self {
             clean_up: file.flag(&config, "clean_up_tokenization_spaces")?,
-            clean_up_bpe: file.flag(
-                &config,
-                "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
-            )?,
-            split_special: file.flag(&config, "split_special_tokens")?,
+            clean_up_bpe: file.flag(&config, CLEAN_UP_BPE)?.unwrap_or(false),
+            split_special: file.flag(&config, "split_special_tokens")?.unwrap_or(false),
             added: Vec::new(),
-            named: file.named(&config)?,
+            named: named(file, &config)?,
         };
         match config.get("added_tokens_decoder") {
-            Some(added) => settings.added = file.added(added)?,
+            Some(added) => {
+                let added = file.added(added)?.into_iter();
+                settings.added = added.map(|(_, token)| token).collect();
+            }
             None => {
                 let path = dir.join("special_tokens_map.json");
                 let roles = read_map(&path)?.unwrap_or_default();
-                settings.named.extend(File { path: &path }.named(&roles)?);
+                settings
+                    .named
+                    .extend(named(JsonFile { path: &path }, &roles)?);
             }
         }
         Ok(settings)
     }
 }
 
-/// The bytes of a file; `None` if there is none.
-pub(crate) fn read_bytes(path: &Path) -> Result<Option<Vec<u8>>, TextError> {
-    let bytes = match std::fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => {
-            return Err(TextError::Unreadable {
-                path: path.into(),
-                source,
-            });
-        }
-    };
-    if bytes.starts_with(b"version https://git-lfs") {
-        return Err(TextError::LfsPointer { path: path.into() });
-    }
-    Ok(Some(bytes))
-}
-
-/// A JSON syntax error with its place.
-pub(crate) fn not_json(path: &Path, error: &serde_json::Error) -> TextError {
-    let place = format!(" at line {} column {}", error.line(), error.column());
-    TextError::NotJson {
-        path: path.into(),
-        line: error.line(),
-        column: error.column(),
-        cause: error.to_string().replace(&place, ""),
-    }
-}
-
-fn read_map(path: &Path) -> Result<Option<Map<String, Value>>, TextError> {
-    let Some(bytes) = read_bytes(path)? else {
-        return Ok(None);
-    };
-    match serde_json::from_slice(&bytes).map_err(|error| not_json(path, &error))? {
-        Value::Object(map) => Ok(Some(map)),
-        other => Err(File { path }.wrong("the file", &other, "an object")),
-    }
-}
-
-/// Typed reads that name the file in their errors.
-struct File<'a> {
-    path: &'a Path,
-}
-
-impl File<'_> {
-    fn flag(&self, map: &Map<String, Value>, key: &str) -> Result<bool, TextError> {
-        match map.get(key) {
-            None | Some(Value::Null) => Ok(false),
-            Some(Value::Bool(flag)) => Ok(*flag),
-            Some(other) => Err(self.wrong(key, other, "true or false")),
-        }
-    }
-
-    fn added(&self, value: &Value) -> Result<Vec<AddedToken>, TextError> {
-        let wanted = "an object of token ids and their tokens";
-        let key = "added_tokens_decoder";
-        let map = value
-            .as_object()
-            .ok_or_else(|| self.wrong(key, value, wanted))?;
-        let mut added = Vec::with_capacity(map.len());
-        for (id, token) in map {
-            let key = format!("{key}.{id}");
-            let number: u32 = id.parse().map_err(|_| self.wrong(&key, token, wanted))?;
-            added.push((number, self.token(&key, token)?));
-        }
-        added.sort_by_key(|&(id, _)| id);
-        Ok(added.into_iter().map(|(_, token)| token).collect())
-    }
-
-    fn named(&self, map: &Map<String, Value>) -> Result<Vec<AddedToken>, TextError> {
-        let mut named = Vec::new();
-        for (key, value) in map {
-            let several = matches!(
-                key.as_str(),
-                "additional_special_tokens" | "extra_special_tokens"
-            );
-            match value {
-                Value::Array(tokens) if several => {
-                    for token in tokens {
-                        named.push(self.token(key, token)?);
-                    }
+fn named(file: JsonFile, map: &Map<String, Value>) -> Result<Vec<AddedToken>, TextError> {
+    let mut named = Vec::new();
+    for (key, value) in map {
+        let several = matches!(
+            key.as_str(),
+            "additional_special_tokens" | "extra_special_tokens"
+        );
+        match value {
+            Value::Array(tokens) if several => {
+                for token in tokens {
+                    named.push(file.token(key, token, false)?);
                 }
-                Value::Object(tokens) if several => {
-                    for (name, token) in tokens {
-                        named.push(self.token(&format!("{key}.{name}"), token)?);
-                    }
-                }
-                // Other values under such names, as `add_bos_token`, are no tokens.
-                Value::String(_) | Value::Object(_) if key.ends_with("_token") => {
-                    named.push(self.token(key, value)?);
-                }
-                _ => {}
             }
-        }
-        named.iter_mut().for_each(|token| token.special = true);
-        Ok(named)
-    }
-
-    fn token(&self, key: &str, value: &Value) -> Result<AddedToken, TextError> {
-        if let Some(content) = value.as_str() {
-            return Ok(AddedToken::from(content, true));
-        }
-        let wanted = "a string, or an object with the string `content`";
-        let content = value.get("content").and_then(Value::as_str);
-        let content = content.ok_or_else(|| self.wrong(key, value, wanted))?;
-        let flag =
-            |name: &str, default: bool| value.get(name).and_then(Value::as_bool).unwrap_or(default);
-        let special = flag("special", false);
-        Ok(AddedToken::from(content, special)
-            .single_word(flag("single_word", false))
-            .lstrip(flag("lstrip", false))
-            .rstrip(flag("rstrip", false))
-            .normalized(flag("normalized", !special)))
-    }
-
-    fn wrong(&self, key: &str, value: &Value, wanted: &'static str) -> TextError {
-        const LONGEST: usize = 60;
-        let mut value = value.to_string();
-        if value.chars().count() > LONGEST {
-            value = value.chars().take(LONGEST).chain("…".chars()).collect();
-        }
-        TextError::Setting {
-            path: self.path.into(),
-            key: key.into(),
-            value,
-            wanted,
+            Value::Object(tokens) if several => {
+                for (name, token) in tokens {
+                    named.push(file.token(&format!("{key}.{name}"), token, false)?);
+                }
+            }
+            // Other values under such names, as `add_bos_token`, are no tokens.
+            Value::String(_) | Value::Object(_) if key.ends_with("_token") => {
+                named.push(file.token(key, value, false)?);
+            }
+            _ => {}
         }
     }
+    named.iter_mut().for_each(|token| token.special = true);
+    Ok(named)
 }
 
 #[cfg(test)]

@@ -3,77 +3,41 @@
 //! The `tokenizers` crate does the work; here are the files, the special tokens and the clean-up
 //! that transformers adds, and a guard: a panic of the crate on a strange file is an error.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-use tokenizers::{Decoder, Model, ModelWrapper};
+use tokenizers::{Decoder, EncodeInput, Model, ModelWrapper};
 
 use crate::error::TextError;
-use crate::settings::{Settings, not_json, read_bytes};
+use crate::files;
+use crate::guard::guarded;
+use crate::settings::Settings;
 use crate::stages::{CLEAN_UP, Stage, clean_up_stages, stages};
-
-/// Files of the forms that transformers reads besides `tokenizer.json`.
-const SLOW_FILES: [&str; 8] = [
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "sentencepiece.bpe.model",
-    "vocab.txt",
-    "tekken.json",
-    "tiktoken.model",
-];
 
 /// Text to ids and back, for one checkpoint. Shared between threads as it is.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    added_as_written: bool,
     clean_up: bool,
     stages: Vec<Stage>,
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`, and `tokenizer_config.json` beside it if there is one. Truncation
-    /// and padding in the file are not applied.
+    /// Reads the tokenizer of a checkpoint's folder: `tokenizer.json`, or else the vocabulary
+    /// files of older checkpoints, with `tokenizer_config.json` and the other configuration files
+    /// beside them. Truncation and padding in the files are not applied.
     pub fn open(dir: &Path) -> Result<Self, TextError> {
-        let path = dir.join("tokenizer.json");
-        let bytes = read_bytes(&path)?.ok_or_else(|| missing(dir))?;
         let settings = Settings::read(dir)?;
-        guarded(|| Self::build(&bytes, settings)).map_err(|cause| {
-            match serde_json::from_slice::<serde::de::IgnoredAny>(&bytes) {
-                Err(error) => not_json(&path, &error),
-                Ok(_) => TextError::NotTokenizer {
-                    path: path.clone(),
-                    cause,
-                },
-            }
-        })
-    }
-
-    fn build(bytes: &[u8], settings: Settings) -> tokenizers::Result<Self> {
-        let mut inner = tokenizers::Tokenizer::from_bytes(bytes)?;
-        inner.with_truncation(None)?;
-        inner.with_padding(None);
-        inner.set_encode_special_tokens(settings.split_special);
-        inner.add_tokens(settings.added)?;
-        // A role whose token has no id would get one beyond the model's embedding; it stays text.
-        let named = settings.named.into_iter().filter_map(|token| {
-            let id = inner.token_to_id(&token.content)?;
-            let known = inner
-                .get_added_vocabulary()
-                .get_added_tokens_decoder()
-                .get(&id);
-            Some(known.cloned().unwrap_or(token).special(true))
-        });
-        let named: Vec<_> = named.collect();
-        inner.add_special_tokens(named)?;
-        let bpe = matches!(inner.get_model(), ModelWrapper::BPE(_));
-        let clean_up = settings.clean_up && (!bpe || settings.clean_up_bpe);
-        let mut stages = stages(inner.get_decoder());
+        let read = files::read(dir, &settings)?;
+        let bpe = matches!(read.inner.get_model(), ModelWrapper::BPE(_));
+        let wanted = settings.clean_up.unwrap_or(read.clean_up);
+        let clean_up = wanted && (!bpe || settings.clean_up_bpe);
+        let mut stages = stages(read.inner.get_decoder());
         if clean_up {
             stages.extend(clean_up_stages());
         }
         Ok(Self {
-            inner,
+            inner: read.inner,
+            added_as_written: read.added_as_written,
             clean_up,
             stages,
         })
@@ -82,12 +46,21 @@ impl Tokenizer {
     /// The ids of a text, with the special tokens that the post-processor adds
     /// (`add_special_tokens=True`); special tokens written in the text become their ids.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        guarded(|| self.inner.encode_fast(text, true))
+        self.ids(text, true).map_err(|cause| TextError::Encode {
+            bytes: text.len(),
+            cause,
+        })
+    }
+
+    /// The ids of a text or a pair of texts, with or without the special tokens that the
+    /// post-processor adds; or why there are none.
+    pub(crate) fn ids<'t>(
+        &self,
+        input: impl Into<EncodeInput<'t>>,
+        add_special: bool,
+    ) -> Result<Vec<u32>, String> {
+        guarded(|| self.inner.encode_fast(input, add_special))
             .map(|encoding| encoding.get_ids().to_vec())
-            .map_err(|cause| TextError::Encode {
-                bytes: text.len(),
-                cause,
-            })
     }
 
     /// The text of all ids at once. Ids beyond the vocabulary have no text.
@@ -131,9 +104,13 @@ impl Tokenizer {
     /// tokens are to be skipped and this is one.
     pub(crate) fn token(&self, id: u32, skip_special: bool) -> Option<String> {
         let added = self.inner.get_added_vocabulary();
-        let token = added
-            .simple_id_to_token(id)
-            .or_else(|| self.inner.get_model().id_to_token(id))?;
+        let written = || Some(added.get_added_tokens_decoder().get(&id)?.content.clone());
+        let token = if self.added_as_written {
+            written()
+        } else {
+            added.simple_id_to_token(id)
+        };
+        let token = token.or_else(|| self.inner.get_model().id_to_token(id))?;
         (!skip_special || !added.is_special_token(&token)).then_some(token)
     }
 
@@ -150,38 +127,6 @@ fn clean_up(text: String) -> String {
         .fold(text, |text, (from, to)| text.replace(from, to))
 }
 
-fn missing(dir: &Path) -> TextError {
-    let found: Vec<_> = SLOW_FILES
-        .into_iter()
-        .filter(|name| dir.join(name).exists())
-        .collect();
-    let cure = if found.is_empty() {
-        "it comes with the checkpoint: fetch it from there".to_owned()
-    } else {
-        format!(
-            "there is {}, but that form is not read yet: convert it with transformers' \
-             AutoTokenizer.from_pretrained(dir).save_pretrained(dir)",
-            found.join(", ")
-        )
-    };
-    TextError::Missing {
-        path: dir.join("tokenizer.json"),
-        cure,
-    }
-}
-
-/// Runs the crate's code; its errors and panics become messages.
-fn guarded<T>(work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|error| error.to_string()),
-        Err(panic) => {
-            let message = panic.downcast_ref::<&str>().map(ToString::to_string);
-            let message = message.or_else(|| panic.downcast_ref::<String>().cloned());
-            Err(message.unwrap_or_else(|| "the tokenizers crate panicked".into()))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,20 +137,6 @@ mod tests {
 
     fn ids(value: &Value) -> Vec<u32> {
         serde_json::from_value(value.clone()).unwrap()
-    }
-
-    #[test]
-    fn a_missing_file_names_what_is_there_and_the_cure() {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("tokenizer.model"), "x").unwrap();
-        let error = Tokenizer::open(dir.path()).err().unwrap().to_string();
-        for part in [
-            "tokenizer.json does not exist",
-            "tokenizer.model",
-            "save_pretrained",
-        ] {
-            assert!(error.contains(part), "{part} is not in: {error}");
-        }
     }
 
     #[test]
