@@ -3,6 +3,7 @@
 
 mod bad_checkpoints;
 mod goldens;
+mod hub;
 mod lifecycle;
 mod parity;
 mod serving;
