@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod bad_checkpoints;
+mod blocks;
 mod goldens;
 mod hub;
 mod lifecycle;
