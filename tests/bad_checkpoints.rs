@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::thread;
 
 use sconce_testkit::server::Launch;
 use serde_json::{Value, json};
@@ -142,7 +143,15 @@ const CASES: &[Case] = &[
 
 #[test]
 fn each_broken_checkpoint_is_refused_with_its_cause() {
-    let complaints: Vec<String> = CASES.iter().filter_map(complaint).collect();
+    // Each case keeps its port open for some seconds after its failure: they wait together.
+    let complaints: Vec<String> = thread::scope(|scope| {
+        let threads: Vec<_> = CASES
+            .iter()
+            .map(|case| scope.spawn(|| complaint(case)))
+            .collect();
+        let complaints = threads.into_iter().map(|thread| thread.join().unwrap());
+        complaints.flatten().collect()
+    });
     assert!(complaints.is_empty(), "{}", complaints.join("\n"));
 }
 

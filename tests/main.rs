@@ -2,7 +2,9 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod bad_checkpoints;
+mod blocks;
 mod goldens;
+mod hub;
 mod lifecycle;
 mod parity;
 mod serving;

@@ -74,9 +74,9 @@ const OWNED: &[Owned] = &[
     },
     Owned {
         words: &["StatusCode"],
-        owners: &["sconce-http"],
+        owners: &["sconce-http", "sconce-manager"],
         tests_too: false,
-        why: "one place turns errors into statuses",
+        why: "one place turns errors into statuses, another reads those of the hub",
     },
     Owned {
         words: &["process::Command", "Command::new"],

@@ -25,6 +25,10 @@ pub(crate) struct Draft {
     pub(crate) revision: Option<String>,
     /// `HF_TOKEN`.
     pub(crate) token: Option<String>,
+    /// `HF_ENDPOINT`.
+    pub(crate) hub_endpoint: String,
+    /// `HF_HUB_CACHE`, or what `HF_HOME` says of it.
+    pub(crate) hub_cache: Option<PathBuf>,
     pub(crate) entry_point: EntryPoint,
     /// Whether unknown keys are warnings only.
     pub(crate) lenient: bool,
@@ -103,6 +107,8 @@ impl Draft {
             model_id: None,
             revision: None,
             token: None,
+            hub_endpoint: String::new(),
+            hub_cache: None,
             entry_point: EntryPoint::Unset,
             lenient: false,
         }

@@ -124,6 +124,12 @@ pub enum ConfigError {
         /// The name.
         id: String,
     },
+    /// There is no place for files from the hub.
+    #[error(
+        "there is no place for models of the Hugging Face hub: neither HF_HOME nor HOME is set; \
+         set HF_HOME to a directory that can be written"
+    )]
+    NoHubCache,
     /// The model has Python code of its own.
     #[error(
         "{} is Python code that would answer requests, and none is run yet; remove it, or set \

@@ -40,7 +40,7 @@ pub use properties::PropertiesError;
 pub use provenance::{Origin, Provenance};
 pub use resolve::{Resolved, resolve};
 pub use settings::{
-    Device, Dtype, ModelSettings, ModelSource, OutputFormatter, ServerSettings, Task,
+    Device, Dtype, HubModel, ModelSettings, ModelSource, OutputFormatter, ServerSettings, Task,
 };
 
 /// The program's exit code when the configuration is wrong (`EX_USAGE` of `sysexits.h`).

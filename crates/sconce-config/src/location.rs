@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::draft::{Draft, EntryPoint};
 use crate::error::ConfigError;
-use crate::settings::ModelSource;
+use crate::settings::{HubModel, ModelSource};
 
 /// What a directory holds, in order of name.
 pub(crate) struct Listing {
@@ -168,10 +168,12 @@ fn hub(id: &str, draft: &Draft, key: &str) -> Result<ModelSource, ConfigError> {
             id: id.into(),
         });
     }
-    let (revision, token) = (draft.revision.clone(), draft.token.clone());
-    Ok(ModelSource::Hub {
+    let cache = draft.hub_cache.clone().ok_or(ConfigError::NoHubCache)?;
+    Ok(ModelSource::Hub(HubModel {
         id: id.into(),
-        revision,
-        token,
-    })
+        revision: draft.revision.clone(),
+        token: draft.token.clone(),
+        endpoint: draft.hub_endpoint.clone(),
+        cache,
+    }))
 }

@@ -11,7 +11,7 @@ use crate::entry::{Entry, Scope, Status, Variable::Fills, Variable::Overrides};
 use crate::settings::{Device, Dtype, OutputFormatter, Task};
 use crate::value::{
     Rejection, Value, address, auto_or, bytes, count, flag, header, java_log_level, log_level, put,
-    seconds, text, word,
+    seconds, text, url, word,
 };
 
 /// Every option.
@@ -90,6 +90,34 @@ pub(crate) const OPTIONS: &[Entry] = &[
         doc: "Token for repositories of the Hugging Face hub that are not public.",
         status: Status::Honoured(|d, v| put(&mut d.token, text(v).map(Some))),
         secret: true,
+        ..ENVIRONMENT
+    },
+    Entry {
+        key: "HF_ENDPOINT",
+        variables: &[Overrides("HF_ENDPOINT")],
+        default: "https://huggingface.co",
+        doc: "Address of the Hugging Face hub, or of a mirror of it.",
+        status: Status::Honoured(|d, v| put(&mut d.hub_endpoint, url(v))),
+        ..ENVIRONMENT
+    },
+    Entry {
+        key: "HF_HOME",
+        variables: &[Overrides("HF_HOME")],
+        doc: "Directory of hub, the cache of fetched models, and of token, the hub's token; \
+              ~/.cache/huggingface if unset.",
+        status: Status::Honoured(|d, v| {
+            put(
+                &mut d.hub_cache,
+                text(v).map(|home| Some(PathBuf::from(home).join("hub"))),
+            )
+        }),
+        ..ENVIRONMENT
+    },
+    Entry {
+        key: "HF_HUB_CACHE",
+        variables: &[Overrides("HF_HUB_CACHE")],
+        doc: "The cache of fetched models itself; wins over HF_HOME.",
+        status: Status::Honoured(|d, v| put(&mut d.hub_cache, text(v).map(|v| Some(v.into())))),
         ..ENVIRONMENT
     },
     Entry {
@@ -177,7 +205,7 @@ pub(crate) const OPTIONS: &[Entry] = &[
         key: "SERVING_DOWNLOAD_DIR",
         variables: &[Fills("SERVING_DOWNLOAD_DIR")],
         doc: "Where DJL Serving puts models that it fetches.",
-        status: no_op("models of the hub lie in its own cache; HF_HOME moves it"),
+        status: no_op("models of the hub lie in its own cache; HF_HUB_CACHE moves it"),
         ..ENVIRONMENT
     },
     Entry {

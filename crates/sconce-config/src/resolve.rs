@@ -1,6 +1,8 @@
 //! From everything that was found to settings, in two passes: the server first, because it says
 //! where the model is, then the model, whose own file has a say.
 
+use std::path::PathBuf;
+
 use crate::draft::{Draft, EntryPoint};
 use crate::entry::{self, Scope};
 use crate::environment::{CommandLine, Environment};
@@ -34,6 +36,7 @@ pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Resolved
     gathered.environment(environment);
     gathered.server_file(environment);
     let mut draft = Draft::new();
+    draft.hub_cache = hub_cache(environment);
     let of_server = |scope: Scope| !scope.in_model_file();
     let mut wrong = Wrong(apply_all(
         &mut draft,
@@ -84,6 +87,12 @@ pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Resolved
         origins,
         defaults,
     })
+}
+
+/// The cache of `huggingface_hub` where no option names another.
+fn hub_cache(environment: &Environment) -> Option<PathBuf> {
+    let home = environment.get("HOME")?;
+    Some(PathBuf::from(home).join(".cache/huggingface/hub"))
 }
 
 /// Problems, with the keys that have them.

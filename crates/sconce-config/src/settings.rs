@@ -57,38 +57,38 @@ pub struct ModelSettings {
 }
 
 /// Where a model's files are.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelSource {
     /// A directory with `config.json`.
     Directory(PathBuf),
     /// A repository of the Hugging Face hub.
-    Hub {
-        /// `organisation/name` or `name`.
-        id: String,
-        /// Branch, tag or commit; `None`: the main branch.
-        revision: Option<String>,
-        /// Access token; never printed.
-        token: Option<String>,
-    },
+    Hub(HubModel),
 }
 
-impl fmt::Debug for ModelSource {
+/// A repository of the Hugging Face hub, and how to get it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct HubModel {
+    /// `organisation/name` or `name`.
+    pub id: String,
+    /// Branch, tag or commit; `None`: the main branch.
+    pub revision: Option<String>,
+    /// Access token; never printed.
+    pub token: Option<String>,
+    /// The hub's address, without a slash at its end.
+    pub endpoint: String,
+    /// Where fetched files stay, in the layout of the Python library `huggingface_hub`.
+    pub cache: PathBuf,
+}
+
+impl fmt::Debug for HubModel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Directory(dir) => f.debug_tuple("Directory").field(dir).finish(),
-            Self::Hub {
-                id,
-                revision,
-                token,
-            } => {
-                let token = token.as_ref().map(|_| "(hidden)");
-                let mut hub = f.debug_struct("Hub");
-                hub.field("id", id)
-                    .field("revision", revision)
-                    .field("token", &token)
-                    .finish()
-            }
-        }
+        f.debug_struct("HubModel")
+            .field("id", &self.id)
+            .field("revision", &self.revision)
+            .field("token", &self.token.as_ref().map(|_| "(hidden)"))
+            .field("endpoint", &self.endpoint)
+            .field("cache", &self.cache)
+            .finish()
     }
 }
 

@@ -41,7 +41,9 @@ impl Start {
             variables: vec![],
         };
         let (store, home) = (start.path("model"), start.path("home"));
-        let start = start.variable("MODEL_SERVER_HOME", &home.to_string_lossy());
+        let start = start
+            .variable("MODEL_SERVER_HOME", &home.to_string_lossy())
+            .variable("HOME", "/home/user");
         start.file(
             "home/config.properties",
             &format!("model_store={}\n", store.display()),

@@ -120,6 +120,19 @@ pub(crate) fn address(value: &str) -> Value<(String, u16)> {
     Ok((host.into(), port.parse().map_err(|_| must())?))
 }
 
+/// An `http://` or `https://` URL, without the slashes at its end.
+pub(crate) fn url(value: &str) -> Value<String> {
+    let rest = ["http://", "https://"]
+        .iter()
+        .find_map(|scheme| value.strip_prefix(scheme));
+    let is_url = |rest: &str| !rest.starts_with('/') && !rest.is_empty() && !rest.contains(' ');
+    if !rest.is_some_and(is_url) {
+        let must = "must be a URL such as https://huggingface.co";
+        return Err(Rejection::Invalid(must.into()));
+    }
+    Ok(value.trim_end_matches('/').into())
+}
+
 /// The name of an HTTP header (RFC 9110, `token`).
 pub(crate) fn header(value: &str) -> Value<String> {
     let is_token = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
@@ -222,6 +235,23 @@ mod tests {
             address("https://a:443"),
             Err(Rejection::Unsupported(_))
         ));
+    }
+
+    #[test]
+    fn urls_have_a_scheme_and_a_host() {
+        assert_eq!(
+            url("https://hub.example/"),
+            Ok("https://hub.example".into())
+        );
+        for wrong in [
+            "hub.example",
+            "ftp://hub",
+            "http://",
+            "http:///x",
+            "http://a b",
+        ] {
+            assert!(matches!(url(wrong), Err(Rejection::Invalid(_))), "{wrong}");
+        }
     }
 
     #[test]

@@ -6,8 +6,13 @@
 mod build;
 mod entry;
 mod error;
+mod hub;
+mod hub_error;
 mod manager;
+mod progress;
 mod store;
+mod wanted;
 
 pub use error::ManagerError;
+pub use hub_error::HubError;
 pub use manager::{Manager, Outcome};

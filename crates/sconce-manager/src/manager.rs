@@ -11,6 +11,7 @@ use tracing::{error, info};
 use crate::build;
 use crate::entry::Entry;
 use crate::error::ManagerError;
+use crate::progress::ProgressLog;
 
 /// How the loading of a model ended.
 pub type Outcome = Result<(), ManagerError>;
@@ -74,8 +75,11 @@ impl Gateway for Manager {
 fn load(entry: &Arc<Entry>, settings: &ModelSettings) -> Outcome {
     let began = Instant::now();
     let observer = {
-        let entry = Arc::clone(entry);
-        Arc::new(move |phase: Phase, progress| entry.advance(phase, progress))
+        let (entry, log) = (Arc::clone(entry), ProgressLog::new());
+        Arc::new(move |phase: Phase, progress| {
+            log.tell(&phase, progress);
+            entry.advance(phase, progress);
+        })
     };
     let built = catch_unwind(AssertUnwindSafe(|| build::backend(settings, observer)));
     match built.unwrap_or_else(|_| Err(ManagerError::Panic)) {

@@ -4,4 +4,5 @@ pub mod client;
 pub mod close;
 pub mod fakes;
 pub mod golden;
+pub mod hub;
 pub mod server;

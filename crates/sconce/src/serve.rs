@@ -26,6 +26,10 @@ use crate::logging;
 /// SageMaker kills 30 s after SIGTERM; what runs longer than this is cut off in order.
 const DRAIN: Duration = Duration::from_secs(25);
 
+/// So long `/ping` still tells why the model cannot be served before the program ends: DJL
+/// Serving does so with `wait_model_loading=false`, and whoever polls each second reads it.
+const LAST_WORDS: Duration = Duration::from_secs(3);
+
 /// Runs until a signal or a failure; the exit code tells which.
 pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
     let began = Instant::now();
@@ -110,10 +114,15 @@ async fn end_of_service(
     tokio::select! {
         signal = terminated() => {
             info!("received {signal}: finishing what runs, taking nothing new");
-            ExitCode::SUCCESS
+            return ExitCode::SUCCESS;
         }
-        () = failed => ExitCode::from(STARTUP_FAILED),
+        () = failed => {}
     }
+    tokio::select! {
+        _ = terminated() => {}
+        () = tokio::time::sleep(LAST_WORDS) => {}
+    }
+    ExitCode::from(STARTUP_FAILED)
 }
 
 fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {

@@ -1,7 +1,7 @@
 //! Where the model comes from and what it is called.
 
 use super::{Start, says};
-use crate::ModelSource;
+use crate::{HubModel, ModelSource};
 
 fn source(start: &Start) -> (String, ModelSource) {
     let model = start.resolved().model;
@@ -9,11 +9,13 @@ fn source(start: &Start) -> (String, ModelSource) {
 }
 
 fn hub(id: &str) -> ModelSource {
-    ModelSource::Hub {
+    ModelSource::Hub(HubModel {
         id: id.into(),
         revision: None,
         token: None,
-    }
+        endpoint: "https://huggingface.co".into(),
+        cache: "/home/user/.cache/huggingface/hub".into(),
+    })
 }
 
 #[test]
@@ -87,6 +89,32 @@ fn the_properties_of_a_directory_name_another_model() {
         &start.refused(),
         &["option.model_id=/no/such/directory", "no such directory"],
     );
+}
+
+#[test]
+fn address_and_cache_of_the_hub_follow_its_variables() {
+    let hub_of = |variables: &[(&str, &str)]| {
+        let start = Start::without_model().variable("HF_MODEL_ID", "my-org/llama");
+        let start = variables
+            .iter()
+            .fold(start, |start, (name, value)| start.variable(name, value));
+        let ModelSource::Hub(model) = start.resolved().model.source else {
+            panic!("the model is the hub's")
+        };
+        (model.endpoint, model.cache.display().to_string())
+    };
+    let home = ("HF_HOME", "/data/hf");
+    let cache = ("HF_HUB_CACHE", "/data/cache");
+    let public = "https://huggingface.co".to_owned();
+    assert_eq!(hub_of(&[home]), (public.clone(), "/data/hf/hub".into()));
+    assert_eq!(hub_of(&[home, cache]), (public, "/data/cache".into()));
+    let mirror = ("HF_ENDPOINT", "http://mirror.example:8000/");
+    let (endpoint, cache) = hub_of(&[mirror]);
+    assert_eq!(endpoint, "http://mirror.example:8000");
+    assert_eq!(cache, "/home/user/.cache/huggingface/hub");
+    let start = Start::without_model().variable("HF_MODEL_ID", "my-org/llama");
+    let homeless = start.variable("HOME", "").refused();
+    says(&homeless, &["HF_HOME", "can be written"]);
 }
 
 #[test]

@@ -193,19 +193,14 @@ fn tokens_are_passed_on_and_never_shown() {
         .variable("HUGGING_FACE_HUB_TOKEN", "old")
         .variable("HF_TOKEN", "hf_secret");
     let resolved = start.resolved();
-    let ModelSource::Hub {
-        id,
-        revision,
-        token,
-    } = &resolved.model.source
-    else {
+    let ModelSource::Hub(model) = &resolved.model.source else {
         panic!()
     };
     assert_eq!(
-        (id.as_str(), revision.as_deref()),
+        (model.id.as_str(), model.revision.as_deref()),
         ("my-org/llama-2", Some("v1"))
     );
-    assert_eq!(token.as_deref(), Some("hf_secret"));
+    assert_eq!(model.token.as_deref(), Some("hf_secret"));
     assert_eq!(resolved.model.name, "my_org_llama_2");
     assert!(
         !format!("{resolved:?}").contains("hf_secret"),

@@ -55,12 +55,14 @@ fn no_name_that_the_sdk_writes_is_unknown() {
 #[test]
 fn models_of_the_hub_resolve() {
     let model = start("2.223.0-hub-id").unwrap().model;
-    let source = ModelSource::Hub {
-        id: "my-org/gpt2".into(),
-        revision: None,
-        token: None,
+    let ModelSource::Hub(source) = model.source else {
+        panic!("{:?}", model.source)
     };
-    assert_eq!((model.source, model.dtype), (source, Dtype::F32));
+    assert_eq!(
+        (source.id.as_str(), source.revision, source.token),
+        ("my-org/gpt2", None, None)
+    );
+    assert_eq!(model.dtype, Dtype::F32);
     let resolved = start("2.257.7-all-options").unwrap();
     let model = resolved.model;
     assert_eq!(

@@ -1,0 +1,270 @@
+//! Fetches a repository of the Hugging Face hub into the cache that Python's `huggingface_hub`
+//! uses as well.
+//!
+//! All files are of one commit. The cache calls a commit the branch's head only when all of its
+//! files have arrived, so a start that was cut off is never taken for a whole model.
+
+use std::cell::Cell;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::thread::sleep;
+use std::time::Duration;
+
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+use sconce_config::HubModel;
+use sconce_core::{Phase, Progress};
+use sconce_engine::Observer;
+use serde::Deserialize;
+use tracing::{info, warn};
+
+use crate::hub_error::{HubError, Problem};
+use crate::wanted::wanted_files;
+
+/// A file is asked for again after each of these; then the connection counts as broken.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(250),
+    Duration::from_millis(1000),
+    Duration::from_millis(4000),
+];
+
+/// What the hub says of a repository at a revision.
+#[derive(Debug, Deserialize)]
+struct Listing {
+    /// The commit.
+    sha: String,
+    siblings: Vec<File>,
+}
+
+#[derive(Debug, Deserialize)]
+struct File {
+    rfilename: String,
+    /// In bytes; mirrors may leave it out.
+    size: Option<u64>,
+}
+
+/// The folder of the cache with all files that serving needs, after fetching those that are not
+/// there. If the hub cannot be reached, the commit that was fetched last is taken.
+pub(crate) fn snapshot(model: &HubModel, observer: &Observer) -> Result<PathBuf, Box<HubError>> {
+    observer(Phase::Fetching, Progress::default());
+    Hub::open(model, observer)
+        .and_then(|hub| hub.snapshot())
+        .map_err(|problem| Box::new(HubError::new(model, problem)))
+}
+
+struct Hub<'a> {
+    model: &'a HubModel,
+    cache: Cache,
+    api: Api,
+    observer: &'a Observer,
+}
+
+impl<'a> Hub<'a> {
+    fn open(model: &'a HubModel, observer: &'a Observer) -> Result<Self, Problem> {
+        let cache = Cache::new(model.cache.clone());
+        let mut builder =
+            ApiBuilder::from_cache(cache.clone()).with_endpoint(model.endpoint.clone());
+        if model.token.is_some() {
+            builder = builder.with_token(model.token.clone());
+        }
+        let api = builder.build().map_err(Problem::listing)?;
+        Ok(Self {
+            model,
+            cache,
+            api,
+            observer,
+        })
+    }
+
+    fn repo(&self, revision: &str) -> Repo {
+        Repo::with_revision(self.model.id.clone(), RepoType::Model, revision.into())
+    }
+
+    fn snapshot(&self) -> Result<PathBuf, Problem> {
+        let branch = self.repo(self.model.revision.as_deref().unwrap_or("main"));
+        match self.listing(&branch) {
+            Ok(listing) => {
+                let dir = self.complete(&listing)?;
+                let head = self.cache.repo(branch.clone());
+                // A cache that is complete may be one that can only be read.
+                if head.get("config.json") != Some(dir.join("config.json")) {
+                    head.create_ref(&listing.sha)
+                        .map_err(|cause| Problem::cache(&dir, &cause))?;
+                }
+                Ok(dir)
+            }
+            Err(problem) if problem.is_passing() => {
+                let cached = self.cache.repo(branch).get("config.json");
+                let dir = cached.as_deref().and_then(Path::parent).map(PathBuf::from);
+                let dir = dir.ok_or_else(|| problem.clone())?;
+                warn!(
+                    "{problem}: serving {} as it was fetched before, from {}",
+                    self.model.id,
+                    dir.display()
+                );
+                Ok(dir)
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    fn listing(&self, branch: &Repo) -> Result<Listing, Problem> {
+        let request = self.api.repo(branch.clone()).info_request();
+        // A refusal has its reason in a header, which the library's own error would not keep.
+        let request = request.config().http_status_as_error(false).build();
+        let mut response = request
+            .query("blobs", "true")
+            .call()
+            .map_err(|error| Problem::listing(ApiError::RequestError(Box::new(error))))?;
+        let status = response.status().as_u16();
+        if status != 200 {
+            let reason = response.headers().get("x-error-message");
+            let reason = reason.map(|reason| String::from_utf8_lossy(reason.as_bytes()).into());
+            return Err(Problem::Refused {
+                file: None,
+                status,
+                reason,
+            });
+        }
+        let listing = response.body_mut().read_json();
+        listing.map_err(|error| Problem::listing(ApiError::RequestError(Box::new(error))))
+    }
+
+    /// Fetches what is not there yet of a commit's files.
+    fn complete(&self, listing: &Listing) -> Result<PathBuf, Problem> {
+        let names: Vec<&str> = listing
+            .siblings
+            .iter()
+            .map(|file| file.rfilename.as_str())
+            .collect();
+        let wanted = wanted_files(&names).ok_or_else(|| Problem::no_weights(&names))?;
+        let commit = self.repo(&listing.sha);
+        let dir = self.cache.repo(commit.clone()).pointer_path(&listing.sha);
+        let missing: Vec<&File> = listing
+            .siblings
+            .iter()
+            .filter(|file| wanted.contains(&file.rfilename.as_str()))
+            .filter(|file| !dir.join(&file.rfilename).exists())
+            .collect();
+        let total = missing.iter().filter_map(|file| file.size).sum();
+        if !missing.is_empty() {
+            std::fs::create_dir_all(&dir).map_err(|cause| Problem::cache(&dir, &cause))?;
+            info!(
+                "fetching {} at {}: {} of {} files are missing, {:.1} MiB",
+                self.model.id,
+                listing.sha,
+                missing.len(),
+                wanted.len(),
+                total as f64 / f64::from(1 << 20)
+            );
+        }
+        let progress = Rc::new(Cell::new(Progress { done: 0, total }));
+        let api = self.api.repo(commit);
+        for file in missing {
+            let path = self.persist(&api, file, &progress)?;
+            if path != dir.join(&file.rfilename) {
+                return Err(Problem::commit(file.rfilename.as_str(), &listing.sha));
+            }
+        }
+        Ok(dir)
+    }
+
+    /// Fetches a file, again if the connection breaks; what has arrived is kept.
+    fn persist(
+        &self,
+        api: &ApiRepo,
+        file: &File,
+        progress: &Rc<Cell<Progress>>,
+    ) -> Result<PathBuf, Problem> {
+        let before = progress.get();
+        let mut pauses = PAUSES.iter();
+        loop {
+            progress.set(before);
+            let problem = match self.fetch(api, file, progress) {
+                Ok(path) => return Ok(path),
+                Err(problem) => problem,
+            };
+            let Some(&pause) = pauses.next().filter(|_| problem.is_passing()) else {
+                return Err(problem);
+            };
+            if problem.is_about_the_part() {
+                self.forget_part(api, &file.rfilename);
+            }
+            warn!("{problem}: trying again in {} ms", pause.as_millis());
+            sleep(pause);
+        }
+    }
+
+    /// Removes what has arrived of a file, which cannot be its beginning.
+    fn forget_part(&self, api: &ApiRepo, file: &str) {
+        let Ok(metadata) = self.api.metadata(&api.url(file)) else {
+            return;
+        };
+        let blob = self
+            .cache
+            .repo(self.repo("main"))
+            .blob_path(metadata.etag());
+        if let Err(cause) = std::fs::remove_file(blob.with_extension("part")) {
+            warn!("what has arrived of {file} cannot be removed: {cause}");
+        }
+    }
+
+    fn fetch(
+        &self,
+        api: &ApiRepo,
+        file: &File,
+        progress: &Rc<Cell<Progress>>,
+    ) -> Result<PathBuf, Problem> {
+        let name = file.rfilename.as_str();
+        let size = Rc::new(Cell::new(0));
+        let report = Report {
+            observer: self.observer,
+            progress: Rc::clone(progress),
+            size: Rc::clone(&size),
+        };
+        let path = api
+            .download_with_progress(name, report)
+            .map_err(|error| Problem::fetching(name, error))?;
+        let length = std::fs::metadata(&path).map(|meta| meta.len());
+        let length = length.map_err(|cause| Problem::cache(&path, &cause))?;
+        let wanted = file.size.unwrap_or(size.get());
+        if length == wanted {
+            return Ok(path);
+        }
+        discard(&path).map_err(|cause| Problem::cache(&path, &cause))?;
+        Err(Problem::Length {
+            file: name.into(),
+            length,
+            wanted,
+        })
+    }
+}
+
+/// Removes a file of the cache and what it points to, so that the next start fetches it again.
+fn discard(pointer: &Path) -> std::io::Result<()> {
+    std::fs::remove_file(pointer.canonicalize()?)?;
+    std::fs::remove_file(pointer)
+}
+
+/// Adds what arrives of one file to the progress of all.
+struct Report<'a> {
+    observer: &'a Observer,
+    progress: Rc<Cell<Progress>>,
+    /// What the server says of the file's size.
+    size: Rc<Cell<u64>>,
+}
+
+impl hf_hub::api::Progress for Report<'_> {
+    fn init(&mut self, size: usize, _: &str) {
+        self.size.set(size as u64);
+    }
+
+    fn update(&mut self, size: usize) {
+        let mut progress = self.progress.get();
+        progress.done += size as u64;
+        self.progress.set(progress);
+        (self.observer)(Phase::Fetching, progress);
+    }
+
+    fn finish(&mut self) {}
+}
