@@ -4,6 +4,7 @@
 mod player;
 mod refusals;
 
+use std::path::Path;
 use std::thread;
 
 use sconce_models::{LoadError, LoadOptions};
@@ -242,6 +243,23 @@ fn play_rank(golden: &Golden, comm: Threads) -> Option<Vec<Vec<f32>>> {
             .map(|run| player.logits(&run.ids, &[40]))
             .collect(),
     )
+}
+
+#[test]
+fn torch_files_in_one_piece_or_in_shards_compute_the_same() {
+    let bins = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/bins");
+    for name in ["llama", "gpt2", "bloom"] {
+        let golden = Golden::tiny(name).expect("a folder of models/tiny");
+        let run = &golden.runs[3];
+        let want = Player::open(&golden.dir).logits(&run.ids, &[run.ids.len()]);
+        for form in ["one", "sharded"] {
+            let source = weights::open(&bins.join(name).join(form)).expect("a torch checkpoint");
+            let options = LoadOptions::default();
+            let player = Player::load(&golden.dir, &*source, Box::new(Solo), &options);
+            let got = player.expect("loadable").logits(&run.ids, &[run.ids.len()]);
+            check(&golden, form, &got, &want, Tolerance::EXACT);
+        }
+    }
 }
 
 /// A checkpoint whose matrices are rounded to a shorter type, and stored in it or widened again.

@@ -7,6 +7,7 @@ mod goldens;
 mod hub;
 mod lifecycle;
 mod parity;
+mod readme;
 mod serving;
 mod support;
 mod tidy;

@@ -3,7 +3,7 @@
 
     pip install torch transformers tokenizers safetensors
     python models/tiny/make.py [case ...]
-    python models/tiny/make.py --bin case ...      (only the case's weights again, as torch files in its folder bin)
+    python models/tiny/make.py --bin case ...      (only the case's weights again, as torch files in tests/fixtures/bins)
 
 Every folder is an ordinary Hugging Face checkpoint plus
   golden.safetensors  prompt.N [tokens] i64, logits.N [tokens, vocab] f32, greedy.N [new] i64
@@ -230,17 +230,18 @@ def save_checkpoint(folder, model, case):
 def save_bins(folder):
     """The same weights as torch writes them, in one file and in two shards with an index."""
     weights = load_file(folder / "model.safetensors")
-    for kind in ("bin", "bin-sharded"):
-        shutil.rmtree(folder / kind, ignore_errors=True)
-        (folder / kind).mkdir()
-    torch.save(weights, folder / "bin" / "pytorch_model.bin")
+    target = HERE.parent.parent / "tests" / "fixtures" / "bins" / folder.name
+    for kind in ("one", "sharded"):
+        shutil.rmtree(target / kind, ignore_errors=True)
+        (target / kind).mkdir(parents=True)
+    torch.save(weights, target / "one" / "pytorch_model.bin")
     names = sorted(weights)
     index = {"metadata": {"total_size": sum(w.nbytes for w in weights.values())}, "weight_map": {}}
     for number, part in enumerate((names[::2], names[1::2]), 1):
         file = f"pytorch_model-{number:05}-of-00002.bin"
-        torch.save({name: weights[name] for name in part}, folder / "bin-sharded" / file)
+        torch.save({name: weights[name] for name in part}, target / "sharded" / file)
         index["weight_map"] |= dict.fromkeys(part, file)
-    write_json(folder / "bin-sharded" / "pytorch_model.bin.index.json", index)
+    write_json(target / "sharded" / "pytorch_model.bin.index.json", index)
 
 
 def make(name, case):

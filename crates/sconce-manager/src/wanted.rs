@@ -21,7 +21,10 @@ pub(crate) fn wanted_files<'a>(files: &[&'a str]) -> Option<Vec<&'a str>> {
     }
     let text = top().filter(|file| {
         let is_index = file.ends_with(".index.json");
-        (file.ends_with(".json") && !is_index) || matches!(*file, "merges.txt" | "vocab.txt")
+        // SentencePiece: tokenizer.model, spiece.model and the like.
+        (file.ends_with(".json") && !is_index)
+            || file.ends_with(".model")
+            || matches!(*file, "merges.txt" | "vocab.txt")
     });
     Some(text.chain(weights).collect())
 }
@@ -61,10 +64,11 @@ mod tests {
             "config.json",
             "pytorch_model.bin",
             "adapter_model.safetensors",
+            "tokenizer.model",
         ];
         assert_eq!(
             wanted_files(&files).unwrap(),
-            ["config.json", "pytorch_model.bin"]
+            ["config.json", "tokenizer.model", "pytorch_model.bin"]
         );
     }
 

@@ -475,7 +475,7 @@ mod tests {
         assert_eq!(
             size("max_position_embeddings"),
             format!(
-                "/m/config.json: `max_position_embeddings` or `n_positions` or `n_ctx` is absent; {range}"
+                "/m/config.json: `max_position_embeddings` or `n_positions` or `n_ctx` or `max_seq_len` is absent; {range}"
             )
         );
         let eps = message(c.float("eps", 1.0).map(drop));

@@ -224,15 +224,9 @@ fn whole_chunked_and_token_by_token_have_the_same_bits_in_any_company_on_any_thr
     }
 }
 
-#[test]
-fn contradictions_are_errors_and_leave_the_cache_alone() {
-    let dims = Dims {
-        heads: 2,
-        kv_heads: 1,
-        head: 4,
-    };
-    let known = Known::new(dims, 40, 1, 0..);
-    let good = Step {
+/// Positions 33 and 34 of a sequence in these blocks.
+fn two_tokens(blocks: Vec<u32>) -> Step {
+    Step {
         positions: vec![33, 34],
         slots: vec![33, 34],
         rows: vec![StepRow {
@@ -240,10 +234,20 @@ fn contradictions_are_errors_and_leave_the_cache_alone() {
             q_len: 2,
             k_len: 35,
             known: 35,
-            blocks: known.blocks,
+            blocks,
         }],
         ..Step::default()
+    }
+}
+
+#[test]
+fn contradictions_are_errors_and_leave_the_cache_alone() {
+    let dims = Dims {
+        heads: 2,
+        kv_heads: 1,
+        head: 4,
     };
+    let good = two_tokens(Known::new(dims, 40, 1, 0..).blocks);
     let how = Attend {
         scale: 1.0,
         ..Attend::default()
