@@ -35,8 +35,8 @@ fn main() {
         for round in 0..ROUNDS {
             let prompt = if streams == 1 { PROMPT } else { 128 };
             let run = rig.generate(streams, prompt, NEW, round);
-            prefill.push((streams * prompt) as f64 / run.first);
-            decode.push((streams * (NEW - 1)) as f64 / run.rest);
+            prefill.push(run.prompt_tokens as f64 / run.first);
+            decode.push(run.rest_tokens as f64 / run.rest);
             floor.push(1.0 / rig.seconds_to_read_weights());
             matmul.push(candle_flops());
         }

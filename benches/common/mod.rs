@@ -37,17 +37,24 @@ pub struct Rig {
     weight_bytes: u64,
 }
 
-/// Seconds until every stream had its first token, and from then to the end.
+/// What a batch of streams took: until each of them had its first token, and from then on.
 pub struct Run {
+    /// Tokens of all prompts.
+    pub prompt_tokens: usize,
+    /// Seconds until the last of the first tokens.
     pub first: f64,
+    /// Tokens that came after it.
+    pub rest_tokens: usize,
+    /// Seconds from it to the end.
     pub rest: f64,
 }
 
-struct Tell(Sender<Event>);
+/// Notes when an event happens: whoever reads the streams one by one would notice too late.
+struct Tell(Sender<(Instant, Event)>);
 
 impl Reply for Tell {
     fn send(&mut self, event: Event) -> bool {
-        self.0.send(event).is_ok()
+        self.0.send((Instant::now(), event)).is_ok()
     }
 
     fn gone(&self) -> bool {
@@ -105,33 +112,34 @@ impl Rig {
     /// Generates `new` greedy tokens for each of `streams` prompts of about `prompt` tokens.
     pub fn generate(&self, streams: usize, prompt: usize, new: usize, round: usize) -> Run {
         let began = Instant::now();
-        let replies: Vec<Receiver<Event>> = (0..streams)
+        let replies: Vec<Receiver<(Instant, Event)>> = (0..streams)
             .map(|stream| self.submit(words(prompt, round * 1000 + stream), new))
             .collect();
-        let mut first = began;
-        let mut end = began;
+        let mut prompt_tokens = 0;
+        let mut firsts = Vec::with_capacity(streams);
+        let mut arrivals = Vec::with_capacity(streams * new);
         for reply in replies {
-            let mut seen = 0;
-            for event in reply {
+            let before = arrivals.len();
+            for (at, event) in reply {
                 match event {
-                    Event::Token(_) => {
-                        seen += 1;
-                        if seen == 1 {
-                            first = first.max(Instant::now());
-                        }
-                    }
-                    Event::Done(_) => end = end.max(Instant::now()),
+                    Event::Token(_) => arrivals.push(at),
+                    Event::Done(output) => prompt_tokens += output.prompt_tokens,
                     Event::Failed(error) => panic!("{error}"),
                 }
             }
+            firsts.push(arrivals[before]);
         }
+        let first = firsts.into_iter().max().expect("there are streams");
+        let end = arrivals.iter().copied().max().expect("there are tokens");
         Run {
+            prompt_tokens,
             first: (first - began).as_secs_f64(),
+            rest_tokens: arrivals.into_iter().filter(|at| *at > first).count(),
             rest: (end - first).as_secs_f64(),
         }
     }
 
-    fn submit(&self, prompt: String, max_new_tokens: usize) -> Receiver<Event> {
+    fn submit(&self, prompt: String, max_new_tokens: usize) -> Receiver<(Instant, Event)> {
         let (tell, events) = channel();
         let stop = Stop {
             ignore_eos: true,
