@@ -140,7 +140,7 @@ impl<'a> RopeSettings<'a> {
     fn rotated(&self, dims: &Dims, default: f64) -> Result<usize, ConfigError> {
         let share = self.float_or_top("partial_rotary_factor", default)?;
         let dim = (dims.head as f64 * share) as usize;
-        if dim > 0 && dim % 2 == 0 && dim <= dims.head {
+        if dim > 0 && dim.is_multiple_of(2) && dim <= dims.head {
             return Ok(dim);
         }
         let wanted = format!(

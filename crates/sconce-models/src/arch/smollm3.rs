@@ -38,7 +38,7 @@ fn spec(c: &HfConfig) -> Result<Spec, ConfigError> {
     let rotated = c.layer_list("no_rope_layers")?;
     let rotated = |layer: usize| match rotated.get(layer) {
         Some(flag) => *flag != 0,
-        None => (layer + 1) % every != 0,
+        None => !(layer + 1).is_multiple_of(every),
     };
     let window = match c.flag("use_sliding_window", false)? {
         true => c.optional_size("sliding_window", None)?,

@@ -16,7 +16,7 @@ pub(crate) enum MlpLayer {
     /// One gated MLP for all tokens.
     Gated(Gated),
     /// Several, of which each token uses some.
-    Experts(Experts),
+    Experts(Box<Experts>),
 }
 
 /// down(act(gate(x)) * up(x))
@@ -49,13 +49,13 @@ impl MlpLayer {
                     down,
                 })
             }
-            Mlp::Experts(act, routing) => Self::Experts(Experts::load(
+            Mlp::Experts(act, routing) => Self::Experts(Box::new(Experts::load(
                 loader,
                 act,
                 routing,
                 spec.dims.experts,
                 layer,
-            )?),
+            )?)),
         })
     }
 
