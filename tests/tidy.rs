@@ -3,6 +3,7 @@
 
 mod manifest;
 mod rules;
+mod sharing;
 mod source;
 
 use std::fs;
@@ -206,6 +207,20 @@ fn environment_unsafe_statuses_and_processes_have_one_owner_each() {
 #[test]
 fn architectures_are_named_in_their_folder_only() {
     refuse_in_sources(|s| rules::architecture_names(s, ARCHITECTURES));
+}
+
+#[test]
+fn architectures_are_not_copies_of_each_other() {
+    let sources = sources();
+    let folder = sources.iter().filter(|s| s.path.starts_with(ARCHITECTURES));
+    let files: Vec<&Source> = folder.collect();
+    let (shared, all) = sharing::shared_lines(&files);
+    println!("{shared} of {all} lines of {ARCHITECTURES} stand in several files");
+    assert!(
+        all > 0 && shared * 3 <= all,
+        "{shared} of {all} lines of {ARCHITECTURES} stand in several files; the limit is a third: \
+         give what they share one place"
+    );
 }
 
 #[test]
