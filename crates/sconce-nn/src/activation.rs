@@ -1,4 +1,4 @@
-//! `Act`: activation functions by the names that checkpoints use.
+//! `Act`: activation functions by the names that checkpoints use; and `clip`.
 
 use candle_core::{Result, Tensor};
 
@@ -106,6 +106,13 @@ impl Act {
     }
 }
 
+/// Numbers beyond plus or minus `limit` become that.
+pub fn clip(x: &Tensor, limit: f32) -> Result<Tensor> {
+    let numbers = Numbers::of(x, "the input of a clip")?;
+    let clipped = numbers.iter().map(|number| number.clamp(-limit, limit));
+    tensors::tensor(clipped.collect(), x.dims())
+}
+
 fn compute<F: Function>(x: &[f32], up: Option<&[f32]>, out: &mut [f32]) {
     match up {
         Some(up) => elementwise::gate::<F>(x, up, out),
@@ -142,6 +149,13 @@ mod tests {
         }
         assert_eq!(Act::parse("GELU"), None);
         assert!(Act::names().all(|name| Act::parse(name).is_some()));
+    }
+
+    #[test]
+    fn clipping_keeps_what_is_within_the_limit() {
+        let x = Tensor::new(&[-3f32, -1.5, 0.25, 2.0], &Device::Cpu).unwrap();
+        let clipped = clip(&x, 1.5).unwrap().to_vec1::<f32>().unwrap();
+        assert_eq!(clipped, [-1.5, -1.5, 0.25, 1.5]);
     }
 
     #[test]

@@ -21,7 +21,7 @@ mod step;
 mod tensors;
 pub mod weights;
 
-pub use activation::Act;
+pub use activation::{Act, clip};
 pub use attention::{Alibi, AlibiBias, Attend, attend};
 pub use cache::{KvCache, KvLayer, KvShape};
 pub use comm::{AbortHandle, Communicator, Solo, Threads};

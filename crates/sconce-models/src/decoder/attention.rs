@@ -1,7 +1,7 @@
 //! Projections to queries, keys and values, their norms and rotation, attention over the cache, projection back.
 
 use candle_core::{Result, Tensor};
-use sconce_nn::{Alibi, Attend, KvLayer, Linear, attend};
+use sconce_nn::{Alibi, Attend, KvLayer, Linear, attend, clip};
 
 use super::Pass;
 use super::load::Loader;
@@ -82,8 +82,8 @@ impl Attention {
     /// `[tokens, heads, head]`.
     fn project(&self, linear: &Linear, x: &Tensor, heads: usize) -> Result<Tensor> {
         let mut y = linear.forward(x)?;
-        if let Some(clip) = self.clip {
-            y = y.clamp(-clip, clip)?;
+        if let Some(limit) = self.clip {
+            y = clip(&y, limit)?;
         }
         y.reshape((x.dim(0)?, heads, self.head))
     }
