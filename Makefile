@@ -35,7 +35,7 @@ fmt: need-cargo ## Format all Rust code
 	$(CARGO) fmt --all
 
 bench: model need-cargo ## Measure the default model on this machine
-	$(CARGO) bench --package sconce
+	$(CARGO) bench --package sconce --package sconce-sched
 
 deny: need-cargo ## Check licences and sources of all dependencies (needs cargo-deny)
 	$(CARGO) deny check licenses bans sources
