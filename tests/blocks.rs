@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sconce_core::{Backend, Event, Generate, GenerateParams, Input, Job, JobId, Reply, Sampling};
+use sconce_core::{
+    AskedSampling, Backend, Event, Generate, GenerateParams, Input, Job, JobId, Reply,
+};
 use sconce_engine::{Engine, EngineSettings};
 
 use crate::support::tiny;
@@ -31,6 +33,7 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
         max_rows: JOBS,
         max_step_tokens: 48,
         prefix_sharing,
+        model_sampling: false,
         kv_cache_bytes: Some(kv_cache_bytes),
         queue: JOBS,
         predict_timeout: 60,
@@ -67,10 +70,10 @@ impl Client {
             events: tell,
             gone: Arc::clone(&gone),
         };
-        let sampling = Sampling {
-            do_sample: number % 2 == 1,
+        let sampling = AskedSampling {
+            do_sample: Some(number % 2 == 1),
             seed: Some(number as u64),
-            ..Sampling::default()
+            ..AskedSampling::default()
         };
         let params = GenerateParams {
             max_new_tokens: new_tokens(number),

@@ -5,7 +5,7 @@ use std::thread;
 use sconce_testkit::client::Client;
 use serde_json::{Value, json};
 
-use crate::support::{generated, ready, stream_text};
+use crate::support::{generated, ready, ready_with, stream_text};
 
 const PROMPT: &str = "The quick brown fox";
 
@@ -187,4 +187,31 @@ fn two_ranks_answer_as_one() {
         generated(&answer.json().unwrap())
     });
     assert_eq!(answers[0], answers[1]);
+}
+
+#[test]
+fn the_checkpoint_s_own_sampling_counts_when_asked_for_and_requests_have_the_last_word() {
+    let generation = r#"{"eos_token_id": 2, "repetition_penalty": 1.9}"#;
+    let file = ("generation_config.json", generation);
+    let own = ready_with(
+        "llama",
+        &[
+            ("serving.properties", "option.generation_config=auto"),
+            file,
+        ],
+    );
+    let plain = ready_with("llama", &[file]);
+    let answer = |server: &crate::support::Serving, parameters: Value| {
+        let client = Client::new(server.address());
+        let body = json!({"inputs": PROMPT, "parameters": parameters});
+        let answer = client.post("/invocations", &body).unwrap();
+        generated(&answer.json().unwrap())
+    };
+    let penalised = answer(&plain, json!({"repetition_penalty": 1.9}));
+    assert_ne!(answer(&plain, json!({})), penalised);
+    assert_eq!(answer(&own, json!({})), penalised);
+    assert_eq!(
+        answer(&own, json!({"repetition_penalty": 1})),
+        answer(&plain, json!({}))
+    );
 }

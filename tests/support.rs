@@ -33,9 +33,16 @@ impl std::ops::DerefMut for Serving {
 
 /// Serves a copy of a tiny checkpoint with these properties; returns when it is ready.
 pub fn ready(model: &str, properties: &str) -> Serving {
+    ready_with(model, &[("serving.properties", properties)])
+}
+
+/// The same with other files beside, or in place of, those of the checkpoint.
+pub fn ready_with(model: &str, files: &[(&str, &str)]) -> Serving {
     let dir = TempDir::new().unwrap();
     let model_dir = copy_checkpoint(model, dir.path());
-    fs::write(model_dir.join("serving.properties"), properties).unwrap();
+    for (name, text) in files {
+        fs::write(model_dir.join(name), text).unwrap();
+    }
     let launch = Launch::serve(PROGRAM, &model_dir);
     let mut serving = Serving {
         server: launch.start().unwrap(),

@@ -82,6 +82,7 @@ impl Rig {
             max_rows: 32,
             max_step_tokens: 512,
             prefix_sharing: false,
+            model_sampling: false,
             kv_cache_bytes: Some(1 << 30),
             queue: 64,
             predict_timeout: 600,

@@ -146,4 +146,54 @@ CASES = {
     "codegen": dict(
         config=t.CodeGenConfig(**bpe(vocab_size=303, n_embd=40, n_layer=2, n_head=4, rotary_dim=6, n_positions=160)),
         **BPE),
+    # Variants of the above.
+    "llama-longrope": llama_scaled(rope_type="longrope", factor=4.0, original_max_position_embeddings=40,
+                                   short_factor=[1.0, 1.0, 1.1, 1.2, 1.5], long_factor=[1.0, 2.0, 3.0, 4.0, 6.0]),
+    "llama-yarn-mscale": llama_scaled(rope_type="yarn", factor=8.0, original_max_position_embeddings=24, mscale=0.8,
+                                      mscale_all_dim=0.5, beta_fast=16, beta_slow=2, truncate=False),
+    "mistral-no-window": dict(config=t.MistralConfig(**spm(**GROUPED, sliding_window=None), **rope()), **SPM),
+    "qwen3-window": dict(
+        config=t.Qwen3Config(**bpe(**GROUPED, head_dim=10, use_sliding_window=True, sliding_window=15,
+                                   max_window_layers=0), **rope()), **BPE),
+    "qwen2_moe-sparse": dict(
+        config=t.Qwen2MoeConfig(**bpe(**GROUPED | dict(num_hidden_layers=3), num_experts=5, num_experts_per_tok=2,
+                                      moe_intermediate_size=18, shared_expert_intermediate_size=22, qkv_bias=False,
+                                      norm_topk_prob=True, decoder_sparse_step=2, use_sliding_window=True,
+                                      sliding_window=18), **rope()), **BPE),
+    "gemma3-pattern": dict(
+        config=t.Gemma3TextConfig(**spm(**GROUPED | dict(num_hidden_layers=3), head_dim=10, sliding_window=13,
+                                        sliding_window_pattern=2, rope_theta=40000.0, rope_local_base_freq=700.0)),
+        # As written before transformers 5.
+        rewrite=lambda c: c.update(sliding_window_pattern=2, rope_theta=40000.0, rope_local_base_freq=700.0)
+        or [c.pop(key) for key in ("rope_parameters", "layer_types")],
+        **SPM | dict(std=0.18, narrowest=0.003)),
+    "phi-plain": dict(config=t.PhiConfig(**spm(**PLAIN | dict(hidden_size=48)), **rope(partial_rotary_factor=0.25)),
+                      **SPM),
+    "phi3-partial": dict(config=t.Phi3Config(**spm(**GROUPED | dict(hidden_size=48), tie_word_embeddings=True),
+                                             **rope(partial_rotary_factor=0.75)), **SPM),
+    "olmo-bias": dict(config=t.OlmoConfig(**bpe(**GROUPED, attention_bias=True), **rope()), **BPE),
+    "cohere-bias": dict(config=t.CohereConfig(**spm(**GROUPED, attention_bias=True, logit_scale=0.9), **rope()), **SPM),
+    "smollm3-window": dict(
+        config=t.SmolLM3Config(**spm(**GROUPED | dict(num_hidden_layers=3), no_rope_layer_interval=2,
+                                     use_sliding_window=True, sliding_window=14, tie_word_embeddings=False), **rope()),
+        **SPM),
+    "starcoder2-no-bias": dict(
+        config=t.Starcoder2Config(**bpe(**GROUPED, use_bias=False, tie_word_embeddings=False), **rope()), **BPE),
+    "falcon-11b": dict(
+        config=t.FalconConfig(**bpe(vocab_size=309, hidden_size=36, num_hidden_layers=2, num_attention_heads=6,
+                                    num_kv_heads=3, new_decoder_architecture=True, num_ln_in_parallel_attn=1,
+                                    max_position_embeddings=256), **rope()), **BPE),
+    "falcon-serial": dict(
+        config=t.FalconConfig(**bpe(vocab_size=309, hidden_size=36, num_hidden_layers=2, num_attention_heads=6,
+                                    parallel_attn=False, bias=True, max_position_embeddings=256), **rope()), **BPE),
+    "mpt-plain": dict(config=t.MptConfig(**bpe(vocab_size=305, d_model=40, n_heads=4, n_layers=2, max_seq_len=256)), **BPE),
+    "opt-bare": dict(
+        config=t.OPTConfig(**spm(vocab_size=307, hidden_size=36, word_embed_proj_dim=36, ffn_dim=50,
+                                 num_hidden_layers=2, num_attention_heads=6, max_position_embeddings=160,
+                                 enable_bias=False, layer_norm_elementwise_affine=False,
+                                 _remove_final_layer_norm=True, tie_word_embeddings=False)), **SPM),
+    "gpt_neox-plain": dict(
+        config=t.GPTNeoXConfig(**bpe(vocab_size=305, hidden_size=36, intermediate_size=45, num_hidden_layers=2,
+                                     num_attention_heads=6, max_position_embeddings=256, attention_bias=False),
+                               **rope(partial_rotary_factor=1.0)), **BPE),
 }

@@ -92,6 +92,7 @@ impl Draft {
             max_batched_tokens: 0,
             max_model_len: None,
             prefix_caching: false,
+            model_sampling: false,
             kv_cache_bytes: None,
             job_queue_size: 0,
             predict_timeout: Duration::ZERO,

@@ -786,6 +786,16 @@ pub(crate) const OPTIONS: &[Entry] = &[
         ..OPTION
     },
     Entry {
+        key: "option.generation_config",
+        default: "vllm",
+        doc: "Where what a request leaves open of sampling comes from. vllm: no sampling and no \
+              penalties, as the rolling batch of LMI has it; auto: do_sample, temperature, top_k, \
+              top_p, min_p, typical_p and repetition_penalty as the checkpoint's \
+              generation_config.json says. End-of-text tokens are read from it either way.",
+        status: Status::Honoured(|d, v| put(&mut d.model.model_sampling, generation_config(v))),
+        ..OPTION
+    },
+    Entry {
         key: "option.kv_cache_memory",
         default: "auto",
         doc: "Size of the key/value cache, as 512MiB or 2GB; auto: from the memory at hand.",
@@ -1179,6 +1189,17 @@ fn refuse_own_code(entry_point: EntryPoint, value: &str) -> Value<()> {
         }
     };
     Err(Rejection::Unsupported(reason.into()))
+}
+
+/// Whether the model's own word counts.
+fn generation_config(value: &str) -> Value<bool> {
+    match value {
+        "auto" => Ok(true),
+        "vllm" => Ok(false),
+        _ => Err(Rejection::Unsupported(
+            "it is auto (as generation_config.json says) or vllm (greedy, no penalties)".into(),
+        )),
+    }
 }
 
 fn task(value: &str) -> Value<Task> {

@@ -44,6 +44,8 @@ pub struct ModelSettings {
     pub max_model_len: Option<usize>,
     /// Whether equal beginnings of prompts share their part of the key/value cache.
     pub prefix_caching: bool,
+    /// Whether what requests leave open of sampling is as the checkpoint's `generation_config.json` says.
+    pub model_sampling: bool,
     /// Bytes of the key/value cache; `None`: planned from the memory at hand.
     pub kv_cache_bytes: Option<u64>,
     /// Requests that may wait; more are refused.

@@ -10,8 +10,8 @@ pub struct GenerateParams {
     pub max_new_tokens: usize,
     /// End-of-text and stop tokens are forbidden before so many tokens.
     pub min_new_tokens: usize,
-    /// How a token is picked from the logits.
-    pub sampling: Sampling,
+    /// What the request says of how a token is picked.
+    pub sampling: AskedSampling,
     /// When generation ends before `max_new_tokens`.
     pub stop: Stop,
     /// What is reported beside the text.
@@ -23,9 +23,46 @@ impl Default for GenerateParams {
         Self {
             max_new_tokens: 30,
             min_new_tokens: 0,
-            sampling: Sampling::default(),
+            sampling: AskedSampling::default(),
             stop: Stop::default(),
             report: Report::default(),
+        }
+    }
+}
+
+/// What a request says of how a token is picked: the fields of [`Sampling`], of which it may leave any open.
+#[derive(Clone, Debug, PartialEq, Default)]
+#[allow(missing_docs)]
+pub struct AskedSampling {
+    pub do_sample: Option<bool>,
+    pub temperature: Option<f32>,
+    pub top_k: Option<usize>,
+    pub top_p: Option<f32>,
+    pub min_p: Option<f32>,
+    pub typical_p: Option<f32>,
+    pub repetition_penalty: Option<f32>,
+    pub frequency_penalty: Option<f32>,
+    pub presence_penalty: Option<f32>,
+    pub seed: Option<u64>,
+}
+
+impl AskedSampling {
+    /// The request's word, and for what it leaves open that of `defaults`. A temperature alone asks for sampling.
+    pub fn over(&self, defaults: &Sampling) -> Sampling {
+        let asked = self.do_sample.or(self.temperature.map(|_| true));
+        Sampling {
+            do_sample: asked.unwrap_or(defaults.do_sample),
+            temperature: self.temperature.unwrap_or(defaults.temperature),
+            top_k: self.top_k.unwrap_or(defaults.top_k),
+            top_p: self.top_p.unwrap_or(defaults.top_p),
+            min_p: self.min_p.unwrap_or(defaults.min_p),
+            typical_p: self.typical_p.unwrap_or(defaults.typical_p),
+            repetition_penalty: self
+                .repetition_penalty
+                .unwrap_or(defaults.repetition_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+            seed: self.seed.or(defaults.seed),
         }
     }
 }
@@ -105,5 +142,40 @@ impl Default for Report {
             top_n_tokens: 0,
             skip_special_tokens: true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_request_leaves_open_is_the_defaults_and_a_temperature_asks_for_sampling() {
+        let defaults = Sampling {
+            temperature: 0.6,
+            top_k: 20,
+            repetition_penalty: 1.1,
+            ..Sampling::default()
+        };
+        let asked = AskedSampling {
+            top_k: Some(0),
+            ..AskedSampling::default()
+        };
+        let wanted = Sampling {
+            top_k: 0,
+            ..defaults.clone()
+        };
+        assert_eq!(asked.over(&defaults), wanted);
+        let warm = AskedSampling {
+            temperature: Some(0.9),
+            ..AskedSampling::default()
+        };
+        let got = warm.over(&defaults);
+        assert_eq!((got.do_sample, got.temperature), (true, 0.9));
+        let greedy = AskedSampling {
+            do_sample: Some(false),
+            ..warm
+        };
+        assert!(!greedy.over(&defaults).do_sample);
     }
 }

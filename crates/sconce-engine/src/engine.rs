@@ -5,7 +5,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use sconce_core::{Backend, Generate, Input, Job, Load, Phase, Progress, ServeError};
+use sconce_core::{Backend, Generate, Input, Job, Load, Phase, Progress, Sampling, ServeError};
 use sconce_sched::{BLOCK, Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use sconce_text::Tokenizer;
 use tracing::{error, info};
@@ -30,6 +30,8 @@ pub struct Engine {
     queue_limit: usize,
     vocab: usize,
     tokenizer: Arc<Tokenizer>,
+    /// For what requests leave open.
+    sampling: Sampling,
     gauges: Arc<Gauges>,
     failure: Arc<OnceLock<String>>,
     inbox: SyncSender<Message>,
@@ -60,6 +62,7 @@ impl Engine {
             name: settings.name.clone(),
             queue_limit: settings.queue,
             tokenizer: Arc::clone(&checkpoint.tokenizer),
+            sampling: checkpoint.sampling.clone(),
             gauges: Arc::clone(&gauges),
             failure: Arc::clone(&failure),
         };
@@ -112,7 +115,8 @@ impl Engine {
             .gauges
             .enter(self.queue_limit)
             .ok_or_else(|| self.full())?;
-        Ok(Admitted::new(job, params, tokens, permit))
+        let sampling = params.sampling.over(&self.sampling);
+        Ok(Admitted::new(job, params, sampling, tokens, permit))
     }
 
     fn check_lengths(&self, prompt: usize, new: usize) -> Result<(), ServeError> {
@@ -200,6 +204,8 @@ struct EngineParts {
     name: String,
     queue_limit: usize,
     tokenizer: Arc<Tokenizer>,
+    /// For what requests leave open.
+    sampling: Sampling,
     gauges: Arc<Gauges>,
     failure: Arc<OnceLock<String>>,
 }
@@ -216,6 +222,7 @@ impl EngineParts {
             name,
             queue_limit,
             tokenizer,
+            sampling,
             gauges,
             failure,
         } = self;
@@ -226,6 +233,7 @@ impl EngineParts {
             queue_limit,
             vocab,
             tokenizer,
+            sampling,
             gauges,
             failure,
             inbox,

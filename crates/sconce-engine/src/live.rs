@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sconce_core::{
-    Event, FinishReason, GenerateParams, Job, JobId, Output, PromptToken, Reply, ServeError, Token,
-    TopToken,
+    Event, FinishReason, GenerateParams, Job, JobId, Output, PromptToken, Reply, Sampling,
+    ServeError, Token, TopToken,
 };
 use sconce_text::{TextStream, Tokenizer};
 
@@ -16,8 +16,10 @@ use crate::sampler::{Picked, Sampler, SamplerError, Scratch, log_softmax_at};
 pub(crate) struct Admitted {
     /// Name of the job in logs.
     pub(crate) id: JobId,
-    /// Length, sampling, stopping and reporting.
+    /// Length, stopping and reporting.
     pub(crate) params: GenerateParams,
+    /// How tokens are picked: the request's word and the model's defaults.
+    pub(crate) sampling: Sampling,
     /// The prompt's tokens.
     pub(crate) prompt: Vec<u32>,
     /// Where the answers go.
@@ -29,11 +31,18 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
-    /// Takes over a job whose input became `params` and `prompt`.
-    pub(crate) fn new(job: Job, params: GenerateParams, prompt: Vec<u32>, permit: Permit) -> Self {
+    /// Takes over a job whose input became `params`, `sampling` and `prompt`.
+    pub(crate) fn new(
+        job: Job,
+        params: GenerateParams,
+        sampling: Sampling,
+        prompt: Vec<u32>,
+        permit: Permit,
+    ) -> Self {
         Self {
             id: job.id,
             params,
+            sampling,
             prompt,
             reply: job.reply,
             deadline: job.deadline,
@@ -69,7 +78,7 @@ impl Live {
     /// Prepares the sampler and the text stream of a job.
     pub(crate) fn new(job: Admitted, tokenizer: Arc<Tokenizer>, eos: Arc<[u32]>) -> Self {
         let params = &job.params;
-        let seed = params.sampling.seed.unwrap_or_else(random_seed);
+        let seed = job.sampling.seed.unwrap_or_else(random_seed);
         let eos: Arc<[u32]> = if params.stop.ignore_eos {
             Arc::new([])
         } else {
@@ -77,7 +86,7 @@ impl Live {
         };
         let forbidden: Vec<u32> = eos.iter().chain(&params.stop.token_ids).copied().collect();
         let sampler = Sampler::new(
-            &params.sampling,
+            &job.sampling,
             &forbidden,
             params.min_new_tokens,
             &job.prompt,
@@ -216,7 +225,7 @@ impl Live {
             finish,
             prompt_tokens: self.job.prompt.len(),
             generated_tokens: self.generated,
-            seed: self.job.params.sampling.do_sample.then_some(self.seed),
+            seed: self.job.sampling.do_sample.then_some(self.seed),
             prompt: self.prompt_tokens(),
         };
         if self.job.reply.send(Event::Done(output)) {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use sconce_core::Sampling;
 use sconce_models::{Decoder, HfConfig, LoadOptions, Model};
 use sconce_text::Tokenizer;
 use tracing::info;
@@ -19,6 +20,8 @@ pub struct Checkpoint {
     pub tokenizer: Arc<Tokenizer>,
     /// End-of-text tokens.
     pub eos: Vec<u32>,
+    /// How tokens are picked where a request does not say.
+    pub sampling: Sampling,
     /// Longest sequence that the model takes, in tokens.
     pub context: usize,
     /// Length beyond which a sequence has other keys from its beginning on, if there is one.
@@ -31,6 +34,11 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
     let arch = sconce_models::find(&config)?;
     let spec = (arch.spec)(&config)?;
     let eos = sconce_models::eos_token_ids(&settings.dir, &config)?;
+    let sampling = if settings.model_sampling {
+        sconce_models::sampling_defaults(&settings.dir)?
+    } else {
+        Sampling::default()
+    };
     let tokenizer = Arc::new(Tokenizer::open(&settings.dir)?);
     let source = sconce_nn::weights::open(&settings.dir)?;
     let (context, border) = (spec.dims.context, spec.border());
@@ -55,6 +63,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
         loader,
         tokenizer,
         eos,
+        sampling,
         context,
         border,
     })

@@ -25,6 +25,8 @@ pub struct EngineSettings {
     pub max_step_tokens: usize,
     /// Whether equal beginnings of prompts share their cache blocks.
     pub prefix_sharing: bool,
+    /// Whether what requests leave open of sampling is as the checkpoint's `generation_config.json` says.
+    pub model_sampling: bool,
     /// Bytes for the key/value cache; `None`: planned from the memory at hand.
     pub kv_cache_bytes: Option<u64>,
     /// Jobs that may wait; more are refused.

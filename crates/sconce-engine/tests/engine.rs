@@ -157,6 +157,7 @@ fn settings() -> EngineSettings {
         max_rows: 8,
         max_step_tokens: 48,
         prefix_sharing: true,
+        model_sampling: false,
         // 20 blocks of 2 KiB: eight rows of 256 tokens do not fit, so some are preempted.
         kv_cache_bytes: Some(20 * 2 * 32 * 8 * 4),
         queue: 64,
@@ -173,6 +174,7 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
         loader: Arc::new(|_, _| Ok(Box::new(Fake::default()))),
         tokenizer: tokenizer(),
         eos: vec![EOS],
+        sampling: sconce_core::Sampling::default(),
         context: 512,
         border: None,
     };
@@ -467,7 +469,7 @@ fn stop_tokens_and_stop_sequences_end_the_answer() {
 fn a_seed_draws_the_same_alone_as_among_others() {
     let engine = start(settings());
     let mut sampled = params(40);
-    sampled.sampling.do_sample = true;
+    sampled.sampling.do_sample = Some(true);
     sampled.sampling.seed = Some(11);
     let ids = |client: &Client| {
         client

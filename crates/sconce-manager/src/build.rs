@@ -31,6 +31,7 @@ fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineSettings {
         max_rows: settings.max_rolling_batch_size,
         max_step_tokens: settings.max_batched_tokens,
         prefix_sharing: settings.prefix_caching,
+        model_sampling: settings.model_sampling,
         kv_cache_bytes: settings.kv_cache_bytes,
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),

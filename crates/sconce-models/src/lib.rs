@@ -6,6 +6,7 @@
 pub mod arch;
 mod config_error;
 pub mod decoder;
+mod generation_config;
 mod hf_config;
 mod model;
 mod rope_config;
@@ -14,6 +15,7 @@ mod stop_tokens;
 pub use arch::{ARCHS, Arch, find};
 pub use config_error::ConfigError;
 pub use decoder::{Decoder, LoadError, LoadOptions, Spec};
+pub use generation_config::sampling_defaults;
 pub use hf_config::HfConfig;
 pub use model::Model;
 pub use rope_config::RopeDefaults;

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::arch;
 use crate::config_error::ConfigError;
+use crate::generation_config;
 use crate::hf_config::HfConfig;
 
 const KEY: &str = "eos_token_id";
@@ -14,24 +15,13 @@ const KEY: &str = "eos_token_id";
 /// Ids outside the vocabulary are left out, since no logit stands for them.
 pub fn eos_token_ids(dir: &Path, config: &HfConfig) -> Result<Vec<u32>, ConfigError> {
     let vocab = config.size("vocab_size")?;
-    let mut ids = match read_generation_config(dir)? {
+    let mut ids = match generation_config::read(dir)? {
         Some(generation) if generation.has(KEY) => listed(&generation)?,
         _ if config.mentions(KEY) => listed(config)?,
         _ => arch::find(config)?.eos.into_iter().collect(),
     };
     ids.retain(|&id| (id as usize) < vocab);
     Ok(ids)
-}
-
-/// `generation_config.json`, which may be absent, but not broken.
-fn read_generation_config(dir: &Path) -> Result<Option<HfConfig>, ConfigError> {
-    match HfConfig::read_file(dir.join("generation_config.json")) {
-        Ok(config) => Ok(Some(config)),
-        Err(ConfigError::Read { cause, .. }) if cause.kind() == std::io::ErrorKind::NotFound => {
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
 }
 
 /// One id, a list of ids, or none.

@@ -5,7 +5,7 @@
 
 use std::sync::LazyLock;
 
-use sconce_core::{GenerateParams, Report, Sampling, ServeError, Stop};
+use sconce_core::{AskedSampling, GenerateParams, Report, ServeError, Stop};
 use serde_json::{Map, Value};
 
 use super::{Details, Formatter, agreed};
@@ -144,16 +144,14 @@ fn lengths(fields: &mut Fields) -> Result<(usize, usize)> {
     Ok((most, least.map_or(0, |least| least as usize)))
 }
 
-fn sampling(fields: &mut Fields) -> Result<Sampling> {
-    let default = Sampling::default();
+fn sampling(fields: &mut Fields) -> Result<AskedSampling> {
     let asked = fields.flag("do_sample")?;
     let temperature = fields.number(
         "temperature",
         |t| t >= 0.0,
         "must be a number of at least 0; 0 means greedy, 1 leaves the probabilities as they are",
     )?;
-    let warm = temperature.is_none_or(|t| t > GREEDY_TEMPERATURE);
-    let do_sample = asked.unwrap_or(temperature.is_some()) && warm;
+    let cold = temperature.is_some_and(|t| t <= GREEDY_TEMPERATURE);
     let top_k = fields.integer(
         "top_k",
         -1..=MOST_TOKENS,
@@ -161,54 +159,40 @@ fn sampling(fields: &mut Fields) -> Result<Sampling> {
     )?;
     let share = |x: f32| x > 0.0 && x <= 1.0;
     let penalty = |x: f32| (-2.0..=2.0).contains(&x);
-    Ok(Sampling {
-        do_sample,
-        temperature: temperature
-            .filter(|_| do_sample)
-            .unwrap_or(default.temperature),
-        top_k: top_k.map_or(default.top_k, |k| k.max(0) as usize),
-        top_p: fields
-            .number(
-                "top_p",
-                share,
-                "must be above 0 and at most 1; 1 keeps all tokens",
-            )?
-            .unwrap_or(default.top_p),
-        min_p: fields
-            .number(
-                "min_p",
-                |x| (0.0..=1.0).contains(&x),
-                "must be a number from 0 to 1; 0 keeps all tokens",
-            )?
-            .unwrap_or(default.min_p),
-        typical_p: fields
-            .number(
-                "typical_p",
-                share,
-                "must be above 0 and at most 1; 1 keeps all tokens",
-            )?
-            .unwrap_or(default.typical_p),
-        repetition_penalty: fields
-            .number(
-                "repetition_penalty",
-                |x| (0.01..=100.0).contains(&x),
-                "must be a number from 0.01 to 100; 1 means no penalty",
-            )?
-            .unwrap_or(default.repetition_penalty),
-        frequency_penalty: fields
-            .number(
-                "frequency_penalty",
-                penalty,
-                "must be a number from -2 to 2; 0 means none",
-            )?
-            .unwrap_or(default.frequency_penalty),
-        presence_penalty: fields
-            .number(
-                "presence_penalty",
-                penalty,
-                "must be a number from -2 to 2; 0 means none",
-            )?
-            .unwrap_or(default.presence_penalty),
+    Ok(AskedSampling {
+        do_sample: if cold { Some(false) } else { asked },
+        temperature: temperature.filter(|_| !cold),
+        top_k: top_k.map(|k| k.max(0) as usize),
+        top_p: fields.number(
+            "top_p",
+            share,
+            "must be above 0 and at most 1; 1 keeps all tokens",
+        )?,
+        min_p: fields.number(
+            "min_p",
+            |x| (0.0..=1.0).contains(&x),
+            "must be a number from 0 to 1; 0 keeps all tokens",
+        )?,
+        typical_p: fields.number(
+            "typical_p",
+            share,
+            "must be above 0 and at most 1; 1 keeps all tokens",
+        )?,
+        repetition_penalty: fields.number(
+            "repetition_penalty",
+            |x| (0.01..=100.0).contains(&x),
+            "must be a number from 0.01 to 100; 1 means no penalty",
+        )?,
+        frequency_penalty: fields.number(
+            "frequency_penalty",
+            penalty,
+            "must be a number from -2 to 2; 0 means none",
+        )?,
+        presence_penalty: fields.number(
+            "presence_penalty",
+            penalty,
+            "must be a number from -2 to 2; 0 means none",
+        )?,
         seed: seed(fields)?,
     })
 }

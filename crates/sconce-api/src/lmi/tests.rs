@@ -79,16 +79,16 @@ fn every_parameter_arrives_where_it_belongs() {
         "decoder_input_details": true, "top_n_tokens": 3, "skip_special_tokens": false,
     }));
     assert_eq!((params.max_new_tokens, params.min_new_tokens), (64, 2));
-    let sampling = sconce_core::Sampling {
-        do_sample: true,
-        temperature: 0.5,
-        top_k: 40,
-        top_p: 0.9,
-        min_p: 0.1,
-        typical_p: 0.8,
-        repetition_penalty: 1.2,
-        frequency_penalty: -0.5,
-        presence_penalty: 2.0,
+    let sampling = sconce_core::AskedSampling {
+        do_sample: Some(true),
+        temperature: Some(0.5),
+        top_k: Some(40),
+        top_p: Some(0.9),
+        min_p: Some(0.1),
+        typical_p: Some(0.8),
+        repetition_penalty: Some(1.2),
+        frequency_penalty: Some(-0.5),
+        presence_penalty: Some(2.0),
         seed: Some(u64::MAX),
     };
     assert_eq!(params.sampling, sampling);
@@ -97,6 +97,12 @@ fn every_parameter_arrives_where_it_belongs() {
     assert!(params.stop.keep_in_text && params.stop.ignore_eos);
     assert!(params.report.prompt_logprobs && !params.report.skip_special_tokens);
     assert_eq!(params.report.top_n_tokens, 3);
+}
+
+/// What is sampled when the model has no defaults of its own.
+fn sampling(parameters: Value) -> sconce_core::Sampling {
+    let asked = params(parameters).sampling;
+    asked.over(&sconce_core::Sampling::default())
 }
 
 #[test]
@@ -113,7 +119,7 @@ fn sampling_is_on_when_asked_for_or_when_a_temperature_is_given() {
     ];
     for (parameters, wanted) in cases {
         assert_eq!(
-            params(parameters.clone()).sampling.do_sample,
+            sampling(parameters.clone()).do_sample,
             wanted,
             "{parameters}"
         );
@@ -326,9 +332,10 @@ proptest! {
             let params = request.params;
             prop_assert!(params.max_new_tokens >= 1);
             prop_assert!(params.min_new_tokens <= params.max_new_tokens);
-            prop_assert!(params.sampling.temperature > 0.0);
-            prop_assert!(params.sampling.top_p > 0.0 && params.sampling.top_p <= 1.0);
-            prop_assert!(params.sampling.repetition_penalty > 0.0);
+            let sampling = params.sampling.over(&sconce_core::Sampling::default());
+            prop_assert!(sampling.temperature > 0.0);
+            prop_assert!(sampling.top_p > 0.0 && sampling.top_p <= 1.0);
+            prop_assert!(sampling.repetition_penalty > 0.0);
             prop_assert!(request.prompts.iter().all(|prompt| !prompt.is_empty()));
         }
     }

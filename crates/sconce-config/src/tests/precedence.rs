@@ -27,6 +27,7 @@ fn nothing_set_gives_the_defaults_of_the_container() {
     );
     assert_eq!((model.max_model_len, model.kv_cache_bytes), (None, None));
     assert_eq!((model.prefix_caching, model.job_queue_size), (true, 1000));
+    assert!(!model.model_sampling);
     assert_eq!(model.predict_timeout, Duration::from_secs(240));
     assert_eq!(model.output_formatter, None);
 }
@@ -35,7 +36,7 @@ fn nothing_set_gives_the_defaults_of_the_container() {
 fn everything_that_is_set_arrives() {
     let properties = "engine = Python\noption.dtype=bfloat16\noption.number_of_partitions=2\n\
         option.max_rolling_batch_size=8\noption.max_num_batched_tokens=64\n\
-        option.max_model_len=128\noption.enable_prefix_caching=False\n\
+        option.generation_config=auto\noption.max_model_len=128\noption.enable_prefix_caching=False\n\
         option.kv_cache_memory=512MiB\noption.threads=3\noption.prediction_timeout=9\n\
         option.model_loading_timeout=8\noption.output_formatter=sse\njob_queue_size=7 \n";
     let model = Start::with_model().properties(properties).resolved().model;
@@ -52,6 +53,7 @@ fn everything_that_is_set_arrives() {
         (Some(128), Some(512 << 20))
     );
     assert_eq!((model.prefix_caching, model.job_queue_size), (false, 7));
+    assert!(model.model_sampling);
     assert_eq!(model.predict_timeout, Duration::from_secs(9));
     assert_eq!(model.model_loading_timeout, Duration::from_secs(8));
     assert_eq!(
