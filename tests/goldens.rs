@@ -3,6 +3,7 @@
 
 mod player;
 mod refusals;
+mod spellings;
 
 use std::path::Path;
 use std::thread;

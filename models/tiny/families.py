@@ -160,13 +160,6 @@ CASES = {
                                       moe_intermediate_size=18, shared_expert_intermediate_size=22, qkv_bias=False,
                                       norm_topk_prob=True, decoder_sparse_step=2, use_sliding_window=True,
                                       sliding_window=18), **rope()), **BPE),
-    "gemma3-pattern": dict(
-        config=t.Gemma3TextConfig(**spm(**GROUPED | dict(num_hidden_layers=3), head_dim=10, sliding_window=13,
-                                        sliding_window_pattern=2, rope_theta=40000.0, rope_local_base_freq=700.0)),
-        # As written before transformers 5.
-        rewrite=lambda c: c.update(sliding_window_pattern=2, rope_theta=40000.0, rope_local_base_freq=700.0)
-        or [c.pop(key) for key in ("rope_parameters", "layer_types")],
-        **SPM | dict(std=0.18, narrowest=0.003)),
     "phi-plain": dict(config=t.PhiConfig(**spm(**PLAIN | dict(hidden_size=48)), **rope(partial_rotary_factor=0.25)),
                       **SPM),
     "phi3-partial": dict(config=t.Phi3Config(**spm(**GROUPED | dict(hidden_size=48), tie_word_embeddings=True),
