@@ -31,8 +31,10 @@ fn old_rope(config: &mut Value) {
     config["rope_scaling"] = rope;
 }
 
+type Respell = fn(&mut Value);
+
 /// Checkpoint, and another spelling of its configuration.
-const SPELLINGS: &[(&str, fn(&mut Value))] = &[
+const SPELLINGS: &[(&str, Respell)] = &[
     ("llama-linear", old_rope),
     ("llama-yarn", old_rope),
     ("qwen3", |c| {
