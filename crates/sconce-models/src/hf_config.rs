@@ -187,22 +187,36 @@ impl HfConfig {
         })
     }
 
-    /// Which layers see only a window of `window` tokens: those that `layer_types` calls so, else those that
-    /// `by_default` names by their index.
+    /// The window of each layer: `window` tokens in [windowed layers](Self::windowed_layers), none in the others.
     pub fn windows(
         &self,
         layers: usize,
         window: Option<usize>,
         by_default: impl Fn(usize) -> bool,
     ) -> Result<Vec<Option<usize>>, ConfigError> {
-        let windowed = match self.layer_types(layers)? {
-            Some(types) => types,
-            None => (0..layers).map(by_default).collect(),
-        };
+        let windowed = self.windowed_layers(layers, by_default)?.into_iter();
         Ok(windowed
-            .into_iter()
             .map(|windowed| window.filter(|_| windowed))
             .collect())
+    }
+
+    /// Whether each layer sees only a window: as `layer_types` says, else as `by_default` says of its index.
+    pub fn windowed_layers(
+        &self,
+        layers: usize,
+        by_default: impl Fn(usize) -> bool,
+    ) -> Result<Vec<bool>, ConfigError> {
+        let listed = self.layer_types(layers)?;
+        Ok(listed.unwrap_or_else(|| (0..layers).map(by_default).collect()))
+    }
+
+    /// `sliding_window`, when `use_sliding_window` switches it on; `default` is that of the first.
+    pub fn switched_window(&self, default: Option<usize>) -> Result<Option<usize>, ConfigError> {
+        if self.flag("use_sliding_window", false)? {
+            self.optional_size("sliding_window", default)
+        } else {
+            Ok(None)
+        }
     }
 
     /// Whether each layer has a window, as `layer_types` says, if it does.
@@ -334,16 +348,6 @@ impl HfConfig {
         }
         let wanted = format!("at most the number of experts, {experts}");
         Err(self.wrong(key, &Value::from(picked), &wanted))
-    }
-
-    /// The windows of Qwen's dense models: from `max_window_layers` on, if `use_sliding_window` says so.
-    pub fn qwen_windows(&self, layers: usize) -> Result<Vec<Option<usize>>, ConfigError> {
-        let window = match self.flag("use_sliding_window", false)? {
-            true => self.optional_size("sliding_window", Some(4096))?,
-            false => None,
-        };
-        let from = self.count("max_window_layers", 28)?;
-        self.windows(layers, window, |layer| layer >= from)
     }
 
     /// A whole number that may be 0; `default` when absent.

@@ -96,6 +96,13 @@ pub(super) fn windowed(spec: Spec, windows: &[Option<usize>]) -> Spec {
     spec.with_layers(|index, layer: &mut Layer| layer.window = windows[index])
 }
 
+/// The windows of Qwen's dense models: in the layers from `max_window_layers` on, when they are switched on.
+pub(super) fn late_windows(c: &HfConfig, layers: usize) -> Result<Vec<Option<usize>>, ConfigError> {
+    let window = c.switched_window(Some(4096))?;
+    let from = c.count("max_window_layers", 28)?;
+    c.windows(layers, window, |layer| layer >= from)
+}
+
 /// Experts by the softmax of their scores.
 pub(super) fn softmax_routing(picked: usize, renormalise: bool, shared: Shared) -> Routing {
     Routing {

@@ -95,9 +95,7 @@ fn gemma3(c: &HfConfig) -> Result<Spec, ConfigError> {
     let mut dims = sizes(c, 131_072)?;
     let window = c.optional_size("sliding_window", Some(4096))?;
     let every = c.size_or("sliding_window_pattern", 6)?;
-    let windows = c.windows(dims.layers, window.or(Some(usize::MAX)), |layer| {
-        (layer + 1) % every != 0
-    })?;
+    let local_layers = c.windowed_layers(dims.layers, |layer| (layer + 1) % every != 0)?;
     let global = RopeDefaults::whole(1_000_000.0);
     let local = RopeDefaults::whole(c.float("rope_local_base_freq", 10_000.0)?);
     let far = c.rope_of("full_attention", &dims, global)?;
@@ -120,8 +118,8 @@ fn gemma3(c: &HfConfig) -> Result<Spec, ConfigError> {
         ..spec
     };
     Ok(spec.with_layers(|index, layer| {
-        layer.rope = Some(usize::from(windows[index].is_some()));
-        layer.window = windows[index].and(window);
+        layer.rope = Some(usize::from(local_layers[index]));
+        layer.window = window.filter(|_| local_layers[index]);
     }))
 }
 

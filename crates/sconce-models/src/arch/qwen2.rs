@@ -2,7 +2,7 @@
 //! Reference: transformers `models/qwen2/modeling_qwen2.py`.
 
 use super::Arch;
-use super::common::{ATTENTION, Defaults, GATED, NORMS, llama_form, windowed};
+use super::common::{ATTENTION, Defaults, GATED, NORMS, late_windows, llama_form, windowed};
 use crate::config_error::ConfigError;
 use crate::decoder::{Slot, Spec};
 use crate::hf_config::HfConfig;
@@ -25,6 +25,6 @@ fn spec(c: &HfConfig) -> Result<Spec, ConfigError> {
         },
     )?;
     spec.biases = vec![Slot::Query, Slot::Key, Slot::Value];
-    let windows = c.qwen_windows(spec.dims.layers)?;
+    let windows = late_windows(c, spec.dims.layers)?;
     Ok(windowed(spec, &windows))
 }

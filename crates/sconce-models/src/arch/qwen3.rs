@@ -3,7 +3,8 @@
 
 use super::Arch;
 use super::common::{
-    ATTENTION, ATTENTION_BIASES, Defaults, GATED, NORMS, QK_NORMS, llama_form, windowed,
+    ATTENTION, ATTENTION_BIASES, Defaults, GATED, NORMS, QK_NORMS, late_windows, llama_form,
+    windowed,
 };
 use crate::config_error::ConfigError;
 use crate::decoder::{QkNorm, QkNormOver, Spec};
@@ -20,7 +21,7 @@ pub(super) const ARCH: Arch = Arch {
 
 fn spec(c: &HfConfig) -> Result<Spec, ConfigError> {
     let spec = attention(c)?;
-    let windows = c.qwen_windows(spec.dims.layers)?;
+    let windows = late_windows(c, spec.dims.layers)?;
     Ok(windowed(spec, &windows))
 }
 

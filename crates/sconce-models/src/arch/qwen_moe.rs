@@ -54,11 +54,8 @@ fn qwen2_spec(c: &HfConfig) -> Result<Spec, ConfigError> {
         spec.biases = vec![Slot::Query, Slot::Key, Slot::Value];
     }
     let layers = spec.dims.layers;
-    let window = match c.flag("use_sliding_window", false)? {
-        true => c.optional_size("sliding_window", Some(4096))?,
-        false => None,
-    };
-    let windowed_below = c.size_or("max_window_layers", 28)?;
+    let window = c.switched_window(Some(4096))?;
+    let windowed_below = c.count("max_window_layers", 28)?;
     let windows = c.windows(layers, window, |layer| {
         layer % 2 == 0 && layer < windowed_below
     })?;
@@ -69,10 +66,7 @@ fn qwen2_spec(c: &HfConfig) -> Result<Spec, ConfigError> {
 
 fn qwen3_spec(c: &HfConfig) -> Result<Spec, ConfigError> {
     let spec = qwen3::attention(c)?;
-    let window = match c.flag("use_sliding_window", false)? {
-        true => c.optional_size("sliding_window", Some(4096))?,
-        false => None,
-    };
+    let window = c.switched_window(Some(4096))?;
     let windows = vec![window; spec.dims.layers];
     let spec = experts(c, spec, (128, 768, 8), Shared::None)?;
     Ok(windowed(spec, &windows))

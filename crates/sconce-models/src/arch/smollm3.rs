@@ -40,10 +40,7 @@ fn spec(c: &HfConfig) -> Result<Spec, ConfigError> {
         Some(flag) => *flag != 0,
         None => !(layer + 1).is_multiple_of(every),
     };
-    let window = match c.flag("use_sliding_window", false)? {
-        true => c.optional_size("sliding_window", None)?,
-        false => None,
-    };
+    let window = c.switched_window(None)?;
     let windows = c.windows(layers, window, |layer| !rotated(layer))?;
     Ok(spec.with_layers(|index, layer| {
         layer.window = windows[index];
