@@ -4,14 +4,13 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sconce_core::{
-    AskedSampling, Backend, Event, Generate, GenerateParams, Input, Job, JobId, Reply,
-};
+use sconce_core::{AskedSampling, Backend, Event, Generate, GenerateParams, Input, Job, JobId};
 use sconce_engine::{Engine, EngineSettings};
+use sconce_testkit::reply::Tell;
 
 use crate::support::tiny;
 
@@ -39,21 +38,6 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
         predict_timeout: 60,
     };
     Engine::start(settings, Arc::new(|_, _| {})).unwrap()
-}
-
-struct Tell {
-    events: Sender<Event>,
-    gone: Arc<AtomicBool>,
-}
-
-impl Reply for Tell {
-    fn send(&mut self, event: Event) -> bool {
-        !self.gone() && self.events.send(event).is_ok()
-    }
-
-    fn gone(&self) -> bool {
-        self.gone.load(SeqCst)
-    }
 }
 
 struct Client {

@@ -3,6 +3,7 @@
 use std::thread;
 
 use sconce_testkit::client::Client;
+use sconce_testkit::golden::Golden;
 use serde_json::{Value, json};
 
 use crate::support::{generated, ready, ready_with, stream_text};
@@ -214,4 +215,20 @@ fn the_checkpoint_s_own_sampling_counts_when_asked_for_and_requests_have_the_las
         answer(&own, json!({"repetition_penalty": 1})),
         answer(&plain, json!({}))
     );
+}
+
+#[test]
+fn families_answer_over_http_as_transformers_does_also_across_the_border_of_a_long_rope() {
+    for model in ["phi3-longrope", "mixtral", "bloom", "opt-350m"] {
+        let server = ready(model, "");
+        let client = Client::new(server.address());
+        let golden = Golden::tiny(model).unwrap();
+        for run in &golden.runs {
+            let parameters = json!({"max_new_tokens": run.greedy.len(), "ignore_eos_token": true});
+            let body = json!({"inputs": run.prompt, "parameters": parameters});
+            let answer = client.post("/invocations", &body).unwrap();
+            let text = generated(&answer.json().unwrap());
+            assert_eq!(text, run.text, "{model}: {}", run.prompt);
+        }
+    }
 }

@@ -5,17 +5,18 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use sconce_core::{
-    Backend, Event, FinishReason, Generate, GenerateParams, Input, Job, JobId, Output, Reply,
-    ServeError, Token,
+    Backend, Event, FinishReason, Generate, GenerateParams, Input, Job, JobId, Output, ServeError,
+    Token,
 };
 use sconce_engine::{Checkpoint, Engine, EngineError, EngineSettings};
 use sconce_models::Model;
 use sconce_nn::{BLOCK, KvCache, KvShape, Step};
+use sconce_testkit::reply::Tell;
 use sconce_text::Tokenizer;
 
 const VOCAB: usize = 40;
@@ -88,21 +89,6 @@ fn next_logits(prefix: &[u32]) -> Vec<f32> {
 struct Client {
     events: Receiver<Event>,
     gone: Arc<AtomicBool>,
-}
-
-struct Tell {
-    events: Sender<Event>,
-    gone: Arc<AtomicBool>,
-}
-
-impl Reply for Tell {
-    fn send(&mut self, event: Event) -> bool {
-        !self.gone() && self.events.send(event).is_ok()
-    }
-
-    fn gone(&self) -> bool {
-        self.gone.load(SeqCst)
-    }
 }
 
 impl Client {

@@ -241,7 +241,7 @@ mod tests {
     use super::*;
     use candle_core::Device;
 
-    fn spec(dim: usize, scaling: RopeScaling) -> RopeSpec {
+    pub(super) fn spec(dim: usize, scaling: RopeScaling) -> RopeSpec {
         RopeSpec {
             dim,
             theta: 10_000.0,

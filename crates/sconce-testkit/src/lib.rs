@@ -5,4 +5,5 @@ pub mod close;
 pub mod fakes;
 pub mod golden;
 pub mod hub;
+pub mod reply;
 pub mod server;

@@ -5,7 +5,7 @@
 use sconce_nn::Act;
 
 use super::Arch;
-use super::common::{ATTENTION, ATTENTION_BIASES, GATED, NORMS, QK_NORMS};
+use super::common::{ATTENTION, GATED, NORMS, QK_NORMS, attention_biases};
 use crate::config_error::ConfigError;
 use crate::decoder::{Affine, Logits, Mlp, NormKind, Pairing, QkNorm, QkNormOver, Residual, Spec};
 use crate::hf_config::HfConfig;
@@ -47,10 +47,6 @@ fn common(c: &HfConfig, theta: f64) -> Result<Spec, ConfigError> {
         eps: c.float("layer_norm_eps", 1e-5)?,
         affine: Affine::Weight,
     };
-    let mut biases = Vec::new();
-    if c.flag("attention_bias", false)? {
-        biases.extend(ATTENTION_BIASES);
-    }
     let heads_too = c.flag("use_qk_norm", false)?;
     let mlp = Mlp::Gated(c.act("hidden_act", Act::Silu)?);
     Ok(Spec {
@@ -66,7 +62,7 @@ fn common(c: &HfConfig, theta: f64) -> Result<Spec, ConfigError> {
             scale: Some(c.float("logit_scale", 0.0625)? as f32),
             softcap: None,
         },
-        biases,
+        biases: attention_biases(c)?,
         ..Spec::plain(dims, position, mlp)
     })
 }

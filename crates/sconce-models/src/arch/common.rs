@@ -4,7 +4,7 @@ use sconce_nn::{Act, Alibi, AlibiBias};
 
 use super::Names;
 use crate::config_error::ConfigError;
-use crate::decoder::{Layer, Mlp, NormKind, Routing, Scores, Shared, Slot, Spec};
+use crate::decoder::{Layer, Mlp, NormKind, Routing, Shared, Slot, Spec};
 use crate::hf_config::HfConfig;
 use crate::rope_config::RopeDefaults;
 
@@ -88,8 +88,27 @@ pub(super) fn llama_form(c: &HfConfig, defaults: Defaults) -> Result<Spec, Confi
     })
 }
 
-/// All four projections of attention, for families with one key for their biases.
+/// All four projections of attention.
 pub(super) const ATTENTION_BIASES: [Slot; 4] = [Slot::Query, Slot::Key, Slot::Value, Slot::AttnOut];
+
+/// The projections of attention, if `attention_bias` says that they add biases.
+pub(super) fn attention_biases(c: &HfConfig) -> Result<Vec<Slot>, ConfigError> {
+    let biased = c.flag("attention_bias", false)?;
+    Ok(if biased {
+        ATTENTION_BIASES.to_vec()
+    } else {
+        Vec::new()
+    })
+}
+
+/// Llama's biases: `attention_bias` and `mlp_bias`.
+pub(super) fn llama_biases(c: &HfConfig) -> Result<Vec<Slot>, ConfigError> {
+    let mut biases = attention_biases(c)?;
+    if c.flag("mlp_bias", false)? {
+        biases.extend([Slot::Gate, Slot::Up, Slot::Down]);
+    }
+    Ok(biases)
+}
 
 /// The layers with these windows.
 pub(super) fn windowed(spec: Spec, windows: &[Option<usize>]) -> Spec {
@@ -107,9 +126,7 @@ pub(super) fn late_windows(c: &HfConfig, layers: usize) -> Result<Vec<Option<usi
 pub(super) fn softmax_routing(picked: usize, renormalise: bool, shared: Shared) -> Routing {
     Routing {
         picked,
-        scores: Scores::Softmax,
         renormalise,
-        scale: 1.0,
         shared,
     }
 }

@@ -4,7 +4,7 @@
 
 use sconce_nn::Act;
 
-use super::common::{ATTENTION, ATTENTION_BIASES, GATED, QK_NORMS, windowed};
+use super::common::{ATTENTION, GATED, QK_NORMS, attention_biases, windowed};
 use super::{Arch, Names};
 use crate::config_error::ConfigError;
 use crate::decoder::{
@@ -143,10 +143,6 @@ fn sandwich(c: &HfConfig, dims: Dims, position: Position) -> Result<Spec, Config
 }
 
 fn common(c: &HfConfig, dims: Dims, position: Position, act: Act) -> Result<Spec, ConfigError> {
-    let mut biases = Vec::new();
-    if c.flag("attention_bias", false)? {
-        biases.extend(ATTENTION_BIASES);
-    }
     Ok(Spec {
         embed: Embed {
             scale: Some((dims.width as f64).sqrt() as f32),
@@ -157,7 +153,7 @@ fn common(c: &HfConfig, dims: Dims, position: Position, act: Act) -> Result<Spec
             plus_one: true,
         },
         head: c.head(true)?,
-        biases,
+        biases: attention_biases(c)?,
         ..Spec::plain(dims, position, Mlp::Gated(act))
     })
 }

@@ -2,9 +2,9 @@
 //! Reference: transformers `models/granite/modeling_granite.py`.
 
 use super::Arch;
-use super::common::{ATTENTION, ATTENTION_BIASES, Defaults, GATED, NORMS, llama_form};
+use super::common::{ATTENTION, Defaults, GATED, NORMS, llama_biases, llama_form};
 use crate::config_error::ConfigError;
-use crate::decoder::{Slot, Spec};
+use crate::decoder::Spec;
 use crate::hf_config::HfConfig;
 
 pub(super) const ARCH: Arch = Arch {
@@ -18,12 +18,7 @@ pub(super) const ARCH: Arch = Arch {
 
 fn spec(c: &HfConfig) -> Result<Spec, ConfigError> {
     let mut spec = llama_form(c, Defaults::LLAMA)?;
-    if c.flag("attention_bias", false)? {
-        spec.biases.extend(ATTENTION_BIASES);
-    }
-    if c.flag("mlp_bias", false)? {
-        spec.biases.extend([Slot::Gate, Slot::Up, Slot::Down]);
-    }
+    spec.biases = llama_biases(c)?;
     spec.embed.scale = Some(c.float("embedding_multiplier", 1.0)? as f32);
     spec.residual_scale = c.float("residual_multiplier", 1.0)? as f32;
     spec.logits.scale = Some(c.float("logits_scaling", 1.0)?.recip() as f32);

@@ -2,7 +2,7 @@
 //! all key heads together).
 //! Reference: transformers `models/olmo/modeling_olmo.py` and `models/olmo2/modeling_olmo2.py`.
 
-use super::common::{ATTENTION, ATTENTION_BIASES, Defaults, GATED, NORMS, QK_NORMS, llama_form};
+use super::common::{ATTENTION, Defaults, GATED, NORMS, QK_NORMS, attention_biases, llama_form};
 use super::{Arch, Names};
 use crate::config_error::ConfigError;
 use crate::decoder::{Affine, NormKind, QkNorm, QkNormOver, Residual, Slot, Spec};
@@ -71,8 +71,6 @@ fn common(c: &HfConfig) -> Result<Spec, ConfigError> {
             ..Defaults::LLAMA
         },
     )?;
-    if c.flag("attention_bias", false)? {
-        spec.biases.extend(ATTENTION_BIASES);
-    }
+    spec.biases = attention_biases(c)?;
     Ok(spec)
 }

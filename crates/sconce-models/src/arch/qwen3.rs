@@ -3,7 +3,7 @@
 
 use super::Arch;
 use super::common::{
-    ATTENTION, ATTENTION_BIASES, Defaults, GATED, NORMS, QK_NORMS, late_windows, llama_form,
+    ATTENTION, Defaults, GATED, NORMS, QK_NORMS, attention_biases, late_windows, llama_form,
     windowed,
 };
 use crate::config_error::ConfigError;
@@ -39,8 +39,6 @@ pub(super) fn attention(c: &HfConfig) -> Result<Spec, ConfigError> {
         kind: spec.norm,
         over: QkNormOver::Head,
     });
-    if c.flag("attention_bias", false)? {
-        spec.biases.extend(ATTENTION_BIASES);
-    }
+    spec.biases = attention_biases(c)?;
     Ok(spec)
 }

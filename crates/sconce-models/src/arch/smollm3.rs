@@ -2,9 +2,9 @@
 //! Reference: transformers `models/smollm3/modeling_smollm3.py`.
 
 use super::Arch;
-use super::common::{ATTENTION, ATTENTION_BIASES, Defaults, GATED, NORMS, llama_form};
+use super::common::{ATTENTION, Defaults, GATED, NORMS, llama_biases, llama_form};
 use crate::config_error::ConfigError;
-use crate::decoder::{Slot, Spec};
+use crate::decoder::Spec;
 use crate::hf_config::HfConfig;
 
 pub(super) const ARCH: Arch = Arch {
@@ -26,12 +26,7 @@ fn spec(c: &HfConfig) -> Result<Spec, ConfigError> {
             ..Defaults::LLAMA
         },
     )?;
-    if c.flag("attention_bias", false)? {
-        spec.biases.extend(ATTENTION_BIASES);
-    }
-    if c.flag("mlp_bias", false)? {
-        spec.biases.extend([Slot::Gate, Slot::Up, Slot::Down]);
-    }
+    spec.biases = llama_biases(c)?;
     let layers = spec.dims.layers;
     let every = c.size_or("no_rope_layer_interval", 4)?;
     // The list says of each layer whether it is rotated, in spite of its name.

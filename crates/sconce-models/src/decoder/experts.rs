@@ -8,7 +8,7 @@ use super::load::Loader;
 use super::load_error::LoadError;
 use super::mlp::Gated;
 use super::slots::Slot;
-use super::spec::{Routing, Scores, Shared};
+use super::spec::{Routing, Shared};
 
 /// This rank's part of all experts of one layer.
 pub(crate) struct Experts {
@@ -22,7 +22,7 @@ pub(crate) struct Experts {
 struct SharedExpert {
     mlp: Gated,
     /// Its weight's projection.
-    router: Option<Linear>,
+    router: Linear,
 }
 
 /// The tokens of one expert and their weights.
@@ -93,9 +93,7 @@ impl Experts {
 impl Routing {
     /// The experts of one token with their weights, from its router's outputs.
     fn pick(&self, logits: Vec<f32>) -> Vec<(usize, f32)> {
-        let scores = match self.scores {
-            Scores::Softmax => softmax(logits),
-        };
+        let scores = softmax(logits);
         let mut best: Vec<usize> = (0..scores.len()).collect();
         // Stable: of equal scores the first expert wins.
         best.sort_by(|&one, &other| scores[other].total_cmp(&scores[one]));
@@ -103,7 +101,7 @@ impl Routing {
         let sum: f32 = best.iter().map(|&expert| scores[expert]).sum();
         let divisor = if self.renormalise { sum } else { 1.0 };
         best.into_iter()
-            .map(|expert| (expert, scores[expert] / divisor * self.scale))
+            .map(|expert| (expert, scores[expert] / divisor))
             .collect()
     }
 }
@@ -124,19 +122,13 @@ impl SharedExpert {
             up: loader.linear(Slot::SharedUp, layer)?,
             down: loader.linear(Slot::SharedDown, layer)?,
         };
-        let router = match kind {
-            Shared::Gated => Some(loader.linear(Slot::SharedRouter, layer)?),
-            _ => None,
-        };
+        let router = loader.linear(Slot::SharedRouter, layer)?;
         Ok(Some(Self { mlp, router }))
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let y = self.mlp.forward(x)?;
-        match &self.router {
-            Some(router) => y.broadcast_mul(&Act::Sigmoid.apply(&router.forward(x)?)?),
-            None => Ok(y),
-        }
+        let weight = Act::Sigmoid.apply(&self.router.forward(x)?)?;
+        self.mlp.forward(x)?.broadcast_mul(&weight)
     }
 }
 
@@ -154,12 +146,10 @@ fn softmax(mut logits: Vec<f32>) -> Vec<f32> {
 mod tests {
     use super::*;
 
-    fn routing(renormalise: bool, scale: f32) -> Routing {
+    fn routing(renormalise: bool) -> Routing {
         Routing {
             picked: 2,
-            scores: Scores::Softmax,
             renormalise,
-            scale,
             shared: Shared::None,
         }
     }
@@ -177,13 +167,16 @@ mod tests {
                 "{got:?} is not {want:?}"
             );
         };
-        close(routing(false, 1.0).pick(logits()), [(1, 0.5), (2, 0.25)]);
-        close(routing(true, 3.0).pick(logits()), [(1, 2.0), (2, 1.0)]);
+        close(routing(false).pick(logits()), [(1, 0.5), (2, 0.25)]);
+        close(
+            routing(true).pick(logits()),
+            [(1, 2.0 / 3.0), (2, 1.0 / 3.0)],
+        );
     }
 
     #[test]
     fn of_equal_scores_the_first_experts_win() {
-        let picked = routing(true, 1.0).pick(vec![1.0; 5]);
+        let picked = routing(true).pick(vec![1.0; 5]);
         assert_eq!(picked, [(0, 0.5), (1, 0.5)]);
     }
 }

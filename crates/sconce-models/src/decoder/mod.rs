@@ -23,7 +23,7 @@ pub use load_error::LoadError;
 pub use slots::{Axis, Slot, Split};
 pub use spec::{
     Affine, Dims, Embed, Head, Layer, Logits, Mlp, NormKind, Pairing, Position, QkNorm, QkNormOver,
-    Qkv, Residual, Routing, Scores, Shared, Spec,
+    Qkv, Residual, Routing, Shared, Spec,
 };
 
 use crate::arch::Arch;

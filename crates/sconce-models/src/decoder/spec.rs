@@ -209,26 +209,15 @@ pub enum Mlp {
     Experts(Act, Routing),
 }
 
-/// Which experts a token uses, and with what weight. The best `picked` of the router's scores are taken.
+/// Which experts a token uses, and with what weight: the best `picked` by the softmax of the router's outputs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Routing {
     /// Experts for each token.
     pub picked: usize,
-    /// How the router's outputs become scores.
-    pub scores: Scores,
     /// Whether the weights are divided by their sum.
     pub renormalise: bool,
-    /// What the weights are multiplied by at last.
-    pub scale: f32,
     /// Whether there is an expert that all tokens share.
     pub shared: Shared,
-}
-
-/// How the router's outputs become scores.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scores {
-    /// Softmax over all experts.
-    Softmax,
 }
 
 /// The expert that all tokens share.
@@ -236,8 +225,6 @@ pub enum Scores {
 pub enum Shared {
     /// There is none.
     None,
-    /// Its output is added.
-    Plain,
     /// Its output is added, times the sigmoid of a projection of the token.
     Gated,
 }

@@ -171,16 +171,7 @@ fn yarn_ramp(pair: usize, spec: &RopeSpec) -> f32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn spec(dim: usize, scaling: RopeScaling) -> RopeSpec {
-        RopeSpec {
-            dim,
-            theta: 10_000.0,
-            scaling,
-            amplitude: 1.0,
-            max_len: 300,
-        }
-    }
+    use crate::rope::tests::spec;
 
     #[test]
     fn scaled_frequencies_are_the_published_formulas() {
