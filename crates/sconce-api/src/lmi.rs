@@ -9,37 +9,38 @@ mod parameters;
 mod render;
 mod stream;
 
-use sconce_core::{GenerateParams, ServeError};
+use sconce_core::{Generate, GenerateParams, ServeError};
 use serde_json::{Map, Value};
 
+use crate::dialect::{Accepted, Answer, Incoming};
 use crate::error::PAYLOAD;
 use crate::fields::Fields;
 
-pub use render::{Collector, Finished, body};
-pub use stream::Streamer;
+use render::Document;
+use stream::Streamer;
 
 /// A request that has been understood.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LmiRequest {
+struct LmiRequest {
     /// The prompts, at least one, none empty.
-    pub prompts: Vec<String>,
+    prompts: Vec<String>,
     /// Whether `inputs` was a list, so that the answer is one too.
-    pub list: bool,
+    list: bool,
     /// How each prompt is continued.
-    pub params: GenerateParams,
+    params: GenerateParams,
     /// How the answer is written.
-    pub rendering: Rendering,
+    rendering: Rendering,
 }
 
 /// How an answer is written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendering {
+struct Rendering {
     /// The layout of the body.
-    pub formatter: Formatter,
+    formatter: Formatter,
     /// What is told about the generation; `None`: the text only.
-    pub details: Option<Details>,
+    details: Option<Details>,
     /// Whether the prompt is put before the generated text.
-    pub full_text: bool,
+    full_text: bool,
 }
 
 /// Layouts of an answer.
@@ -55,11 +56,11 @@ pub enum Formatter {
 
 /// What `details` contain beside reason, count and tokens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Details {
+struct Details {
     /// The prompt's tokens.
-    pub prefill: bool,
+    prefill: bool,
     /// The likeliest alternatives of each token.
-    pub top_tokens: bool,
+    top_tokens: bool,
 }
 
 impl Formatter {
@@ -88,9 +89,42 @@ impl Formatter {
     }
 }
 
+/// What a request asks, and how it is answered. `formatter` is the model's `option.output_formatter`.
+pub(crate) fn accept(
+    incoming: &Incoming<'_>,
+    formatter: Option<Formatter>,
+) -> Result<Accepted, ServeError> {
+    let LmiRequest {
+        prompts,
+        list,
+        params,
+        rendering,
+    } = parse(incoming.body, formatter)?;
+    let generate = |prompt: &String| Generate {
+        prompt: prompt.clone(),
+        params: params.clone(),
+    };
+    let generates = prompts.iter().map(generate).collect();
+    let answer = if rendering.formatter.streams() {
+        // `parse` refuses to stream a list.
+        let prompt = prompts.concat();
+        Answer::Stream(Box::new(Streamer::new(rendering, prompt)))
+    } else {
+        Answer::Whole(Box::new(Document {
+            rendering,
+            prompts,
+            list,
+        }))
+    };
+    Ok(Accepted {
+        prompts: generates,
+        answer,
+    })
+}
+
 /// Reads a request body. `formatter` is the model's `option.output_formatter`, which the
 /// request's own `output_formatter` replaces; with neither, `stream` decides.
-pub fn parse(bytes: &[u8], formatter: Option<Formatter>) -> Result<LmiRequest, ServeError> {
+fn parse(bytes: &[u8], formatter: Option<Formatter>) -> Result<LmiRequest, ServeError> {
     let mut fields = Fields::new(object(bytes)?);
     let payload = Excerpt(bytes);
     refuse_chat(&mut fields)?;

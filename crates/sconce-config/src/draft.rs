@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::entry::{Entry, Status};
 use crate::options::OPTIONS;
-use crate::settings::{Device, Dtype, ModelSettings, ModelSource, ServerSettings, Task};
+use crate::settings::{Device, Dialect, Dtype, ModelSettings, ModelSource, ServerSettings, Task};
 use crate::value::{Rejection, Value};
 
 /// Settings under construction, and what decides where the model is.
@@ -97,7 +97,11 @@ impl Draft {
             job_queue_size: 0,
             predict_timeout: Duration::ZERO,
             model_loading_timeout: Duration::ZERO,
+            dialect: Dialect::Async,
             output_formatter: None,
+            streaming: false,
+            stop_sequences: Vec::new(),
+            served_model_name: None,
         };
         Self {
             server,

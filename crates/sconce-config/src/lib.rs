@@ -40,7 +40,8 @@ pub use properties::PropertiesError;
 pub use provenance::{Origin, Provenance};
 pub use resolve::{Resolved, resolve};
 pub use settings::{
-    Device, Dtype, HubModel, ModelSettings, ModelSource, OutputFormatter, ServerSettings, Task,
+    Device, Dialect, Dtype, HubModel, ModelSettings, ModelSource, OutputFormatter, ServerSettings,
+    Task,
 };
 
 /// The program's exit code when the configuration is wrong (`EX_USAGE` of `sysexits.h`).

@@ -54,8 +54,37 @@ pub struct ModelSettings {
     pub predict_timeout: Duration,
     /// A model that is not ready after this long has failed.
     pub model_loading_timeout: Duration,
+    /// Which of DJL Serving's wire dialects its requests and answers have.
+    pub dialect: Dialect,
     /// Form of answers; `None`: whole answers as JSON, streams as JSON lines.
     pub output_formatter: Option<OutputFormatter>,
+    /// Whether a static-batch dialect streams every answer.
+    pub streaming: bool,
+    /// Texts that end every answer.
+    pub stop_sequences: Vec<String>,
+    /// Name of the model in answers that name one.
+    pub served_model_name: Option<String>,
+}
+
+/// The wire dialects of DJL Serving's releases and of TGI.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dialect {
+    /// The DeepSpeed handler's static batch, 0.21 to 0.27.
+    DeepSpeed,
+    /// The FasterTransformer handler's static batch, 0.21 to 0.25.
+    FasterTransformer,
+    /// The Hugging Face handler's static batch, 0.21 to today.
+    HuggingFace,
+    /// The rolling batch of 0.23 to 0.25.
+    Rolling2023,
+    /// The rolling batch of LMI, 0.26 to 0.36.
+    Rolling,
+    /// The same with `option.tgi_compat`.
+    RollingTgi,
+    /// The asynchronous mode of LMI, the default since 0.35.
+    Async,
+    /// Text Generation Inference itself.
+    Tgi,
 }
 
 /// Where a model's files are.

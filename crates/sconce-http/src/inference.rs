@@ -13,8 +13,9 @@ use axum::extract::{Path, Query, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::request::Parts;
 use axum::response::Response;
-use futures_util::stream;
-use sconce_api::lmi::{self, Collector, LmiRequest, Streamer};
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream, SelectAll};
+use sconce_api::{Accepted, Answer, Collector, Incoming, Stream, Whole};
 use sconce_core::{Event, Generate, Input, Job, ServeError};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout_at};
@@ -69,17 +70,16 @@ async fn answer(
     // Parsing and tokenising a large body takes long enough to hold up other requests.
     let accepting =
         tokio::task::spawn_blocking(move || accept(&shared, model, &parts, &body, deadline));
-    let (request, waiters) = match accepting.await {
+    let (answer, waiters) = match accepting.await {
         Ok(accepted) => accepted?,
         Err(died) => match died.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => return Err(ServeError::Draining),
         },
     };
-    if request.rendering.formatter.streams() {
-        flow(request, waiters, tally).await
-    } else {
-        collect(request, waiters, &tally).await
+    match answer {
+        Answer::Whole(whole) => collect(whole, waiters, &tally).await,
+        Answer::Stream(stream) => flow(stream, waiters, tally).await,
     }
 }
 
@@ -90,18 +90,22 @@ fn accept(
     parts: &Parts,
     body: &Bytes,
     deadline: Instant,
-) -> Result<(LmiRequest, Vec<Waiter>), ServeError> {
-    let request =
-        lmi::parse(body, shared.settings.formatter).map_err(|error| explain_form(error, parts))?;
+) -> Result<(Answer, Vec<Waiter>), ServeError> {
+    let content_type = parts.headers.get(CONTENT_TYPE);
+    let incoming = Incoming {
+        body,
+        content_type: content_type.and_then(|value| value.to_str().ok()),
+    };
+    let Accepted { prompts, answer } = shared
+        .settings
+        .wire
+        .accept(&incoming)
+        .map_err(|error| explain_form(error, parts))?;
     let name = model
         .clone()
         .or_else(|| Some(shared.gateway.status().first()?.name.clone()));
-    let submit = |prompt: &String| {
-        let (reply, events) = reply::reply(request.params.max_new_tokens);
-        let generate = Generate {
-            prompt: prompt.clone(),
-            params: request.params.clone(),
-        };
+    let submit = |generate: Generate| {
+        let (reply, events) = reply::reply(generate.params.max_new_tokens);
         shared.gateway.submit(
             model.as_deref(),
             Job {
@@ -119,8 +123,8 @@ fn accept(
             model: name.clone().unwrap_or_default(),
         })
     };
-    let waiters: Result<Vec<_>, _> = request.prompts.iter().map(submit).collect();
-    Ok((request, waiters?))
+    let waiters: Result<Vec<_>, _> = prompts.into_iter().map(submit).collect();
+    Ok((answer, waiters?))
 }
 
 /// curl calls every body a form unless told otherwise. DJL answers that with 204 and nothing;
@@ -167,13 +171,13 @@ impl Waiter {
 
 /// Waits for all jobs and answers at once.
 async fn collect(
-    request: LmiRequest,
+    whole: Box<dyn Whole>,
     waiters: Vec<Waiter>,
     tally: &Tally,
 ) -> Result<Response, ServeError> {
     let mut all = Vec::with_capacity(waiters.len());
     for mut waiter in waiters {
-        let mut collector = Collector::new(&request.rendering);
+        let mut collector = Collector::new(whole.keeps_tokens());
         let finished = loop {
             if let Some(ended) = collector.push(waiter.next().await) {
                 break ended?;
@@ -182,33 +186,29 @@ async fn collect(
         tally.add(finished.output.generated_tokens);
         all.push(finished);
     }
-    let content_type = request.rendering.formatter.content_type();
     Ok(respond::success(
-        content_type,
-        lmi::body(&request, &all).into(),
+        whole.content_type(),
+        whole.body(&all).into(),
     ))
 }
 
 /// Answers token by token. The status waits for the first event, because a job that fails before
 /// it still has one.
 async fn flow(
-    request: LmiRequest,
+    writer: Box<dyn Stream>,
     waiters: Vec<Waiter>,
     tally: Tally,
 ) -> Result<Response, ServeError> {
-    let content_type = request.rendering.formatter.content_type();
-    let alone = "lmi::parse refuses to stream a list";
-    let prompt = request.prompts.into_iter().next().expect(alone);
-    let mut waiter = waiters.into_iter().next().expect(alone);
-    let first = match waiter.next().await {
-        Event::Failed(error) => return Err(error),
-        event => event,
+    let content_type = writer.content_type();
+    let mut events = SelectAll::from_iter(waiters.into_iter().enumerate().map(events));
+    let first = match events.next().await {
+        Some((_, Event::Failed(error))) => return Err(error),
+        first => first,
     };
-    let streamer = Streamer::new(request.rendering, prompt);
     let running = Running {
-        waiter,
-        streamer,
-        first: Some(first),
+        events,
+        writer,
+        first,
         tally,
     };
     let chunks = stream::unfold(Some(running), |running| async {
@@ -218,11 +218,22 @@ async fn flow(
     Ok(respond::success(content_type, Body::from_stream(chunks)))
 }
 
+/// The events of one job with its place among the prompts, until its end.
+fn events((index, waiter): (usize, Waiter)) -> BoxStream<'static, (usize, Event)> {
+    let events = stream::unfold(Some(waiter), move |waiter| async move {
+        let mut waiter = waiter?;
+        let event = waiter.next().await;
+        let goes_on = matches!(event, Event::Token(_));
+        Some(((index, event), goes_on.then_some(waiter)))
+    });
+    events.boxed()
+}
+
 /// A stream that has not ended.
 struct Running {
-    waiter: Waiter,
-    streamer: Streamer,
-    first: Option<Event>,
+    events: SelectAll<BoxStream<'static, (usize, Event)>>,
+    writer: Box<dyn Stream>,
+    first: Option<(usize, Event)>,
     tally: Tally,
 }
 
@@ -231,23 +242,30 @@ impl Running {
     async fn chunk(mut self) -> (Vec<u8>, Option<Self>) {
         loop {
             let event = match self.first.take() {
-                Some(first) => first,
-                None => self.waiter.next().await,
+                Some(first) => Some(first),
+                None => self.events.next().await,
             };
-            match event {
-                Event::Token(token) => {
+            let bytes = match event {
+                None => return (Vec::new(), None),
+                Some((index, Event::Token(token))) => {
                     self.tally.add(1);
-                    let bytes = self.streamer.token(token);
-                    if !bytes.is_empty() {
-                        return (bytes, Some(self));
-                    }
+                    self.writer.token(index, token)
                 }
-                Event::Done(output) => return (self.streamer.finish(&output), None),
-                Event::Failed(error) => {
+                Some((index, Event::Done(output))) => {
+                    let bytes = self.writer.done(index, &output);
+                    if self.events.is_empty() {
+                        return (bytes, None);
+                    }
+                    bytes
+                }
+                Some((_, Event::Failed(error))) => {
                     tracing::warn!("a stream ends with an error: {error}");
                     let code = respond::status(&error).as_u16();
-                    return (self.streamer.fail(&error, code), None);
+                    return (self.writer.fail(&error, code), None);
                 }
+            };
+            if !bytes.is_empty() {
+                return (bytes, Some(self));
             }
         }
     }

@@ -18,6 +18,7 @@ mod settings;
 
 pub use app::router;
 pub use sconce_api::lmi::Formatter;
+pub use sconce_api::{Dialect, Wire};
 pub use server::serve;
 pub use settings::HttpSettings;
 

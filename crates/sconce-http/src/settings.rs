@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::http::HeaderName;
-use sconce_api::lmi::Formatter;
+use sconce_api::Wire;
 
 /// Limits and choices of the HTTP layer. The defaults are those of DJL Serving where it has one.
 #[derive(Clone, Debug)]
@@ -14,8 +14,8 @@ pub struct HttpSettings {
     pub predict_timeout: Duration,
     /// The request header that carries the request's id (`request_id_header_key`).
     pub request_id_header: HeaderName,
-    /// The layout of answers to requests that name none (`option.output_formatter`).
-    pub formatter: Option<Formatter>,
+    /// How requests are read and answers written.
+    pub wire: Wire,
     /// Time that requests in flight have to finish after the shutdown began.
     pub drain_deadline: Duration,
     /// Time for the headers of a request to arrive, which is also how long an idle connection is
@@ -31,7 +31,7 @@ impl Default for HttpSettings {
             max_request_size: 64 * 1024 * 1024,
             predict_timeout: Duration::from_secs(120),
             request_id_header: HeaderName::from_static("x-request-id"),
-            formatter: None,
+            wire: Wire::default(),
             drain_deadline: Duration::from_secs(25),
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),

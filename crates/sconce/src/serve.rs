@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use sconce_config::{Environment, OutputFormatter, Resolved, ServerSettings};
 use sconce_core::Gateway;
-use sconce_http::{Formatter, HttpSettings};
+use sconce_http::{Formatter, HttpSettings, Wire};
 use sconce_manager::{Manager, Outcome};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -144,7 +144,10 @@ fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
                 server.request_id_header_key
             )
         })?,
-        formatter,
+        wire: Wire {
+            formatter,
+            ..Wire::default()
+        },
         drain_deadline: DRAIN,
         ..HttpSettings::default()
     })

@@ -2,69 +2,45 @@
 
 use std::borrow::Cow;
 
-use sconce_core::{Event, FinishReason, Output, PromptToken, ServeError, Token, TopToken};
+use sconce_core::{FinishReason, Output, PromptToken, Token, TopToken};
 use serde::Serialize;
 
-use super::{Details, LmiRequest, Rendering};
+use super::{Details, Rendering};
+use crate::dialect::{Finished, Whole};
 use crate::json;
 
-/// A finished generation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finished {
-    /// The generated tokens; empty unless `details` were asked for.
-    pub tokens: Vec<Token>,
-    /// The text and why it ended.
-    pub output: Output,
-}
-
-/// Gathers the events of one job until it ends.
+/// An answer that is sent at once.
 #[derive(Debug)]
-pub struct Collector {
-    keeps_tokens: bool,
-    tokens: Vec<Token>,
+pub(super) struct Document {
+    pub(super) rendering: Rendering,
+    pub(super) prompts: Vec<String>,
+    /// Whether the answer is a list even for one prompt.
+    pub(super) list: bool,
 }
 
-impl Collector {
-    /// Keeps what this rendering will show.
-    pub fn new(rendering: &Rendering) -> Self {
-        Self {
-            keeps_tokens: rendering.details.is_some(),
-            tokens: Vec::new(),
-        }
+impl Whole for Document {
+    fn content_type(&self) -> &'static str {
+        self.rendering.formatter.content_type()
     }
 
-    /// Takes an event; the result once the job has ended.
-    pub fn push(&mut self, event: Event) -> Option<Result<Finished, ServeError>> {
-        match event {
-            Event::Token(token) => {
-                if self.keeps_tokens {
-                    self.tokens.push(token);
-                }
-                None
-            }
-            Event::Done(output) => Some(Ok(Finished {
-                tokens: std::mem::take(&mut self.tokens),
-                output,
-            })),
-            Event::Failed(error) => Some(Err(error)),
-        }
+    fn keeps_tokens(&self) -> bool {
+        self.rendering.details.is_some()
     }
-}
 
-/// The body of a non-streaming answer; `finished` are in the order of the request's prompts.
-pub fn body(request: &LmiRequest, finished: &[Finished]) -> Vec<u8> {
-    let pairs = request.prompts.iter().zip(finished);
-    let answers: Vec<_> = pairs
-        .map(|(prompt, finished)| whole(&request.rendering, prompt, finished))
-        .collect();
-    match answers.as_slice() {
-        [one] if !request.list => json::spaced(one),
-        many => json::spaced(&many),
+    fn body(&self, finished: &[Finished]) -> Vec<u8> {
+        let pairs = self.prompts.iter().zip(finished);
+        let answers: Vec<_> = pairs
+            .map(|(prompt, finished)| whole(&self.rendering, prompt, finished))
+            .collect();
+        match answers.as_slice() {
+            [one] if !self.list => json::spaced(one),
+            many => json::spaced(&many),
+        }
     }
 }
 
 #[derive(Serialize)]
-struct Whole<'a> {
+struct WireAnswer<'a> {
     generated_text: Cow<'a, str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<WireDetails<'a>>,
@@ -172,7 +148,7 @@ pub(super) fn details<'a>(
     }
 }
 
-fn whole<'a>(rendering: &Rendering, prompt: &'a str, finished: &'a Finished) -> Whole<'a> {
+fn whole<'a>(rendering: &Rendering, prompt: &'a str, finished: &'a Finished) -> WireAnswer<'a> {
     let Finished { tokens, output } = finished;
     let details = rendering.details.map(|asked| WireDetails {
         tokens: Some(tokens.iter().map(WireToken::from).collect()),
@@ -183,7 +159,7 @@ fn whole<'a>(rendering: &Rendering, prompt: &'a str, finished: &'a Finished) -> 
             tokens.iter().map(|token| token.top.as_slice()),
         )
     });
-    Whole {
+    WireAnswer {
         generated_text: text(rendering, prompt, output),
         details,
     }
@@ -191,17 +167,35 @@ fn whole<'a>(rendering: &Rendering, prompt: &'a str, finished: &'a Finished) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::LmiRequest;
     use super::super::tests::{done, request, token};
     use super::*;
+    use crate::dialect::Collector;
+    use sconce_core::Event;
+
+    fn document(request: LmiRequest) -> Document {
+        let LmiRequest {
+            prompts,
+            list,
+            rendering,
+            ..
+        } = request;
+        Document {
+            rendering,
+            prompts,
+            list,
+        }
+    }
 
     fn rendered(parameters: &str, events: Vec<Event>) -> String {
         let request = request(&format!(
             r#"{{"inputs": "Hi", "parameters": {{{parameters}}}}}"#
         ));
-        let mut collector = Collector::new(&request.rendering);
+        let document = document(request);
+        let mut collector = Collector::new(document.keeps_tokens());
         let ended = events.into_iter().find_map(|event| collector.push(event));
         let finished = ended.expect("the events end").expect("the job succeeds");
-        String::from_utf8(body(&request, &[finished])).unwrap()
+        String::from_utf8(document.body(&[finished])).unwrap()
     }
 
     fn hello() -> Vec<Event> {
@@ -278,11 +272,11 @@ mod tests {
         };
         let two = request(r#"{"inputs": ["a", "b"]}"#);
         assert_eq!(
-            body(&two, &[one("A"), one("B")]),
+            document(two).body(&[one("A"), one("B")]),
             br#"[{"generated_text": "A"}, {"generated_text": "B"}]"#
         );
         assert_eq!(
-            body(&request(r#"{"inputs": ["a"]}"#), &[one("A")]),
+            document(request(r#"{"inputs": ["a"]}"#)).body(&[one("A")]),
             br#"[{"generated_text": "A"}]"#
         );
     }

@@ -10,11 +10,12 @@ use serde::Serialize;
 
 use super::render::{self, WireDetails, WireToken};
 use super::{Formatter, Rendering};
+use crate::dialect::Stream;
 use crate::{error, json};
 
-/// Writes the stream of one job. Each method gives the bytes to send now, perhaps none.
+/// Writes the stream of one prompt.
 #[derive(Debug)]
-pub struct Streamer {
+pub(super) struct Streamer {
     rendering: Rendering,
     prompt: String,
     held: Option<Token>,
@@ -33,7 +34,7 @@ struct Line<'a> {
 
 impl Streamer {
     /// A stream that continues this prompt.
-    pub fn new(rendering: Rendering, prompt: String) -> Self {
+    pub(super) fn new(rendering: Rendering, prompt: String) -> Self {
         Self {
             rendering,
             prompt,
@@ -42,8 +43,8 @@ impl Streamer {
         }
     }
 
-    /// Takes a token; gives its line, unless it is the last one.
-    pub fn token(&mut self, token: Token) -> Vec<u8> {
+    /// The line of a token, unless it is the last one.
+    fn push(&mut self, token: Token) -> Vec<u8> {
         if token.last {
             self.held = Some(token);
             return Vec::new();
@@ -51,8 +52,8 @@ impl Streamer {
         self.line(token)
     }
 
-    /// Ends the stream: the line of the last token, with text and details.
-    pub fn finish(mut self, output: &Output) -> Vec<u8> {
+    /// The line of the last token, with text and details.
+    fn finish(&mut self, output: &Output) -> Vec<u8> {
         let last = self.held.take();
         if let Some(token) = &last {
             self.remember(token);
@@ -67,14 +68,6 @@ impl Streamer {
                 .map(|asked| render::details(asked, &self.prompt, output, tops)),
         };
         frame(self.rendering.formatter, &json::spaced(&line))
-    }
-
-    /// Ends the stream with an error; `code` is the status that the failure would have had.
-    pub fn fail(mut self, error: &ServeError, code: u16) -> Vec<u8> {
-        let last = self.held.take();
-        let mut bytes = last.map_or_else(Vec::new, |token| self.line(token));
-        bytes.extend(frame(self.rendering.formatter, &error::lmi(error, code)));
-        bytes
     }
 
     fn line(&mut self, token: Token) -> Vec<u8> {
@@ -95,6 +88,27 @@ impl Streamer {
         {
             self.tops.push(token.top.clone());
         }
+    }
+}
+
+impl Stream for Streamer {
+    fn content_type(&self) -> &'static str {
+        self.rendering.formatter.content_type()
+    }
+
+    fn token(&mut self, _: usize, token: Token) -> Vec<u8> {
+        self.push(token)
+    }
+
+    fn done(&mut self, _: usize, output: &Output) -> Vec<u8> {
+        self.finish(output)
+    }
+
+    fn fail(&mut self, error: &ServeError, code: u16) -> Vec<u8> {
+        let last = self.held.take();
+        let mut bytes = last.map_or_else(Vec::new, |token| self.line(token));
+        bytes.extend(frame(self.rendering.formatter, &error::lmi(error, code)));
+        bytes
     }
 }
 
@@ -123,10 +137,10 @@ mod tests {
     fn lines_are_those_of_the_reference() {
         let mut stream = streamer(r#""details": true"#);
         assert_eq!(
-            text(stream.token(token(15043, "Hello", -0.5))),
+            text(stream.push(token(15043, "Hello", -0.5))),
             "{\"token\": {\"id\": 15043, \"text\": \"Hello\", \"log_prob\": -0.5}}\n"
         );
-        assert_eq!(text(stream.token(last(3186, " world", -0.25))), "");
+        assert_eq!(text(stream.push(last(3186, " world", -0.25))), "");
         assert_eq!(
             text(stream.finish(&done("Hello world", 2))),
             "{\"token\": {\"id\": 3186, \"text\": \" world\", \"log_prob\": -0.25}, \
@@ -138,7 +152,7 @@ mod tests {
     #[test]
     fn events_are_framed_for_browsers() {
         let mut stream = streamer(r#""output_formatter": "sse""#);
-        stream.token(last(1, "a", -1.0));
+        stream.push(last(1, "a", -1.0));
         assert_eq!(
             text(stream.finish(&done("a", 1))),
             "data: {\"token\": {\"id\": 1, \"text\": \"a\", \"log_prob\": -1.0}, \
@@ -149,7 +163,7 @@ mod tests {
     #[test]
     fn a_failure_is_the_last_line_and_loses_no_token() {
         let mut stream = streamer("");
-        stream.token(last(1, "a", -1.0));
+        stream.push(last(1, "a", -1.0));
         let error = ServeError::Timeout { seconds: 3 };
         assert_eq!(
             text(stream.fail(&error, 503)),
@@ -172,8 +186,8 @@ mod tests {
             }],
             ..token(id, "t", -1.0)
         };
-        stream.token(with_top(1));
-        stream.token(Token {
+        stream.push(with_top(1));
+        stream.push(Token {
             last: true,
             ..with_top(2)
         });
