@@ -3,9 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::dialect::Facts;
 use crate::entry::{Entry, Status};
-use crate::options::OPTIONS;
-use crate::settings::{Device, Dialect, Dtype, ModelSettings, ModelSource, ServerSettings, Task};
+use crate::handler::Handler;
+use crate::options::options;
+use crate::settings::{
+    Cors, Device, Dialect, Dtype, ModelSettings, ModelSource, ServerSettings, StatusCodes,
+};
 use crate::value::{Rejection, Value};
 
 /// Settings under construction, and what decides where the model is.
@@ -29,27 +33,21 @@ pub(crate) struct Draft {
     pub(crate) hub_endpoint: String,
     /// `HF_HUB_CACHE`, or what `HF_HOME` says of it.
     pub(crate) hub_cache: Option<PathBuf>,
-    pub(crate) entry_point: EntryPoint,
+    /// `option.entryPoint`, as written.
+    pub(crate) entry_point: Option<String>,
+    /// `option.generation_config`; `None`: the dialect says.
+    pub(crate) generation_config: Option<bool>,
+    /// What the dialect depends on.
+    pub(crate) facts: Facts,
     /// Whether unknown keys are warnings only.
     pub(crate) lenient: bool,
-}
-
-/// Who answers requests.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum EntryPoint {
-    /// Nobody is named: a `model.py` in the model's directory, else the native engine.
-    Unset,
-    /// A handler of DJL Serving, whose work the native engine does.
-    Native,
-    /// The user's own Python code, to which all unknown options belong.
-    OwnCode,
 }
 
 impl Draft {
     /// Holds the defaults of the table.
     pub(crate) fn new() -> Self {
         let mut draft = Self::blank();
-        for entry in OPTIONS.iter().filter(|entry| !entry.default.is_empty()) {
+        for entry in options().filter(|entry| !entry.default.is_empty()) {
             draft
                 .apply(entry, entry.default)
                 .expect("every default is valid: there is a test");
@@ -60,8 +58,8 @@ impl Draft {
     /// Does with a value what the entry says.
     pub(crate) fn apply(&mut self, entry: &Entry, value: &str) -> Value<()> {
         match entry.status {
-            Status::Honoured(apply) => apply(self, value),
-            Status::NoOp { check, .. } => check(value),
+            Status::Honoured(apply) | Status::Translated { apply, .. } => apply(self, value),
+            Status::NoOp(_) => entry.kind.check(value),
             Status::Refused { reason, harmless } => {
                 if harmless.iter().any(|word| word.eq_ignore_ascii_case(value)) {
                     return Ok(());
@@ -69,6 +67,11 @@ impl Draft {
                 Err(Rejection::Unsupported(reason.into()))
             }
         }
+    }
+
+    /// Whether the user's own Python code answers, to which all unknown options belong.
+    pub(crate) fn has_own_code(&self) -> bool {
+        self.facts.handler == Some(Handler::OwnCode)
     }
 
     /// Placeholders, which the defaults of the table replace.
@@ -79,11 +82,20 @@ impl Draft {
             max_request_size: 0,
             request_id_header_key: String::new(),
             log: String::new(),
+            codes: StatusCodes {
+                bad_request: 0,
+                wlm_error: 0,
+                throttle_error: 0,
+                server_error: 0,
+            },
+            cors: Cors::default(),
+            chunked_read_timeout: Duration::ZERO,
+            allow_multi_status: false,
         };
         let model = ModelSettings {
             name: String::new(),
             source: ModelSource::Directory(PathBuf::new()),
-            task: Task::TextGeneration,
+            task: None,
             dtype: Dtype::Auto,
             device: Device::Auto,
             ranks: 0,
@@ -114,7 +126,9 @@ impl Draft {
             token: None,
             hub_endpoint: String::new(),
             hub_cache: None,
-            entry_point: EntryPoint::Unset,
+            entry_point: None,
+            generation_config: None,
+            facts: Facts::default(),
             lenient: false,
         }
     }

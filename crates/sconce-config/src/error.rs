@@ -70,6 +70,27 @@ pub enum ConfigError {
         /// Why, and the cure.
         reason: String,
     },
+    /// A value is still to be filled in.
+    #[error(
+        "{written}: {text} stays as it is, as nothing replaces it, neither here nor in DJL \
+         Serving; write the value itself"
+    )]
+    Placeholder {
+        /// Who says so.
+        written: Box<Written>,
+        /// The text, from `${` to `}`.
+        text: String,
+    },
+    /// Two options exclude each other.
+    #[error("{second} contradicts {first}: {reason}")]
+    Contradiction {
+        /// One of them.
+        first: Box<Written>,
+        /// The other.
+        second: Box<Written>,
+        /// Why, and what to do.
+        reason: &'static str,
+    },
     /// Two spellings of the same option disagree.
     #[error("{second}, but {first} is the same option by another name; keep one of them")]
     Conflict {
@@ -87,7 +108,7 @@ pub enum ConfigError {
         problem: PropertiesError,
     },
     /// A file or directory cannot be read.
-    #[error("{} cannot be read: {cause}", path.display())]
+    #[error("{} cannot be read: {cause}{}", path.display(), permission(cause))]
     Unreadable {
         /// The file or directory.
         path: PathBuf,
@@ -130,6 +151,34 @@ pub enum ConfigError {
          set HF_HOME to a directory that can be written"
     )]
     NoHubCache,
+    /// The model is named and lies there as well.
+    #[error(
+        "{key}={id} names a model, and {} holds one too ({}); remove one of them: the key, if the \
+         weights in the directory are meant, or the files",
+        dir.display(), files.join(", ")
+    )]
+    NamedAndPresent {
+        /// `option.model_id`, as spelt.
+        key: String,
+        /// The name.
+        id: String,
+        /// The directory.
+        dir: PathBuf,
+        /// What makes it a checkpoint.
+        files: Vec<String>,
+    },
+    /// `option.entryPoint` names a script that is not there.
+    #[error(
+        "option.entryPoint={entry_point} names no file: neither it nor {} exists; to have the \
+         native engine answer, set it to djl_python.huggingface",
+        looked.display()
+    )]
+    NoScript {
+        /// As written.
+        entry_point: String,
+        /// Where it was looked for last.
+        looked: PathBuf,
+    },
     /// The model has Python code of its own.
     #[error(
         "{} is Python code that would answer requests, and none is run yet; remove it, or set \
@@ -170,6 +219,15 @@ pub struct Written {
 impl fmt::Display for Written {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}={}", self.from, self.key, self.value)
+    }
+}
+
+/// The cure, where rights are missing.
+fn permission(cause: &str) -> &'static str {
+    if cause.contains("Permission denied") {
+        "; give the user of this process the right to read it (chmod a+rX), or start it as another"
+    } else {
+        ""
     }
 }
 

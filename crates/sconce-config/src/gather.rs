@@ -3,11 +3,14 @@
 use std::cmp::Reverse;
 use std::path::{Path, PathBuf};
 
+use strsim::damerau_levenshtein;
+
 use crate::entry::{self, Entry, Scope, Variable};
 use crate::environment::{CommandLine, Environment};
 use crate::error::{ConfigError, Written};
 use crate::nearest::nearest;
-use crate::options::OPTIONS;
+use crate::options::options;
+use crate::prefix::Prefix;
 use crate::properties;
 use crate::provenance::{Provenance, shown};
 
@@ -63,6 +66,8 @@ pub(crate) struct Gathered {
     pub(crate) unknown: Vec<Unknown>,
     /// Files that cannot be read or parsed.
     pub(crate) problems: Vec<ConfigError>,
+    /// Variables without a meaning whose names look like slips, as sentences.
+    pub(crate) doubtful: Vec<String>,
 }
 
 impl Gathered {
@@ -92,7 +97,10 @@ impl Gathered {
                 }
                 None => match Prefix::of(name) {
                     Some(prefix) => (prefix.entry(name), Strength::Prefixed),
-                    None => continue,
+                    None => {
+                        self.doubtful.extend(slip(name, &from));
+                        continue;
+                    }
                 },
             };
             match (found, Prefix::of(name)) {
@@ -152,6 +160,19 @@ impl Gathered {
         }
     }
 
+    /// DJL Serving writes a `serving.properties` for the model of `HF_MODEL_ID`: what these
+    /// variables say stands in it, and so wins over `OPTION_*`.
+    pub(crate) fn generated_file(&mut self) {
+        let written = ["HF_REVISION", "HF_TASK"];
+        let is_written = |setting: &&mut Setting| match &setting.from {
+            Provenance::Environment(name) => written.contains(&name.as_str()),
+            _ => false,
+        };
+        for setting in self.settings.iter_mut().filter(is_written) {
+            setting.strength = Strength::ModelFile;
+        }
+    }
+
     fn file(
         &mut self,
         path: PathBuf,
@@ -191,7 +212,7 @@ impl Gathered {
                     });
                 }
                 None => {
-                    let known = OPTIONS.iter().filter(|entry| is_here(entry.scope));
+                    let known = options().filter(|entry| is_here(entry.scope));
                     let nearest = owned(nearest(&key, known.flat_map(Entry::names)));
                     let of_model = strength == Strength::ModelFile;
                     let error = ConfigError::UnknownKey { key, from, nearest };
@@ -202,74 +223,26 @@ impl Gathered {
     }
 }
 
+/// Says that a variable, which may well be somebody else's, nearly has the name of one that is
+/// read.
+fn slip(name: &str, from: &Provenance) -> Option<String> {
+    // SageMaker sets these beside SM_NUM_GPUS.
+    const OTHERS: [&str; 2] = ["SM_NUM_CPUS", "SM_NUM_NEURONS"];
+    const SHORTEST: usize = 8;
+    if name.len() < SHORTEST || OTHERS.contains(&name) {
+        return None;
+    }
+    let variables = options().flat_map(|entry| entry.variables);
+    let known = variables.map(|variable| variable.name());
+    let near = nearest(name, known.filter(|known| known.len() >= SHORTEST));
+    let names: Vec<_> = near
+        .into_iter()
+        .filter(|known| damerau_levenshtein(name, known) <= 2)
+        .collect();
+    let guess = names.join(" or ");
+    (!names.is_empty()).then(|| format!("{from} sets nothing; did you mean {guess}?"))
+}
+
 fn owned(names: Vec<&str>) -> Vec<String> {
     names.into_iter().map(String::from).collect()
-}
-
-/// The prefixes of variables that stand for keys of a file.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Prefix {
-    Serving,
-    Option,
-    Args,
-}
-
-impl Prefix {
-    fn of(name: &str) -> Option<Self> {
-        let all = [Self::Serving, Self::Option, Self::Args];
-        all.into_iter()
-            .find(|prefix| name.starts_with(prefix.text()))
-    }
-
-    fn text(self) -> &'static str {
-        match self {
-            Self::Serving => "SERVING_",
-            Self::Option => "OPTION_",
-            Self::Args => "ARGS_",
-        }
-    }
-
-    /// The entry whose key the variable stands for. Names in capitals stand for small letters;
-    /// `ENTRYPOINT` is the one key of mixed case that has a form in capitals.
-    fn entry(self, variable: &str) -> Option<&'static Entry> {
-        let name = &variable[self.text().len()..];
-        let is_capital = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        let name = match name {
-            "ENTRYPOINT" => "entryPoint".into(),
-            name if name.chars().all(is_capital) => name.to_lowercase(),
-            name => name.to_owned(),
-        };
-        match self {
-            Self::Serving => entry::of_server(&name),
-            Self::Option => entry::of_model(&format!("option.{name}")),
-            Self::Args => entry::of_model(&name).filter(|entry| entry.scope != Scope::Option),
-        }
-    }
-
-    /// Every variable with this prefix that sets an option.
-    fn names(self) -> Vec<String> {
-        let listed = OPTIONS.iter().flat_map(|entry| entry.variables);
-        let listed = listed.map(|variable| variable.name().to_owned());
-        let made = OPTIONS.iter().filter(|entry| match self {
-            Self::Serving => entry.scope.in_server_file(),
-            Self::Option => entry.scope == Scope::Option,
-            Self::Args => matches!(entry.scope, Scope::Model | Scope::ServerOrModel),
-        });
-        let made = made.flat_map(Entry::names).map(|key| self.variable(key));
-        let mut names: Vec<_> = listed.filter(|name| Self::of(name) == Some(self)).collect();
-        // Only what is read back is proposed: keys of mixed case keep theirs.
-        names.extend(made.filter(|name| self.entry(name).is_some()));
-        names
-    }
-
-    fn variable(self, key: &str) -> String {
-        let name = key.strip_prefix("option.").unwrap_or(key);
-        let is_mixed = name.contains(|c: char| c.is_ascii_uppercase()) && name != "entryPoint";
-        let name = if is_mixed {
-            name.to_owned()
-        } else {
-            name.to_uppercase()
-        };
-        format!("{}{name}", self.text())
-    }
 }

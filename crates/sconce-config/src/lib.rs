@@ -13,21 +13,28 @@
 //!
 //! This crate reads no weights and no `config.json`, and fetches nothing: that is the manager's.
 
+mod contradictions;
+mod dialect;
 mod draft;
 mod entry;
 mod environment;
 mod error;
+mod explain;
 mod gather;
+mod handler;
+mod kind;
 mod location;
 mod markdown;
 mod nearest;
 mod options;
+mod prefix;
 mod properties;
 mod provenance;
 mod resolve;
 mod settings;
 mod settle;
 mod startup;
+mod task;
 mod value;
 
 #[cfg(test)]
@@ -35,14 +42,16 @@ mod tests;
 
 pub use environment::{CommandLine, Environment};
 pub use error::{ConfigError, ConfigErrors, Written};
+pub use explain::explain;
 pub use markdown::options_markdown;
 pub use properties::PropertiesError;
 pub use provenance::{Origin, Provenance};
 pub use resolve::{Resolved, resolve};
 pub use settings::{
-    Device, Dialect, Dtype, HubModel, ModelSettings, ModelSource, OutputFormatter, ServerSettings,
-    Task,
+    Cors, Device, Dialect, Dtype, HubModel, ModelSettings, ModelSource, OutputFormatter,
+    ServerSettings, StatusCodes,
 };
+pub use task::Task;
 
 /// The program's exit code when the configuration is wrong (`EX_USAGE` of `sysexits.h`).
 pub const EXIT_CODE: u8 = 64;

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::draft::{Draft, EntryPoint};
+use crate::draft::Draft;
 use crate::error::ConfigError;
+use crate::handler::Handler;
 use crate::settings::{HubModel, ModelSource};
 
 /// What a directory holds, in order of name.
@@ -86,12 +87,49 @@ pub(crate) fn descend(dir: PathBuf) -> Result<PathBuf, ConfigError> {
 
 /// The model of a directory: what `option.model_id` names, else the directory itself.
 pub(crate) fn of_directory(dir: &Path, draft: &Draft) -> Result<ModelSource, ConfigError> {
-    match &draft.model_id {
-        None => checkpoint(dir),
-        Some(id) => match named(id, Some(dir)) {
-            Some(inner) => checkpoint(&inner),
-            None => hub(id, draft, "option.model_id"),
-        },
+    let Some(id) = &draft.model_id else {
+        return checkpoint(dir);
+    };
+    let inner = named(id, Some(dir));
+    if inner.as_deref().is_none_or(|inner| !same(inner, dir)) {
+        not_here_as_well(dir, id)?;
+    }
+    match inner {
+        Some(inner) => checkpoint(&inner),
+        None => hub(id, draft, "option.model_id"),
+    }
+}
+
+/// Refuses a directory with a checkpoint whose properties name another one: nobody can tell which
+/// of them is meant.
+fn not_here_as_well(dir: &Path, id: &str) -> Result<(), ConfigError> {
+    let listing = Listing::read(dir)?;
+    let is_weights = |name: &str| {
+        let ends = [
+            ".safetensors",
+            ".bin",
+            ".safetensors.index.json",
+            ".bin.index.json",
+        ];
+        ends.iter().any(|end| name.ends_with(end))
+    };
+    let names = || listing.items.iter().map(|item| item.name.clone());
+    let weights = names().find(|name| is_weights(name));
+    let Some(weights) = weights.filter(|_| listing.has("config.json")) else {
+        return Ok(());
+    };
+    Err(ConfigError::NamedAndPresent {
+        key: "option.model_id".into(),
+        id: id.into(),
+        dir: dir.into(),
+        files: vec!["config.json".into(), weights],
+    })
+}
+
+fn same(a: &Path, b: &Path) -> bool {
+    match (a.canonicalize(), b.canonicalize()) {
+        (Ok(a), Ok(b)) => a == b,
+        _ => a == b,
     }
 }
 
@@ -121,16 +159,41 @@ pub(crate) fn without_scheme(url: &str) -> &str {
         .unwrap_or(path)
 }
 
-/// Python code that would answer instead of the native engine, where no entry point is named.
-pub(crate) fn own_code(dir: &Path, draft: &Draft) -> Option<PathBuf> {
-    if draft.entry_point != EntryPoint::Unset {
-        return None;
+/// Python code that would answer instead of the native engine: what `option.entryPoint` names, or,
+/// if it is not set, a script with one of the names that DJL Serving looks for.
+pub(crate) fn own_code(dir: &Path, draft: &Draft) -> Result<Option<PathBuf>, ConfigError> {
+    match (draft.facts.handler, &draft.entry_point) {
+        (None, _) => Ok(script(dir)),
+        (Some(Handler::OwnCode), Some(name)) => named_script(name, dir).map(Some),
+        _ => Ok(None),
     }
+}
+
+/// A script that is taken without being named.
+pub(crate) fn script(dir: &Path) -> Option<PathBuf> {
     let named = dir
         .file_name()
         .map(|name| format!("{}.py", name.to_string_lossy()));
     let names = ["model.py".to_owned()].into_iter().chain(named);
     names.map(|name| dir.join(name)).find(|path| path.is_file())
+}
+
+/// The script that an entry point names. The SageMaker SDK writes the caller's path where it has
+/// put the file into the model's directory: the base name counts then.
+fn named_script(name: &str, dir: &Path) -> Result<PathBuf, ConfigError> {
+    let is_url = name.starts_with("http://") || name.starts_with("https://");
+    // A module is looked for by Python itself.
+    if is_url || !name.ends_with(".py") {
+        return Ok(name.into());
+    }
+    let path = Path::new(without_scheme(name));
+    let base = dir.join(path.file_name().unwrap_or_default());
+    let places = [dir.join(path), base.clone()];
+    let found = places.into_iter().find(|place| place.is_file());
+    found.ok_or_else(|| ConfigError::NoScript {
+        entry_point: name.into(),
+        looked: base,
+    })
 }
 
 fn checkpoint(dir: &Path) -> Result<ModelSource, ConfigError> {

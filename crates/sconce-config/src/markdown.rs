@@ -1,18 +1,19 @@
 //! The reference of all options, made from the table.
 
-use std::fmt::Write;
-
-use crate::entry::{Entry, Scope, Status, Variable};
-use crate::options::OPTIONS;
+use crate::entry::{Entry, Scope, Variable};
+use crate::options::options;
 
 const HEAD: &str = "# Options
 
-<!-- Made by `sconce options` from the table in src/options.rs; do not edit. -->
+<!-- Made by `sconce options` from the table in src/options/; do not edit. -->
 
 Precedence, from weak to strong: default, `config.properties`, variables marked *fills*,
 `SERVING_*` and `OPTION_*`, `serving.properties`, variables marked *overrides*, the command line.
 An unknown key ends the start with exit code 64 and the nearest known key;
-`SCONCE_STRICT=warn` makes it a warning.
+`SCONCE_STRICT=warn` makes it a warning. `sconce explain KEY` tells all of this of one key.
+
+Keys that begin with `option.` are read without it too, as the handlers of DJL Serving do. Releases
+are those of DJL Serving that read the key; nothing there: all since before 0.21.
 ";
 
 const SECTIONS: [(Scope, &str); 6] = [
@@ -36,8 +37,9 @@ pub fn options_markdown() -> String {
     for (scope, title) in SECTIONS {
         text.push_str("\n## ");
         text.push_str(title);
-        text.push_str("\n\n| Key | Also | Default | Meaning |\n| --- | --- | --- | --- |\n");
-        for entry in OPTIONS.iter().filter(|entry| entry.scope == scope) {
+        text.push_str("\n\n| Key | Also | Value | Default | Releases | Meaning |\n");
+        text.push_str("| --- | --- | --- | --- | --- | --- |\n");
+        for entry in options().filter(|entry| entry.scope == scope) {
             text.push_str(&row(entry));
         }
     }
@@ -49,30 +51,20 @@ fn row(entry: &Entry) -> String {
         "" => String::new(),
         default => format!("`{default}`"),
     };
-    let mut meaning = cell(entry.doc);
-    let add = |meaning: &mut String, text: String| {
-        write!(meaning, " {text}").expect("writing to a string does not fail");
+    let (bold, rest) = entry.status.told();
+    let bold = if bold.is_empty() {
+        bold
+    } else {
+        format!(" **{bold}**")
     };
-    match entry.status {
-        Status::Honoured(_) => {}
-        Status::NoOp { reason, .. } => {
-            add(&mut meaning, format!("**No effect:** {}.", cell(reason)));
-        }
-        Status::Refused { reason, harmless } => {
-            let except = match harmless {
-                [] => String::new(),
-                values => format!(", except `{}`", values.join("`, `")),
-            };
-            add(
-                &mut meaning,
-                format!("**Refused{except}:** {}.", cell(reason)),
-            );
-        }
-    }
     format!(
-        "| `{}` | {} | {default} | {meaning} |\n",
+        "| `{}` | {} | {} | {default} | {} | {}{bold}{} |\n",
         entry.key,
-        others(entry)
+        others(entry),
+        entry.kind,
+        entry.releases(),
+        cell(entry.doc),
+        cell(&rest),
     )
 }
 

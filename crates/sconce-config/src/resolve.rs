@@ -3,15 +3,17 @@
 
 use std::path::PathBuf;
 
-use crate::draft::{Draft, EntryPoint};
+use crate::contradictions;
+use crate::draft::Draft;
 use crate::entry::{self, Scope};
 use crate::environment::{CommandLine, Environment};
 use crate::error::{ConfigError, ConfigErrors};
-use crate::gather::{Gathered, Setting, Strength};
+use crate::gather::{Gathered, Setting, Strength, Unknown};
+use crate::handler::Handler;
 use crate::location;
-use crate::provenance::Origin;
+use crate::provenance::{Origin, Provenance};
 use crate::settings::{ModelSettings, ModelSource, ServerSettings};
-use crate::settle::{apply_all, defaults, settle};
+use crate::settle::{Settled, apply_all, defaults, settle};
 use crate::startup::{self, Place, Startup};
 
 /// A configuration without problems.
@@ -58,20 +60,20 @@ pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Resolved
         .0
         .extend(apply_all(&mut draft, &settled, Scope::in_model_file));
     let mut origins: Vec<_> = startup.iter().map(Startup::origin).collect();
+    origins.push(decide_dialect(&mut draft, &settled));
     origins.extend(settled.iter().map(|settled| settled.origin()));
     let defaults = defaults(&settled);
+    let mut warnings = startup::unused(line, &gathered.settings);
+    warnings.extend(contradictions::warnings(&settled));
+    warnings.append(&mut gathered.doubtful);
     if let Some(startup) = startup {
+        warnings.extend(idle_script(&startup, &draft));
         locate(startup, &mut draft, &mut wrong);
     }
     let mut problems = gathered.problems;
     problems.extend(wrong.0.into_iter().map(|(_, problem)| problem));
-    let mut warnings = startup::unused(line, &gathered.settings);
-    let is_foreign = draft.entry_point == EntryPoint::OwnCode;
-    let unknown = gathered
-        .unknown
-        .into_iter()
-        .filter(|unknown| !(unknown.of_model && is_foreign));
-    let unknown = unknown.map(|unknown| unknown.error);
+    problems.extend(contradictions::contradictions(&settled));
+    let unknown = judge_unknown(gathered.unknown, &draft);
     if draft.lenient {
         warnings.extend(unknown.map(|error| error.to_string()));
     } else {
@@ -87,6 +89,44 @@ pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Resolved
         origins,
         defaults,
     })
+}
+
+/// The unknown names that matter: those of the model are its own code's, if it has any.
+fn judge_unknown(unknown: Vec<Unknown>, draft: &Draft) -> impl Iterator<Item = ConfigError> {
+    let is_foreign = draft.has_own_code();
+    let unknown = unknown.into_iter();
+    let unknown = unknown.filter(move |unknown| !(unknown.of_model && is_foreign));
+    unknown.map(|unknown| unknown.error)
+}
+
+/// Sets the dialect and what follows from it; says why for the log.
+fn decide_dialect(draft: &mut Draft, settled: &[Settled<'_>]) -> Origin {
+    let choice = draft.facts.choose();
+    draft.model.dialect = choice.dialect;
+    let by_dialect = !choice.dialect.is_greedy();
+    draft.model.model_sampling = draft.generation_config.unwrap_or(by_dialect);
+    let of_key = |key| settled.iter().find(|s| s.setting.entry.key == key);
+    let decisive = choice.key.and_then(of_key);
+    Origin {
+        key: "dialect".into(),
+        value: choice.dialect.name().into(),
+        from: decisive.map_or(Provenance::Default, |s| s.setting.from.clone()),
+        note: Some(format!("because {}", choice.because)),
+    }
+}
+
+/// A script beside a model that is served without it: its formatters would have run.
+fn idle_script(startup: &Startup, draft: &Draft) -> Option<String> {
+    let handler = draft.facts.handler?;
+    let Place::Directory(dir) = &startup.place else {
+        return None;
+    };
+    let script = location::script(dir).filter(|_| handler != Handler::OwnCode)?;
+    Some(format!(
+        "{} is not run: option.entryPoint names a handler of DJL Serving, whose work the native \
+         engine does; functions for requests or answers in it have no effect",
+        script.display()
+    ))
 }
 
 /// The cache of `huggingface_hub` where no option names another.
@@ -109,30 +149,38 @@ impl Wrong {
 
 /// Sets name and source of the model.
 fn locate(startup: Startup, draft: &mut Draft, wrong: &mut Wrong) {
+    let code = match &startup.place {
+        Place::HubModel(_) if draft.has_own_code() => Ok(draft.entry_point.clone().map(Into::into)),
+        Place::HubModel(_) => Ok(None),
+        Place::Directory(dir) => location::own_code(dir, draft),
+    };
+    let problem = code.transpose().map(|code| match code {
+        Ok(file) => ConfigError::OwnCode { file },
+        Err(problem) => problem,
+    });
     let source: Result<ModelSource, ConfigError> = match &startup.place {
         Place::HubModel(id) => location::of_hub_model(id, draft),
-        Place::Directory(dir) => {
-            if let Some(file) = location::own_code(dir, draft) {
-                draft.entry_point = EntryPoint::OwnCode;
-                wrong
-                    .0
-                    .push(("option.entryPoint", ConfigError::OwnCode { file }));
-            }
-            location::of_directory(dir, draft)
-        }
+        Place::Directory(dir) => location::of_directory(dir, draft),
     };
     draft.model.name = startup.name;
     match source {
         Ok(source) => draft.model.source = source,
+        // Own code may do without a checkpoint.
+        Err(_) if problem.is_some() => {}
         Err(problem) => wrong.unless_caused(&["option.model_id", "option.entryPoint"], problem),
+    }
+    if let Some(problem) = problem {
+        draft.facts.handler = Some(Handler::OwnCode);
+        wrong.0.push(("option.entryPoint", problem));
     }
 }
 
 impl Gathered {
     /// Adds what the model's own file says, and what `load_models` says of it.
     fn registration(&mut self, startup: &Startup) {
-        if let Place::Directory(dir) = &startup.place {
-            self.model_file(dir);
+        match &startup.place {
+            Place::Directory(dir) => self.model_file(dir),
+            Place::HubModel(_) => self.generated_file(),
         }
         let entry = entry::of_key("engine").expect("the table has the engine");
         self.settings

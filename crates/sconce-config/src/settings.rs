@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::task::Task;
+
 /// Settings of the server itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerSettings {
@@ -17,6 +19,38 @@ pub struct ServerSettings {
     pub request_id_header_key: String,
     /// Level or filter of the log, such as `info` or `info,sconce_engine=debug`.
     pub log: String,
+    /// Statuses of answers that tell of a failure.
+    pub codes: StatusCodes,
+    /// Headers for scripts of other origins.
+    pub cors: Cors,
+    /// Longest wait for the next part of an answer.
+    pub chunked_read_timeout: Duration,
+    /// Whether `/ping` answers 207 while the model is being loaded.
+    pub allow_multi_status: bool,
+}
+
+/// Statuses of answers that tell of a failure, 200 to 599.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatusCodes {
+    /// The request is wrong.
+    pub bad_request: u16,
+    /// The model is not ready, or no longer.
+    pub wlm_error: u16,
+    /// The queue is full.
+    pub throttle_error: u16,
+    /// The server fails.
+    pub server_error: u16,
+}
+
+/// Values of the headers `access-control-allow-*`; what is `None` is not sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// `access-control-allow-origin`.
+    pub origin: Option<String>,
+    /// `access-control-allow-methods`.
+    pub methods: Option<String>,
+    /// `access-control-allow-headers`.
+    pub headers: Option<String>,
 }
 
 /// Settings of one model.
@@ -26,8 +60,8 @@ pub struct ModelSettings {
     pub name: String,
     /// Where its files are.
     pub source: ModelSource,
-    /// What it is asked to do.
-    pub task: Task,
+    /// What it is asked to do; `None`: the checkpoint says.
+    pub task: Option<Task>,
     /// Precision of the weights.
     pub dtype: Dtype,
     /// Where it computes.
@@ -44,7 +78,9 @@ pub struct ModelSettings {
     pub max_model_len: Option<usize>,
     /// Whether equal beginnings of prompts share their part of the key/value cache.
     pub prefix_caching: bool,
-    /// Whether what requests leave open of sampling is as the checkpoint's `generation_config.json` says.
+    /// Whether what requests leave open of sampling is as the checkpoint's
+    /// `generation_config.json` says; unless `option.generation_config` says so, it is what the
+    /// dialect has.
     pub model_sampling: bool,
     /// Bytes of the key/value cache; `None`: planned from the memory at hand.
     pub kv_cache_bytes: Option<u64>,
@@ -121,13 +157,6 @@ impl fmt::Debug for HubModel {
             .field("cache", &self.cache)
             .finish()
     }
-}
-
-/// What a model is asked to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
-    /// Continue a prompt.
-    TextGeneration,
 }
 
 /// Precision of the weights.

@@ -4,7 +4,7 @@ use crate::draft::Draft;
 use crate::entry::{Scope, Status};
 use crate::error::ConfigError;
 use crate::gather::Setting;
-use crate::options::OPTIONS;
+use crate::options::options;
 use crate::provenance::{Origin, Provenance, shown};
 use crate::value::Rejection;
 
@@ -17,8 +17,7 @@ pub(crate) struct Settled<'a> {
 /// The strongest setting of each option that anybody sets, weak ones first and otherwise in the
 /// order of the table: whoever applies them in turn gives the last word to the strongest.
 pub(crate) fn settle(settings: &[Setting]) -> Vec<Settled<'_>> {
-    let mut settled: Vec<_> = OPTIONS
-        .iter()
+    let mut settled: Vec<_> = options()
         .filter_map(|entry| winner(settings, entry.key))
         .collect();
     settled.sort_by_key(|settled| settled.setting.strength);
@@ -56,6 +55,17 @@ impl Settled<'_> {
         })
     }
 
+    /// Text that waits for somebody to replace it, which nobody does.
+    fn placeholder(&self) -> Option<ConfigError> {
+        let value = &self.setting.value;
+        let start = value.find("${")?;
+        let length = value[start..].find('}')? + 1;
+        Some(ConfigError::Placeholder {
+            written: self.setting.written(),
+            text: value[start..start + length].into(),
+        })
+    }
+
     /// Another spelling of equal strength that says something else.
     pub(crate) fn conflict(&self) -> Option<ConfigError> {
         let Setting {
@@ -67,26 +77,36 @@ impl Settled<'_> {
         let differs = |other: &&&Setting| other.strength == *strength && other.value != *value;
         let other = self.weaker.iter().find(differs)?;
         let (first, second) = (self.setting.written(), other.written());
-        matches!(entry.status, Status::Honoured(_))
+        entry
+            .status
+            .has_effect()
             .then_some(ConfigError::Conflict { first, second })
     }
 
     /// For the log.
     pub(crate) fn origin(&self) -> Origin {
         let Setting {
-            entry, value, from, ..
+            entry,
+            value,
+            from,
+            spelling,
+            ..
         } = self.setting;
-        let note = match entry.status {
-            Status::NoOp { reason, .. } => Some(format!("without effect: {reason}")),
-            _ if self.weaker.is_empty() => None,
-            _ => {
-                let weaker = self.weaker.iter().map(|setting| setting.from.to_string());
-                Some(format!(
-                    "which wins over {}",
-                    weaker.collect::<Vec<_>>().join(" and ")
-                ))
-            }
-        };
+        let mut notes = Vec::new();
+        if spelling != entry.key {
+            notes.push(format!("written as {spelling}"));
+        }
+        match entry.status {
+            Status::NoOp(reason) => notes.push(format!("without effect: {reason}")),
+            Status::Translated { to, .. } => notes.push(format!("which sets {to}")),
+            Status::Honoured(_) | Status::Refused { .. } => {}
+        }
+        if entry.status.has_effect() && !self.weaker.is_empty() {
+            let weaker = self.weaker.iter().map(|setting| setting.from.to_string());
+            let weaker = weaker.collect::<Vec<_>>().join(" and ");
+            notes.push(format!("which wins over {weaker}"));
+        }
+        let note = (!notes.is_empty()).then(|| notes.join(", "));
         Origin {
             key: entry.key.into(),
             value: shown(value, entry.secret),
@@ -103,10 +123,8 @@ pub(crate) fn defaults(settled: &[Settled<'_>]) -> Vec<Origin> {
             .iter()
             .any(|settled| settled.setting.entry.key == key)
     };
-    let unset = OPTIONS
-        .iter()
-        .filter(|entry| !entry.default.is_empty() && !is_set(entry.key));
-    let honoured = unset.filter(|entry| matches!(entry.status, Status::Honoured(_)));
+    let unset = options().filter(|entry| !entry.default.is_empty() && !is_set(entry.key));
+    let honoured = unset.filter(|entry| entry.status.has_effect());
     let origin = |key: &str, value: &str| Origin {
         key: key.into(),
         value: value.into(),
@@ -129,7 +147,7 @@ pub(crate) fn apply_all(
         .filter(|settled| wanted(settled.setting.entry.scope));
     let mut problems = Vec::new();
     for settled in wanted {
-        let problem = settled.apply(draft).err();
+        let problem = settled.placeholder().or_else(|| settled.apply(draft).err());
         let all = problem.into_iter().chain(settled.conflict());
         problems.extend(all.map(|problem| (settled.setting.entry.key, problem)));
     }

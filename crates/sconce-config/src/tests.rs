@@ -1,9 +1,14 @@
-//! Tests of the whole: the table, precedence, messages, where the model is, files of the SDK.
+//! Tests of the whole: the table, precedence, dialects, messages, where the model is, files of
+//! others.
 
+mod contradictions;
+mod corpus;
+mod dialects;
 mod messages;
 mod models;
 mod precedence;
 mod sdk;
+mod slips;
 mod table;
 
 use std::path::{Path, PathBuf};

@@ -3,6 +3,8 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use crate::nearest::nearest;
+
 /// Why a value is not taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Rejection {
@@ -95,8 +97,79 @@ pub(crate) fn word<T: Copy>(value: &str, words: &[(&str, T)]) -> Value<T> {
     let found = words.iter().find(|(word, _)| *word == value);
     found.map(|(_, meaning)| *meaning).ok_or_else(|| {
         let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
-        Rejection::Invalid(format!("must be one of {}", words.join(", ")))
+        let guess = guess(value, words.iter().copied());
+        Rejection::Invalid(format!("must be one of {}{guess}", words.join(", ")))
     })
+}
+
+/// The end of a message that proposes the words nearest to a wrong one; empty if none is near.
+pub(crate) fn guess<'a>(value: &str, words: impl Iterator<Item = &'a str> + Clone) -> String {
+    match nearest(value, words).as_slice() {
+        [] => String::new(),
+        words => format!("; did you mean {}?", words.join(" or ")),
+    }
+}
+
+/// Texts as Python writes a list of them, `['a', "b"]`, which includes how JSON does.
+pub(crate) fn text_list(value: &str) -> Value<Vec<String>> {
+    let must = || Rejection::Invalid("must be a list of texts, such as ['a', 'b']".into());
+    let inner = value.strip_prefix('[').and_then(|v| v.strip_suffix(']'));
+    let mut rest = inner.ok_or_else(must)?.trim();
+    let mut texts = Vec::new();
+    while !rest.is_empty() {
+        let (text, after) = quoted(rest).ok_or_else(must)?;
+        texts.push(text);
+        rest = match after.trim_start().strip_prefix(',') {
+            Some(next) => next.trim_start(),
+            None if after.trim().is_empty() => "",
+            None => return Err(must()),
+        };
+    }
+    if texts.iter().any(String::is_empty) {
+        return Err(Rejection::Invalid("must not hold an empty text".into()));
+    }
+    Ok(texts)
+}
+
+/// A text in quotes at the beginning, unescaped, and what follows it.
+fn quoted(text: &str) -> Option<(String, &str)> {
+    let quote = text.chars().next().filter(|c| matches!(c, '\'' | '"'))?;
+    let mut inner = String::new();
+    let mut chars = text.char_indices().skip(1);
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '\\' => inner.push(match chars.next()?.1 {
+                'n' => '\n',
+                't' => '\t',
+                'r' => '\r',
+                other => other,
+            }),
+            c if c == quote => return Some((inner, &text[at + c.len_utf8()..])),
+            c => inner.push(c),
+        }
+    }
+    None
+}
+
+/// A port; 0 stands for a free one.
+pub(crate) fn port(value: &str) -> Value<u16> {
+    let must = || Rejection::Invalid("must be a port from 0 to 65535".into());
+    value.parse().map_err(|_| must())
+}
+
+/// The status of an answer that is final.
+pub(crate) fn http_status(value: &str) -> Value<u16> {
+    let status = value.parse().ok().filter(|n| (200..=599).contains(n));
+    status.ok_or_else(|| Rejection::Invalid("must be an HTTP status from 200 to 599".into()))
+}
+
+/// The value of an HTTP header (RFC 9110): visible ASCII and blanks within.
+pub(crate) fn header_value(value: &str) -> Value<String> {
+    if value.is_empty() || !value.bytes().all(|b| matches!(b, b' '..=b'~')) {
+        let must = "must be the value of a header: ASCII, not empty";
+        return Err(Rejection::Invalid(must.into()));
+    }
+    Ok(value.into())
 }
 
 /// Host and port of `http://host:port`.
@@ -209,6 +282,36 @@ mod tests {
             };
             assert!(must.contains("from 1 to 7"), "{must}");
         }
+    }
+
+    #[test]
+    fn lists_are_read_as_python_and_json_write_them() {
+        let read = |value| text_list(value).unwrap();
+        assert_eq!(read("['a','b, c']"), ["a", "b, c"]);
+        assert_eq!(read("[ \"a\" , 'it\\'s',]"), ["a", "it's"]);
+        assert_eq!(read("['\\n\\n']"), ["\n\n"]);
+        assert_eq!(read("[]"), [""; 0]);
+        for wrong in ["a", "[a]", "['a' 'b']", "['a", "['']", "['a'"] {
+            assert!(text_list(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_word_is_answered_with_the_nearest() {
+        let words = [("fp16", ()), ("bf16", ()), ("auto", ())];
+        let Err(Rejection::Invalid(must)) = word("pf16", &words) else {
+            panic!("it is not listed")
+        };
+        assert!(must.contains("did you mean"), "{must}");
+        assert!(must.contains("fp16"), "{must}");
+    }
+
+    #[test]
+    fn statuses_and_headers_have_their_limits() {
+        assert_eq!(http_status("424"), Ok(424));
+        assert!(http_status("99").is_err() && http_status("600").is_err());
+        assert_eq!(header_value("GET, POST"), Ok("GET, POST".into()));
+        assert!(header_value("a\r\nb").is_err());
     }
 
     #[test]

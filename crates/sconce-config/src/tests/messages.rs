@@ -9,7 +9,7 @@ fn all_problems_come_together() {
         .properties("option.max_rolling_batch_size=0\noption.dtpye=fp16\nengine=PyTorch\n")
         .file(
             "home/config.properties",
-            "\n\njob_queue_size=many\ncors_allowed_origin=*\n",
+            "\n\njob_queue_size=many\nerror_rate_any=5/PT1M\n",
         )
         .variable("SERVING_INFERENCE_ADDRESS", "8080")
         .variable("OPTION_THREADS", "-1")
@@ -23,9 +23,9 @@ fn all_problems_come_together() {
             "serving.properties:1: option.max_rolling_batch_size=0: the value must be a whole \
              number from 1 to 4096; correct it, or remove it for the default of 32",
             "serving.properties:2: unknown key option.dtpye; did you mean option.dtype?",
-            "serving.properties:3: engine=PyTorch is not supported: engines are Python, MPI",
+            "serving.properties:3: engine=PyTorch is not supported: TorchScript files",
             "config.properties:3: job_queue_size=many: the value must be a whole number",
-            "config.properties:4: cors_allowed_origin=* is not supported",
+            "config.properties:4: error_rate_any=5/PT1M is not supported",
             "environment variable SERVING_INFERENCE_ADDRESS: inference_address=8080: the value \
              must be an address such as http://0.0.0.0:8080",
             "environment variable OPTION_THREADS: option.threads=-1: the value must be a whole \
@@ -139,7 +139,12 @@ fn what_is_not_served_says_so_with_the_cure() {
             ["must be one of auto, fp32", "default of auto"],
         ),
         ("option.tensor_parallel_degree=0", ["max", "from 1 to 256"]),
-        ("dtype=fp16", ["unknown key dtype", "option.dtype"]),
+        ("option.dtype=pf16", ["option.dtype=pf16", "did you mean"]),
+        (
+            "option.dtype=fp166",
+            ["did you mean fp16?", "default of auto"],
+        ),
+        ("dtpye=fp16", ["unknown key dtpye", "option.dtype"]),
         (
             "option.entry_point=x",
             ["option.entryPoint", "properties:1"],
@@ -170,7 +175,7 @@ fn python_code_of_the_user_is_refused_and_its_options_are_not_judged() {
         .resolve()
         .unwrap_err();
     assert!(
-        matches!(errors.problems[..], [ConfigError::Unsupported { .. }]),
+        matches!(errors.problems[..], [ConfigError::NoScript { .. }]),
         "{errors}"
     );
     let start = Start::with_model()

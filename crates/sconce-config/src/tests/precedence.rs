@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Start, says};
-use crate::{Dtype, ModelSource, OutputFormatter, Provenance};
+use crate::{Cors, Dialect, Dtype, ModelSource, OutputFormatter, Provenance, StatusCodes, Task};
 
 #[test]
 fn nothing_set_gives_the_defaults_of_the_container() {
@@ -16,6 +16,15 @@ fn nothing_set_gives_the_defaults_of_the_container() {
         (server.request_id_header_key.as_str(), server.log.as_str()),
         ("x-request-id", "info")
     );
+    let codes = StatusCodes {
+        bad_request: 400,
+        wlm_error: 503,
+        throttle_error: 503,
+        server_error: 500,
+    };
+    assert_eq!((server.codes, server.cors), (codes, Cors::default()));
+    assert_eq!(server.chunked_read_timeout, Duration::from_secs(120));
+    assert!(!server.allow_multi_status);
     let model = resolved.model;
     assert_eq!(
         (model.dtype, model.ranks, model.threads),
@@ -27,7 +36,8 @@ fn nothing_set_gives_the_defaults_of_the_container() {
     );
     assert_eq!((model.max_model_len, model.kv_cache_bytes), (None, None));
     assert_eq!((model.prefix_caching, model.job_queue_size), (true, 1000));
-    assert!(!model.model_sampling);
+    assert_eq!((model.dialect, model.task), (Dialect::Async, None));
+    assert!(model.model_sampling);
     assert_eq!(model.predict_timeout, Duration::from_secs(240));
     assert_eq!(model.output_formatter, None);
 }
@@ -60,6 +70,147 @@ fn everything_that_is_set_arrives() {
         model.output_formatter,
         Some(OutputFormatter::ServerSentEvents)
     );
+}
+
+#[test]
+fn the_server_s_own_settings_arrive() {
+    let start = Start::with_model()
+        .file(
+            "home/config.properties",
+            "bad_request_http_code=422\nwlm_error_http_code=500\nthrottle_error_http_code=429\n\
+             server_error_http_code=502\ncors_allowed_origin=*\n\
+             cors_allowed_methods=GET, POST\nchunked_read_timeout=9\nwait_model_loading=false\n",
+        )
+        .variable("SERVING_CORS_ALLOWED_HEADERS", "content-type")
+        .variable("SERVING_ALLOW_MULTI_STATUS", "true");
+    let server = start.resolved().server;
+    let codes = StatusCodes {
+        bad_request: 422,
+        wlm_error: 500,
+        throttle_error: 429,
+        server_error: 502,
+    };
+    let cors = Cors {
+        origin: Some("*".into()),
+        methods: Some("GET, POST".into()),
+        headers: Some("content-type".into()),
+    };
+    assert_eq!((server.codes, server.cors), (codes, cors));
+    assert_eq!(server.chunked_read_timeout, Duration::from_secs(9));
+    assert!(server.allow_multi_status);
+}
+
+#[test]
+fn what_answers_are_like_arrives() {
+    let model = Start::with_model()
+        .properties(
+            "option.stop_sequence=['</s>', \"\\n\"]\noption.enable_streaming=huggingface\n\
+             option.served_model_name=my-model\noption.task=generate\n",
+        )
+        .resolved()
+        .model;
+    assert_eq!(model.stop_sequences, ["</s>", "\n"]);
+    assert!(model.streaming);
+    assert_eq!(model.served_model_name.as_deref(), Some("my-model"));
+    assert_eq!(model.task, Some(Task::TextGeneration));
+}
+
+#[test]
+fn variables_of_the_server_override_its_file() {
+    // DJL Serving lets SERVING_* win even over its command line; --host and --port are not its.
+    let start = Start::with_model()
+        .file("home/config.properties", "chunked_read_timeout=7\n")
+        .variable("SERVING_CHUNKED_READ_TIMEOUT", "8");
+    assert_eq!(
+        start.resolved().server.chunked_read_timeout,
+        Duration::from_secs(8)
+    );
+}
+
+#[test]
+fn revision_and_task_of_hf_model_id_win_over_options() {
+    let variables = |start: Start| {
+        start
+            .variable("HF_REVISION", "v1")
+            .variable("OPTION_REVISION", "v2")
+            .resolved()
+            .model
+            .source
+    };
+    let revision = |source| match source {
+        ModelSource::Hub(hub) => hub.revision,
+        other => panic!("{other:?}"),
+    };
+    let named = Start::without_model().variable("HF_MODEL_ID", "my-org/gpt2");
+    assert_eq!(revision(variables(named)).as_deref(), Some("v1"));
+    // In a directory they only fill what nothing else says.
+    let directory = Start::without_model().properties("option.model_id=my-org/gpt2\n");
+    assert_eq!(revision(variables(directory)).as_deref(), Some("v2"));
+}
+
+#[test]
+fn names_that_djl_serving_lost_work() {
+    let model = Start::without_model()
+        .properties("option.s3url=my-org/gpt2\noption.prediction_timeout=70\n")
+        .resolved()
+        .model;
+    assert!(matches!(model.source, ModelSource::Hub(hub) if hub.id == "my-org/gpt2"));
+    assert_eq!(model.predict_timeout, Duration::from_secs(70));
+}
+
+#[test]
+fn keys_of_handlers_are_read_without_their_prefix_as_well() {
+    let resolved = Start::with_model()
+        .properties("dtype=fp16\nmodel_loading_timeout=77\n")
+        .variable("ARGS_MAX_MODEL_LEN", "64")
+        .resolved();
+    assert_eq!(resolved.model.dtype, Dtype::F16);
+    assert_eq!(resolved.model.max_model_len, Some(64));
+    assert_eq!(
+        resolved.model.model_loading_timeout,
+        Duration::from_secs(77)
+    );
+    let lines: Vec<_> = resolved.origins.iter().map(ToString::to_string).collect();
+    says(
+        &lines.join("\n"),
+        &["option.dtype = fp16", "written as dtype"],
+    );
+}
+
+#[test]
+fn only_one_spelling_of_the_entry_point_is_read() {
+    let start = Start::with_model().variable("OPTION_ENTRY_POINT", "djl_python.deepspeed");
+    says(
+        &start.refused(),
+        &["OPTION_ENTRY_POINT", "OPTION_ENTRYPOINT"],
+    );
+    let start = Start::with_model().variable("OPTION_ENTRYPOINT", "djl_python.deepspeed");
+    assert_eq!(start.resolved().model.dialect, Dialect::DeepSpeed);
+    // The variable without a prefix fills a gap only.
+    let start = start.variable("DJL_ENTRY_POINT", "djl_python.huggingface");
+    assert_eq!(start.resolved().model.dialect, Dialect::DeepSpeed);
+}
+
+#[test]
+fn names_of_text_generation_inference_fill_gaps() {
+    let start = Start::with_model()
+        .variable("MAX_TOTAL_TOKENS", "2048")
+        .variable("MAX_BATCH_SIZE", "4")
+        .variable("MAX_BATCH_PREFILL_TOKENS", "256")
+        .variable("MAX_CONCURRENT_REQUESTS", "9")
+        .variable("NUM_SHARD", "2");
+    let model = start.resolved().model;
+    assert_eq!(model.max_model_len, Some(2048));
+    assert_eq!(
+        (model.max_rolling_batch_size, model.max_batched_tokens),
+        (4, 256)
+    );
+    assert_eq!((model.job_queue_size, model.ranks), (9, 2));
+    let model = start
+        .properties("option.max_model_len=99\n")
+        .resolved()
+        .model;
+    assert_eq!(model.max_model_len, Some(99));
 }
 
 #[test]
@@ -213,15 +364,15 @@ fn tokens_are_passed_on_and_never_shown() {
 #[test]
 fn what_has_no_effect_says_why() {
     let resolved = Start::with_model()
-        .properties("option.rolling_batch=disable\n")
+        .properties("option.waiting_steps=1\n")
         .resolved();
     let origin = resolved
         .origins
         .iter()
-        .find(|origin| origin.key == "option.rolling_batch");
+        .find(|origin| origin.key == "option.waiting_steps");
     says(
         &origin.unwrap().to_string(),
-        &["= disable", ":1)", "without effect", "every step"],
+        &["= 1", ":1)", "without effect", "there is room"],
     );
     assert!(
         resolved

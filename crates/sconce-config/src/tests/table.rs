@@ -4,14 +4,16 @@ use std::collections::HashSet;
 
 use proptest::prelude::*;
 
-use super::{Start, says};
+use super::Start;
 use crate::draft::Draft;
-use crate::entry::{Entry, Scope, Status, of_model, of_server};
-use crate::options::OPTIONS;
+use crate::entry::{Scope, Status};
+use crate::kind::Kind;
+use crate::options::options;
+use crate::value::Rejection;
 
 #[test]
 fn every_default_is_a_value_that_its_option_takes() {
-    for entry in OPTIONS.iter().filter(|entry| !entry.default.is_empty()) {
+    for entry in options().filter(|entry| !entry.default.is_empty()) {
         let applied = Draft::new().apply(entry, entry.default);
         assert_eq!(applied, Ok(()), "{}={}", entry.key, entry.default);
     }
@@ -19,7 +21,7 @@ fn every_default_is_a_value_that_its_option_takes() {
 
 #[test]
 fn every_entry_is_documented_in_one_line() {
-    for entry in OPTIONS {
+    for entry in options() {
         assert!(
             entry.doc.ends_with('.') && entry.doc.len() > 10,
             "{}: {}",
@@ -27,7 +29,10 @@ fn every_entry_is_documented_in_one_line() {
             entry.doc
         );
         assert!(!entry.doc.contains('\n'), "{}", entry.key);
-        if let Status::NoOp { reason, .. } | Status::Refused { reason, .. } = entry.status {
+        if let Status::NoOp(reason)
+        | Status::Refused { reason, .. }
+        | Status::Translated { to: reason, .. } = entry.status
+        {
             assert!(
                 !reason.is_empty() && !reason.ends_with('.'),
                 "{}: {reason}",
@@ -42,7 +47,7 @@ fn no_two_entries_share_a_name() {
     let mut keys = HashSet::new();
     let mut names = HashSet::new();
     let mut variables = HashSet::new();
-    for entry in OPTIONS {
+    for entry in options() {
         assert!(keys.insert(entry.key), "{}", entry.key);
         for name in entry.names().filter(|_| entry.scope.in_model_file()) {
             assert!(names.insert(name), "{name}");
@@ -63,7 +68,7 @@ fn no_two_entries_share_a_name() {
 
 #[test]
 fn keys_have_the_form_of_their_scope() {
-    for entry in OPTIONS {
+    for entry in options() {
         let key = entry.key;
         match entry.scope {
             Scope::Option => assert!(key.starts_with("option."), "{key}"),
@@ -78,7 +83,7 @@ fn keys_have_the_form_of_their_scope() {
 
 #[test]
 fn harmless_values_of_refused_options_are_taken() {
-    for entry in OPTIONS {
+    for entry in options() {
         let Status::Refused { harmless, .. } = entry.status else {
             continue;
         };
@@ -98,104 +103,72 @@ fn harmless_values_of_refused_options_are_taken() {
     }
 }
 
-/// Every text at one deletion, insertion, replacement or transposition.
-fn one_edit_away(key: &str) -> HashSet<String> {
-    let chars: Vec<char> = key.chars().collect();
-    let mut edited = HashSet::new();
-    for at in 0..chars.len() {
-        let with = |middle: &[char], skipped: usize| -> String {
-            chars[..at]
-                .iter()
-                .chain(middle)
-                .chain(&chars[at + skipped..])
-                .collect()
+#[test]
+fn every_listed_word_is_understood() {
+    for entry in options() {
+        let Kind::OneOf(words) = entry.kind else {
+            continue;
         };
-        edited.insert(with(&[], 1));
-        for letter in ['x', '_'] {
-            edited.insert(with(&[letter], 0));
-            edited.insert(with(&[letter], 1));
+        for word in words {
+            let applied = Draft::new().apply(entry, word);
+            assert!(
+                !matches!(applied, Err(Rejection::Invalid(_))),
+                "{}={word}: {applied:?}",
+                entry.key
+            );
         }
-        if let [first, second, ..] = chars[at..] {
-            edited.insert(with(&[second, first], 2));
-        }
-    }
-    edited.remove(key);
-    edited
-}
-
-fn honoured(is_here: fn(Scope) -> bool) -> impl Iterator<Item = &'static Entry> {
-    let honoured = |entry: &&Entry| matches!(entry.status, Status::Honoured(_));
-    OPTIONS
-        .iter()
-        .filter(honoured)
-        .filter(move |entry| is_here(entry.scope))
-}
-
-/// Asserts that each wrong key, one to a line, is refused with its line and the right one.
-fn all_name(message: &str, file: &str, wrong: &[String], right: &str) {
-    for (index, wrong) in wrong.iter().enumerate() {
-        let start = format!("{file}:{}: unknown key {wrong};", index + 1);
-        let line = message.lines().find(|line| line.contains(&start));
-        let line = line.unwrap_or_else(|| panic!("`{start}` is not in: {message}"));
-        says(line, &["did you mean", right]);
+        assert!(
+            Draft::new().apply(entry, "no such word").is_err(),
+            "{}",
+            entry.key
+        );
     }
 }
 
 #[test]
-fn a_slip_in_serving_properties_is_refused_with_the_right_key() {
-    for key in honoured(Scope::in_model_file).flat_map(Entry::names) {
-        let slips = one_edit_away(key)
-            .into_iter()
-            .filter(|slip| of_model(slip).is_none());
-        let slips: Vec<_> = slips.collect();
-        let text: String = slips.iter().map(|slip| format!("{slip}=1\n")).collect();
-        let message = Start::with_model().properties(&text).refused();
-        all_name(&message, "serving.properties", &slips, key);
+fn limits_are_those_that_are_told() {
+    for entry in options().filter(|entry| entry.status.has_effect()) {
+        let Kind::Whole(first, last) = entry.kind else {
+            continue;
+        };
+        let takes = |value: usize| Draft::new().apply(entry, &value.to_string()).is_ok();
+        assert!(takes(first) && takes(last), "{}", entry.key);
+        assert!(!takes(last + 1), "{}", entry.key);
+        assert!(first == 0 || !takes(first - 1), "{}", entry.key);
     }
 }
 
 #[test]
-fn a_slip_in_config_properties_is_refused_with_the_right_key() {
-    for key in honoured(Scope::in_server_file).flat_map(Entry::names) {
-        let slips = one_edit_away(key)
-            .into_iter()
-            .filter(|slip| of_server(slip).is_none());
-        let slips: Vec<_> = slips.collect();
-        let text: String = slips.iter().map(|slip| format!("{slip}=1\n")).collect();
-        let message = Start::with_model()
-            .file("home/config.properties", &text)
-            .refused();
-        all_name(&message, "config.properties", &slips, key);
-    }
-}
-
-#[test]
-fn a_slip_in_a_variable_with_a_known_prefix_is_refused_with_the_right_name() {
-    let names = [
-        "OPTION_DTYPE",
-        "OPTION_ENTRYPOINT",
-        "SERVING_JOB_QUEUE_SIZE",
-        "SERVING_FEATURES",
-    ];
-    for name in names {
-        let (prefix, rest) = name.split_once('_').unwrap();
-        for slip in one_edit_away(&rest.to_lowercase()) {
-            let slip = format!("{prefix}_{}", slip.to_uppercase());
-            if slip == name {
-                continue;
-            }
-            let message = Start::with_model().variable(&slip, "1").refused();
-            says(&message, &[&slip, "did you mean", name]);
-        }
+fn releases_are_in_order() {
+    let number = |release: &str| {
+        release
+            .strip_prefix("0.")
+            .and_then(|n| n.parse::<u32>().ok())
+    };
+    for entry in options() {
+        let (since, until) = (number(entry.since), number(entry.until));
+        let known = |text: &str, parsed: Option<u32>| text.is_empty() || parsed.is_some();
+        assert!(
+            entry.since == "sconce" || known(entry.since, since),
+            "{}",
+            entry.key
+        );
+        assert!(known(entry.until, until), "{}", entry.key);
+        assert!(
+            since.zip(until).is_none_or(|(since, until)| since <= until),
+            "{}",
+            entry.key
+        );
     }
 }
 
 proptest! {
     #[test]
     fn no_value_makes_an_option_panic(
-        index in 0..OPTIONS.len(), value in "\\PC{0,20}|[0-9.:/a-zA-Z-]{0,30}"
+        index in any::<prop::sample::Index>(), value in "\\PC{0,20}|[0-9.:/a-zA-Z-]{0,30}"
     ) {
-        let _ = Draft::new().apply(&OPTIONS[index], &value);
+        let all: Vec<_> = options().collect();
+        let _ = Draft::new().apply(all[index.index(all.len())], &value);
     }
 
     #[test]

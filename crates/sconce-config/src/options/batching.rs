@@ -1,0 +1,229 @@
+//! One model: batching, lengths and the key/value cache.
+
+use super::reason::LONG_PROMPTS;
+use super::{OPTION, refused};
+use crate::draft::Draft;
+use crate::entry::{Entry, Status, Variable::Fills};
+use crate::kind::Kind;
+use crate::value::{Value, auto_or, bytes, count, flag, put, word};
+
+pub(super) const BATCHING: &[Entry] = &[
+    Entry {
+        key: "option.rolling_batch",
+        kind: Kind::OneOf(&[
+            "auto",
+            "scheduler",
+            "lmi-dist",
+            "vllm",
+            "trtllm",
+            "deepspeed",
+            "neuron",
+            "tnx",
+            "disable",
+        ]),
+        since: "0.23",
+        doc: "Batching and backend of DJL Serving. Requests always join and leave the batch \
+              at every step; a rolling batch that is named, or disabled, chooses its \
+              dialect.",
+        status: Status::Translated {
+            to: "option.api_version (rolling, or huggingface)",
+            apply: rolling_batch,
+        },
+        ..OPTION
+    },
+    Entry {
+        key: "option.async_mode",
+        kind: Kind::Flag,
+        since: "0.33",
+        doc: "Whether a worker gets requests one by one; chooses the asynchronous dialect.",
+        status: Status::Translated {
+            to: "option.api_version (async)",
+            apply: |d, v| put(&mut d.facts.async_mode, flag(v).map(Some)),
+        },
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_rolling_batch_size",
+        aliases: &["option.max_num_seqs", "option.max_batch_size"],
+        variables: &[Fills("MAX_BATCH_SIZE")],
+        kind: Kind::Whole(1, 4096),
+        default: "32",
+        since: "0.23",
+        doc: "Sequences computed at the same time.",
+        status: Status::Honoured(|d, v| {
+            put(&mut d.model.max_rolling_batch_size, count(v, 1..=4096))
+        }),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_rolling_batch_prefill_tokens",
+        aliases: &["option.max_num_batched_tokens", "option.max_num_tokens"],
+        variables: &[Fills("MAX_BATCH_PREFILL_TOKENS")],
+        kind: Kind::Whole(1, 1 << 20),
+        default: "512",
+        since: "0.24",
+        doc: "Tokens computed in one step; longer prompts are computed in chunks.",
+        status: Status::Honoured(|d, v| {
+            put(&mut d.model.max_batched_tokens, count(v, 1..=1 << 20))
+        }),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_model_len",
+        aliases: &["option.max_seq_len", "option.n_positions"],
+        default: "auto",
+        since: "0.26",
+        doc: "Longest sequence, prompt and answer, 2 to 16777216 tokens; auto: the model's \
+              context.",
+        status: Status::Honoured(|d, v| {
+            put(
+                &mut d.model.max_model_len,
+                auto_or(v, |v| count(v, 2..=1 << 24)),
+            )
+        }),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_tokens",
+        kind: Kind::Number,
+        doc: "DeepSpeed, TensorRT-LLM: tokens for which memory is reserved.",
+        status: Status::NoOp(
+            "the cache is planned from option.max_model_len and the memory at hand",
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_input_len",
+        kind: Kind::Number,
+        since: "0.25",
+        doc: "TensorRT-LLM: longest prompt.",
+        status: Status::NoOp(LONG_PROMPTS),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_output_len",
+        kind: Kind::Number,
+        since: "0.25",
+        doc: "TensorRT-LLM: longest answer.",
+        status: Status::NoOp("an answer may be as long as option.max_model_len leaves room"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.enable_prefix_caching",
+        aliases: &["option.enable_kv_cache_reuse", "option.enable_block_reuse"],
+        kind: Kind::Flag,
+        default: "true",
+        since: "0.29",
+        doc: "Whether equal beginnings of prompts share their part of the cache.",
+        status: Status::Honoured(|d, v| put(&mut d.model.prefix_caching, flag(v))),
+        ..OPTION
+    },
+    Entry {
+        key: "option.kv_cache_memory",
+        aliases: &["option.kv_cache_memory_bytes"],
+        kind: Kind::Bytes,
+        default: "auto",
+        since: "sconce",
+        doc: "Size of the key/value cache, as 512MiB or 2GB; auto: from the memory at hand.",
+        status: Status::Honoured(|d, v| put(&mut d.model.kv_cache_bytes, auto_or(v, bytes))),
+        ..OPTION
+    },
+    Entry {
+        key: "option.kv_cache_dtype",
+        since: "0.32",
+        doc: "Precision of the key/value cache.",
+        status: refused(
+            "the cache has the precision of the weights; remove it or set it to auto",
+            &["auto"],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.enable_chunked_prefill",
+        kind: Kind::Flag,
+        since: "0.29",
+        doc: "Whether long prompts are computed in chunks.",
+        status: Status::NoOp("long prompts always are; the answer does not depend on it"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.paged_attention",
+        kind: Kind::Flag,
+        since: "0.24",
+        until: "0.25",
+        doc: "LMI-dist: whether the cache is paged.",
+        status: Status::NoOp("the cache is always paged"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.disable_flash_attn",
+        kind: Kind::Flag,
+        since: "0.24",
+        doc: "Whether attention avoids flash kernels.",
+        status: Status::NoOp("the attention kernel is built in"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.disable_sliding_window",
+        kind: Kind::Flag,
+        since: "0.30",
+        doc: "vLLM: whether attention sees no further than its window.",
+        status: refused(
+            "the architecture says how far attention sees; remove it",
+            &["false"],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.waiting_steps",
+        kind: Kind::Number,
+        since: "0.24",
+        doc: "Steps before waiting requests are admitted.",
+        status: Status::NoOp("requests are admitted as soon as there is room"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_sparsity",
+        kind: Kind::Number,
+        since: "0.25",
+        until: "0.32",
+        doc: "Scheduler: share of padding that is tolerated.",
+        status: Status::NoOp("there is no padding"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_splits",
+        kind: Kind::Number,
+        since: "0.25",
+        until: "0.32",
+        doc: "Scheduler: parts into which a padded batch is split.",
+        status: Status::NoOp("there is no padding"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.scheduling_policy",
+        since: "0.32",
+        doc: "vLLM: order of waiting requests.",
+        status: refused(
+            "requests are admitted in the order of their arrival; remove it",
+            &["fcfs"],
+        ),
+        ..OPTION
+    },
+];
+
+/// Keeps what the dialect depends on: whether a rolling batch is named or disabled.
+fn rolling_batch(draft: &mut Draft, value: &str) -> Value<()> {
+    const NAMES: &[(&str, bool)] = &[
+        ("auto", true),
+        ("scheduler", true),
+        ("lmi-dist", true),
+        ("vllm", true),
+        ("trtllm", true),
+        ("deepspeed", true),
+        ("neuron", true),
+        ("tnx", true),
+        ("disable", false),
+    ];
+    put(&mut draft.facts.rolling_batch, word(value, NAMES).map(Some))
+}

@@ -1,0 +1,136 @@
+//! One model, keys without prefix: the server's for all models, `serving.properties` for one.
+
+use super::reason::{ALWAYS_ROLLING, MEMORY_PLAN, METRICS, NO_WORKERS, ONE_ENGINE};
+use super::{MODEL, SERVER_OR_MODEL};
+use crate::draft::Draft;
+use crate::entry::{Entry, Status, Variable::Fills};
+use crate::handler::Engine;
+use crate::kind::Kind;
+use crate::value::{Value, count, put};
+
+pub(super) const MODEL_KEYS: &[Entry] = &[
+    Entry {
+        key: "job_queue_size",
+        variables: &[Fills("MAX_CONCURRENT_REQUESTS")],
+        kind: Kind::Whole(1, 1 << 20),
+        default: "1000",
+        doc: "Requests that may wait; more are refused.",
+        status: Status::Honoured(|d, v| put(&mut d.model.job_queue_size, count(v, 1..=1 << 20))),
+        ..SERVER_OR_MODEL
+    },
+    Entry {
+        key: "batch_size",
+        aliases: &["max_dynamic_batch_size", "option.batch_size"],
+        kind: Kind::Whole(1, 1 << 20),
+        doc: "Requests that a handler with fixed batches gets at once; above 1 it asks for \
+              that handler's dialect. Requests always join the running batch one by one.",
+        status: Status::Translated {
+            to: "option.api_version (huggingface, if above 1)",
+            apply: |d, v| put(&mut d.facts.batch_size, count(v, 1..=1 << 20).map(Some)),
+        },
+        ..SERVER_OR_MODEL
+    },
+    Entry {
+        key: "max_batch_delay",
+        aliases: &["option.max_batch_delay"],
+        kind: Kind::Number,
+        doc: "Longest wait for a batch to fill, in milliseconds.",
+        status: Status::NoOp(ALWAYS_ROLLING),
+        ..SERVER_OR_MODEL
+    },
+    Entry {
+        key: "max_idle_time",
+        aliases: &["option.max_idle_time"],
+        kind: Kind::Number,
+        doc: "Seconds after which an idle worker ends.",
+        status: Status::NoOp(NO_WORKERS),
+        ..SERVER_OR_MODEL
+    },
+    Entry {
+        key: "load_on_devices",
+        aliases: &["load_on_device", "option.load_on_devices"],
+        doc: "Devices that get a copy of the model.",
+        status: Status::NoOp("the CPU is the only device"),
+        ..SERVER_OR_MODEL
+    },
+    Entry {
+        key: "reserved_memory_mb",
+        aliases: &["gpu.reserved_memory_mb"],
+        kind: Kind::Number,
+        since: "0.21",
+        doc: "Memory to leave free.",
+        status: Status::NoOp(MEMORY_PLAN),
+        ..SERVER_OR_MODEL
+    },
+    Entry {
+        key: "engine",
+        aliases: &["option.engine"],
+        variables: &[Fills("OPTION_ENGINE")],
+        doc: "What served the model in DJL Serving. Python, MPI, DeepSpeed, \
+              FasterTransformer, Rust, OnnxRuntime and LMI all mean the native engine; \
+              DeepSpeed, FasterTransformer and MPI also choose their dialect.",
+        status: Status::Translated {
+            to: "option.api_version (the engine's own dialect)",
+            apply: engine,
+        },
+        ..MODEL
+    },
+    Entry {
+        key: "minWorkers",
+        aliases: &["gpu.minWorkers", "cpu.minWorkers", "nc.minWorkers"],
+        variables: &[Fills("SERVING_MIN_WORKERS")],
+        kind: Kind::Number,
+        doc: "Least number of workers.",
+        status: Status::NoOp(ONE_ENGINE),
+        ..MODEL
+    },
+    Entry {
+        key: "maxWorkers",
+        aliases: &["gpu.maxWorkers", "cpu.maxWorkers", "nc.maxWorkers"],
+        variables: &[Fills("SERVING_MAX_WORKERS")],
+        kind: Kind::Number,
+        doc: "Greatest number of workers.",
+        status: Status::NoOp(ONE_ENGINE),
+        ..MODEL
+    },
+    Entry {
+        key: "required_memory_mb",
+        aliases: &["gpu.required_memory_mb"],
+        kind: Kind::Number,
+        since: "0.21",
+        doc: "Memory without which the model is not loaded.",
+        status: Status::NoOp(MEMORY_PLAN),
+        ..MODEL
+    },
+    Entry {
+        key: "retry_threshold",
+        aliases: &["option.retry_threshold"],
+        variables: &[Fills("SERVING_RETRY_THRESHOLD")],
+        kind: Kind::Number,
+        since: "0.21",
+        doc: "Failures of workers that are tolerated.",
+        status: Status::NoOp(NO_WORKERS),
+        ..MODEL
+    },
+    Entry {
+        key: "log_request_metric",
+        aliases: &["option.log_request_metric"],
+        since: "0.27",
+        doc: "Whether each request's times are logged.",
+        status: Status::NoOp(METRICS),
+        ..MODEL
+    },
+    Entry {
+        key: "metrics_aggregation",
+        aliases: &["option.metrics_aggregation"],
+        kind: Kind::Number,
+        since: "0.21",
+        doc: "Number of requests over which metrics are summed up.",
+        status: Status::NoOp(METRICS),
+        ..MODEL
+    },
+];
+
+fn engine(draft: &mut Draft, value: &str) -> Value<()> {
+    put(&mut draft.facts.engine, Engine::parse(value).map(Some))
+}

@@ -1,0 +1,193 @@
+//! One model: precision, devices, ranks, threads, loading.
+
+use super::reason::NO_CUDA;
+use super::reason::QUANTIZED;
+use super::{OPTION, refused};
+use crate::entry::{Entry, Status, Variable::Fills};
+use crate::kind::Kind;
+use crate::settings::Device;
+use crate::settings::Dtype;
+use crate::value::{Rejection, Value, auto_or, count, put, word};
+
+pub(super) const PLACEMENT: &[Entry] = &[
+    Entry {
+        key: "option.dtype",
+        aliases: &["option.data_type"],
+        kind: Kind::OneOf(&[
+            "auto", "fp32", "float32", "f32", "float", "fp16", "float16", "f16", "half", "bf16",
+            "bfloat16", "int8", "int4", "fp8",
+        ]),
+        default: "auto",
+        doc: "Precision of the weights; auto: as stored.",
+        status: Status::Honoured(|d, v| put(&mut d.model.dtype, dtype(v))),
+        ..OPTION
+    },
+    Entry {
+        key: "option.device",
+        default: "auto",
+        doc: "Where the model computes: auto or cpu.",
+        status: Status::Honoured(|d, v| put(&mut d.model.device, device(v))),
+        ..OPTION
+    },
+    Entry {
+        key: "option.device_map",
+        doc: "Which layers go to which GPU.",
+        status: Status::NoOp("all ranks share all layers"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.device_id",
+        doc: "The GPU to use.",
+        status: Status::NoOp(NO_CUDA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.tensor_parallel_degree",
+        aliases: &["option.number_of_partitions", "option.tensor_parallel_size"],
+        variables: &[Fills("TENSOR_PARALLEL_DEGREE")],
+        default: "1",
+        doc: "Ranks that share the weights, from 1 to 256; on a CPU each is a thread. max: \
+              as many as there are GPUs, 1 on a CPU.",
+        status: Status::Honoured(|d, v| put(&mut d.model.ranks, ranks(v))),
+        ..OPTION
+    },
+    Entry {
+        key: "option.pipeline_parallel_degree",
+        aliases: &["option.pipeline_parallel_size"],
+        variables: &[Fills("PIPELINE_PARALLEL_DEGREE")],
+        kind: Kind::Number,
+        since: "0.21",
+        doc: "Groups of layers on different devices.",
+        status: refused(
+            "layers are not spread over devices; remove it or set it to 1",
+            &["1"],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.cluster_size",
+        kind: Kind::Number,
+        since: "0.29",
+        doc: "Machines that serve one model together.",
+        status: refused(
+            "one machine serves a model; remove it or set it to 1",
+            &["1"],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.threads",
+        default: "auto",
+        since: "sconce",
+        doc: "Threads that compute, 1 to 1024; auto: one per core.",
+        status: Status::Honoured(|d, v| {
+            put(&mut d.model.threads, auto_or(v, |v| count(v, 1..=1024)))
+        }),
+        ..OPTION
+    },
+    Entry {
+        key: "option.mpi_mode",
+        kind: Kind::Flag,
+        since: "0.24",
+        doc: "Whether ranks are processes under mpirun.",
+        status: Status::NoOp("ranks are threads of one process"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.use_passive_workers",
+        kind: Kind::Flag,
+        since: "0.30",
+        doc: "Whether only the first rank gets requests.",
+        status: Status::NoOp("all ranks get the same plan"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.parallel_loading",
+        kind: Kind::Flag,
+        doc: "Whether workers start at the same time.",
+        status: Status::NoOp("all ranks load at the same time"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.low_cpu_mem_usage",
+        kind: Kind::Flag,
+        doc: "Whether loading avoids copies in memory.",
+        status: Status::NoOp("weights are mapped, never copied as a whole"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.multi_gpu",
+        since: "0.24",
+        until: "0.32",
+        doc: "How several GPUs are used.",
+        status: Status::NoOp(NO_CUDA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.gpu_memory_utilization",
+        aliases: &[
+            "option.kv_cache_free_gpu_mem_fraction",
+            "option.free_gpu_memory_fraction",
+        ],
+        variables: &[Fills("CUDA_MEMORY_FRACTION")],
+        kind: Kind::Number,
+        since: "0.25",
+        doc: "Share of a GPU's memory to use.",
+        status: Status::NoOp(NO_CUDA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.cpu_offload_gb_per_gpu",
+        aliases: &["option.cpu_offload_gb"],
+        kind: Kind::Number,
+        since: "0.29",
+        doc: "Memory of the host that a GPU may use for weights, in GiB.",
+        status: Status::NoOp(NO_CUDA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.enforce_eager",
+        kind: Kind::Flag,
+        since: "0.27",
+        doc: "Whether launches on a GPU are not recorded.",
+        status: Status::NoOp(NO_CUDA),
+        ..OPTION
+    },
+];
+
+fn dtype(value: &str) -> Value<Dtype> {
+    const DTYPES: &[(&str, Dtype)] = &[
+        ("auto", Dtype::Auto),
+        ("fp32", Dtype::F32),
+        ("float32", Dtype::F32),
+        ("f32", Dtype::F32),
+        ("float", Dtype::F32),
+        ("fp16", Dtype::F16),
+        ("float16", Dtype::F16),
+        ("f16", Dtype::F16),
+        ("half", Dtype::F16),
+        ("bf16", Dtype::Bf16),
+        ("bfloat16", Dtype::Bf16),
+    ];
+    match value {
+        "int8" | "int4" | "fp8" => Err(Rejection::Unsupported(QUANTIZED.into())),
+        value => word(value, DTYPES),
+    }
+}
+
+fn device(value: &str) -> Value<Device> {
+    if value.starts_with("cuda") || value.starts_with("gpu") {
+        let reason = "this build has no CUDA; use auto or cpu";
+        return Err(Rejection::Unsupported(reason.into()));
+    }
+    word(value, &[("auto", Device::Auto), ("cpu", Device::Cpu)])
+}
+
+pub(super) fn ranks(value: &str) -> Value<usize> {
+    match value {
+        // As many as there are GPUs, and there are none.
+        "max" => Ok(1),
+        value => count(value, 1..=256)
+            .map_err(|_| Rejection::Invalid("must be max or a whole number from 1 to 256".into())),
+    }
+}

@@ -1,0 +1,42 @@
+//! Why options of several groups have no effect, or are refused.
+
+pub(super) const ALWAYS_ROLLING: &str = "requests join and leave the running batch at every \
+                                         step; option.max_rolling_batch_size limits it";
+pub(super) const BUILT_IN: &str = "how it is computed is built in; answers are the same";
+pub(super) const CACHE_STAYS: &str = "the cache stays within the process; answers are the same";
+pub(super) const CHATS: &str = "it concerns chats only, which are not served yet";
+pub(super) const CLUSTERS: &str = "there are no clusters";
+pub(super) const GRAMMARS: &str = "answers that keep to a grammar are not served yet";
+pub(super) const KEPT: &str = "answers are not kept anywhere but in this process";
+pub(super) const LONG_PROMPTS: &str = "a prompt may be as long as option.max_model_len leaves room";
+pub(super) const MEMORY_PLAN: &str =
+    "memory is planned before the model is loaded; option.kv_cache_memory";
+pub(super) const METRICS: &str = "there are no metrics yet; nothing else changes";
+pub(super) const NEURON: &str = "there is no Neuron device; nothing is compiled for one";
+pub(super) const NOT_COMPILED: &str =
+    "no engine is compiled ahead of time; how it is computed is built in";
+pub(super) const NO_CUDA: &str = "this build computes on the CPU";
+pub(super) const NO_EMBEDDINGS: &str = "it concerns embeddings only, which are not served yet";
+pub(super) const NO_JAVA: &str = "there is no Java";
+pub(super) const NO_REMOTE_CODE: &str =
+    "code of a checkpoint never runs: architectures are built in";
+pub(super) const NO_SPECULATION: &str = "tokens are computed one by one; answers are the same";
+pub(super) const NO_WORKERS: &str = "there are no worker processes";
+pub(super) const OFFLINE: &str = "the hub is asked first, and what was fetched before is served \
+                                  when it cannot be reached";
+pub(super) const OF_LORA: &str = "it belongs to option.enable_lora";
+pub(super) const OF_QUANTIZE: &str = "it belongs to option.quantize";
+pub(super) const ONE_BACKEND: &str = "there is one backend, the native engine";
+pub(super) const ONE_ENGINE: &str = "one engine computes all requests of the model together";
+pub(super) const PARTITIONED: &str = "checkpoints that are partitioned or compiled ahead of time \
+                                      are neither read nor written; serve the original one";
+pub(super) const PREDICTIVE: &str =
+    "it concerns scikit-learn and XGBoost only, which are not served yet";
+pub(super) const PYTHON_ONLY: &str = "it belongs to Python code, and none runs";
+pub(super) const QUANTIZED: &str = "quantised weights are not served yet; remove it and use \
+                                    option.dtype fp32, fp16 or bf16";
+pub(super) const SECURE: &str = "what they forbid never happens: no code of a model runs, and \
+                                 pickles are read as data";
+pub(super) const TEXT_ONLY: &str = "prompts are texts";
+pub(super) const TRANSLATORS: &str =
+    "it concerns embeddings and other tasks of DJL's Java engines, which are not served yet";

@@ -1,0 +1,277 @@
+//! The server itself: `config.properties`, or `SERVING_<KEY>`.
+
+use super::reason::{CLUSTERS, NO_JAVA};
+use super::{SERVER, refused};
+use crate::entry::{Entry, Status, Variable::Overrides};
+use crate::kind::Kind;
+use crate::value::{
+    Rejection, Value, address, count, flag, header, header_value, http_status, put, seconds, text,
+};
+use std::path::PathBuf;
+
+pub(super) const SERVER_KEYS: &[Entry] = &[
+    Entry {
+        key: "inference_address",
+        kind: Kind::Url,
+        default: "http://0.0.0.0:8080",
+        doc: "Address and port to listen on, as http://host:port.",
+        status: Status::Honoured(|d, v| {
+            (d.server.host, d.server.port) = address(v)?;
+            Ok(())
+        }),
+        ..SERVER
+    },
+    Entry {
+        key: "management_address",
+        kind: Kind::Url,
+        doc: "Address for the management of models.",
+        status: Status::NoOp("there are no management routes yet"),
+        ..SERVER
+    },
+    Entry {
+        key: "cluster_address",
+        kind: Kind::Url,
+        since: "0.29",
+        doc: "Address for the other machines of a cluster.",
+        status: Status::NoOp(CLUSTERS),
+        ..SERVER
+    },
+    Entry {
+        key: "load_models",
+        default: "ALL",
+        doc: "The model to serve: ALL (that of model_store, else HF_MODEL_ID), a path, or \
+              name=path.",
+        status: Status::Honoured(|d, v| put(&mut d.load_models, load_models(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "model_store",
+        kind: Kind::Path,
+        default: "/opt/ml/model",
+        doc: "The model's directory, or a directory that holds only the model's.",
+        status: Status::Honoured(|d, v| put(&mut d.model_store, text(v).map(PathBuf::from))),
+        ..SERVER
+    },
+    Entry {
+        key: "max_request_size",
+        variables: &[Overrides("SAGEMAKER_MAX_REQUEST_SIZE")],
+        kind: Kind::Whole(1, 1 << 40),
+        default: "67108864",
+        doc: "Longest body of a request, in bytes.",
+        status: Status::Honoured(|d, v| put(&mut d.server.max_request_size, count(v, 1..=1 << 40))),
+        ..SERVER
+    },
+    Entry {
+        key: "request_id_header_key",
+        default: "x-request-id",
+        since: "0.30",
+        doc: "Header that carries the client's name of a request.",
+        status: Status::Honoured(|d, v| put(&mut d.server.request_id_header_key, header(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "chunked_read_timeout",
+        kind: Kind::Seconds,
+        default: "120",
+        since: "0.22",
+        doc: "Longest wait for the next part of an answer, in seconds.",
+        status: Status::Honoured(|d, v| put(&mut d.server.chunked_read_timeout, seconds(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "wait_model_loading",
+        kind: Kind::Flag,
+        doc: "Whether the port stays closed while the model is being loaded.",
+        status: Status::NoOp(
+            "the port is open at once, and /ping says 503 until the model can answer, \
+              whichever is set",
+        ),
+        ..SERVER
+    },
+    Entry {
+        key: "allow_multi_status",
+        kind: Kind::Flag,
+        default: "false",
+        doc: "Whether /ping answers 207 while the model is being loaded.",
+        status: Status::Honoured(|d, v| put(&mut d.server.allow_multi_status, flag(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "bad_request_http_code",
+        kind: Kind::Whole(200, 599),
+        default: "400",
+        since: "0.29",
+        doc: "Status of the answer to a wrong request.",
+        status: Status::Honoured(|d, v| put(&mut d.server.codes.bad_request, http_status(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "wlm_error_http_code",
+        kind: Kind::Whole(200, 599),
+        default: "503",
+        since: "0.29",
+        doc: "Status of the answer to a request that no worker can take.",
+        status: Status::Honoured(|d, v| put(&mut d.server.codes.wlm_error, http_status(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "throttle_error_http_code",
+        kind: Kind::Whole(200, 599),
+        default: "503",
+        since: "0.29",
+        doc: "Status of the answer to a request for which the queue is full.",
+        status: Status::Honoured(|d, v| put(&mut d.server.codes.throttle_error, http_status(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "server_error_http_code",
+        kind: Kind::Whole(200, 599),
+        default: "500",
+        since: "0.29",
+        doc: "Status of the answer to a request at which the server fails.",
+        status: Status::Honoured(|d, v| put(&mut d.server.codes.server_error, http_status(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "timeout_http_code",
+        kind: Kind::Number,
+        since: "0.29",
+        doc: "Status of an answer that came too late.",
+        status: Status::NoOp("DJL Serving does not use it either"),
+        ..SERVER
+    },
+    Entry {
+        key: "error_rate_wlm",
+        since: "0.29",
+        doc: "Share of refusals that ends health, as 5/PT1M.",
+        status: refused("errors do not end health yet; remove it", &[]),
+        ..SERVER
+    },
+    Entry {
+        key: "error_rate_server",
+        since: "0.29",
+        doc: "Share of errors that ends health, as 5/PT1M.",
+        status: refused("errors do not end health yet; remove it", &[]),
+        ..SERVER
+    },
+    Entry {
+        key: "error_rate_any",
+        since: "0.29",
+        doc: "Share of errors of any kind that ends health, as 5/PT1M.",
+        status: refused("errors do not end health yet; remove it", &[]),
+        ..SERVER
+    },
+    Entry {
+        key: "error_rate_model",
+        since: "0.29",
+        doc: "Share of errors of the model that ends health, as 5/PT1M.",
+        status: Status::NoOp("DJL Serving does not use it either"),
+        ..SERVER
+    },
+    Entry {
+        key: "cors_allowed_origin",
+        doc: "Value of the header access-control-allow-origin; unset: none is sent.",
+        status: Status::Honoured(|d, v| put(&mut d.server.cors.origin, header_value(v).map(Some))),
+        ..SERVER
+    },
+    Entry {
+        key: "cors_allowed_methods",
+        doc: "Value of the header access-control-allow-methods; unset: none is sent.",
+        status: Status::Honoured(|d, v| put(&mut d.server.cors.methods, header_value(v).map(Some))),
+        ..SERVER
+    },
+    Entry {
+        key: "cors_allowed_headers",
+        doc: "Value of the header access-control-allow-headers; unset: none is sent.",
+        status: Status::Honoured(|d, v| put(&mut d.server.cors.headers, header_value(v).map(Some))),
+        ..SERVER
+    },
+    Entry {
+        key: "keystore",
+        kind: Kind::Path,
+        doc: "Keys for TLS.",
+        status: refused(NO_TLS, &[]),
+        ..SERVER
+    },
+    Entry {
+        key: "keystore_pass",
+        doc: "Password of the keystore.",
+        status: refused(NO_TLS, &[]),
+        secret: true,
+        ..SERVER
+    },
+    Entry {
+        key: "keystore_type",
+        doc: "Format of the keystore.",
+        status: refused(NO_TLS, &[]),
+        ..SERVER
+    },
+    Entry {
+        key: "certificate_file",
+        kind: Kind::Path,
+        doc: "Certificate for TLS.",
+        status: refused(NO_TLS, &[]),
+        ..SERVER
+    },
+    Entry {
+        key: "private_key_file",
+        kind: Kind::Path,
+        doc: "Private key for TLS.",
+        status: refused(NO_TLS, &[]),
+        ..SERVER
+    },
+    Entry {
+        key: "model_url_pattern",
+        doc: "Which models may be loaded by a request.",
+        status: Status::NoOp("no model is ever loaded by a request"),
+        ..SERVER
+    },
+    Entry {
+        key: "load_workflows",
+        until: "0.21",
+        doc: "Workflows to serve.",
+        status: refused(
+            "workflows are not served; serve the model itself with load_models",
+            &["NONE"],
+        ),
+        ..SERVER
+    },
+    Entry {
+        key: "number_of_netty_threads",
+        kind: Kind::Number,
+        doc: "Threads of Java's network library.",
+        status: Status::NoOp(NO_JAVA),
+        ..SERVER
+    },
+    Entry {
+        key: "use_native_io",
+        doc: "Whether Java uses epoll.",
+        status: Status::NoOp(NO_JAVA),
+        ..SERVER
+    },
+    Entry {
+        key: "io_ratio",
+        kind: Kind::Number,
+        doc: "Share of Java's time for the network.",
+        status: Status::NoOp(NO_JAVA),
+        ..SERVER
+    },
+    Entry {
+        key: "plugin_folder",
+        kind: Kind::Path,
+        doc: "Directory of Java plugins.",
+        status: Status::NoOp(NO_JAVA),
+        ..SERVER
+    },
+];
+
+const NO_TLS: &str = "only plain HTTP is served; end TLS before it and remove this";
+
+fn load_models(value: &str) -> Value<String> {
+    if value == "NONE" {
+        let reason = "models cannot be loaded later, so none would ever be served; name one, or \
+                      remove it for ALL";
+        return Err(Rejection::Unsupported(reason.into()));
+    }
+    text(value)
+}

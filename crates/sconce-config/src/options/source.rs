@@ -1,0 +1,261 @@
+//! One model: where it is, what it does, and who answered for it in DJL Serving.
+
+use super::reason::{NO_REMOTE_CODE, PYTHON_ONLY};
+use super::{OPTION, refused};
+use crate::dialect::ApiVersion;
+use crate::draft::Draft;
+use crate::entry::{Entry, Status, Variable::Fills};
+use crate::handler::Handler;
+use crate::kind::Kind;
+use crate::task::Task;
+use crate::value::{Rejection, Value, put, text};
+
+pub(super) const SOURCE: &[Entry] = &[
+    Entry {
+        key: "option.model_id",
+        aliases: &["option.s3url"],
+        doc: "The checkpoint: an id of the Hugging Face hub, or a directory (absolute, or \
+              within the model's). Unset: the model's directory itself.",
+        status: Status::Honoured(|d, v| put(&mut d.model_id, model_id(v).map(Some))),
+        ..OPTION
+    },
+    Entry {
+        key: "option.model_dir",
+        kind: Kind::Path,
+        doc: "The model's directory.",
+        status: Status::NoOp("it is the directory of serving.properties"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.revision",
+        variables: &[Fills("HF_REVISION"), Fills("HF_MODEL_REVISION")],
+        doc: "Branch, tag or commit of the hub's repository.",
+        status: Status::Honoured(|d, v| put(&mut d.revision, text(v).map(Some))),
+        ..OPTION
+    },
+    Entry {
+        key: "option.task",
+        variables: &[Fills("HF_TASK")],
+        doc: "What the model does, by any name of transformers' pipelines or of vLLM; unset \
+              or auto: the checkpoint says. Only text-generation (also called generate) is \
+              served yet.",
+        status: Status::Honoured(task),
+        ..OPTION
+    },
+    Entry {
+        key: "option.entryPoint",
+        variables: &[Fills("DJL_ENTRY_POINT")],
+        doc: "Handler. Those of DJL Serving that generate text mean the native engine and \
+              choose their dialect; a script of the user's is not run yet.",
+        status: Status::Translated {
+            to: "option.api_version (the handler's own dialect)",
+            apply: entry_point,
+        },
+        ..OPTION
+    },
+    Entry {
+        key: "option.entry_point",
+        doc: "A misspelling of option.entryPoint.",
+        status: refused(
+            "DJL Serving reads it nowhere, whatever its guides say; write option.entryPoint \
+              or OPTION_ENTRYPOINT",
+            &[],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.api_version",
+        since: "sconce",
+        doc: "The dialect of requests and answers: a release that answers so (djl-0.27, \
+              lmi-v9), or deepspeed, fastertransformer, huggingface, rolling-2023, rolling \
+              (also lmi), tgi-compat, async, tgi. Unset: what the other options mean; see \
+              the README.",
+        status: Status::Honoured(|d, v| {
+            put(&mut d.facts.api_version, ApiVersion::parse(v).map(Some))
+        }),
+        ..OPTION
+    },
+    Entry {
+        key: "option.handler",
+        doc: "Function of the entry point that answers requests.",
+        status: Status::NoOp(PYTHON_ONLY),
+        ..OPTION
+    },
+    Entry {
+        key: "option.modelName",
+        doc: "Name of the model's own Python file, without .py.",
+        status: Status::NoOp(PYTHON_ONLY),
+        ..OPTION
+    },
+    Entry {
+        key: "option.env",
+        doc: "Environment of Python processes, as A=1,B=2.",
+        status: Status::NoOp(PYTHON_ONLY),
+        ..OPTION
+    },
+    Entry {
+        key: "option.pythonExecutable",
+        variables: &[Fills("PYTHON_EXECUTABLE")],
+        kind: Kind::Path,
+        doc: "Python interpreter.",
+        status: Status::NoOp(PYTHON_ONLY),
+        ..OPTION
+    },
+    Entry {
+        key: "option.enable_venv",
+        kind: Kind::Flag,
+        since: "0.23",
+        doc: "Whether Python runs in an environment of its own.",
+        status: Status::NoOp(PYTHON_ONLY),
+        ..OPTION
+    },
+    Entry {
+        key: "option.trust_remote_code",
+        variables: &[
+            Fills("HF_MODEL_TRUST_REMOTE_CODE"),
+            Fills("HF_TRUST_REMOTE_CODE"),
+        ],
+        kind: Kind::Flag,
+        since: "0.23",
+        doc: "Whether Python code of the checkpoint may run.",
+        status: Status::NoOp(NO_REMOTE_CODE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.code_revision",
+        since: "0.32",
+        doc: "Branch, tag or commit of the checkpoint's Python code.",
+        status: Status::NoOp(NO_REMOTE_CODE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.hf_token",
+        aliases: &["option.use_auth_token"],
+        since: "0.24",
+        doc: "vLLM: token for the Hugging Face hub.",
+        status: Status::Translated {
+            to: "HF_TOKEN",
+            apply: |d, v| put(&mut d.token, text(v).map(Some)),
+        },
+        secret: true,
+        ..OPTION
+    },
+    Entry {
+        key: "option.download_dir",
+        kind: Kind::Path,
+        since: "0.32",
+        doc: "vLLM: where fetched models are put.",
+        status: Status::NoOp("HF_HUB_CACHE moves the cache of fetched models"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.tokenizer",
+        since: "0.32",
+        doc: "Tokenizer of another checkpoint.",
+        status: refused(
+            "all files come from one checkpoint; put them into one directory and remove \
+              this",
+            &[],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.tokenizer_revision",
+        since: "0.32",
+        doc: "Branch, tag or commit of the tokenizer.",
+        status: refused(
+            "all files come from one checkpoint; put them into one directory and remove \
+              this",
+            &[],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.hf_config_path",
+        since: "0.32",
+        doc: "vLLM: config.json of another checkpoint.",
+        status: refused(
+            "all files come from one checkpoint; put them into one directory and remove \
+              this",
+            &[],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.tokenizer_mode",
+        since: "0.29",
+        doc: "How the tokenizer is read.",
+        status: Status::NoOp("the files of the checkpoint say"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.skip_tokenizer_init",
+        kind: Kind::Flag,
+        since: "0.32",
+        doc: "Whether there is no tokenizer.",
+        status: refused("requests are texts, which need one; remove it", &["false"]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.config_format",
+        since: "0.32",
+        doc: "vLLM: form of the checkpoint's configuration.",
+        status: Status::NoOp("it is that of transformers"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.hf_overrides",
+        kind: Kind::Json,
+        since: "0.32",
+        doc: "vLLM: changes to config.json.",
+        status: refused(OTHER_MODEL, &["{}"]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.rope_scaling",
+        kind: Kind::Json,
+        since: "0.32",
+        doc: "vLLM: another scaling of positions.",
+        status: refused(OTHER_MODEL, &["None"]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.rope_theta",
+        kind: Kind::Number,
+        since: "0.32",
+        doc: "vLLM: another base of rotations.",
+        status: refused(OTHER_MODEL, &["None"]),
+        ..OPTION
+    },
+];
+
+/// Checks only the scheme: whether a directory exists is seen when the model is located.
+pub(super) fn model_id(value: &str) -> Value<String> {
+    let reason = match value.split_once("://").map(|(scheme, _)| scheme) {
+        None | Some("file") => return text(value),
+        Some("s3") => {
+            "models are not fetched from S3 yet; copy the objects into a directory (aws s3 sync) \
+             and name that, or let SageMaker put them into /opt/ml/model (ModelDataSource)"
+        }
+        Some("djl") => "DJL's model zoo is not read; name a hub id or a directory",
+        Some(_) => "models come from the Hugging Face hub or a directory; name one of these",
+    };
+    Err(Rejection::Unsupported(reason.into()))
+}
+
+const OTHER_MODEL: &str = "config.json is taken as it is; change it there and remove this";
+
+fn task(draft: &mut Draft, value: &str) -> Value<()> {
+    let task = Task::parse(value)?;
+    task.as_ref().map_or(Ok(()), Task::check)?;
+    draft.model.task.clone_from(&task);
+    draft.facts.task = task;
+    Ok(())
+}
+
+fn entry_point(draft: &mut Draft, value: &str) -> Value<()> {
+    let handler = Handler::parse(value)?;
+    draft.facts.handler = Some(handler);
+    draft.entry_point = Some(value.into());
+    handler.check()
+}

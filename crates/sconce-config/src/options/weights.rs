@@ -1,0 +1,502 @@
+//! One model: weights in fewer bits and in other files, adapters, speculation.
+
+use super::reason::{NO_SPECULATION, OF_LORA, OF_QUANTIZE, PARTITIONED, QUANTIZED};
+use super::{OPTION, refused};
+use crate::entry::{Entry, Status, Variable::Fills};
+use crate::kind::Kind;
+
+pub(super) const WEIGHTS: &[Entry] = &[
+    Entry {
+        key: "option.quantize",
+        aliases: &["option.quantization"],
+        variables: &[Fills("HF_MODEL_QUANTIZE")],
+        since: "0.23",
+        doc: "Weights in fewer bits.",
+        status: refused(QUANTIZED, &["none", "None"]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.load_in_8bit",
+        kind: Kind::Flag,
+        doc: "Old name of option.quantize=bitsandbytes8.",
+        status: refused(QUANTIZED, &["false"]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.load_in_4bit",
+        kind: Kind::Flag,
+        since: "0.23",
+        doc: "Old name of option.quantize=bitsandbytes4.",
+        status: refused(QUANTIZED, &["false"]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.smoothquant_alpha",
+        kind: Kind::Number,
+        since: "0.24",
+        until: "0.27",
+        doc: "SmoothQuant: its strength.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.smoothquant_per_token",
+        kind: Kind::Flag,
+        since: "0.25",
+        doc: "SmoothQuant: a scale for each token.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.smoothquant_per_channel",
+        kind: Kind::Flag,
+        since: "0.25",
+        doc: "SmoothQuant: a scale for each channel.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.multi_query_mode",
+        kind: Kind::Flag,
+        since: "0.25",
+        doc: "SmoothQuant: whether heads share keys.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.smoothing",
+        since: "0.24",
+        until: "0.27",
+        doc: "Neuron: smoothing before quantisation.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.calibrate",
+        since: "0.24",
+        until: "0.27",
+        doc: "Whether scales are measured.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.calib_size",
+        kind: Kind::Number,
+        since: "0.28",
+        doc: "Texts from which scales are measured.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.calib_batch_size",
+        kind: Kind::Number,
+        since: "0.29",
+        doc: "Texts measured at the same time.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.q_format",
+        since: "0.28",
+        doc: "TensorRT-LLM: form of quantised weights.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.use_fp8_context_fmha",
+        kind: Kind::Flag,
+        since: "0.29",
+        doc: "TensorRT-LLM: attention over prompts in 8 bits.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.awq_format",
+        since: "0.26",
+        doc: "AWQ: form of weights.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.awq_calib_size",
+        kind: Kind::Number,
+        since: "0.26",
+        doc: "AWQ: texts from which scales are measured.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.awq_block_size",
+        kind: Kind::Number,
+        since: "0.30",
+        doc: "AWQ: weights that share a scale.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.awq_weight_bit_width",
+        kind: Kind::Number,
+        since: "0.30",
+        doc: "AWQ: bits of a weight.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.awq_zero_point",
+        kind: Kind::Flag,
+        since: "0.30",
+        doc: "AWQ: whether zero is shifted.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.awq_mm_version",
+        since: "0.30",
+        doc: "AWQ: kind of product.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.awq_ignore_layers",
+        since: "0.30",
+        doc: "AWQ: layers that keep their precision.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.fp8_scheme",
+        since: "0.32",
+        doc: "8-bit floats: how scales are chosen.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.fp8_ignore",
+        since: "0.32",
+        doc: "8-bit floats: layers that keep their precision.",
+        status: Status::NoOp(OF_QUANTIZE),
+        ..OPTION
+    },
+    Entry {
+        key: "option.load_format",
+        since: "0.26",
+        doc: "Format of the weights.",
+        status: Status::NoOp("the files of the checkpoint tell their format"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.is_peft_model",
+        kind: Kind::Flag,
+        since: "0.30",
+        doc: "Whether the checkpoint is a LoRA adapter.",
+        status: refused(
+            "adapters are not served yet; merge it into its base model",
+            &["false"],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.split",
+        doc: "Partitioning: how the checkpoint is cut.",
+        status: Status::NoOp("every rank cuts its part while loading"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.save_mp_checkpoint_path",
+        since: "0.21",
+        doc: "Where a checkpoint that is partitioned or compiled ahead of time is written.",
+        status: refused(PARTITIONED, &[]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.checkpoint",
+        until: "0.27",
+        doc: "DeepSpeed: index of a partitioned checkpoint.",
+        status: refused(PARTITIONED, &[]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.trtllm_checkpoint_path",
+        since: "0.29",
+        doc: "TensorRT-LLM: a converted checkpoint.",
+        status: refused(PARTITIONED, &[]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.enable_lora",
+        kind: Kind::Flag,
+        since: "0.27",
+        doc: "Whether requests may name LoRA adapters.",
+        status: refused("adapters are not served yet; remove it", &["false"]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.adapters",
+        since: "0.24",
+        doc: "Directory of adapters within the model's.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_loras",
+        kind: Kind::Number,
+        since: "0.27",
+        doc: "Adapters in one batch.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_lora_rank",
+        kind: Kind::Number,
+        since: "0.27",
+        doc: "Greatest rank of an adapter.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_cpu_loras",
+        kind: Kind::Number,
+        since: "0.27",
+        doc: "Adapters in the memory of the host.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.lora_dtype",
+        since: "0.31",
+        doc: "Precision of adapters.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.lora_extra_vocab_size",
+        kind: Kind::Number,
+        since: "0.27",
+        until: "0.34",
+        doc: "Tokens that an adapter may add.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.long_lora_scaling_factors",
+        since: "0.31",
+        doc: "Factors of adapters for long contexts.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.fully_sharded_loras",
+        kind: Kind::Flag,
+        since: "0.32",
+        doc: "Whether ranks cut both halves of an adapter.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.enable_lora_bias",
+        kind: Kind::Flag,
+        since: "0.32",
+        doc: "Whether adapters have biases.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.default_mm_loras",
+        kind: Kind::Json,
+        since: "0.35",
+        doc: "Adapters for pictures and sound.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.qlora_adapter_name_or_path",
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a QLoRA adapter.",
+        status: refused(
+            "adapters are not served yet; merge it into its base model",
+            &["None"],
+        ),
+        ..OPTION
+    },
+    Entry {
+        key: "option.enable_prompt_adapter",
+        kind: Kind::Flag,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: whether requests may name prompt adapters.",
+        status: refused("adapters are not served yet; remove it", &["false"]),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_prompt_adapters",
+        kind: Kind::Number,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: prompt adapters in one batch.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.max_prompt_adapter_token",
+        kind: Kind::Number,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: length of a prompt adapter.",
+        status: Status::NoOp(OF_LORA),
+        ..OPTION
+    },
+    Entry {
+        key: "option.speculative_draft_model",
+        aliases: &["option.draft_model_id", "option.speculative_model"],
+        since: "0.27",
+        doc: "Small model that proposes tokens.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.speculative_length",
+        aliases: &[
+            "option.spec_length",
+            "option.num_speculative_tokens",
+            "option.max_draft_len",
+        ],
+        kind: Kind::Number,
+        since: "0.27",
+        until: "0.34",
+        doc: "Number of proposed tokens.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.speculative_config",
+        kind: Kind::Json,
+        since: "0.33",
+        doc: "vLLM: all about speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.draft_model_tp_size",
+        aliases: &["option.speculative_draft_tensor_parallel_size"],
+        kind: Kind::Number,
+        since: "0.27",
+        until: "0.34",
+        doc: "Ranks that share the small model.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.record_acceptance_rate",
+        kind: Kind::Flag,
+        since: "0.27",
+        until: "0.34",
+        doc: "Whether accepted proposals are counted.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.draft_model_compiled_path",
+        since: "0.28",
+        until: "0.34",
+        doc: "Neuron: the compiled small model.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.speculative_model_quantization",
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.speculative_disable_mqa_scorer",
+        kind: Kind::Flag,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.speculative_max_model_len",
+        kind: Kind::Number,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.speculative_disable_by_batch_size",
+        kind: Kind::Number,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.ngram_prompt_lookup_max",
+        kind: Kind::Number,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.ngram_prompt_lookup_min",
+        kind: Kind::Number,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.spec_decoding_acceptance_method",
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.typical_acceptance_sampler_posterior_threshold",
+        kind: Kind::Number,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.typical_acceptance_sampler_posterior_alpha",
+        kind: Kind::Number,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.disable_logprobs_during_spec_decoding",
+        kind: Kind::Flag,
+        since: "0.32",
+        until: "0.34",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+    Entry {
+        key: "option.num_lookahead_slots",
+        kind: Kind::Number,
+        since: "0.32",
+        doc: "vLLM: a detail of speculation.",
+        status: Status::NoOp(NO_SPECULATION),
+        ..OPTION
+    },
+];

@@ -1,0 +1,213 @@
+//! The tasks of DJL Serving's handlers, of transformers' pipelines and of vLLM, by all their names.
+
+use crate::value::{Rejection, Value, guess};
+
+/// What a model is asked to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Continue a prompt (`text-generation`, vLLM's `generate`).
+    TextGeneration,
+    /// Answer a text with a text (`text2text-generation`).
+    Text2TextGeneration,
+    /// Shorten a text.
+    Summarization,
+    /// Translate a text, with both languages where the name says them (`translation_en_to_fr`).
+    Translation(Option<(String, String)>),
+    /// Answer the last turn of a dialogue, up to 0.27.
+    Conversational,
+    /// Name the class of a text (`text-classification`, `sentiment-analysis`, vLLM's `classify`).
+    TextClassification,
+    /// Name the class of each token (`token-classification`, `ner`).
+    TokenClassification,
+    /// Find an answer within a text.
+    QuestionAnswering,
+    /// Find an answer within a table.
+    TableQuestionAnswering,
+    /// Find the masked word.
+    FillMask,
+    /// Pick one of several continuations.
+    MultipleChoice,
+    /// Classes that are named in the request.
+    ZeroShotClassification,
+    /// A vector for each token.
+    FeatureExtraction,
+    /// One vector for a text (`text-embedding`, vLLM's `embed`).
+    TextEmbedding,
+    /// How alike two texts are.
+    SentenceSimilarity,
+    /// How well a text answers a query (reranking; vLLM's `score`).
+    TextRanking,
+    /// A picture from a text (Stable Diffusion).
+    TextToImage,
+    /// Any task whose input or output is a picture or a film, under transformers' name.
+    Vision(&'static str),
+    /// Any task whose input or output is sound, under transformers' name.
+    Audio(&'static str),
+}
+
+/// Names without parameters; those of pictures and of sound stand in their own lists.
+const NAMES: &[(&str, Task)] = &[
+    ("text-generation", Task::TextGeneration),
+    ("generate", Task::TextGeneration),
+    ("text2text-generation", Task::Text2TextGeneration),
+    ("summarization", Task::Summarization),
+    ("translation", Task::Translation(None)),
+    ("conversational", Task::Conversational),
+    ("text-classification", Task::TextClassification),
+    ("sentiment-analysis", Task::TextClassification),
+    ("classify", Task::TextClassification),
+    ("token-classification", Task::TokenClassification),
+    ("ner", Task::TokenClassification),
+    ("question-answering", Task::QuestionAnswering),
+    ("table-question-answering", Task::TableQuestionAnswering),
+    ("fill-mask", Task::FillMask),
+    ("multiple-choice", Task::MultipleChoice),
+    ("zero-shot-classification", Task::ZeroShotClassification),
+    ("feature-extraction", Task::FeatureExtraction),
+    ("text-embedding", Task::TextEmbedding),
+    ("embedding", Task::TextEmbedding),
+    ("embed", Task::TextEmbedding),
+    ("sentence-similarity", Task::SentenceSimilarity),
+    ("text-ranking", Task::TextRanking),
+    ("score", Task::TextRanking),
+    ("reward", Task::TextRanking),
+    ("text-to-image", Task::TextToImage),
+];
+
+const VISION: &[&str] = &[
+    "any-to-any",
+    "depth-estimation",
+    "document-question-answering",
+    "image-classification",
+    "image-feature-extraction",
+    "image-segmentation",
+    "image-text-to-text",
+    "image-to-image",
+    "image-to-text",
+    "keypoint-matching",
+    "mask-generation",
+    "object-detection",
+    "video-classification",
+    "visual-question-answering",
+    "vqa",
+    "zero-shot-image-classification",
+    "zero-shot-object-detection",
+];
+
+const AUDIO: &[&str] = &[
+    "audio-classification",
+    "automatic-speech-recognition",
+    "text-to-audio",
+    "text-to-speech",
+    "transcription",
+    "zero-shot-audio-classification",
+];
+
+impl Task {
+    /// Reads a name; underscores count as hyphens, as DJL's Java translators have them. `auto` is
+    /// `None`: the checkpoint says.
+    pub(crate) fn parse(value: &str) -> Value<Option<Self>> {
+        if value == "auto" {
+            return Ok(None);
+        }
+        if let Some(languages) = value.strip_prefix("translation_") {
+            let pair = languages
+                .split_once("_to_")
+                .filter(|(from, to)| !from.is_empty() && !to.is_empty());
+            let (from, to) = pair.ok_or_else(|| {
+                let form = "must name both languages, as in translation_en_to_fr";
+                Rejection::Invalid(form.into())
+            })?;
+            return Ok(Some(Self::Translation(Some((from.into(), to.into())))));
+        }
+        let name = value.replace('_', "-");
+        let listed = NAMES.iter().find(|(known, _)| *known == name);
+        let found = listed
+            .map(|(_, task)| task.clone())
+            .or_else(|| find(VISION, &name).map(Self::Vision))
+            .or_else(|| find(AUDIO, &name).map(Self::Audio));
+        found.map(Some).ok_or_else(|| {
+            let known = NAMES.iter().map(|(name, _)| *name);
+            let known = known.chain(VISION.iter().chain(AUDIO).copied());
+            Rejection::Invalid(format!(
+                "must be a task of transformers' pipelines, such as text-generation, or auto{}",
+                guess(value, known)
+            ))
+        })
+    }
+
+    /// Whether this build does it.
+    pub fn is_served(&self) -> bool {
+        matches!(self, Self::TextGeneration)
+    }
+
+    /// Refuses a task that is not served yet.
+    pub(crate) fn check(&self) -> Value<()> {
+        if self.is_served() {
+            return Ok(());
+        }
+        let what = match self {
+            Self::Vision(_) | Self::TextToImage => "tasks with pictures are",
+            Self::Audio(_) => "tasks with sound are",
+            _ => "this task is",
+        };
+        Err(Rejection::Unsupported(format!(
+            "{what} not served yet, only text-generation"
+        )))
+    }
+}
+
+fn find(names: &[&'static str], name: &str) -> Option<&'static str> {
+    names.iter().copied().find(|known| *known == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_names_of_a_task_mean_it() {
+        for (name, task) in [
+            ("generate", Task::TextGeneration),
+            ("sentiment-analysis", Task::TextClassification),
+            ("ner", Task::TokenClassification),
+            ("text_embedding", Task::TextEmbedding),
+            ("vqa", Task::Vision("vqa")),
+            (
+                "automatic-speech-recognition",
+                Task::Audio("automatic-speech-recognition"),
+            ),
+            (
+                "translation_en_to_fr",
+                Task::Translation(Some(("en".into(), "fr".into()))),
+            ),
+        ] {
+            assert_eq!(Task::parse(name), Ok(Some(task)), "{name}");
+        }
+        assert_eq!(Task::parse("auto"), Ok(None));
+    }
+
+    #[test]
+    fn wrong_names_are_answered_with_the_nearest() {
+        let Err(Rejection::Invalid(must)) = Task::parse("text-generaton") else {
+            panic!("it is no task")
+        };
+        assert!(must.ends_with("did you mean text-generation?"), "{must}");
+        assert!(Task::parse("translation_en").is_err());
+    }
+
+    #[test]
+    fn what_is_not_served_says_so() {
+        assert_eq!(Task::TextGeneration.check(), Ok(()));
+        for (task, part) in [
+            (Task::FillMask, "this task is not served yet"),
+            (Task::TextToImage, "with pictures"),
+            (Task::Audio("text-to-speech"), "with sound"),
+        ] {
+            let Err(Rejection::Unsupported(reason)) = task.check() else {
+                panic!("{task:?} is not served")
+            };
+            assert!(reason.contains(part), "{reason}");
+        }
+    }
+}
