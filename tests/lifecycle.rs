@@ -61,6 +61,21 @@ fn a_wrong_configuration_ends_the_program_with_sixty_four_before_the_port_opens(
 }
 
 #[test]
+fn explaining_an_unknown_option_ends_with_sixty_four_and_the_nearest() {
+    let explain = |key| {
+        let launch = Launch::bare(PROGRAM).argument("explain").argument(key);
+        launch.run().unwrap()
+    };
+    for key in ["option.s3url", "TENSOR_PARALLEL_DEGREE"] {
+        let (status, log) = explain(key);
+        assert!(status.success(), "{key}: {log}");
+    }
+    let (status, log) = explain("option.tensor_paralel_degree");
+    assert_eq!(status.code(), Some(64), "{log}");
+    assert!(log.contains("option.tensor_parallel_degree?"), "{log}");
+}
+
+#[test]
 fn a_port_in_use_is_named_with_the_cure() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();

@@ -25,6 +25,11 @@ pub(crate) enum Command {
     Serve(ServeArguments),
     /// Print every option that serving.properties, config.properties and the environment take.
     Options,
+    /// Tell all about one option: spellings, value, default, releases, what becomes of it.
+    Explain {
+        /// A key, any other spelling of it, or a variable that sets it.
+        key: String,
+    },
 }
 
 /// Arguments of `sconce serve`.

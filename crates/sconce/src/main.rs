@@ -4,6 +4,7 @@ mod command;
 mod logging;
 mod serve;
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -19,6 +20,20 @@ fn main() -> ExitCode {
         Command::Options => {
             command::print(&sconce_config::options_markdown());
             ExitCode::SUCCESS
+        }
+        Command::Explain { key } => explain(&key),
+    }
+}
+
+fn explain(key: &str) -> ExitCode {
+    match sconce_config::explain(key) {
+        Ok(text) => {
+            command::print(&text);
+            ExitCode::SUCCESS
+        }
+        Err(problem) => {
+            let _ = writeln!(std::io::stderr(), "{problem}");
+            ExitCode::from(sconce_config::EXIT_CODE)
         }
     }
 }
