@@ -184,6 +184,23 @@ pub(super) const CONTAINER: &[Entry] = &[
         ..ENVIRONMENT
     },
     Entry {
+        key: "DJL_DEFAULT_ENGINE",
+        variables: &[Fills("DJL_DEFAULT_ENGINE")],
+        doc: "Engine of DJL for models of which several engines could be meant.",
+        status: Status::NoOp(NO_JAVA),
+        ..ENVIRONMENT
+    },
+    Entry {
+        key: "DJL_PYTHON_PROFILING",
+        variables: &[
+            Fills("DJL_PYTHON_PROFILING"),
+            Fills("DJL_PYTHON_PROFILING_TOP_OBJ"),
+        ],
+        doc: "Whether Python's memory is measured.",
+        status: Status::NoOp(PYTHON_ONLY),
+        ..ENVIRONMENT
+    },
+    Entry {
         key: "OPT_OUT_TRACKING",
         variables: &[Fills("OPT_OUT_TRACKING")],
         doc: "Whether nothing is reported about the use of the container.",

@@ -66,10 +66,10 @@ pub(super) const SOURCE: &[Entry] = &[
     Entry {
         key: "option.api_version",
         since: "sconce",
-        doc: "The dialect of requests and answers: a release that answers so (djl-0.27, \
-              lmi-v9), or deepspeed, fastertransformer, huggingface, rolling-2023, rolling \
-              (also lmi), tgi-compat, async, tgi. Unset: what the other options mean; see \
-              the README.",
+        doc: "The dialect of requests and answers: a release that answers so (djl-0.27, lmi-v9), \
+              or deepspeed, fastertransformer, huggingface, rolling-2023, rolling (also lmi), \
+              tgi-compat, async, tgi. Unset: that of the release that understood the other \
+              options; the log tells which and why.",
         status: Status::Honoured(|d, v| {
             put(&mut d.facts.api_version, ApiVersion::parse(v).map(Some))
         }),

@@ -134,6 +134,7 @@ pub(super) const TRANSLATOR_KEYS: &[Entry] = &[
     },
     Entry {
         key: "hasParameter",
+        aliases: &["option.hasParameter"],
         doc: "Java: whether requests have parameters.",
         status: Status::NoOp(TRANSLATORS),
         ..MODEL
@@ -188,7 +189,6 @@ pub(super) const TRANSLATOR_KEYS: &[Entry] = &[
     },
     Entry {
         key: "option.normalize",
-        aliases: &["normalize"],
         doc: "Embeddings: whether vectors have the length 1.",
         status: Status::NoOp(TRANSLATORS),
         ..OPTION

@@ -1,11 +1,11 @@
 //! Every name that is known, wrong by one or two letters: refused, and the right one is named.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use strsim::damerau_levenshtein;
 
 use super::Start;
-use crate::entry::{Entry, Scope, of_model, of_server};
+use crate::entry::{Entry, Scope, of_model, of_server, of_variable};
 use crate::options::options;
 use crate::prefix::Prefix;
 
@@ -26,12 +26,8 @@ impl Slips {
         let mut letters: Vec<char> = name.chars().collect();
         for _ in 0..edits {
             let at = from + self.below(letters.len() - from);
-            let letter =
-                if name.contains("ERV") || name.contains("_") && name == name.to_uppercase() {
-                    'X'
-                } else {
-                    'x'
-                };
+            let is_small = name.contains(|c: char| c.is_ascii_lowercase());
+            let letter = if is_small { 'x' } else { 'X' };
             match self.below(4) {
                 0 if letters.len() > from + 2 => drop(letters.remove(at)),
                 1 => letters.insert(at, letter),
@@ -139,7 +135,7 @@ fn in_variables_with_a_prefix() {
     });
     let is_known = |slip: &str| {
         let of_prefix = Prefix::of(slip).is_some_and(|prefix| prefix.entry(slip).is_some());
-        of_prefix || crate::entry::of_variable(slip).is_some()
+        of_prefix || of_variable(slip).is_some()
     };
     let slips = slips(names, is_known);
     assert!(slips.len() > 2000, "{}", slips.len());
@@ -147,7 +143,7 @@ fn in_variables_with_a_prefix() {
         start.variable(slip, "1")
     });
     let message = start.refused();
-    let lines: std::collections::HashMap<_, _> = message
+    let lines: HashMap<_, _> = message
         .lines()
         .filter_map(|line| {
             let (_, rest) = line.split_once("environment variable ")?;
@@ -168,8 +164,7 @@ fn in_variables_without_a_prefix_there_is_a_warning() {
         .map(|variable| variable.name().to_owned())
         .filter(|name| Prefix::of(name).is_none() && name.len() > 8)
         .map(|name| (name, 0));
-    let is_known =
-        |slip: &str| crate::entry::of_variable(slip).is_some() || Prefix::of(slip).is_some();
+    let is_known = |slip: &str| of_variable(slip).is_some() || Prefix::of(slip).is_some();
     let slips = slips(names, is_known);
     let start = slips
         .iter()
