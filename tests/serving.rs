@@ -201,7 +201,13 @@ fn the_checkpoint_s_own_sampling_counts_when_asked_for_and_requests_have_the_las
             file,
         ],
     );
-    let plain = ready_with("llama", &[file]);
+    let plain = ready_with(
+        "llama",
+        &[
+            ("serving.properties", "option.generation_config=vllm"),
+            file,
+        ],
+    );
     let answer = |server: &crate::support::Serving, parameters: Value| {
         let client = Client::new(server.address());
         let body = json!({"inputs": PROMPT, "parameters": parameters});

@@ -1,6 +1,6 @@
 //! Options as a table, resolved to settings; the only reader of the environment.
 //!
-//! [`resolve`] reads the command line, the environment, `config.properties` and the model's
+//! [`resolve()`] reads the command line, the environment, `config.properties` and the model's
 //! `serving.properties`, with DJL Serving's names and precedence, and gives plain settings, each
 //! with its origin. What every key means stands in one table, `options.rs`, from which the
 //! reference ([`options_markdown`]) is made too. Nothing is ignored in silence: an unknown key is
