@@ -147,7 +147,7 @@ impl Rig {
             ..Stop::default()
         };
         let params = GenerateParams {
-            max_new_tokens,
+            max_tokens: MaxTokens::New(max_new_tokens),
             stop,
             ..GenerateParams::default()
         };

@@ -2,19 +2,62 @@
 //!
 //! A [`Wire`] is a dialect with the model's choices for it. It makes an [`Accepted`] of a request:
 //! prompts for the engine, and an answer that will be told of their events. Statuses are the
-//! caller's; where a body carries a number, the caller hands it in.
+//! caller's; where a body carries a number, the caller hands it in. `DIALECTS.md` describes each
+//! dialect for its users.
 
 use sconce_core::{Event, Generate, Output, ServeError, Token};
 
-use crate::lmi::Formatter;
-use crate::{error, lmi};
+use crate::rolling::{Formatter, Spelling};
+use crate::{asynchronous, batch, error, payload, rolling, rolling_2023, tgi};
 
 /// The wire dialects. Each has a file or a folder of its own in this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Dialect {
+    /// The DeepSpeed handler's static batch, DJL Serving 0.21 to 0.27.
+    DeepSpeed,
+    /// The FasterTransformer handler's static batch, DJL Serving 0.21 to 0.25.
+    FasterTransformer,
+    /// The Hugging Face handler's static batch, DJL Serving 0.21 to today.
+    HuggingFace,
+    /// The rolling batch of DJL Serving 0.23 to 0.25.
+    Rolling2023,
     /// The rolling batch of LMI, DJL Serving 0.26 to 0.36.
     #[default]
-    Lmi,
+    Rolling,
+    /// The same with `option.tgi_compat`.
+    RollingTgi,
+    /// The asynchronous mode of LMI, DJL Serving 0.33 to today.
+    Async,
+    /// Text Generation Inference itself.
+    Tgi,
+}
+
+impl Dialect {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::DeepSpeed,
+        Self::FasterTransformer,
+        Self::HuggingFace,
+        Self::Rolling2023,
+        Self::Rolling,
+        Self::RollingTgi,
+        Self::Async,
+        Self::Tgi,
+    ];
+
+    /// The name in documents and messages, one of the values of `option.api_version`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DeepSpeed => "deepspeed",
+            Self::FasterTransformer => "fastertransformer",
+            Self::HuggingFace => "huggingface",
+            Self::Rolling2023 => "rolling-2023",
+            Self::Rolling => "rolling",
+            Self::RollingTgi => "tgi-compat",
+            Self::Async => "async",
+            Self::Tgi => "tgi",
+        }
+    }
 }
 
 /// A dialect, and what a model's configuration chooses within it.
@@ -22,8 +65,13 @@ pub enum Dialect {
 pub struct Wire {
     /// Which dialect.
     pub dialect: Dialect,
-    /// The layout of answers to requests that name none (`option.output_formatter`).
+    /// The layout of answers to requests that name none (`option.output_formatter`); the rolling
+    /// batches have several.
     pub formatter: Option<Formatter>,
+    /// Whether a static batch streams its answers (`option.enable_streaming`).
+    pub streaming: bool,
+    /// Texts that end every answer, besides those of the request (`option.stop_sequence`).
+    pub stop_sequences: Vec<String>,
 }
 
 /// A request as it came over HTTP.
@@ -33,6 +81,8 @@ pub struct Incoming<'a> {
     pub body: &'a [u8],
     /// The header Content-Type, if there is one.
     pub content_type: Option<&'a str>,
+    /// By which of its routes a request of [`Dialect::Tgi`] came; others have one form for all.
+    pub route: tgi::Route,
 }
 
 /// A request that has been understood.
@@ -82,16 +132,48 @@ pub trait Stream: Send {
 impl Wire {
     /// Understands a request, or says why not.
     pub fn accept(&self, incoming: &Incoming<'_>) -> Result<Accepted, ServeError> {
-        match self.dialect {
-            Dialect::Lmi => lmi::accept(incoming, self.formatter),
+        let payload = payload::read(incoming)?;
+        let mut accepted = match self.dialect {
+            Dialect::DeepSpeed | Dialect::HuggingFace => batch::generate(payload, self.streaming),
+            Dialect::FasterTransformer => batch::faster_transformer(payload, self.streaming),
+            Dialect::Rolling2023 => rolling_2023::accept(payload, self.formatter),
+            Dialect::Rolling => rolling::accept(payload, self.formatter, Spelling::Lmi),
+            Dialect::RollingTgi => rolling::accept(payload, self.formatter, Spelling::Tgi),
+            Dialect::Async => asynchronous::accept(payload),
+            Dialect::Tgi => tgi::accept(payload, incoming.route),
+        }?;
+        for Generate { params, .. } in &mut accepted.prompts {
+            params
+                .stop
+                .sequences
+                .extend_from_slice(&self.stop_sequences);
         }
+        Ok(accepted)
     }
 
     /// The body that tells of a failure which is the request's or the model's.
     pub fn failure(&self, failure: &ServeError, code: u16) -> Vec<u8> {
         match self.dialect {
-            Dialect::Lmi => error::lmi(failure, code),
+            Dialect::DeepSpeed | Dialect::FasterTransformer | Dialect::HuggingFace => {
+                error::handler(failure, code)
+            }
+            Dialect::Rolling2023 => rolling_2023::failure(failure, code),
+            Dialect::Rolling | Dialect::RollingTgi => error::lmi(failure, code),
+            Dialect::Async => asynchronous::failure(failure, code),
+            Dialect::Tgi => tgi::failure(failure),
         }
+    }
+}
+
+impl Answer {
+    /// An answer that is sent at once.
+    pub(crate) fn whole(answer: impl Whole + 'static) -> Self {
+        Self::Whole(Box::new(answer))
+    }
+
+    /// An answer that is sent as tokens come.
+    pub(crate) fn stream(answer: impl Stream + 'static) -> Self {
+        Self::Stream(Box::new(answer))
     }
 }
 

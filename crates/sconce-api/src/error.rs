@@ -1,4 +1,4 @@
-//! Error bodies: the server's own shape and that of the LMI schema.
+//! Error bodies: the server's own shape, that of the LMI schema and that of DJL's handlers.
 //!
 //! Which shape and which number a failure gets is decided by whoever owns the status codes.
 
@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::json;
 
 /// The prefix of every text about a payload that cannot be used.
-pub const PAYLOAD: &str = "Input Parsing failed. Ensure that the request payload is valid. ";
+pub(crate) const PAYLOAD: &str = "Input Parsing failed. Ensure that the request payload is valid. ";
 
 /// The LMI body `{"error":"<text>","code":<code>}`, compact and without newline, as DJL's rolling
 /// batch sends it.
@@ -18,11 +18,32 @@ pub fn lmi(error: &ServeError, code: u16) -> Vec<u8> {
         error: String,
         code: u16,
     }
-    let error = match error {
-        ServeError::Parameter { .. } => format!("{PAYLOAD}{error}"),
-        other => other.to_string(),
-    };
+    let error = with_prefix(PAYLOAD, error);
     serde_json::to_vec(&Body { error, code }).expect("a struct of text and number serialises")
+}
+
+/// What `Output.error` of DJL's Python handlers makes of an exception: code, a fixed message, the
+/// exception's text, laid out like all their JSON.
+pub(crate) fn handler(error: &ServeError, code: u16) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Body {
+        code: u16,
+        message: &'static str,
+        error: String,
+    }
+    json::indented(&Body {
+        code,
+        message: "invoke handler failure",
+        error: with_prefix(PAYLOAD, error),
+    })
+}
+
+/// The text of a failure; with a prefix if it lies in the request's body.
+pub(crate) fn with_prefix(prefix: &str, error: &ServeError) -> String {
+    match error {
+        ServeError::Malformed(_) | ServeError::Parameter { .. } => format!("{prefix}{error}"),
+        other => other.to_string(),
+    }
 }
 
 /// The server's own body: code, DJL's exception name and message, indented.

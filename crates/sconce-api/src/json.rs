@@ -3,7 +3,7 @@
 use std::io;
 
 use serde::Serialize;
-use serde_json::ser::Formatter;
+use serde_json::ser::{Formatter, PrettyFormatter};
 
 /// `", "` and `": "` between items and non-ASCII as it is: `json.dumps(x, ensure_ascii=False)`.
 ///
@@ -17,6 +17,40 @@ pub(crate) fn spaced<T: Serialize>(value: &T) -> Vec<u8> {
         .serialize(&mut serializer)
         .expect("wire structs have string keys and a Vec takes all");
     bytes
+}
+
+/// As [`spaced`], with everything but ASCII as `\\uXXXX`: `json.dumps(x)`.
+pub(crate) fn spaced_ascii<T: Serialize>(value: &T) -> Vec<u8> {
+    let text = spaced(value);
+    let mut ascii = Vec::with_capacity(text.len());
+    // Outside of strings JSON is ASCII, so that the whole text may be searched.
+    for character in String::from_utf8_lossy(&text).chars() {
+        if character.is_ascii() {
+            ascii.push(character as u8);
+            continue;
+        }
+        for unit in character.encode_utf16(&mut [0; 2]) {
+            ascii.extend_from_slice(format!("\\u{unit:04x}").as_bytes());
+        }
+    }
+    ascii
+}
+
+/// `json.dumps(x, ensure_ascii=False, indent=2, separators=(",", ":"))`.
+pub(crate) fn indented<T: Serialize>(value: &T) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(128);
+    let formatter = Indented(PrettyFormatter::new());
+    let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);
+    value
+        .serialize(&mut serializer)
+        .expect("wire structs have string keys and a Vec takes all");
+    bytes
+}
+
+/// The inside of a JSON string, without its quotes.
+pub(crate) fn escaped(text: &str) -> Vec<u8> {
+    let quoted = serde_json::to_vec(text).expect("text serialises");
+    quoted[1..quoted.len() - 1].to_vec()
 }
 
 /// Two spaces of indentation, a final newline, and Gson's escapes for HTML characters.
@@ -34,6 +68,55 @@ pub(crate) fn gson<T: Serialize>(value: &T) -> Vec<u8> {
     }
     escaped.push('\n');
     escaped.into_bytes()
+}
+
+struct Indented(PrettyFormatter<'static>);
+
+/// Everything is as `PrettyFormatter` has it but the colon, which has no space behind.
+impl Formatter for Indented {
+    fn begin_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + io::Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        writer.write_all(b":")
+    }
+
+    fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
 }
 
 struct Spaced;
@@ -96,6 +179,18 @@ mod tests {
         let value = json!({"a": [1, "é\n\"中"], "b": {"c": null}});
         let text = String::from_utf8(spaced(&value)).unwrap();
         assert_eq!(text, "{\"a\": [1, \"é\\n\\\"中\"], \"b\": {\"c\": null}}");
+    }
+
+    #[test]
+    fn handlers_indent_by_two_and_put_no_space_behind_a_colon() {
+        let text = String::from_utf8(indented(&json!([{"a": "é", "b": []}]))).unwrap();
+        assert_eq!(text, "[\n  {\n    \"a\":\"é\",\n    \"b\":[]\n  }\n]");
+    }
+
+    #[test]
+    fn ascii_has_surrogates_for_what_lies_beyond() {
+        let text = String::from_utf8(spaced_ascii(&["é🕯\n"])).unwrap();
+        assert_eq!(text, r#"["\u00e9\ud83d\udd6f\n"]"#);
     }
 
     #[test]

@@ -2,13 +2,22 @@
 //!
 //! Bytes of a request become prompts and parameters, events become the bytes of an answer. No
 //! runtime, no sockets, no choice of status codes: where a body carries a number, the caller
-//! hands it in. One file or folder per dialect; `lmi` is the rolling-batch schema of DJL Serving.
+//! hands it in. `dialect` is the seam, `payload`, `fields` and `parameters` read for all of them,
+//! and each dialect has a file or a folder: `batch` the static batches, `rolling` and
+//! `rolling_2023` the rolling ones, `asynchronous`, `tgi`.
 
+mod asynchronous;
+mod batch;
 mod dialect;
 pub mod error;
 mod fields;
 mod json;
-pub mod lmi;
+mod parameters;
+mod payload;
 pub mod ping;
+mod rolling;
+mod rolling_2023;
+pub mod tgi;
 
 pub use dialect::{Accepted, Answer, Collector, Dialect, Finished, Incoming, Stream, Whole, Wire};
+pub use rolling::Formatter;

@@ -71,12 +71,17 @@ pub struct Output {
     pub seed: Option<u64>,
     /// The prompt's tokens, if asked for; else empty.
     pub prompt: Vec<PromptToken>,
+    /// The prompt as its tokens spell it, if asked for, else empty. Followed by `text` it is what
+    /// the tokens of prompt and answer spell together.
+    pub echo: String,
+    /// The stop sequence that ended generation, if one did.
+    pub matched: Option<String>,
 }
 
 /// Why generation ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
-    /// `max_new_tokens` were generated.
+    /// The answer is as long as it may be.
     Length,
     /// The model ended the text, or a stop token id was picked.
     EosToken,

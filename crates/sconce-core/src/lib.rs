@@ -14,6 +14,6 @@ pub mod traits;
 pub use error::{Blame, ServeError};
 pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};
 pub use job::{Generate, Input, Job, JobId};
-pub use params::{AskedSampling, GenerateParams, Report, Sampling, Stop};
+pub use params::{AskedSampling, GenerateParams, MaxTokens, Report, Sampling, Stop};
 pub use status::{Load, ModelStatus, Phase, Progress};
 pub use traits::{Backend, Gateway, Reply};

@@ -6,10 +6,14 @@
 /// How a prompt is continued.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateParams {
-    /// At most so many tokens are generated. At least 1.
-    pub max_new_tokens: usize,
-    /// End-of-text and stop tokens are forbidden before so many tokens.
+    /// How long the answer may become.
+    pub max_tokens: MaxTokens,
+    /// End-of-text and stop tokens are forbidden before so many new tokens.
     pub min_new_tokens: usize,
+    /// The same in tokens of prompt and answer together; the larger of the two counts.
+    pub min_length: usize,
+    /// Only so many tokens of the prompt are used, its last ones; `None`: all.
+    pub truncate: Option<usize>,
     /// What the request says of how a token is picked.
     pub sampling: AskedSampling,
     /// When generation ends before `max_new_tokens`.
@@ -21,11 +25,35 @@ pub struct GenerateParams {
 impl Default for GenerateParams {
     fn default() -> Self {
         Self {
-            max_new_tokens: 30,
+            max_tokens: MaxTokens::New(30),
             min_new_tokens: 0,
+            min_length: 0,
+            truncate: None,
             sampling: AskedSampling::default(),
             stop: Stop::default(),
             report: Report::default(),
+        }
+    }
+}
+
+/// How long an answer may become, in tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MaxTokens {
+    /// So many are generated, at least 1.
+    New(usize),
+    /// So many are in prompt and answer together.
+    Total(usize),
+    /// As the checkpoint's `generation_config.json` says, else as the method `generate` of
+    /// transformers does.
+    Model,
+}
+
+impl MaxTokens {
+    /// No answer has more tokens than this.
+    pub fn bound(self) -> usize {
+        match self {
+            Self::New(most) | Self::Total(most) => most,
+            Self::Model => usize::MAX,
         }
     }
 }
@@ -47,11 +75,11 @@ pub struct AskedSampling {
 }
 
 impl AskedSampling {
-    /// The request's word, and for what it leaves open that of `defaults`. A temperature alone asks for sampling.
+    /// The request's word, and for what it leaves open that of `defaults`. Whether a temperature
+    /// alone asks for sampling is the wire dialect's to say.
     pub fn over(&self, defaults: &Sampling) -> Sampling {
-        let asked = self.do_sample.or(self.temperature.map(|_| true));
         Sampling {
-            do_sample: asked.unwrap_or(defaults.do_sample),
+            do_sample: self.do_sample.unwrap_or(defaults.do_sample),
             temperature: self.temperature.unwrap_or(defaults.temperature),
             top_k: self.top_k.unwrap_or(defaults.top_k),
             top_p: self.top_p.unwrap_or(defaults.top_p),
@@ -133,6 +161,8 @@ pub struct Report {
     pub top_n_tokens: usize,
     /// Whether special tokens are left out of the text.
     pub skip_special_tokens: bool,
+    /// Whether the prompt is told as its tokens spell it.
+    pub echo: bool,
 }
 
 impl Default for Report {
@@ -141,6 +171,7 @@ impl Default for Report {
             prompt_logprobs: false,
             top_n_tokens: 0,
             skip_special_tokens: true,
+            echo: false,
         }
     }
 }
@@ -150,7 +181,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_request_leaves_open_is_the_defaults_and_a_temperature_asks_for_sampling() {
+    fn what_a_request_leaves_open_is_as_the_defaults_say() {
         let defaults = Sampling {
             temperature: 0.6,
             top_k: 20,
@@ -171,11 +202,6 @@ mod tests {
             ..AskedSampling::default()
         };
         let got = warm.over(&defaults);
-        assert_eq!((got.do_sample, got.temperature), (true, 0.9));
-        let greedy = AskedSampling {
-            do_sample: Some(false),
-            ..warm
-        };
-        assert!(!greedy.over(&defaults).do_sample);
+        assert_eq!((got.do_sample, got.temperature), (false, 0.9));
     }
 }

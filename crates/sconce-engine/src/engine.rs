@@ -5,13 +5,16 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
-use sconce_core::{Backend, Generate, Input, Job, Load, Phase, Progress, Sampling, ServeError};
+use sconce_core::{
+    Backend, Generate, Input, Job, Load, MaxTokens, Phase, Progress, Sampling, ServeError,
+};
 use sconce_sched::{BLOCK, Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use sconce_text::Tokenizer;
 use tracing::{error, info};
 
 use crate::error::EngineError;
 use crate::gauges::Gauges;
+use crate::length::{Length, truncated};
 use crate::live::Admitted;
 use crate::load::{Checkpoint, open_checkpoint};
 use crate::memory::{CacheNeeds, available_memory, plan_blocks};
@@ -32,6 +35,7 @@ pub struct Engine {
     tokenizer: Arc<Tokenizer>,
     /// For what requests leave open.
     sampling: Sampling,
+    length: MaxTokens,
     gauges: Arc<Gauges>,
     failure: Arc<OnceLock<String>>,
     inbox: SyncSender<Message>,
@@ -63,6 +67,7 @@ impl Engine {
             queue_limit: settings.queue,
             tokenizer: Arc::clone(&checkpoint.tokenizer),
             sampling: checkpoint.sampling.clone(),
+            length: checkpoint.length,
             gauges: Arc::clone(&gauges),
             failure: Arc::clone(&failure),
         };
@@ -110,31 +115,15 @@ impl Engine {
         let tokens = self.tokenizer.encode(prompt).map_err(|error| {
             ServeError::parameter("inputs", prompt, format!("cannot be tokenised: {error}"))
         })?;
-        self.check_lengths(tokens.len(), params.max_new_tokens)?;
+        let tokens = truncated(tokens, params.truncate);
+        let length = Length::of(&params, tokens.len(), self.max_len, self.length)?;
         let permit = self
             .gauges
             .enter(self.queue_limit)
             .ok_or_else(|| self.full())?;
         let sampling = params.sampling.over(&self.sampling);
-        Ok(Admitted::new(job, params, sampling, tokens, permit))
-    }
-
-    fn check_lengths(&self, prompt: usize, new: usize) -> Result<(), ServeError> {
-        let limit = self.max_len;
-        if prompt == 0 {
-            return Err(ServeError::parameter(
-                "inputs",
-                "empty",
-                "gives no token; send some text",
-            ));
-        }
-        if prompt >= limit {
-            return Err(ServeError::PromptTooLong { prompt, limit });
-        }
-        if prompt.saturating_add(new) > limit {
-            return Err(ServeError::TooLong { prompt, new, limit });
-        }
-        Ok(())
+        let prompt = (tokens, length);
+        Ok(Admitted::new(job, params, sampling, prompt, permit))
     }
 
     fn full(&self) -> ServeError {
@@ -206,6 +195,7 @@ struct EngineParts {
     tokenizer: Arc<Tokenizer>,
     /// For what requests leave open.
     sampling: Sampling,
+    length: MaxTokens,
     gauges: Arc<Gauges>,
     failure: Arc<OnceLock<String>>,
 }
@@ -223,6 +213,7 @@ impl EngineParts {
             queue_limit,
             tokenizer,
             sampling,
+            length,
             gauges,
             failure,
         } = self;
@@ -234,6 +225,7 @@ impl EngineParts {
             vocab,
             tokenizer,
             sampling,
+            length,
             gauges,
             failure,
             inbox,

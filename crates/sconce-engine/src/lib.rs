@@ -7,6 +7,7 @@
 mod engine;
 mod error;
 mod gauges;
+mod length;
 mod live;
 mod load;
 mod memory;

@@ -10,6 +10,7 @@ use sconce_core::{
 use sconce_text::{TextStream, Tokenizer};
 
 use crate::gauges::Permit;
+use crate::length::Length;
 use crate::sampler::{Picked, Sampler, SamplerError, Scratch, log_softmax_at};
 
 /// A job that passed the door: tokenised, checked and counted.
@@ -22,6 +23,8 @@ pub(crate) struct Admitted {
     pub(crate) sampling: Sampling,
     /// The prompt's tokens.
     pub(crate) prompt: Vec<u32>,
+    /// How long its answer may and must become.
+    pub(crate) length: Length,
     /// Where the answers go.
     pub(crate) reply: Box<dyn Reply>,
     /// When the job fails.
@@ -36,7 +39,7 @@ impl Admitted {
         job: Job,
         params: GenerateParams,
         sampling: Sampling,
-        prompt: Vec<u32>,
+        (prompt, length): (Vec<u32>, Length),
         permit: Permit,
     ) -> Self {
         Self {
@@ -44,6 +47,7 @@ impl Admitted {
             params,
             sampling,
             prompt,
+            length,
             reply: job.reply,
             deadline: job.deadline,
             permit,
@@ -69,6 +73,8 @@ pub(crate) struct Live {
     sampler: Sampler,
     seed: u64,
     text: TextStream,
+    /// The prompt as its tokens spell it, if that is asked for.
+    echo: String,
     eos: Arc<[u32]>,
     generated: usize,
     prompt_logprobs: Vec<f32>,
@@ -88,21 +94,28 @@ impl Live {
         let sampler = Sampler::new(
             &job.sampling,
             &forbidden,
-            params.min_new_tokens,
+            job.length.least,
             &job.prompt,
             seed,
         );
-        let text = TextStream::new(
+        let mut text = TextStream::new(
             Arc::clone(&tokenizer),
             &params.stop,
             params.report.skip_special_tokens,
         );
+        let mut echo = String::new();
+        if params.report.echo {
+            echo = text.after_echo(&job.prompt);
+        } else {
+            text.after(&job.prompt);
+        }
         Self {
             job,
             tokenizer,
             sampler,
             seed,
             text,
+            echo,
             eos,
             generated: 0,
             prompt_logprobs: Vec::new(),
@@ -186,7 +199,7 @@ impl Live {
         } else if ends {
             Some(FinishReason::EosToken)
         } else {
-            let full = self.generated == self.job.params.max_new_tokens;
+            let full = self.generated == self.job.length.most;
             full.then_some(FinishReason::Length)
         };
         if finish.is_none() {
@@ -227,6 +240,8 @@ impl Live {
             generated_tokens: self.generated,
             seed: self.job.sampling.do_sample.then_some(self.seed),
             prompt: self.prompt_tokens(),
+            echo: std::mem::take(&mut self.echo),
+            matched: self.text.matched().map(str::to_owned),
         };
         if self.job.reply.send(Event::Done(output)) {
             Leave::Finished

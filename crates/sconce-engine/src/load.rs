@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use sconce_core::Sampling;
+use sconce_core::{MaxTokens, Sampling};
 use sconce_models::{Decoder, HfConfig, LoadOptions, Model};
 use sconce_text::Tokenizer;
 use tracing::info;
@@ -22,6 +22,8 @@ pub struct Checkpoint {
     pub eos: Vec<u32>,
     /// How tokens are picked where a request does not say.
     pub sampling: Sampling,
+    /// How long an answer may become where a request leaves it to the model.
+    pub length: MaxTokens,
     /// Longest sequence that the model takes, in tokens.
     pub context: usize,
     /// Length beyond which a sequence has other keys from its beginning on, if there is one.
@@ -39,6 +41,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
     } else {
         Sampling::default()
     };
+    let length = sconce_models::length_default(&settings.dir)?;
     let tokenizer = Arc::new(Tokenizer::open(&settings.dir)?);
     let source = sconce_nn::weights::open(&settings.dir)?;
     let (context, border) = (spec.dims.context, spec.border());
@@ -64,6 +67,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
         tokenizer,
         eos,
         sampling,
+        length,
         context,
         border,
     })

@@ -110,7 +110,7 @@ impl Worker {
         let sequence = Sequence {
             id,
             prompt: job.prompt.clone(),
-            max_new_tokens: job.params.max_new_tokens,
+            max_new_tokens: job.length.most,
             all_logits: job.params.report.prompt_logprobs,
         };
         let mut live = Live::new(job, Arc::clone(&self.tokenizer), Arc::clone(&self.eos));

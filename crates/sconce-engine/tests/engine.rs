@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use sconce_core::{
-    Backend, Event, FinishReason, Generate, GenerateParams, Input, Job, JobId, Output, ServeError,
-    Token,
+    Backend, Event, FinishReason, Generate, GenerateParams, Input, Job, JobId, MaxTokens, Output,
+    ServeError, Token,
 };
 use sconce_engine::{Checkpoint, Engine, EngineError, EngineSettings};
 use sconce_models::Model;
@@ -161,6 +161,7 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
         tokenizer: tokenizer(),
         eos: vec![EOS],
         sampling: sconce_core::Sampling::default(),
+        length: MaxTokens::New(20),
         context: 512,
         border: None,
     };
@@ -203,7 +204,7 @@ fn submit_until(
 
 fn params(max_new_tokens: usize) -> GenerateParams {
     GenerateParams {
-        max_new_tokens,
+        max_tokens: MaxTokens::New(max_new_tokens),
         ..GenerateParams::default()
     }
 }

@@ -105,7 +105,7 @@ fn accept(
         .clone()
         .or_else(|| Some(shared.gateway.status().first()?.name.clone()));
     let submit = |generate: Generate| {
-        let (reply, events) = reply::reply(generate.params.max_new_tokens);
+        let (reply, events) = reply::reply(generate.params.max_tokens.bound());
         shared.gateway.submit(
             model.as_deref(),
             Job {

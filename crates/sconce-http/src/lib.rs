@@ -17,8 +17,7 @@ mod server;
 mod settings;
 
 pub use app::router;
-pub use sconce_api::lmi::Formatter;
-pub use sconce_api::{Dialect, Wire};
+pub use sconce_api::{Dialect, Formatter, Wire};
 pub use server::serve;
 pub use settings::HttpSettings;
 

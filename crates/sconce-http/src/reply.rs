@@ -12,12 +12,10 @@ const HEADROOM: usize = 8;
 /// The engine's end; the client has gone when the receiver is dropped.
 pub(crate) struct ChannelReply(Sender<Event>);
 
-/// A channel with room for all events of a job, so that a slow client never stops the engine.
+/// A channel with room for all events of a job of at most so many tokens, so that a slow client never stops the engine.
 /// Memory is taken as events come, not in advance.
-pub(crate) fn reply(max_new_tokens: usize) -> (ChannelReply, Receiver<Event>) {
-    let room = max_new_tokens
-        .saturating_add(HEADROOM)
-        .min(Semaphore::MAX_PERMITS);
+pub(crate) fn reply(most: usize) -> (ChannelReply, Receiver<Event>) {
+    let room = most.saturating_add(HEADROOM).min(Semaphore::MAX_PERMITS);
     let (sender, receiver) = channel(room);
     (ChannelReply(sender), receiver)
 }
@@ -28,7 +26,7 @@ impl Reply for ChannelReply {
             Ok(()) => true,
             Err(TrySendError::Closed(_)) => false,
             Err(TrySendError::Full(_)) => {
-                error!("a job sent more events than max_new_tokens allows; its answer is cut off");
+                error!("a job sent more events than its length allows; its answer is cut off");
                 false
             }
         }

@@ -1,9 +1,9 @@
-//! `generation_config.json`: how the makers of a checkpoint want tokens to be picked. Which tokens end a text is read in
+//! `generation_config.json`: how the makers of a checkpoint want tokens to be picked, and how many. Which tokens end a text is read in
 //! `stop_tokens`.
 
 use std::path::Path;
 
-use sconce_core::Sampling;
+use sconce_core::{MaxTokens, Sampling};
 use serde_json::Value;
 
 use crate::config_error::ConfigError;
@@ -25,6 +25,23 @@ pub fn sampling_defaults(dir: &Path) -> Result<Sampling, ConfigError> {
         typical_p: share(&c, "typical_p", neutral.typical_p)?,
         repetition_penalty: number("repetition_penalty", neutral.repetition_penalty)?,
         ..neutral
+    })
+}
+
+/// How long an answer becomes by the file in `dir`: its `max_new_tokens`, else its `max_length`,
+/// which counts the prompt too, else 20 new tokens. That is what `generate` of transformers 4.57
+/// does; 20 is the default of `max_length`, and written out it means the same as left out.
+pub fn length_default(dir: &Path) -> Result<MaxTokens, ConfigError> {
+    const UNSAID: usize = 20;
+    let Some(c) = read(dir)? else {
+        return Ok(MaxTokens::New(UNSAID));
+    };
+    let new = c.count("max_new_tokens", 0)?;
+    let total = c.count("max_length", UNSAID)?;
+    Ok(match (new, total) {
+        (0, 0 | UNSAID) => MaxTokens::New(UNSAID),
+        (0, total) => MaxTokens::Total(total),
+        (new, _) => MaxTokens::New(new),
     })
 }
 
@@ -77,6 +94,22 @@ mod tests {
             ..Sampling::default()
         };
         assert_eq!(got.expect("valid"), wanted);
+    }
+
+    #[test]
+    fn lengths_are_those_of_transformers() {
+        let length = |text: &str| {
+            let dir = tempfile::tempdir().expect("a temporary folder");
+            std::fs::write(dir.path().join("generation_config.json"), text).expect("written");
+            length_default(dir.path()).expect("valid")
+        };
+        assert_eq!(length("{}"), MaxTokens::New(20));
+        assert_eq!(length(r#"{"max_length": 20}"#), MaxTokens::New(20));
+        assert_eq!(length(r#"{"max_length": 64}"#), MaxTokens::Total(64));
+        assert_eq!(
+            length(r#"{"max_length": 64, "max_new_tokens": 9}"#),
+            MaxTokens::New(9)
+        );
     }
 
     #[test]

@@ -15,7 +15,7 @@ mod stop_tokens;
 pub use arch::{ARCHS, Arch, find};
 pub use config_error::ConfigError;
 pub use decoder::{Decoder, LoadError, LoadOptions, Spec};
-pub use generation_config::sampling_defaults;
+pub use generation_config::{length_default, sampling_defaults};
 pub use hf_config::HfConfig;
 pub use model::Model;
 pub use rope_config::RopeDefaults;

@@ -154,6 +154,8 @@ pub fn done(text: &str, generated_tokens: usize) -> Act {
         generated_tokens,
         seed: None,
         prompt: vec![],
+        echo: String::new(),
+        matched: None,
     }))
 }
 

@@ -11,10 +11,10 @@ pub(crate) struct StopMatcher {
     held: String,
 }
 
-/// Text that may be shown, and whether a stop sequence ended it.
+/// Text that may be shown, and the stop sequence that ended it.
 pub(crate) struct Released {
     pub(crate) text: String,
-    pub(crate) stopped: bool,
+    pub(crate) matched: Option<String>,
 }
 
 impl StopMatcher {
@@ -36,6 +36,7 @@ impl StopMatcher {
     pub(crate) fn push(&mut self, part: &str) -> Released {
         self.held.push_str(part);
         if let Some((start, length)) = self.first_match() {
+            let matched = self.held[start..start + length].to_owned();
             self.held.truncate(if self.keep_in_text {
                 start + length
             } else {
@@ -43,14 +44,14 @@ impl StopMatcher {
             });
             return Released {
                 text: std::mem::take(&mut self.held),
-                stopped: true,
+                matched: Some(matched),
             };
         }
         let keep = longest_beginning(&self.held, self.sequences.iter().map(String::as_str));
         let later = self.held.split_off(self.held.len() - keep);
         Released {
             text: std::mem::replace(&mut self.held, later),
-            stopped: false,
+            matched: None,
         }
     }
 
@@ -88,7 +89,7 @@ mod tests {
         for part in parts {
             let released = matcher.push(part);
             texts.push(released.text);
-            if released.stopped {
+            if released.matched.is_some() {
                 return (texts, true);
             }
         }

@@ -18,15 +18,11 @@ pub struct TextStream {
     stages: Vec<Stage>,
     matcher: StopMatcher,
     skip_special: bool,
+    /// The end of the prompt that its stages still hold back and that is no part of the text.
+    foreign: String,
     text: String,
-    state: State,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Open,
-    Stopped,
-    Finished,
+    matched: Option<String>,
+    finished: bool,
 }
 
 /// What one token adds to the text.
@@ -47,18 +43,43 @@ impl TextStream {
             tokenizer,
             matcher: StopMatcher::new(stop),
             skip_special,
+            foreign: String::new(),
             text: String::new(),
-            state: State::Open,
+            matched: None,
+            finished: false,
         }
+    }
+
+    /// Lets the text continue that of a prompt: a first word keeps its space, a code point that
+    /// the prompt began is completed. To be called before the first [`push`](Self::push).
+    pub fn after(&mut self, prompt: &[u32]) {
+        // No stage looks back further than over the bytes of one code point.
+        const CONTEXT: usize = 16;
+        self.feed_all(&prompt[prompt.len().saturating_sub(CONTEXT)..]);
+        flush(&mut self.stages.clone(), &mut self.foreign);
+    }
+
+    /// As [`after`](Self::after), and gives the text of the prompt. Followed by the stream's own
+    /// text it is what [`Tokenizer::decode`] gives for the ids of both.
+    pub fn after_echo(&mut self, prompt: &[u32]) -> String {
+        self.feed_all(prompt)
+    }
+
+    fn feed_all(&mut self, ids: &[u32]) -> String {
+        let mut text = String::new();
+        for &id in ids {
+            if let Some(token) = self.tokenizer.token(id, self.skip_special) {
+                feed(&mut self.stages, token, &mut text);
+            }
+        }
+        text
     }
 
     /// Takes the next id. After a stop or [`finish`](Self::finish) nothing more is added.
     pub fn push(&mut self, id: u32) -> Piece {
         let mut text = String::new();
-        if self.state == State::Open {
-            if let Some(token) = self.tokenizer.token(id, self.skip_special) {
-                feed(&mut self.stages, token, &mut text);
-            }
+        if self.is_open() {
+            text = self.feed_all(&[id]);
             text = self.release(&text);
         }
         Piece {
@@ -70,14 +91,14 @@ impl TextStream {
     /// Ends the text and gives what was held back. A code point that was never completed is
     /// U+FFFD. Here too a stop sequence cuts: [`stopped`](Self::stopped) tells.
     pub fn finish(&mut self) -> String {
-        if self.state != State::Open {
+        if !self.is_open() {
             return String::new();
         }
         let mut text = String::new();
         flush(&mut self.stages, &mut text);
         let mut text = self.release(&text);
-        if self.state == State::Open {
-            self.state = State::Finished;
+        if self.is_open() {
+            self.finished = true;
             let held = self.matcher.finish();
             self.text.push_str(&held);
             text.push_str(&held);
@@ -92,15 +113,27 @@ impl TextStream {
 
     /// Whether a stop sequence has ended the text.
     pub fn stopped(&self) -> bool {
-        self.state == State::Stopped
+        self.matched.is_some()
+    }
+
+    /// The stop sequence that has ended the text.
+    pub fn matched(&self) -> Option<&str> {
+        self.matched.as_deref()
+    }
+
+    fn is_open(&self) -> bool {
+        self.matched.is_none() && !self.finished
     }
 
     fn release(&mut self, text: &str) -> String {
-        let Released { text, stopped } = self.matcher.push(text);
-        self.text.push_str(&text);
-        if stopped {
-            self.state = State::Stopped;
+        let mut own = text;
+        if !text.is_empty() && !self.foreign.is_empty() {
+            own = text.strip_prefix(self.foreign.as_str()).unwrap_or(text);
+            self.foreign.clear();
         }
+        let Released { text, matched } = self.matcher.push(own);
+        self.text.push_str(&text);
+        self.matched = matched;
         text
     }
 }
@@ -209,6 +242,23 @@ mod tests {
     }
 
     #[test]
+    fn a_text_that_continues_a_prompt_keeps_its_first_space_and_has_none_of_the_prompt() {
+        let tokenizer = unigram(llama_decoder(), json!({}));
+        let ids = tokenizer.encode("the candle").unwrap();
+        let mut stream = TextStream::new(Arc::clone(&tokenizer), &Stop::default(), true);
+        stream.after(&ids[..1]);
+        let pieces: Vec<_> = ids[1..].iter().map(|&id| stream.push(id).text).collect();
+        assert_eq!(pieces, [" can", "dle"]);
+
+        let tokenizer = byte_level();
+        let ids = tokenizer.encode("é").unwrap();
+        let mut stream = TextStream::new(Arc::clone(&tokenizer), &Stop::default(), true);
+        stream.after(&tokenizer.encode("a ").unwrap());
+        let pieces: String = ids.iter().map(|&id| stream.push(id).text).collect();
+        assert_eq!(pieces, "é");
+    }
+
+    #[test]
     fn a_stop_sequence_across_tokens_ends_the_text() {
         let tokenizer = byte_level();
         let ids = tokenizer.encode("one\n\nEnd of it").unwrap();
@@ -266,6 +316,24 @@ mod tests {
                 let (text, stream) = stream(tokenizer, &Stop::default(), skip, &ids);
                 prop_assert_eq!(&text, &whole, "tokenizer {}, ids {:?}", which, ids);
                 prop_assert_eq!(stream.text(), text);
+            }
+        }
+
+        #[test]
+        fn prompt_and_text_join_to_the_decoded_whole(
+            raw in proptest::collection::vec(any::<u32>(), 0..40),
+            cut in 0..40_usize,
+        ) {
+            for (which, tokenizer) in TOKENIZERS.iter().enumerate() {
+                let limit = tokenizer.vocab_size() as u32 + 2;
+                let ids: Vec<u32> = raw.iter().map(|id| id % limit).collect();
+                let (prompt, answer) = ids.split_at(cut.min(ids.len()));
+                let Ok(whole) = tokenizer.decode(&ids, true) else { continue };
+                let mut stream = TextStream::new(Arc::clone(tokenizer), &Stop::default(), true);
+                let mut text = stream.after_echo(prompt);
+                answer.iter().for_each(|&id| text.push_str(&stream.push(id).text));
+                text.push_str(&stream.finish());
+                prop_assert_eq!(&text, &whole, "tokenizer {}, ids {:?}", which, ids);
             }
         }
 

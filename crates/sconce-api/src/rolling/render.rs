@@ -3,19 +3,20 @@
 use std::borrow::Cow;
 
 use sconce_core::{FinishReason, Output, PromptToken, Token, TopToken};
-use serde::Serialize;
+use serde::ser::SerializeMap;
+use serde::{Serialize, Serializer};
 
-use super::{Details, Rendering};
+use super::{Rendering, Spelling};
 use crate::dialect::{Finished, Whole};
 use crate::json;
+use crate::parameters::Details;
+use crate::payload::Prompts;
 
 /// An answer that is sent at once.
 #[derive(Debug)]
 pub(super) struct Document {
     pub(super) rendering: Rendering,
-    pub(super) prompts: Vec<String>,
-    /// Whether the answer is a list even for one prompt.
-    pub(super) list: bool,
+    pub(super) prompts: Prompts,
 }
 
 impl Whole for Document {
@@ -28,12 +29,13 @@ impl Whole for Document {
     }
 
     fn body(&self, finished: &[Finished]) -> Vec<u8> {
-        let pairs = self.prompts.iter().zip(finished);
+        let list = self.prompts.list || self.rendering.spelling == Spelling::Tgi;
+        let pairs = self.prompts.texts.iter().zip(finished);
         let answers: Vec<_> = pairs
             .map(|(prompt, finished)| whole(&self.rendering, prompt, finished))
             .collect();
         match answers.as_slice() {
-            [one] if !self.list => json::spaced(one),
+            [one] if !list => json::spaced(one),
             many => json::spaced(&many),
         }
     }
@@ -59,58 +61,60 @@ pub(super) struct WireDetails<'a> {
     top_tokens: Option<Vec<Vec<WireToken<'a>>>>,
 }
 
-#[derive(Serialize)]
+/// A token under the names of a spelling.
 pub(super) struct WireToken<'a> {
+    spelling: Spelling,
     id: u32,
     text: &'a str,
-    log_prob: Option<f32>,
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    special_token: bool,
+    logprob: Option<f32>,
+    special: bool,
 }
 
-impl<'a> From<&'a Token> for WireToken<'a> {
-    fn from(token: &'a Token) -> Self {
-        let Token {
-            id,
-            text,
-            logprob,
-            special,
-            ..
-        } = token;
-        Self {
-            id: *id,
-            text,
-            log_prob: Some(*logprob),
-            special_token: *special,
+impl Serialize for WireToken<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let (logprob, special) = match self.spelling {
+            Spelling::Lmi => ("log_prob", "special_token"),
+            Spelling::Tgi => ("logprob", "special"),
+        };
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("id", &self.id)?;
+        map.serialize_entry("text", self.text)?;
+        map.serialize_entry(logprob, &self.logprob)?;
+        if self.special {
+            map.serialize_entry(special, &true)?;
         }
+        map.end()
     }
 }
 
-impl<'a> From<&'a TopToken> for WireToken<'a> {
-    fn from(token: &'a TopToken) -> Self {
-        let TopToken {
-            id,
-            text,
-            logprob,
-            special,
-        } = token;
-        Self {
-            id: *id,
-            text,
-            log_prob: Some(*logprob),
-            special_token: *special,
+impl Spelling {
+    pub(super) fn token(self, token: &Token) -> WireToken<'_> {
+        WireToken {
+            spelling: self,
+            id: token.id,
+            text: &token.text,
+            logprob: Some(token.logprob),
+            special: token.special,
         }
     }
-}
 
-impl<'a> From<&'a PromptToken> for WireToken<'a> {
-    fn from(token: &'a PromptToken) -> Self {
-        let PromptToken { id, text, logprob } = token;
-        Self {
-            id: *id,
-            text,
-            log_prob: *logprob,
-            special_token: false,
+    fn top(self, token: &TopToken) -> WireToken<'_> {
+        WireToken {
+            spelling: self,
+            id: token.id,
+            text: &token.text,
+            logprob: Some(token.logprob),
+            special: token.special,
+        }
+    }
+
+    fn prompt(self, token: &PromptToken) -> WireToken<'_> {
+        WireToken {
+            spelling: self,
+            id: token.id,
+            text: &token.text,
+            logprob: token.logprob,
+            special: false,
         }
     }
 }
@@ -127,33 +131,45 @@ pub(super) fn text<'a>(rendering: &Rendering, prompt: &str, output: &'a Output) 
 /// What a stream and a whole answer tell alike; `tops` are the alternatives of each token.
 pub(super) fn details<'a>(
     asked: Details,
+    spelling: Spelling,
     prompt: &'a str,
     output: &'a Output,
     tops: impl Iterator<Item = &'a [TopToken]>,
 ) -> WireDetails<'a> {
-    let wire = |tokens: &'a [TopToken]| tokens.iter().map(WireToken::from).collect();
+    let wire = |tokens: &'a [TopToken]| tokens.iter().map(|token| spelling.top(token)).collect();
     WireDetails {
-        finish_reason: match output.finish {
-            FinishReason::Length => "length",
-            FinishReason::EosToken => "eos_token",
-            FinishReason::StopSequence => "stop_sequence",
-        },
+        finish_reason: finish_reason(output.finish),
         generated_tokens: output.generated_tokens,
         inputs: prompt,
         tokens: None,
-        prefill: asked
-            .prefill
-            .then(|| output.prompt.iter().map(WireToken::from).collect()),
+        prefill: asked.prefill.then(|| {
+            output
+                .prompt
+                .iter()
+                .map(|token| spelling.prompt(token))
+                .collect()
+        }),
         top_tokens: asked.top_tokens.then(|| tops.map(wire).collect()),
+    }
+}
+
+/// The name of a reason in LMI and in TGI.
+pub(crate) fn finish_reason(finish: FinishReason) -> &'static str {
+    match finish {
+        FinishReason::Length => "length",
+        FinishReason::EosToken => "eos_token",
+        FinishReason::StopSequence => "stop_sequence",
     }
 }
 
 fn whole<'a>(rendering: &Rendering, prompt: &'a str, finished: &'a Finished) -> WireAnswer<'a> {
     let Finished { tokens, output } = finished;
+    let spelling = rendering.spelling;
     let details = rendering.details.map(|asked| WireDetails {
-        tokens: Some(tokens.iter().map(WireToken::from).collect()),
+        tokens: Some(tokens.iter().map(|token| spelling.token(token)).collect()),
         ..details(
             asked,
+            spelling,
             prompt,
             output,
             tokens.iter().map(|token| token.top.as_slice()),
@@ -167,24 +183,17 @@ fn whole<'a>(rendering: &Rendering, prompt: &'a str, finished: &'a Finished) -> 
 
 #[cfg(test)]
 mod tests {
-    use super::super::LmiRequest;
+    use super::super::Request;
     use super::super::tests::{done, request, token};
     use super::*;
     use crate::dialect::Collector;
     use sconce_core::Event;
 
-    fn document(request: LmiRequest) -> Document {
-        let LmiRequest {
-            prompts,
-            list,
-            rendering,
-            ..
+    fn document(request: Request) -> Document {
+        let Request {
+            prompts, rendering, ..
         } = request;
-        Document {
-            rendering,
-            prompts,
-            list,
-        }
+        Document { rendering, prompts }
     }
 
     fn rendered(parameters: &str, events: Vec<Event>) -> String {

@@ -1,13 +1,23 @@
 //! Requests as clients send them, good and bad.
 
 use proptest::prelude::*;
-use sconce_core::{FinishReason, Output, Token};
-use serde_json::json;
+use sconce_core::{FinishReason, MaxTokens, Output, Token};
+use serde_json::{Value, json};
 
 use super::*;
+use crate::dialect::Incoming;
+use crate::{error, payload};
 
-pub(super) fn request(body: &str) -> LmiRequest {
-    parse(body.as_bytes(), None).expect("a valid request")
+fn parsed(body: &[u8], formatter: Option<Formatter>) -> Result<Request, ServeError> {
+    let incoming = Incoming {
+        body,
+        ..Incoming::default()
+    };
+    parse(payload::read(&incoming)?, formatter, Spelling::Lmi)
+}
+
+pub(super) fn request(body: &str) -> Request {
+    parsed(body.as_bytes(), None).expect("a valid request")
 }
 
 pub(super) fn token(id: u32, text: &str, logprob: f32) -> Token {
@@ -36,6 +46,8 @@ pub(super) fn done(text: &str, generated_tokens: usize) -> Output {
         generated_tokens,
         seed: None,
         prompt: vec![],
+        echo: String::new(),
+        matched: None,
     }
 }
 
@@ -44,8 +56,8 @@ fn params(parameters: Value) -> GenerateParams {
 }
 
 fn refusal(body: &str) -> String {
-    let error = parse(body.as_bytes(), None).expect_err(body);
-    String::from_utf8(crate::error::lmi(&error, 424)).unwrap()
+    let error = parsed(body.as_bytes(), None).expect_err(body);
+    String::from_utf8(error::lmi(&error, 424)).unwrap()
 }
 
 #[test]
@@ -55,12 +67,13 @@ fn a_bare_request_has_the_defaults_of_the_schema() {
         r#"{"inputs": "Hi", "parameters": null, "stream": null}"#,
     ] {
         let request = request(body);
-        assert_eq!(request.prompts, ["Hi"]);
+        assert_eq!(request.prompts.texts, ["Hi"]);
         assert_eq!(request.params, GenerateParams::default());
         assert_eq!(
             request.rendering,
             Rendering {
                 formatter: Formatter::Json,
+                spelling: Spelling::Lmi,
                 details: None,
                 full_text: false
             }
@@ -71,14 +84,15 @@ fn a_bare_request_has_the_defaults_of_the_schema() {
 #[test]
 fn every_parameter_arrives_where_it_belongs() {
     let params = params(json!({
-        "max_new_tokens": 64.0, "min_new_tokens": 2, "do_sample": true, "temperature": 0.5,
+        "max_new_tokens": 64.0, "min_new_tokens": 2, "truncate": 9, "do_sample": true, "temperature": 0.5,
         "top_k": 40, "top_p": 0.9, "min_p": 0.1, "typical_p": 0.8, "repetition_penalty": 1.2,
         "frequency_penalty": -0.5, "presence_penalty": 2, "seed": u64::MAX,
         "stop_sequences": ["a"], "stop": "b", "stop_token_ids": [5],
         "include_stop_str_in_output": true, "ignore_eos_token": true, "details": true,
         "decoder_input_details": true, "top_n_tokens": 3, "skip_special_tokens": false,
     }));
-    assert_eq!((params.max_new_tokens, params.min_new_tokens), (64, 2));
+    assert_eq!(params.max_tokens, MaxTokens::New(64));
+    assert_eq!((params.min_new_tokens, params.truncate), (2, Some(9)));
     let sampling = sconce_core::AskedSampling {
         do_sample: Some(true),
         temperature: Some(0.5),
@@ -140,7 +154,7 @@ fn alternatives_are_reported_inside_details_only() {
 
 #[test]
 fn the_formatter_of_the_request_wins_over_that_of_the_model_and_over_stream() {
-    let formatter = |body: &str, model| parse(body.as_bytes(), model).unwrap().rendering.formatter;
+    let formatter = |body: &str, model| parsed(body.as_bytes(), model).unwrap().rendering.formatter;
     let streaming = r#"{"inputs": "x", "stream": true}"#;
     assert_eq!(formatter(streaming, None), Formatter::JsonLines);
     assert_eq!(formatter(streaming, Some(Formatter::Sse)), Formatter::Sse);
@@ -254,7 +268,7 @@ fn bad_parameters_name_key_value_limit_and_cure() {
             "`num_beams` is 4: is not supported yet",
         ),
         (r#""adapters": ["a"]"#, "not supported yet"),
-        (r#""truncate": 10"#, "not supported yet"),
+        (r#""truncate": 0"#, "leave it out for the whole prompt"),
         (
             r#""output_formatter": "sse_chat""#,
             "not supported yet; use json",
@@ -322,21 +336,21 @@ fn any_json() -> impl Strategy<Value = Value> {
 proptest! {
     #[test]
     fn no_bytes_make_the_parser_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse(&bytes, None);
+        let _ = parsed(&bytes, None);
     }
 
     #[test]
     fn whatever_is_accepted_is_within_its_limits(inputs in any_json(), parameters in any_json()) {
         let body = json!({"inputs": inputs, "parameters": parameters}).to_string();
-        if let Ok(request) = parse(body.as_bytes(), None) {
+        if let Ok(request) = parsed(body.as_bytes(), None) {
             let params = request.params;
-            prop_assert!(params.max_new_tokens >= 1);
-            prop_assert!(params.min_new_tokens <= params.max_new_tokens);
+            let most = params.max_tokens.bound();
+            prop_assert!(most >= 1 && params.min_new_tokens <= most);
             let sampling = params.sampling.over(&sconce_core::Sampling::default());
             prop_assert!(sampling.temperature > 0.0);
             prop_assert!(sampling.top_p > 0.0 && sampling.top_p <= 1.0);
             prop_assert!(sampling.repetition_penalty > 0.0);
-            prop_assert!(request.prompts.iter().all(|prompt| !prompt.is_empty()));
+            prop_assert!(request.prompts.texts.iter().all(|prompt| !prompt.is_empty()));
         }
     }
 
@@ -345,7 +359,7 @@ proptest! {
         key in prop::sample::select(parameters::names().to_vec()), value in any_json(),
     ) {
         let body = json!({"inputs": "x", "parameters": {key: value}}).to_string();
-        if let Err(error) = parse(body.as_bytes(), None) {
+        if let Err(error) = parsed(body.as_bytes(), None) {
             prop_assert!(error.to_string().contains(key), "{error}");
         }
     }

@@ -1,4 +1,5 @@
-//! Streamed answers: a line or a server-sent event for each token, the last with the whole text.
+//! Streamed answers: a line or a server-sent event for each token, the last with the whole text;
+//! or the bare text.
 //!
 //! The last token's line carries the text and the details too, so it waits for them; every other
 //! token is written as soon as it comes.
@@ -45,6 +46,9 @@ impl Streamer {
 
     /// The line of a token, unless it is the last one.
     fn push(&mut self, token: Token) -> Vec<u8> {
+        if self.rendering.formatter == Formatter::Text {
+            return token.text.into_bytes();
+        }
         if token.last {
             self.held = Some(token);
             return Vec::new();
@@ -54,18 +58,22 @@ impl Streamer {
 
     /// The line of the last token, with text and details.
     fn finish(&mut self, output: &Output) -> Vec<u8> {
+        if self.rendering.formatter == Formatter::Text {
+            return Vec::new();
+        }
+        let spelling = self.rendering.spelling;
         let last = self.held.take();
         if let Some(token) = &last {
             self.remember(token);
         }
         let tops = self.tops.iter().map(Vec::as_slice);
         let line = Line {
-            token: last.as_ref().map(WireToken::from),
+            token: last.as_ref().map(|token| spelling.token(token)),
             generated_text: Some(render::text(&self.rendering, &self.prompt, output)),
             details: self
                 .rendering
                 .details
-                .map(|asked| render::details(asked, &self.prompt, output, tops)),
+                .map(|asked| render::details(asked, spelling, &self.prompt, output, tops)),
         };
         frame(self.rendering.formatter, &json::spaced(&line))
     }
@@ -73,7 +81,7 @@ impl Streamer {
     fn line(&mut self, token: Token) -> Vec<u8> {
         self.remember(&token);
         let line = Line {
-            token: Some(WireToken::from(&token)),
+            token: Some(self.rendering.spelling.token(&token)),
             generated_text: None,
             details: None,
         };
@@ -115,7 +123,7 @@ impl Stream for Streamer {
 fn frame(formatter: Formatter, json: &[u8]) -> Vec<u8> {
     match formatter {
         Formatter::Sse => [b"data: ", json, b"\n\n"].concat(),
-        Formatter::Json | Formatter::JsonLines => [json, b"\n"].concat(),
+        Formatter::Json | Formatter::JsonLines | Formatter::Text => [json, b"\n"].concat(),
     }
 }
 

@@ -1,46 +1,46 @@
-//! What may stand inside `parameters`: names, ranges, defaults.
+//! Generation parameters that several dialects have: names, ranges, texts.
 //!
-//! Names and defaults are those of DJL's vLLM rolling batch. Parameters that cannot be honoured
-//! are accepted at the value that asks for nothing and refused by name otherwise.
+//! Each dialect composes its `parameters` of these readers; which of them it has and what it
+//! implies (whether a temperature alone asks for sampling, say) is its own. Parameters that
+//! cannot be honoured are accepted at the value that asks for nothing and refused by name
+//! otherwise.
 
-use std::sync::LazyLock;
-
-use sconce_core::{AskedSampling, GenerateParams, Report, ServeError, Stop};
+use sconce_core::{AskedSampling, GenerateParams, MaxTokens, Report, ServeError, Stop};
 use serde_json::{Map, Value};
 
-use super::{Details, Formatter, agreed};
-use crate::fields::{Fields, nearest};
+use crate::fields::Fields;
 
 type Result<T> = std::result::Result<T, ServeError>;
 
-const MOST_STOP_SEQUENCES: usize = 64;
+pub(crate) const MOST_STOP_SEQUENCES: usize = 64;
 const MOST_STOP_IDS: usize = 256;
-const MOST_TOP_TOKENS: i128 = 20;
+pub(crate) const MOST_TOP_TOKENS: i128 = 20;
 /// Lengths above this are mistakes; the context of the model limits them further.
-const MOST_TOKENS: i128 = u32::MAX as i128;
+pub(crate) const MOST_TOKENS: i128 = u32::MAX as i128;
 /// At or below this, dividing logits by the temperature overflows; vLLM is greedy there too.
 const GREEDY_TEMPERATURE: f32 = 1e-5;
-
-/// What `parameters` ask for.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) params: GenerateParams,
-    pub(super) details: Option<Details>,
-    pub(super) full_text: bool,
-    pub(super) formatter: Option<Formatter>,
-    pub(super) stream: Option<bool>,
-}
+const TEMPERATURE: &str =
+    "must be a number of at least 0; 0 means greedy, 1 leaves the probabilities as they are";
 
 /// The value of a parameter that asks for nothing.
-enum Neutral {
+pub(crate) enum Neutral {
     Number(f64),
     Flag(bool),
     /// Null, `""`, `[]` or `{}`.
     Empty,
 }
 
-/// Parameters that other servers honour and this one does not yet.
-const REFUSED: &[(&str, Neutral)] = &[
+/// What is shown of a generation in `details`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Details {
+    /// The prompt's tokens.
+    pub(crate) prefill: bool,
+    /// The likeliest alternatives of each token.
+    pub(crate) top_tokens: bool,
+}
+
+/// Parameters of vLLM and of other servers of its schema that this one does not honour yet.
+pub(crate) const REFUSED: &[(&str, Neutral)] = &[
     ("n", Neutral::Number(1.0)),
     ("best_of", Neutral::Number(1.0)),
     ("num_beams", Neutral::Number(1.0)),
@@ -52,8 +52,6 @@ const REFUSED: &[(&str, Neutral)] = &[
     ("watermark", Neutral::Flag(false)),
     ("use_cache", Neutral::Flag(true)),
     ("spaces_between_special_tokens", Neutral::Flag(true)),
-    ("truncate", Neutral::Empty),
-    ("truncate_prompt_tokens", Neutral::Empty),
     ("logit_bias", Neutral::Empty),
     ("bad_words", Neutral::Empty),
     ("bad_sequences", Neutral::Empty),
@@ -70,87 +68,44 @@ const REFUSED: &[(&str, Neutral)] = &[
     ("adapter_id", Neutral::Empty),
 ];
 
-/// Output formatters that DJL has and this server does not.
-const REFUSED_FORMATTERS: &[&str] = &[
-    "json_chat",
-    "jsonlines_chat",
-    "sse_chat",
-    "3p",
-    "3p_stream",
-    "none",
-];
-
-/// Reads `parameters`; every key must be known.
-pub(super) fn read(parameters: Map<String, Value>) -> Result<Asked> {
-    let mut fields = Fields::new(parameters);
-    let asked = read_all(&mut fields)?;
-    fields
-        .finish(|key| (key == "inputs").then(|| "it belongs outside of `parameters`".to_owned()))?;
-    Ok(asked)
+/// A length in tokens, at least 1.
+pub(crate) fn length(
+    fields: &mut Fields,
+    key: &'static str,
+    unsaid: &str,
+) -> Result<Option<usize>> {
+    let problem = format!("must be an integer from 1 to {MOST_TOKENS}; leave it out for {unsaid}");
+    let length = fields.integer(key, 1..=MOST_TOKENS, &problem)?;
+    Ok(length.map(|length| length as usize))
 }
 
-/// All names that may stand inside `parameters`.
-pub(super) fn names() -> &'static [&'static str] {
-    static NAMES: LazyLock<Vec<&'static str>> = LazyLock::new(|| {
-        let mut fields = Fields::new(Map::new());
-        read_all(&mut fields).expect("a request without parameters is valid");
-        fields.asked().to_vec()
-    });
-    &NAMES
-}
-
-/// Refuses what asks for an adapter or a cached prompt beside `inputs`.
-pub(super) fn refuse_adapters(fields: &mut Fields) -> Result<()> {
-    refuse(fields, "adapters", &Neutral::Empty)?;
-    refuse(fields, "cached_prompt", &Neutral::Empty)
-}
-
-fn read_all(fields: &mut Fields) -> Result<Asked> {
-    let (max_new_tokens, min_new_tokens) = lengths(fields)?;
-    let sampling = sampling(fields)?;
-    let stop = stop(fields)?;
-    let (report, details) = report(fields)?;
-    let asked = Asked {
-        params: GenerateParams {
-            max_new_tokens,
-            min_new_tokens,
-            sampling,
-            stop,
-            report,
-        },
-        details,
-        full_text: fields.flag("return_full_text")?.unwrap_or(false),
-        formatter: formatter(fields)?,
-        stream: fields.flag("stream")?,
-    };
-    for (key, neutral) in REFUSED {
-        refuse(fields, key, neutral)?;
-    }
-    Ok(asked)
-}
-
-fn lengths(fields: &mut Fields) -> Result<(usize, usize)> {
-    let default = GenerateParams::default();
-    let problem = format!(
-        "must be an integer from 1 to {MOST_TOKENS}; leave it out for {}",
-        default.max_new_tokens
-    );
-    let most = fields.integer("max_new_tokens", 1..=MOST_TOKENS, &problem)?;
-    let most = most.map_or(default.max_new_tokens, |most| most as usize);
+/// `max_new_tokens` and `min_new_tokens`, with the default of the LMI schema.
+pub(crate) fn lengths(fields: &mut Fields) -> Result<GenerateParams> {
+    let unsaid = GenerateParams::default().max_tokens.bound();
+    let most = length(fields, "max_new_tokens", &unsaid.to_string())?.unwrap_or(unsaid);
     let problem = format!(
         "must be an integer from 0 to max_new_tokens = {most}; lower it or raise max_new_tokens"
     );
     let least = fields.integer("min_new_tokens", 0..=most as i128, &problem)?;
-    Ok((most, least.map_or(0, |least| least as usize)))
+    Ok(GenerateParams {
+        max_tokens: MaxTokens::New(most),
+        min_new_tokens: least.map_or(0, |least| least as usize),
+        truncate: truncate(fields)?,
+        ..GenerateParams::default()
+    })
 }
 
-fn sampling(fields: &mut Fields) -> Result<AskedSampling> {
+/// `truncate` of TGI and `truncate_prompt_tokens` of vLLM.
+pub(crate) fn truncate(fields: &mut Fields) -> Result<Option<usize>> {
+    let tgi = length(fields, "truncate", "the whole prompt")?;
+    let vllm = length(fields, "truncate_prompt_tokens", "the whole prompt")?;
+    agreed("truncate", tgi, vllm)
+}
+
+/// How tokens are picked; a temperature of 0 means greedy.
+pub(crate) fn sampling(fields: &mut Fields) -> Result<AskedSampling> {
     let asked = fields.flag("do_sample")?;
-    let temperature = fields.number(
-        "temperature",
-        |t| t >= 0.0,
-        "must be a number of at least 0; 0 means greedy, 1 leaves the probabilities as they are",
-    )?;
+    let temperature = fields.number("temperature", |t| t >= 0.0, TEMPERATURE)?;
     let cold = temperature.is_some_and(|t| t <= GREEDY_TEMPERATURE);
     let top_k = fields.integer(
         "top_k",
@@ -197,7 +152,7 @@ fn sampling(fields: &mut Fields) -> Result<AskedSampling> {
     })
 }
 
-fn seed(fields: &mut Fields) -> Result<Option<u64>> {
+pub(crate) fn seed(fields: &mut Fields) -> Result<Option<u64>> {
     let problem = format!(
         "must be an integer from 0 to {}; leave it out for a random one",
         u64::MAX
@@ -206,7 +161,8 @@ fn seed(fields: &mut Fields) -> Result<Option<u64>> {
     Ok(seed.map(|seed| seed as u64))
 }
 
-fn stop(fields: &mut Fields) -> Result<Stop> {
+/// When generation ends early, with the names of LMI and of vLLM.
+pub(crate) fn stop(fields: &mut Fields) -> Result<Stop> {
     let mut sequences = fields.texts("stop_sequences", MOST_STOP_SEQUENCES)?;
     sequences.extend(fields.texts("stop", MOST_STOP_SEQUENCES)?);
     let eos_token = fields.flag("ignore_eos_token")?;
@@ -219,10 +175,12 @@ fn stop(fields: &mut Fields) -> Result<Stop> {
     })
 }
 
-/// Alternatives and the prompt's probabilities are shown inside `details` only, so that without
+/// What `details` show. Alternatives and the prompt's probabilities are shown inside `details` only, so that without
 /// `details` they are checked and not computed.
-fn report(fields: &mut Fields) -> Result<(Report, Option<Details>)> {
-    let shown = fields.flag("details")?.unwrap_or(false);
+///
+/// `unsaid` is the default of `details`.
+pub(crate) fn report(fields: &mut Fields, unsaid: bool) -> Result<(Report, Option<Details>)> {
+    let shown = fields.flag("details")?.unwrap_or(unsaid);
     let problem = format!("must be an integer from 0 to {MOST_TOP_TOKENS}; 0 lists none");
     let top = fields.integer("top_n_tokens", 0..=MOST_TOP_TOKENS, &problem)?;
     let top = match (top, logprobs(fields)?) {
@@ -238,6 +196,7 @@ fn report(fields: &mut Fields) -> Result<(Report, Option<Details>)> {
         prompt_logprobs: shown && prefill,
         top_n_tokens: if shown { top } else { 0 },
         skip_special_tokens: fields.flag("skip_special_tokens")?.unwrap_or(true),
+        ..Report::default()
     };
     let details = Details {
         prefill,
@@ -260,27 +219,8 @@ fn logprobs(fields: &mut Fields) -> Result<Option<usize>> {
     Ok(count.map(|count| count as usize))
 }
 
-fn formatter(fields: &mut Fields) -> Result<Option<Formatter>> {
-    let Some(name) = fields.text("output_formatter")? else {
-        return Ok(None);
-    };
-    if let Some(formatter) = Formatter::parse(&name) {
-        return Ok(Some(formatter));
-    }
-    let known = ["json", "jsonlines", "sse"];
-    let problem = if REFUSED_FORMATTERS.contains(&name.as_str()) {
-        "is not supported yet; use json, jsonlines or sse".to_owned()
-    } else {
-        let meant = nearest(&name, &known).map(|name| format!("; did you mean `{name}`?"));
-        format!(
-            "is unknown; use json, jsonlines or sse{}",
-            meant.unwrap_or_default()
-        )
-    };
-    Err(ServeError::parameter("output_formatter", name, problem))
-}
-
-fn refuse(fields: &mut Fields, key: &'static str, neutral: &Neutral) -> Result<()> {
+/// Takes a parameter that may only ask for nothing.
+pub(crate) fn refuse(fields: &mut Fields, key: &'static str, neutral: &Neutral) -> Result<()> {
     let Some(value) = fields.take(key) else {
         return Ok(());
     };
@@ -294,6 +234,32 @@ fn refuse(fields: &mut Fields, key: &'static str, neutral: &Neutral) -> Result<(
     }
     let problem = format!("is not supported yet; leave it out (only {accepted} is accepted)");
     Err(ServeError::parameter(key, value, problem))
+}
+
+/// Takes all of [`REFUSED`].
+pub(crate) fn refuse_all(fields: &mut Fields) -> Result<()> {
+    REFUSED
+        .iter()
+        .try_for_each(|(key, neutral)| refuse(fields, key, neutral))
+}
+
+/// One value from two keys that mean the same.
+pub(crate) fn agreed<T: PartialEq + std::fmt::Display>(
+    key: &str,
+    one: Option<T>,
+    other: Option<T>,
+) -> Result<Option<T>> {
+    match (one, other) {
+        (Some(one), Some(other)) if one != other => {
+            let problem = "is given twice with different values; keep one of them";
+            Err(ServeError::parameter(
+                key,
+                format!("both {one} and {other}"),
+                problem,
+            ))
+        }
+        (one, other) => Ok(one.or(other)),
+    }
 }
 
 fn is_empty(value: &Value) -> bool {
