@@ -8,6 +8,7 @@
 
 mod asynchronous;
 mod batch;
+pub mod content;
 mod dialect;
 pub mod error;
 mod fields;
