@@ -151,6 +151,11 @@ impl Wire {
         Ok(accepted)
     }
 
+    /// Whether failures have the statuses of TGI instead of those of DJL Serving.
+    pub fn is_tgi(&self) -> bool {
+        self.dialect == Dialect::Tgi
+    }
+
     /// The body that tells of a failure which is the request's or the model's.
     pub fn failure(&self, failure: &ServeError, code: u16) -> Vec<u8> {
         match self.dialect {

@@ -76,7 +76,9 @@ pub fn exception(error: &ServeError) -> &'static str {
         | ServeError::BodyTooLarge { .. } => "BadRequestException",
         ServeError::UnknownModel(_) => "ModelNotFoundException",
         ServeError::UnknownRoute => "ResourceNotFoundException",
-        ServeError::NotReady { .. } | ServeError::Timeout { .. } => "WlmException",
+        ServeError::NotReady { .. } | ServeError::Timeout { .. } | ServeError::Stalled { .. } => {
+            "WlmException"
+        }
         ServeError::QueueFull { .. } => "WlmCapacityException",
         ServeError::Draining => "WlmShutdownException",
         ServeError::Engine { .. } => "EngineException",

@@ -13,6 +13,7 @@ mod dialect;
 pub mod error;
 mod fields;
 mod json;
+pub mod models;
 mod parameters;
 mod payload;
 pub mod ping;

@@ -117,7 +117,7 @@ fn sentence(failure: &ServeError) -> (String, &'static str) {
         | ServeError::UnknownModel(_)
         | ServeError::UnknownRoute => invalid(failure.to_string()),
         ServeError::QueueFull { .. } => ("Model is overloaded".into(), "overloaded"),
-        ServeError::Timeout { .. } => (
+        ServeError::Timeout { .. } | ServeError::Stalled { .. } => (
             format!("Incomplete generation: {failure}"),
             "incomplete_generation",
         ),

@@ -92,6 +92,15 @@ pub enum ServeError {
         /// `predict_timeout`.
         seconds: u64,
     },
+    /// A streamed answer paused for too long.
+    #[error(
+        "the next part of the answer did not come within chunked_read_timeout = {seconds} s; \
+         retry later or raise it"
+    )]
+    Stalled {
+        /// `chunked_read_timeout`.
+        seconds: u64,
+    },
     /// The server is shutting down and takes no new requests.
     #[error("the server is shutting down and takes no new requests")]
     Draining,
@@ -119,6 +128,7 @@ impl ServeError {
             Self::NotReady { .. }
             | Self::QueueFull { .. }
             | Self::Timeout { .. }
+            | Self::Stalled { .. }
             | Self::Draining => Blame::Capacity,
             Self::Engine { .. } => Blame::Server,
         }

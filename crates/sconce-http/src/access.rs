@@ -19,7 +19,8 @@ use tracing::{debug, error, info};
 
 use crate::app::Shared;
 use crate::flights::Flight;
-use crate::{headers, respond};
+use crate::headers;
+use crate::refusal::Refusal;
 
 /// Counts the tokens sent for one request, for its log line; a request extension.
 #[derive(Clone, Default)]
@@ -45,7 +46,7 @@ pub(crate) async fn envelope(
     let mut line = Line::new(&request, id.clone());
     request.extensions_mut().insert(line.tally.clone());
     let (flight, mut response) = match shared.flights.enter() {
-        Err(draining) => (None, respond::failure(&draining)),
+        Err(draining) => (None, shared.native.failure(&draining.into())),
         Ok(flight) => {
             let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             let response = answered.unwrap_or_else(|_| {
@@ -53,12 +54,13 @@ pub(crate) async fn envelope(
                     id = line.id(),
                     "the handler of {} {} panicked", line.method, line.path
                 );
-                respond::panicked(line.id())
+                let panicked = Refusal::Panicked(line.id().to_owned());
+                shared.native.failure(&panicked)
             });
             (Some(flight), response)
         }
     };
-    headers::stamp(&mut response, id);
+    headers::stamp(&mut response, id, &shared.settings.cors);
     line.status = Some(response.status().as_u16());
     // A body that is empty or not wanted is never asked for.
     line.complete = response.body().is_end_stream() || line.method == "HEAD";

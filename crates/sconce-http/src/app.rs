@@ -4,20 +4,26 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
+use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get};
+use axum::routing::{any, get, put};
 use sconce_core::{Gateway, JobId, ServeError};
 
 use crate::flights::Flights;
+use crate::respond::{self, Responder};
+use crate::results::Results;
 use crate::settings::HttpSettings;
-use crate::{access, health, inference, respond};
+use crate::{access, health, inference, management};
 
 /// What all handlers share.
 pub(crate) struct Shared {
     pub(crate) gateway: Arc<dyn Gateway>,
     pub(crate) settings: HttpSettings,
+    /// Failures in the dialect of the model.
+    pub(crate) native: Arc<Responder>,
+    pub(crate) results: Arc<Results>,
     pub(crate) flights: Arc<Flights>,
     jobs: AtomicU64,
 }
@@ -26,6 +32,11 @@ impl Shared {
     pub(crate) fn new(gateway: Arc<dyn Gateway>, settings: HttpSettings) -> Arc<Self> {
         Arc::new(Self {
             gateway,
+            native: Arc::new(Responder {
+                wire: settings.wire.clone(),
+                codes: settings.codes,
+            }),
+            results: Results::new(settings.results),
             settings,
             flights: Arc::default(),
             jobs: AtomicU64::new(0),
@@ -44,20 +55,75 @@ pub fn router(gateway: Arc<dyn Gateway>, settings: HttpSettings) -> Router {
     routes(Shared::new(gateway, settings))
 }
 
-/// Methods are not checked on the routes of DJL, because DJL does not check them.
 pub(crate) fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/", get(welcome).fallback(unknown))
-        .route("/ping", any(health::ping))
-        .route("/invocations", any(inference::invocations))
-        .route("/predictions/{model}", any(inference::named))
-        .route("/models/{model}/invoke", any(inference::named))
+        .route("/", get(welcome).options(preflight).fallback(unknown))
+        .merge(answering())
+        .merge(managing())
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(
             Arc::clone(&shared),
             access::envelope,
         ))
         .with_state(shared)
+}
+
+/// What asks models, and what asks about the server. Methods are not checked here, because DJL
+/// Serving does not check them, and more after a `/` does not matter, because it does not there.
+fn answering() -> Router<Arc<Shared>> {
+    let mut routes = Router::new()
+        .route("/predictions/{model}", any(inference::named))
+        .route("/predictions/{model}/", any(inference::named))
+        .route("/predictions/{model}/{version}", any(inference::versioned))
+        .route("/models/{model}/invoke", any(inference::named))
+        .route(
+            "/execution-parameters",
+            get(health::execution_parameters).fallback(management::only_get),
+        );
+    for more in ["", "/", "/{*more}"] {
+        routes = routes
+            .route(&format!("/ping{more}"), any(health::ping))
+            .route(&format!("/invocations{more}"), any(inference::invocations))
+            .route(
+                &format!("/v1/chat/completions{more}"),
+                any(inference::invocations),
+            );
+    }
+    routes
+}
+
+/// What manages the server.
+fn managing() -> Router<Arc<Shared>> {
+    use management::{
+        adapters, change, describe, describe_version, list, logging, metrics, neither_get_nor_post,
+        no_such_method, only_get, workflow,
+    };
+    let changes = || put(change).delete(change).fallback(no_such_method);
+    let workflows = || {
+        get(workflow)
+            .put(workflow)
+            .delete(workflow)
+            .fallback(no_such_method)
+    };
+    Router::new()
+        .route(
+            "/models",
+            get(list).post(change).fallback(neither_get_nor_post),
+        )
+        .route("/models/{model}", changes().get(describe))
+        .route("/models/{model}/{version}", changes().get(describe_version))
+        .route(
+            "/workflows",
+            get(workflow).post(workflow).fallback(neither_get_nor_post),
+        )
+        .route("/workflows/{name}", workflows())
+        .route("/workflows/{name}/{version}", workflows())
+        .route("/adapters", any(adapters))
+        .route("/adapters/{*more}", any(adapters))
+        .route("/models/{model}/adapters", any(adapters))
+        .route("/models/{model}/adapters/{*more}", any(adapters))
+        .route("/server/logging", any(logging))
+        .route("/server/metrics", get(metrics).fallback(only_get))
 }
 
 async fn welcome() -> Response {
@@ -69,6 +135,10 @@ async fn welcome() -> Response {
     ([(CONTENT_TYPE, "text/plain")], text).into_response()
 }
 
-async fn unknown() -> Response {
-    respond::failure(&ServeError::UnknownRoute)
+async fn preflight() -> Response {
+    respond::preflight()
+}
+
+async fn unknown(State(shared): State<Arc<Shared>>) -> Response {
+    shared.native.failure(&ServeError::UnknownRoute.into())
 }

@@ -1,9 +1,14 @@
 //! The headers that every answer carries, as DJL Serving sends them.
 
-use axum::http::header::{CACHE_CONTROL, CONNECTION, EXPIRES, PRAGMA};
+use axum::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    CACHE_CONTROL, CONNECTION, EXPIRES, PRAGMA,
+};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::response::Response;
 use uuid::Uuid;
+
+use crate::settings::Cors;
 
 /// The response header with the request's id, whatever the request header is called.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -25,7 +30,7 @@ pub(crate) fn request_id(headers: &HeaderMap, name: &HeaderName) -> HeaderValue 
 }
 
 /// Adds them. From 400 on the connection is closed.
-pub(crate) fn stamp(response: &mut Response, id: HeaderValue) {
+pub(crate) fn stamp(response: &mut Response, id: HeaderValue, cors: &Cors) {
     let closes = response.status().as_u16() >= 400;
     let headers = response.headers_mut();
     headers.insert(REQUEST_ID, id);
@@ -36,6 +41,16 @@ pub(crate) fn stamp(response: &mut Response, id: HeaderValue) {
         EXPIRES,
         HeaderValue::from_static("Thu, 01 Jan 1970 00:00:00 UTC"),
     );
+    let allowed = [
+        (ACCESS_CONTROL_ALLOW_ORIGIN, &cors.origin),
+        (ACCESS_CONTROL_ALLOW_METHODS, &cors.methods),
+        (ACCESS_CONTROL_ALLOW_HEADERS, &cors.headers),
+    ];
+    for (name, value) in allowed {
+        if let Some(value) = value {
+            headers.insert(name, value.clone());
+        }
+    }
     if closes {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }

@@ -1,42 +1,38 @@
-//! Inference: a body in, an answer out, whole or token by token.
+//! Inference: a request in, an answer out.
 //!
-//! The handlers of all routes end here. Reading and writing of bodies is `sconce-api`'s,
-//! statuses are `respond`'s.
+//! The handlers of all routes end here. What a body means and how an answer is written is
+//! `sconce-api`'s, from events to bytes is `produce`'s, answers that are fetched later are
+//! `deferred`'s, statuses are `respond`'s.
 
-use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, Query, Request, State};
-use axum::http::header::CONTENT_TYPE;
+use axum::extract::{Path, Request, State};
+use axum::http::Method;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::Response;
 use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream, SelectAll};
-use sconce_api::{Accepted, Answer, Collector, Incoming, Stream, Whole};
-use sconce_core::{Event, Generate, Input, Job, ServeError};
-use tokio::sync::mpsc::Receiver;
-use tokio::time::{Instant, timeout_at};
+use sconce_api::content::{self, Raw};
+use sconce_api::{Accepted, Answer, Incoming};
+use sconce_core::{Generate, Input, Job, ServeError};
+use tokio::time::Instant;
 
 use crate::access::Tally;
 use crate::app::Shared;
-use crate::{limits, reply, respond};
+use crate::produce::{self, Produced, Waiter, Watch};
+use crate::properties::Properties;
+use crate::refusal::Refusal;
+use crate::respond::Responder;
+use crate::target::{self, Place};
+use crate::{deferred, limits, reply, respond};
 
-/// The engine ends late jobs itself; this much later they are given up without it.
-const GRACE: Duration = Duration::from_secs(1);
-
-/// Asks the model that query or header `model_name` names, else the only one.
+/// Asks the model that the request names somewhere, else the only one.
 pub(crate) async fn invocations(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    const KEY: &str = "model_name";
-    let query = Query::<HashMap<String, String>>::try_from_uri(request.uri());
-    let header = || Some(request.headers().get(KEY)?.to_str().ok()?.to_owned());
-    let model = query
-        .ok()
-        .and_then(|mut query| query.remove(KEY))
-        .or_else(header);
-    infer(shared, model, request).await
+    let responder = Arc::clone(&shared.native);
+    infer(shared, responder, Place::default(), request).await
 }
 
 /// Asks the model that the path names.
@@ -45,65 +41,159 @@ pub(crate) async fn named(
     model: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Response {
-    match model {
-        Ok(Path(model)) => infer(shared, Some(model), request).await,
+    let place = model.map(|Path(model)| Place {
+        model: Some(model),
+        version: None,
+    });
+    at(shared, place, request).await
+}
+
+/// Asks the model and the version that the path names.
+pub(crate) async fn versioned(
+    State(shared): State<Arc<Shared>>,
+    names: Result<Path<(String, String)>, PathRejection>,
+    request: Request,
+) -> Response {
+    let place = names.map(|Path((model, version))| Place {
+        model: Some(model),
+        version: Some(version),
+    });
+    at(shared, place, request).await
+}
+
+async fn at(
+    shared: Arc<Shared>,
+    place: Result<Place, PathRejection>,
+    request: Request,
+) -> Response {
+    let responder = Arc::clone(&shared.native);
+    match place {
+        Ok(place) => infer(shared, responder, place, request).await,
         // The name is no UTF-8, so that no model can have it.
-        Err(_) => respond::failure(&ServeError::UnknownModel(request.uri().path().into())),
+        Err(_) => {
+            let unknown = ServeError::UnknownModel(request.uri().path().into());
+            responder.failure(&unknown.into())
+        }
     }
 }
 
-async fn infer(shared: Arc<Shared>, model: Option<String>, request: Request) -> Response {
-    answer(shared, model, request)
+async fn infer(
+    shared: Arc<Shared>,
+    responder: Arc<Responder>,
+    place: Place,
+    request: Request,
+) -> Response {
+    answer(shared, &responder, place, request)
         .await
-        .unwrap_or_else(|error| respond::failure(&error))
+        .unwrap_or_else(|refusal| responder.failure(&refusal))
 }
 
 async fn answer(
     shared: Arc<Shared>,
-    model: Option<String>,
+    responder: &Arc<Responder>,
+    place: Place,
     request: Request,
-) -> Result<Response, ServeError> {
+) -> Result<Response, Refusal> {
     let deadline = Instant::now() + shared.settings.predict_timeout;
     let (parts, body) = request.into_parts();
-    let tally = parts.extensions.get::<Tally>().cloned().unwrap_or_default();
+    let properties = Properties::new(&parts);
+    if parts.method == Method::OPTIONS {
+        return options(&shared, &place, &properties);
+    }
+    if let Some(asked) = deferred::Poll::read(&properties)? {
+        return deferred::poll(&shared.results, &asked);
+    }
+    let defers = deferred::wanted(&properties)?;
+    refuse_encoded(&parts)?;
     let body = limits::read_body(body, &shared.settings, deadline).await?;
-    // Parsing and tokenising a large body takes long enough to hold up other requests.
-    let accepting =
-        tokio::task::spawn_blocking(move || accept(&shared, model, &parts, &body, deadline));
-    let (answer, waiters) = match accepting.await {
-        Ok(accepted) => accepted?,
-        Err(died) => match died.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => return Err(ServeError::Draining),
-        },
+    let watch = Watch {
+        tally: parts.extensions.get::<Tally>().cloned().unwrap_or_default(),
+        pause: shared.settings.chunked_read_timeout,
+        responder: Arc::clone(responder),
     };
-    match answer {
-        Answer::Whole(whole) => collect(whole, waiters, &tally).await,
-        Answer::Stream(stream) => flow(stream, waiters, tally).await,
+    let (answer, waiters) = {
+        let shared = Arc::clone(&shared);
+        let responder = Arc::clone(responder);
+        // Parsing and tokenising a large body takes long enough to hold up other requests.
+        let accepting = tokio::task::spawn_blocking(move || {
+            accept(&shared, &responder, &place, &parts, &body, deadline)
+        });
+        match accepting.await {
+            Ok(accepted) => accepted?,
+            Err(died) => match died.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => return Err(ServeError::Draining.into()),
+            },
+        }
+    };
+    if defers {
+        return Ok(deferred::start(&shared.results, answer, waiters, watch));
+    }
+    Ok(match produce::produce(answer, waiters, watch).await? {
+        Produced::Whole(content_type, body) => respond::success(content_type, body.into()),
+        Produced::Stream(content_type, chunks) => {
+            let chunks = chunks.map(Ok::<_, Infallible>);
+            respond::success(content_type, Body::from_stream(chunks))
+        }
+    })
+}
+
+/// What a browser asks before it posts.
+fn options(
+    shared: &Shared,
+    place: &Place,
+    properties: &Properties<'_>,
+) -> Result<Response, Refusal> {
+    let models = shared.gateway.status();
+    match target::model(place, properties, &[], &models)? {
+        Some(name) if !models.iter().any(|model| model.name == name) => {
+            Err(ServeError::UnknownModel(name).into())
+        }
+        _ => Ok(respond::preflight()),
+    }
+}
+
+/// DJL Serving hands compressed bytes to the handler, which cannot read them.
+fn refuse_encoded(parts: &Parts) -> Result<(), Refusal> {
+    let encodings = parts.headers.get_all(CONTENT_ENCODING).iter();
+    let other =
+        |value: &&axum::http::HeaderValue| !value.as_bytes().eq_ignore_ascii_case(b"identity");
+    match encodings.into_iter().find(other) {
+        None => Ok(()),
+        Some(value) => Err(Refusal::Encoded(
+            String::from_utf8_lossy(value.as_bytes()).into_owned(),
+        )),
     }
 }
 
 /// Parses and submits; all prompts are queued or none is answered.
 fn accept(
     shared: &Shared,
-    model: Option<String>,
+    responder: &Responder,
+    place: &Place,
     parts: &Parts,
     body: &Bytes,
     deadline: Instant,
-) -> Result<(Answer, Vec<Waiter>), ServeError> {
+) -> Result<(Answer, Vec<Waiter>), Refusal> {
+    let properties = Properties::new(parts);
     let content_type = parts.headers.get(CONTENT_TYPE);
-    let incoming = Incoming {
+    let content_type = content_type.and_then(|value| value.to_str().ok());
+    let content = content::decode(&Raw {
         body,
-        content_type: content_type.and_then(|value| value.to_str().ok()),
-    };
-    let Accepted { prompts, answer } = shared
-        .settings
-        .wire
-        .accept(&incoming)
-        .map_err(|error| explain_form(error, parts))?;
+        content_type,
+        query: properties.query(),
+    })?;
+    let models = shared.gateway.status();
+    let model = target::model(place, &properties, &content.routing, &models)?;
+    let Accepted { prompts, answer } = responder.wire.accept(&Incoming {
+        body: &content.json,
+        content_type,
+        route: sconce_api::tgi::Route::default(),
+    })?;
     let name = model
         .clone()
-        .or_else(|| Some(shared.gateway.status().first()?.name.clone()));
+        .or_else(|| Some(models.first()?.name.clone()))
+        .unwrap_or_default();
     let submit = |generate: Generate| {
         let (reply, events) = reply::reply(generate.params.max_tokens.bound());
         shared.gateway.submit(
@@ -115,158 +205,13 @@ fn accept(
                 deadline: deadline.into_std(),
             },
         )?;
-        let seconds = shared.settings.predict_timeout.as_secs();
         Ok(Waiter {
             events,
             deadline,
-            seconds,
-            model: name.clone().unwrap_or_default(),
+            seconds: shared.settings.predict_timeout.as_secs(),
+            model: name.clone(),
         })
     };
-    let waiters: Result<Vec<_>, _> = prompts.into_iter().map(submit).collect();
+    let waiters: Result<Vec<_>, ServeError> = prompts.into_iter().map(submit).collect();
     Ok((answer, waiters?))
-}
-
-/// curl calls every body a form unless told otherwise. DJL answers that with 204 and nothing;
-/// here JSON is taken for what it is, and anything else is told why it may have been spoilt.
-fn explain_form(error: ServeError, parts: &Parts) -> ServeError {
-    let kind = parts
-        .headers
-        .get(CONTENT_TYPE)
-        .map_or(&b""[..], |value| value.as_bytes());
-    match error {
-        ServeError::Malformed(text) if kind.starts_with(b"application/x-www-form-urlencoded") => {
-            ServeError::Malformed(format!(
-                "{text}. The Content-Type is application/x-www-form-urlencoded, curl's default; \
-                 send JSON with -H 'Content-Type: application/json'"
-            ))
-        }
-        other => other,
-    }
-}
-
-/// The events of one job, until its deadline.
-struct Waiter {
-    events: Receiver<Event>,
-    deadline: Instant,
-    seconds: u64,
-    model: String,
-}
-
-impl Waiter {
-    /// The next event; whatever goes wrong on the way is a failed job.
-    async fn next(&mut self) -> Event {
-        match timeout_at(self.deadline + GRACE, self.events.recv()).await {
-            Ok(Some(event)) => event,
-            Ok(None) => Event::Failed(ServeError::Engine {
-                model: self.model.clone(),
-                cause: "it dropped the job without an answer".into(),
-            }),
-            Err(_) => Event::Failed(ServeError::Timeout {
-                seconds: self.seconds,
-            }),
-        }
-    }
-}
-
-/// Waits for all jobs and answers at once.
-async fn collect(
-    whole: Box<dyn Whole>,
-    waiters: Vec<Waiter>,
-    tally: &Tally,
-) -> Result<Response, ServeError> {
-    let mut all = Vec::with_capacity(waiters.len());
-    for mut waiter in waiters {
-        let mut collector = Collector::new(whole.keeps_tokens());
-        let finished = loop {
-            if let Some(ended) = collector.push(waiter.next().await) {
-                break ended?;
-            }
-        };
-        tally.add(finished.output.generated_tokens);
-        all.push(finished);
-    }
-    Ok(respond::success(
-        whole.content_type(),
-        whole.body(&all).into(),
-    ))
-}
-
-/// Answers token by token. The status waits for the first event, because a job that fails before
-/// it still has one.
-async fn flow(
-    writer: Box<dyn Stream>,
-    waiters: Vec<Waiter>,
-    tally: Tally,
-) -> Result<Response, ServeError> {
-    let content_type = writer.content_type();
-    let mut events = SelectAll::from_iter(waiters.into_iter().enumerate().map(events));
-    let first = match events.next().await {
-        Some((_, Event::Failed(error))) => return Err(error),
-        first => first,
-    };
-    let running = Running {
-        events,
-        writer,
-        first,
-        tally,
-    };
-    let chunks = stream::unfold(Some(running), |running| async {
-        let (bytes, rest) = running?.chunk().await;
-        Some((Ok::<_, std::convert::Infallible>(Bytes::from(bytes)), rest))
-    });
-    Ok(respond::success(content_type, Body::from_stream(chunks)))
-}
-
-/// The events of one job with its place among the prompts, until its end.
-fn events((index, waiter): (usize, Waiter)) -> BoxStream<'static, (usize, Event)> {
-    let events = stream::unfold(Some(waiter), move |waiter| async move {
-        let mut waiter = waiter?;
-        let event = waiter.next().await;
-        let goes_on = matches!(event, Event::Token(_));
-        Some(((index, event), goes_on.then_some(waiter)))
-    });
-    events.boxed()
-}
-
-/// A stream that has not ended.
-struct Running {
-    events: SelectAll<BoxStream<'static, (usize, Event)>>,
-    writer: Box<dyn Stream>,
-    first: Option<(usize, Event)>,
-    tally: Tally,
-}
-
-impl Running {
-    /// The next bytes, and the stream if it goes on.
-    async fn chunk(mut self) -> (Vec<u8>, Option<Self>) {
-        loop {
-            let event = match self.first.take() {
-                Some(first) => Some(first),
-                None => self.events.next().await,
-            };
-            let bytes = match event {
-                None => return (Vec::new(), None),
-                Some((index, Event::Token(token))) => {
-                    self.tally.add(1);
-                    self.writer.token(index, token)
-                }
-                Some((index, Event::Done(output))) => {
-                    let bytes = self.writer.done(index, &output);
-                    if self.events.is_empty() {
-                        return (bytes, None);
-                    }
-                    bytes
-                }
-                Some((_, Event::Failed(error))) => {
-                    tracing::warn!("a stream ends with an error: {error}");
-                    let code = respond::status(&error).as_u16();
-                    return (self.writer.fail(&error, code), None);
-                }
-            };
-            if !bytes.is_empty() {
-                return (bytes, Some(self));
-            }
-        }
-    }
 }

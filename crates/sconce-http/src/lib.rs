@@ -6,20 +6,27 @@
 
 mod access;
 mod app;
+mod deferred;
 mod flights;
 mod headers;
 mod health;
 mod inference;
 mod limits;
+mod management;
+mod produce;
+mod properties;
+mod refusal;
 mod reply;
 mod respond;
+mod results;
 mod server;
 mod settings;
+mod target;
 
 pub use app::router;
 pub use sconce_api::{Dialect, Formatter, Wire};
 pub use server::serve;
-pub use settings::HttpSettings;
+pub use settings::{Cors, ErrorCodes, HttpSettings, ResultLimits};
 
 #[cfg(test)]
 mod tests;

@@ -1,72 +1,158 @@
 //! The only place where failures become statuses.
 //!
-//! | failure | status | body |
+//! | failure | DJL's dialects | TGI |
 //! | --- | --- | --- |
-//! | malformed body, bad parameter, too long for the context | 424 | LMI |
-//! | engine failed | 424 | LMI |
-//! | body larger than `max_request_size` | 413 | server |
-//! | unknown model, unknown route | 404 | server |
-//! | not ready, queue full, timeout, shutting down | 503 | server |
-//! | panic in a handler | 500 | server |
+//! | malformed body, bad parameter, too long for the context | 424, dialect | 422, dialect |
+//! | engine failed | 424, dialect | 424, dialect |
+//! | queue full | `throttle_error_http_code`, server | 429, dialect |
+//! | not ready, shutting down | `wlm_error_http_code`, server | 503, dialect |
+//! | not finished in time, paused for too long | `wlm_error_http_code`, server | 500, dialect |
+//! | bad token, handler named, no model named | `bad_request_http_code`, server | the same |
+//! | panic in a handler | `server_error_http_code`, server | the same |
+//! | body larger than `max_request_size` | 413, server | 413, dialect |
+//! | unknown model, version or route | 404, server | 404, dialect |
+//! | wrong method on a route that looks at it | 405, server | the same |
+//! | compressed body | 415, server | the same |
+//! | a route of DJL Serving that is not served | 501, server | the same |
 //!
-//! LMI bodies are `{"error":…,"code":…}`, server bodies `{"code":…,"type":…,"message":…}`. 424 is
-//! what DJL's rolling batch answers to requests that it cannot use, and what SageMaker's clients
-//! of it expect; DJL leaves the body of a 413 empty, which tells nobody the limit.
+//! Dialect bodies are written by [`Wire::failure`], server bodies are DJL's
+//! `{"code":…,"type":…,"message":…}`. 424 is what DJL's handlers answer to requests that they
+//! cannot use, and what SageMaker's clients of them expect. What is worth a retry carries
+//! Retry-After. The full comparison with DJL Serving, and what is different on purpose, is in
+//! `BEHAVIOUR.md` beside this crate's sources.
 
-use axum::body::Body;
-use axum::http::header::CONTENT_TYPE;
+use axum::body::{Body, Bytes};
+use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use sconce_api::error;
 use sconce_api::ping::Health;
+use sconce_api::{Wire, error};
 use sconce_core::ServeError;
 
 use crate::access::Cause;
+use crate::refusal::Refusal;
+use crate::settings::ErrorCodes;
 
-const JSON: &str = "application/json";
+pub(crate) const JSON: &str = "application/json";
 
-/// The status of a failure.
-pub(crate) fn status(failure: &ServeError) -> StatusCode {
-    match failure {
-        ServeError::Malformed(_)
-        | ServeError::Parameter { .. }
-        | ServeError::TooLong { .. }
-        | ServeError::PromptTooLong { .. }
-        | ServeError::Engine { .. } => StatusCode::FAILED_DEPENDENCY,
-        ServeError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-        ServeError::UnknownModel(_) | ServeError::UnknownRoute => StatusCode::NOT_FOUND,
-        ServeError::NotReady { .. }
-        | ServeError::QueueFull { .. }
-        | ServeError::Timeout { .. }
-        | ServeError::Draining => StatusCode::SERVICE_UNAVAILABLE,
+/// How failures are told on a route: in its dialect, and with the operator's codes.
+#[derive(Clone, Debug)]
+pub(crate) struct Responder {
+    pub(crate) wire: Wire,
+    pub(crate) codes: ErrorCodes,
+}
+
+impl Responder {
+    /// The status of a job's failure.
+    pub(crate) fn status(&self, failure: &ServeError) -> StatusCode {
+        let ours = |djl: StatusCode, tgi: StatusCode| if self.wire.is_tgi() { tgi } else { djl };
+        let codes = &self.codes;
+        match failure {
+            ServeError::Malformed(_)
+            | ServeError::Parameter { .. }
+            | ServeError::TooLong { .. }
+            | ServeError::PromptTooLong { .. } => ours(
+                StatusCode::FAILED_DEPENDENCY,
+                StatusCode::UNPROCESSABLE_ENTITY,
+            ),
+            ServeError::Engine { .. } => StatusCode::FAILED_DEPENDENCY,
+            ServeError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            ServeError::UnknownModel(_) | ServeError::UnknownRoute => StatusCode::NOT_FOUND,
+            ServeError::QueueFull { .. } => {
+                ours(codes.throttle_error, StatusCode::TOO_MANY_REQUESTS)
+            }
+            ServeError::NotReady { .. } | ServeError::Draining => {
+                ours(codes.wlm_error, StatusCode::SERVICE_UNAVAILABLE)
+            }
+            ServeError::Timeout { .. } | ServeError::Stalled { .. } => {
+                ours(codes.wlm_error, StatusCode::INTERNAL_SERVER_ERROR)
+            }
+        }
+    }
+
+    /// The status and the JSON body of a refusal.
+    pub(crate) fn told(&self, refusal: &Refusal) -> (StatusCode, Vec<u8>) {
+        let server = |status: StatusCode, exception: &str, text: &str| {
+            let body = error::server_text(status.as_u16(), exception, text);
+            (status, body)
+        };
+        match refusal {
+            Refusal::Job(failure) => {
+                let status = self.status(failure);
+                let code = status.as_u16();
+                let body = if self.wire.is_tgi() || status == StatusCode::FAILED_DEPENDENCY {
+                    self.wire.failure(failure, code)
+                } else {
+                    error::server(failure, code)
+                };
+                (status, body)
+            }
+            Refusal::BadRequest(text) => {
+                server(self.codes.bad_request, "BadRequestException", text)
+            }
+            Refusal::Encoded(how) => {
+                let text = format!("Content-Encoding: {how} is not taken; send the body as it is");
+                server(
+                    StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                    "BadRequestException",
+                    &text,
+                )
+            }
+            Refusal::Method(_) => server(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "MethodNotAllowedException",
+                "Requested method is not allowed, please refer to API document.",
+            ),
+            Refusal::Unsupported(text) => server(
+                StatusCode::NOT_IMPLEMENTED,
+                "UnsupportedOperationException",
+                text,
+            ),
+            Refusal::Panicked(id) => {
+                let text = format!(
+                    "internal error while handling request {id}; the server's log has the cause"
+                );
+                server(self.codes.server_error, "RuntimeException", &text)
+            }
+        }
+    }
+
+    /// The answer that tells of a refusal.
+    pub(crate) fn failure(&self, refusal: &Refusal) -> Response {
+        let (status, body) = self.told(refusal);
+        let cause = match refusal {
+            Refusal::Job(failure) => failure.to_string(),
+            _ => String::from_utf8_lossy(&body).replace(['\n', '\r'], ""),
+        };
+        let mut response = with_type(status, JSON, body.into());
+        response.extensions_mut().insert(Cause(cause));
+        let headers = response.headers_mut();
+        match refusal {
+            Refusal::Method(allowed) => {
+                headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Refusal::Job(failure) if failure.retry() => {
+                headers.insert(RETRY_AFTER, retry_after(failure));
+            }
+            _ => {}
+        }
+        response
     }
 }
 
-/// The answer that tells of a failure.
-pub(crate) fn failure(failure: &ServeError) -> Response {
-    let status = status(failure);
-    let body = match status {
-        StatusCode::FAILED_DEPENDENCY => error::lmi(failure, status.as_u16()),
-        _ => error::server(failure, status.as_u16()),
-    };
-    let mut response = with_type(status, JSON, body.into());
-    response.extensions_mut().insert(Cause(failure.to_string()));
-    response
+/// Seconds: a place in the queue is free soon, a model or another server is ready later.
+fn retry_after(failure: &ServeError) -> HeaderValue {
+    match failure {
+        ServeError::NotReady { .. } | ServeError::Draining => HeaderValue::from_static("5"),
+        _ => HeaderValue::from_static("1"),
+    }
 }
 
-/// The answer when a handler has panicked; the log has the message.
-pub(crate) fn panicked(id: &str) -> Response {
-    let status = StatusCode::INTERNAL_SERVER_ERROR;
-    let text =
-        format!("internal error while handling request {id}; the server's log has the cause");
-    let body = error::server_text(status.as_u16(), "RuntimeException", &text);
-    with_type(status, JSON, body.into())
-}
-
-/// The answer to a ping.
-pub(crate) fn health(health: Health, body: Vec<u8>) -> Response {
+/// The answer to a ping; `multi` is `allow_multi_status`.
+pub(crate) fn health(health: Health, multi: bool, body: Vec<u8>) -> Response {
     let status = match health {
         Health::Ready => StatusCode::OK,
+        Health::Loading if multi => StatusCode::MULTI_STATUS,
         Health::Loading => StatusCode::SERVICE_UNAVAILABLE,
         Health::Failed => StatusCode::INTERNAL_SERVER_ERROR,
     };
@@ -78,6 +164,25 @@ pub(crate) fn success(content_type: &'static str, body: Body) -> Response {
     with_type(StatusCode::OK, content_type, body)
 }
 
+/// The answer `{}` to a browser that asks what it may send.
+pub(crate) fn preflight() -> Response {
+    success(JSON, Body::from("{}\n"))
+}
+
+/// A result that was kept, in the status it would have had at once.
+pub(crate) fn kept(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {
+    with_type(status, content_type, body.into())
+}
+
+/// No body yet.
+pub(crate) fn pending() -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::ACCEPTED;
+    let reason = hyper::ext::ReasonPhrase::from_static(b"The model result is not yet available");
+    response.extensions_mut().insert(reason);
+    response
+}
+
 fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -85,63 +190,4 @@ fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Resp
         .headers_mut()
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_failure_has_the_status_of_the_table() {
-        let name = || String::from("m");
-        let cases = [
-            (ServeError::Malformed(name()), 424),
-            (ServeError::parameter("k", 1, "p"), 424),
-            (
-                ServeError::TooLong {
-                    prompt: 1,
-                    new: 2,
-                    limit: 2,
-                },
-                424,
-            ),
-            (
-                ServeError::PromptTooLong {
-                    prompt: 2,
-                    limit: 2,
-                },
-                424,
-            ),
-            (
-                ServeError::Engine {
-                    model: name(),
-                    cause: name(),
-                },
-                424,
-            ),
-            (ServeError::BodyTooLarge { limit: 1 }, 413),
-            (ServeError::UnknownModel(name()), 404),
-            (ServeError::UnknownRoute, 404),
-            (
-                ServeError::NotReady {
-                    model: name(),
-                    phase: name(),
-                },
-                503,
-            ),
-            (
-                ServeError::QueueFull {
-                    model: name(),
-                    limit: 1,
-                },
-                503,
-            ),
-            (ServeError::Timeout { seconds: 1 }, 503),
-            (ServeError::Draining, 503),
-        ];
-        for (error, wanted) in cases {
-            assert_eq!(status(&error).as_u16(), wanted, "{error}");
-            assert_eq!(failure(&error).status().as_u16(), wanted);
-        }
-    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use axum::http::HeaderName;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use sconce_api::Wire;
 
 /// Limits and choices of the HTTP layer. The defaults are those of DJL Serving where it has one.
@@ -12,10 +12,24 @@ pub struct HttpSettings {
     pub max_request_size: usize,
     /// Time for a request from its headers to the end of its answer (`predict_timeout`).
     pub predict_timeout: Duration,
+    /// Longest pause between two parts of a streamed answer, and before the first
+    /// (`chunked_read_timeout`).
+    pub chunked_read_timeout: Duration,
     /// The request header that carries the request's id (`request_id_header_key`).
     pub request_id_header: HeaderName,
+    /// Statuses of the server's own failures (`*_http_code`).
+    pub codes: ErrorCodes,
+    /// What browsers of other origins are told (`cors_allowed_*`).
+    pub cors: Cors,
+    /// Whether `/ping` answers 207 instead of 503 while a model is loading (`allow_multi_status`).
+    pub allow_multi_status: bool,
     /// How requests are read and answers written.
     pub wire: Wire,
+    /// How many requests batch transform may send at once: as many as are computed together
+    /// (`option.max_rolling_batch_size`).
+    pub concurrency: usize,
+    /// How many results of `x-synchronous: false` are kept, and for how long.
+    pub results: ResultLimits,
     /// Time that requests in flight have to finish after the shutdown began.
     pub drain_deadline: Duration,
     /// Time for the headers of a request to arrive, which is also how long an idle connection is
@@ -25,13 +39,75 @@ pub struct HttpSettings {
     pub body_timeout: Duration,
 }
 
+/// The statuses that DJL Serving lets its operator choose. `timeout_http_code` is not among them:
+/// no release has used it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ErrorCodes {
+    /// The server cannot use the request (`bad_request_http_code`).
+    pub bad_request: StatusCode,
+    /// No worker can answer now: not ready, too late, shutting down (`wlm_error_http_code`).
+    pub wlm_error: StatusCode,
+    /// The queue is full (`throttle_error_http_code`).
+    pub throttle_error: StatusCode,
+    /// The server is broken (`server_error_http_code`).
+    pub server_error: StatusCode,
+}
+
+impl Default for ErrorCodes {
+    fn default() -> Self {
+        Self {
+            bad_request: StatusCode::BAD_REQUEST,
+            wlm_error: StatusCode::SERVICE_UNAVAILABLE,
+            throttle_error: StatusCode::SERVICE_UNAVAILABLE,
+            server_error: StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+/// The values of `access-control-allow-…`; each header is sent only if it has one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cors {
+    /// `cors_allowed_origin`.
+    pub origin: Option<HeaderValue>,
+    /// `cors_allowed_methods`.
+    pub methods: Option<HeaderValue>,
+    /// `cors_allowed_headers`.
+    pub headers: Option<HeaderValue>,
+}
+
+/// Bounds of the results that clients fetch later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResultLimits {
+    /// Most results, finished or not; one more drops the one that nobody has touched for longest
+    /// (`SERVING_MEMORY_CACHE_CAPACITY`).
+    pub capacity: usize,
+    /// A result that nobody has asked for during this time is dropped.
+    pub age: Duration,
+}
+
+impl Default for ResultLimits {
+    /// DJL Serving keeps all results for ever; here as many as its queue has places.
+    fn default() -> Self {
+        Self {
+            capacity: 1000,
+            age: Duration::from_secs(600),
+        }
+    }
+}
+
 impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             max_request_size: 64 * 1024 * 1024,
             predict_timeout: Duration::from_secs(120),
+            chunked_read_timeout: Duration::from_secs(120),
             request_id_header: HeaderName::from_static("x-request-id"),
+            codes: ErrorCodes::default(),
+            cors: Cors::default(),
+            allow_multi_status: false,
             wire: Wire::default(),
+            concurrency: 1,
+            results: ResultLimits::default(),
             drain_deadline: Duration::from_secs(25),
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),

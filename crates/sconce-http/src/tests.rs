@@ -1,7 +1,10 @@
 //! The server on a real port, with a scripted gateway behind it and a real client before it.
 
+mod deferred;
+mod faults;
 mod lifecycle;
 mod requests;
+mod routes;
 mod streaming;
 
 use std::net::SocketAddr;

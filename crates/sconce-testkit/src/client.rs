@@ -48,6 +48,18 @@ impl Client {
         Answer::read(self.send("POST", path, headers, body.to_vec())?)
     }
 
+    /// Any method, with exactly these headers beside those of the transport; bodies are sent with
+    /// the methods that have one.
+    pub fn request(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer> {
+        Answer::read(self.send(method, path, headers, body.to_vec())?)
+    }
+
     /// POST of a JSON value whose answer is read as it comes.
     pub fn stream(&self, path: &str, body: &Value) -> Result<Stream> {
         let began = Instant::now();
@@ -82,10 +94,10 @@ impl Client {
             Request::builder().method(method).uri(uri),
             |request, (name, value)| request.header(*name, *value),
         );
-        let answer = if method == "GET" {
-            self.agent.run(request.body(())?)
-        } else {
+        let answer = if matches!(method, "POST" | "PUT" | "PATCH") {
             self.agent.run(request.body(body)?)
+        } else {
+            self.agent.run(request.body(())?)
         };
         answer.with_context(|| format!("{method} {path}"))
     }

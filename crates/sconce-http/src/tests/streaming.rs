@@ -153,3 +153,44 @@ fn an_answer_that_comes_too_late_is_not_waited_for() {
     }
     assert!(gateway.gone().wait());
 }
+
+#[test]
+fn a_stream_that_pauses_for_too_long_ends_with_an_error_and_a_whole_answer_may_pause() {
+    let start = |script: Vec<Act>| {
+        let gateway = Arc::new(FakeGateway::new(move |_| script.clone()));
+        let settings = HttpSettings {
+            chunked_read_timeout: Duration::from_millis(30),
+            ..HttpSettings::default()
+        };
+        (Arc::clone(&gateway), Server::start(&gateway, settings))
+    };
+    let body = json!({"inputs": "x", "stream": true});
+    let (gateway, server) = start(vec![Act::UntilGone]);
+    let answer = server.client.post("/invocations", &body).unwrap();
+    assert_eq!(answer.status, 503);
+    let text = answer.text();
+    assert!(text.contains("chunked_read_timeout \\u003d 0 s"), "{text}");
+    assert!(gateway.gone().wait());
+
+    let (gateway, server) = start(vec![token(1, "a"), token(2, "b"), Act::UntilGone]);
+    let mut stream = server.client.stream("/invocations", &body).unwrap();
+    assert_eq!(stream.status, 200);
+    let lines = stream.lines().unwrap();
+    let (_, last) = lines.last().unwrap();
+    assert!(last.contains("chunked_read_timeout"), "{last}");
+    assert!(last.ends_with(r#""code":503}"#), "{last}");
+    assert!(gateway.gone().wait());
+
+    let gate = Gate::default();
+    let (_gateway, server) = start(vec![Act::Await(gate.clone()), token(1, "a"), done("a", 1)]);
+    let opening = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_millis(60));
+        gate.open();
+    });
+    let answer = server
+        .client
+        .post("/invocations", &json!({"inputs": "x"}))
+        .unwrap();
+    assert_eq!(answer.status, 200);
+    opening.join().unwrap();
+}

@@ -1,0 +1,182 @@
+//! From the events of jobs to the bytes of an answer, whole or token by token.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream, SelectAll};
+use sconce_api::{Answer, Collector, Stream, Whole};
+use sconce_core::{Event, ServeError};
+use tokio::sync::mpsc::Receiver;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::access::Tally;
+use crate::respond::Responder;
+
+/// The engine ends late jobs itself; this much later they are given up without it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// An answer that has begun, with its Content-Type.
+pub(crate) enum Produced {
+    /// All of it.
+    Whole(&'static str, Vec<u8>),
+    /// Its parts, as they come.
+    Stream(&'static str, BoxStream<'static, Bytes>),
+}
+
+/// What watches over an answer while it is produced.
+pub(crate) struct Watch {
+    /// Counts tokens for the log.
+    pub(crate) tally: Tally,
+    /// Longest pause between two parts of a stream.
+    pub(crate) pause: Duration,
+    /// Numbers the failure that ends a stream.
+    pub(crate) responder: Arc<Responder>,
+}
+
+/// Waits for the whole answer, or for the first event of a stream: a job that fails before it
+/// still has a status.
+pub(crate) async fn produce(
+    answer: Answer,
+    waiters: Vec<Waiter>,
+    watch: Watch,
+) -> Result<Produced, ServeError> {
+    match answer {
+        Answer::Whole(whole) => collect(whole, waiters, &watch.tally).await,
+        Answer::Stream(stream) => flow(stream, waiters, watch).await,
+    }
+}
+
+/// The events of one job, until its deadline.
+pub(crate) struct Waiter {
+    pub(crate) events: Receiver<Event>,
+    pub(crate) deadline: Instant,
+    /// `predict_timeout`, for the message.
+    pub(crate) seconds: u64,
+    pub(crate) model: String,
+}
+
+impl Waiter {
+    /// The next event; whatever goes wrong on the way is a failed job.
+    async fn next(&mut self) -> Event {
+        match timeout_at(self.deadline + GRACE, self.events.recv()).await {
+            Ok(Some(event)) => event,
+            Ok(None) => Event::Failed(ServeError::Engine {
+                model: self.model.clone(),
+                cause: "it dropped the job without an answer".into(),
+            }),
+            Err(_) => Event::Failed(ServeError::Timeout {
+                seconds: self.seconds,
+            }),
+        }
+    }
+}
+
+/// Waits for all jobs.
+async fn collect(
+    whole: Box<dyn Whole>,
+    waiters: Vec<Waiter>,
+    tally: &Tally,
+) -> Result<Produced, ServeError> {
+    let mut all = Vec::with_capacity(waiters.len());
+    for mut waiter in waiters {
+        let mut collector = Collector::new(whole.keeps_tokens());
+        let finished = loop {
+            if let Some(ended) = collector.push(waiter.next().await) {
+                break ended?;
+            }
+        };
+        tally.add(finished.output.generated_tokens);
+        all.push(finished);
+    }
+    Ok(Produced::Whole(whole.content_type(), whole.body(&all)))
+}
+
+/// Waits for the first event.
+async fn flow(
+    writer: Box<dyn Stream>,
+    waiters: Vec<Waiter>,
+    watch: Watch,
+) -> Result<Produced, ServeError> {
+    let content_type = writer.content_type();
+    let mut running = Running {
+        events: SelectAll::from_iter(waiters.into_iter().enumerate().map(events)),
+        writer,
+        first: None,
+        watch,
+    };
+    running.first = match running.next().await {
+        Some((_, Event::Failed(error))) => return Err(error),
+        first => first,
+    };
+    let chunks = stream::unfold(Some(running), |running| async {
+        let (bytes, rest) = running?.chunk().await;
+        Some((Bytes::from(bytes), rest))
+    });
+    Ok(Produced::Stream(content_type, chunks.boxed()))
+}
+
+/// The events of one job with its place among the prompts, until its end.
+fn events((index, waiter): (usize, Waiter)) -> BoxStream<'static, (usize, Event)> {
+    let events = stream::unfold(Some(waiter), move |waiter| async move {
+        let mut waiter = waiter?;
+        let event = waiter.next().await;
+        let goes_on = matches!(event, Event::Token(_));
+        Some(((index, event), goes_on.then_some(waiter)))
+    });
+    events.boxed()
+}
+
+/// A stream that has not ended.
+struct Running {
+    events: SelectAll<BoxStream<'static, (usize, Event)>>,
+    writer: Box<dyn Stream>,
+    first: Option<(usize, Event)>,
+    watch: Watch,
+}
+
+impl Running {
+    /// The next event of any job; a pause that is too long is a failure.
+    async fn next(&mut self) -> Option<(usize, Event)> {
+        let pause = self.watch.pause;
+        timeout(pause, self.events.next())
+            .await
+            .unwrap_or_else(|_| {
+                let seconds = pause.as_secs();
+                Some((0, Event::Failed(ServeError::Stalled { seconds })))
+            })
+    }
+
+    /// The next bytes, and the stream if it goes on.
+    async fn chunk(mut self) -> (Vec<u8>, Option<Self>) {
+        loop {
+            let event = match self.first.take() {
+                Some(first) => Some(first),
+                None => self.next().await,
+            };
+            let bytes = match event {
+                None => return (Vec::new(), None),
+                Some((index, Event::Token(token))) => {
+                    self.watch.tally.add(1);
+                    self.writer.token(index, token)
+                }
+                Some((index, Event::Done(output))) => {
+                    let bytes = self.writer.done(index, &output);
+                    if self.events.is_empty() {
+                        return (bytes, None);
+                    }
+                    bytes
+                }
+                Some((_, Event::Failed(error))) => {
+                    tracing::warn!("a stream ends with an error: {error}");
+                    let code = self.watch.responder.status(&error).as_u16();
+                    return (self.writer.fail(&error, code), None);
+                }
+            };
+            if !bytes.is_empty() {
+                return (bytes, Some(self));
+            }
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! Why a request is not answered: failures of jobs, and what only HTTP can object to.
+
+use sconce_core::ServeError;
+
+/// A request that gets an error instead of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Refusal {
+    /// Reading, queueing or computing failed.
+    Job(ServeError),
+    /// The server itself cannot use the request, whatever its body says.
+    BadRequest(String),
+    /// The body is compressed in this way.
+    Encoded(String),
+    /// The route exists and takes only these methods.
+    Method(&'static str),
+    /// DJL Serving has the route and this server has not; the text says what it would do.
+    Unsupported(&'static str),
+    /// The handler panicked while it worked on the request of this id; the log has the message.
+    Panicked(String),
+}
+
+impl From<ServeError> for Refusal {
+    fn from(error: ServeError) -> Self {
+        Self::Job(error)
+    }
+}
