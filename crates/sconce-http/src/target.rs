@@ -48,7 +48,7 @@ pub(crate) fn model(
     if let Some(version) = place.version.as_deref().or_else(|| named("model_version")) {
         // Models have no versions, so that none can be asked for by one.
         let only = || models.first().map_or(version, |model| &model.name);
-        let model = model.map_or_else(only, |model| model);
+        let model = model.unwrap_or_else(only);
         return Err(ServeError::UnknownModel(model.to_owned()).into());
     }
     if model.is_none() && models.len() > 1 {

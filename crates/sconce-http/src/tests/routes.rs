@@ -68,6 +68,9 @@ impl Gateway for Two {
     }
 }
 
+/// Path, headers, body, and the model that they ask for.
+type Asking<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
+
 #[test]
 fn the_model_is_named_by_path_query_header_attribute_or_form_in_this_order() {
     let server = Server::start(&Arc::new(Two), HttpSettings::default());
@@ -76,7 +79,7 @@ fn the_model_is_named_by_path_query_header_attribute_or_form_in_this_order() {
     let from_form: &[u8] = b"model_name=form&inputs=x";
     let header = ("model_name", "header");
     let attribute = (attributes, "a=1;model_name=attribute");
-    let cases: [(&str, &[(&str, &str)], &[u8], &str); 6] = [
+    let cases: [Asking<'_>; 6] = [
         ("/predictions/path?model_name=query", &[header], ASK, "path"),
         ("/invocations?model_name=query", &[header], ASK, "query"),
         ("/invocations", &[attribute, header], ASK, "header"),
