@@ -6,6 +6,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +26,9 @@ use crate::logging;
 
 /// SageMaker kills 30 s after SIGTERM; what runs longer than this is cut off in order.
 const DRAIN: Duration = Duration::from_secs(25);
+
+/// The platform puts this file into each of its containers, and DJL Serving knows it by that.
+const SAGEMAKER: &str = "/opt/ml/.sagemaker_infra/endpoint-metadata.json";
 
 /// So long `/ping` still tells why the model cannot be served before the program ends: DJL
 /// Serving does so with `wait_model_loading=false`, and whoever polls each second reads it.
@@ -135,15 +139,14 @@ fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
             OutputFormatter::JsonLines => Formatter::JsonLines,
             OutputFormatter::ServerSentEvents => Formatter::Sse,
         });
+    let header = request_id_header(resolved, Path::new(SAGEMAKER));
     Ok(HttpSettings {
         max_request_size: server.max_request_size,
         predict_timeout: resolved.model.predict_timeout,
-        request_id_header: server.request_id_header_key.parse().with_context(|| {
-            format!(
-                "request_id_header_key = {}: this is no name of a header",
-                server.request_id_header_key
-            )
+        request_id_header: header.parse().with_context(|| {
+            format!("request_id_header_key = {header}: this is no name of a header")
         })?,
+        concurrency: resolved.model.max_rolling_batch_size,
         wire: Wire {
             formatter,
             ..Wire::default()
@@ -151,6 +154,16 @@ fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
         drain_deadline: DRAIN,
         ..HttpSettings::default()
     })
+}
+
+/// The header that names requests: who sets none gets SageMaker's own there, as in DJL Serving.
+fn request_id_header<'a>(resolved: &'a Resolved, sagemaker: &Path) -> &'a str {
+    let key = "request_id_header_key";
+    if resolved.origins.iter().all(|origin| origin.key != key) && sagemaker.exists() {
+        "X-Amzn-SageMaker-Inference-Id"
+    } else {
+        &resolved.server.request_id_header_key
+    }
 }
 
 async fn bind(server: &ServerSettings) -> anyhow::Result<TcpListener> {
