@@ -77,10 +77,8 @@ pub struct Wire {
 /// A request as it came over HTTP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Incoming<'a> {
-    /// The whole body.
+    /// The whole body, as [`crate::content`] read it.
     pub body: &'a [u8],
-    /// The header Content-Type, if there is one.
-    pub content_type: Option<&'a str>,
     /// By which of its routes a request of [`Dialect::Tgi`] came; others have one form for all.
     pub route: tgi::Route,
 }

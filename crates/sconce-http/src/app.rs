@@ -8,7 +8,8 @@ use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, get, put};
+use axum::routing::{MethodRouter, any, get, post, put};
+use sconce_api::{Dialect, Wire};
 use sconce_core::{Gateway, JobId, ServeError};
 
 use crate::flights::Flights;
@@ -21,8 +22,10 @@ use crate::{access, health, inference, management};
 pub(crate) struct Shared {
     pub(crate) gateway: Arc<dyn Gateway>,
     pub(crate) settings: HttpSettings,
-    /// Failures in the dialect of the model.
+    /// The dialect of the model.
     pub(crate) native: Arc<Responder>,
+    /// The dialect of TGI's routes.
+    pub(crate) tgi: Arc<Responder>,
     pub(crate) results: Arc<Results>,
     pub(crate) flights: Arc<Flights>,
     jobs: AtomicU64,
@@ -30,11 +33,16 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(gateway: Arc<dyn Gateway>, settings: HttpSettings) -> Arc<Self> {
+        let responder = |wire| {
+            let codes = settings.codes;
+            Arc::new(Responder { wire, codes })
+        };
         Arc::new(Self {
             gateway,
-            native: Arc::new(Responder {
-                wire: settings.wire.clone(),
-                codes: settings.codes,
+            native: responder(settings.wire.clone()),
+            tgi: responder(Wire {
+                dialect: Dialect::Tgi,
+                ..settings.wire.clone()
             }),
             results: Results::new(settings.results),
             settings,
@@ -57,8 +65,8 @@ pub fn router(gateway: Arc<dyn Gateway>, settings: HttpSettings) -> Router {
 
 pub(crate) fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
-        .route("/", get(welcome).options(preflight).fallback(unknown))
         .merge(answering())
+        .merge(tgi())
         .merge(managing())
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(
@@ -90,6 +98,28 @@ fn answering() -> Router<Arc<Shared>> {
             );
     }
     routes
+}
+
+/// The routes of Text Generation Inference. Those that generate take POST only, as there.
+fn tgi() -> Router<Arc<Shared>> {
+    let posted = |handler: MethodRouter<Arc<Shared>>| {
+        handler.options(preflight).fallback(management::only_post)
+    };
+    Router::new()
+        .route(
+            "/",
+            get(welcome)
+                .options(preflight)
+                .post(inference::compatible)
+                .fallback(unknown),
+        )
+        .route("/generate", posted(post(inference::generate)))
+        .route("/generate_stream", posted(post(inference::generate_stream)))
+        .route("/info", get(health::info).fallback(management::only_get))
+        .route(
+            "/health",
+            get(health::health).fallback(management::only_get),
+        )
 }
 
 /// What manages the server.

@@ -1,10 +1,12 @@
-//! What platforms ask about the server: whether it answers, and how much it takes.
+//! What platforms and clients ask about the server: whether it answers, what it is, how much it
+//! takes.
 
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use sconce_api::{models, ping};
+use sconce_api::{models, ping, tgi};
+use sconce_core::{Phase, ServeError};
 
 use crate::app::Shared;
 use crate::respond;
@@ -19,5 +21,37 @@ pub(crate) async fn ping(State(shared): State<Arc<Shared>>) -> Response {
 pub(crate) async fn execution_parameters(State(shared): State<Arc<Shared>>) -> Response {
     let settings = &shared.settings;
     let body = models::execution_parameters(settings.concurrency, settings.max_request_size);
+    respond::success(respond::JSON, body.into())
+}
+
+/// TGI's `/health`: 200 without a body when all models are ready, else 503 with the reason.
+pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Response {
+    let models = shared.gateway.status();
+    let waiting = models.iter().find(|model| model.phase != Phase::Ready);
+    match waiting {
+        None => Response::default(),
+        Some(model) => {
+            let failure = ServeError::NotReady {
+                model: model.name.clone(),
+                phase: model.phase.to_string(),
+            };
+            shared.tgi.failure(&failure.into())
+        }
+    }
+}
+
+/// TGI's `/info`.
+pub(crate) async fn info(State(shared): State<Arc<Shared>>) -> Response {
+    let models = shared.gateway.status();
+    let info = &shared.settings.info;
+    let name = || models.first().map_or("", |model| &model.name);
+    let body = tgi::info(&tgi::Info {
+        model_id: info.model_id.as_deref().unwrap_or_else(name),
+        model_sha: info.model_sha.as_deref(),
+        max_concurrent_requests: info.max_concurrent_requests,
+        // One token must be left for the answer.
+        max_input_tokens: info.max_total_tokens.map(|total| total.saturating_sub(1)),
+        max_total_tokens: info.max_total_tokens,
+    });
     respond::success(respond::JSON, body.into())
 }

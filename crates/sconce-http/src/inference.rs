@@ -16,6 +16,7 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use futures_util::StreamExt;
 use sconce_api::content::{self, Raw};
+use sconce_api::tgi::Route;
 use sconce_api::{Accepted, Answer, Incoming};
 use sconce_core::{Generate, Input, Job, ServeError};
 use tokio::time::Instant;
@@ -31,8 +32,29 @@ use crate::{deferred, limits, reply, respond};
 
 /// Asks the model that the request names somewhere, else the only one.
 pub(crate) async fn invocations(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let responder = Arc::clone(&shared.native);
-    infer(shared, responder, Place::default(), request).await
+    let door = Door::native(&shared, Place::default());
+    infer(shared, door, request).await
+}
+
+/// TGI's `/`.
+pub(crate) async fn compatible(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let door = Door::tgi(&shared, Route::Compatible);
+    infer(shared, door, request).await
+}
+
+/// TGI's `/generate`.
+pub(crate) async fn generate(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let door = Door::tgi(&shared, Route::Generate);
+    infer(shared, door, request).await
+}
+
+/// TGI's `/generate_stream`.
+pub(crate) async fn generate_stream(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+) -> Response {
+    let door = Door::tgi(&shared, Route::GenerateStream);
+    infer(shared, door, request).await
 }
 
 /// Asks the model that the path names.
@@ -66,39 +88,57 @@ async fn at(
     place: Result<Place, PathRejection>,
     request: Request,
 ) -> Response {
-    let responder = Arc::clone(&shared.native);
     match place {
-        Ok(place) => infer(shared, responder, place, request).await,
+        Ok(place) => {
+            let door = Door::native(&shared, place);
+            infer(shared, door, request).await
+        }
         // The name is no UTF-8, so that no model can have it.
         Err(_) => {
             let unknown = ServeError::UnknownModel(request.uri().path().into());
-            responder.failure(&unknown.into())
+            shared.native.failure(&unknown.into())
         }
     }
 }
 
-async fn infer(
-    shared: Arc<Shared>,
+/// What the route says of a request.
+struct Door {
     responder: Arc<Responder>,
     place: Place,
-    request: Request,
-) -> Response {
-    answer(shared, &responder, place, request)
+    route: Route,
+}
+
+impl Door {
+    fn native(shared: &Shared, place: Place) -> Self {
+        Self {
+            responder: Arc::clone(&shared.native),
+            place,
+            route: Route::default(),
+        }
+    }
+
+    fn tgi(shared: &Shared, route: Route) -> Self {
+        Self {
+            responder: Arc::clone(&shared.tgi),
+            place: Place::default(),
+            route,
+        }
+    }
+}
+
+async fn infer(shared: Arc<Shared>, door: Door, request: Request) -> Response {
+    let responder = Arc::clone(&door.responder);
+    answer(shared, door, request)
         .await
         .unwrap_or_else(|refusal| responder.failure(&refusal))
 }
 
-async fn answer(
-    shared: Arc<Shared>,
-    responder: &Arc<Responder>,
-    place: Place,
-    request: Request,
-) -> Result<Response, Refusal> {
+async fn answer(shared: Arc<Shared>, door: Door, request: Request) -> Result<Response, Refusal> {
     let deadline = Instant::now() + shared.settings.predict_timeout;
     let (parts, body) = request.into_parts();
     let properties = Properties::new(&parts);
     if parts.method == Method::OPTIONS {
-        return options(&shared, &place, &properties);
+        return options(&shared, &door.place, &properties);
     }
     if let Some(asked) = deferred::Poll::read(&properties)? {
         return deferred::poll(&shared.results, &asked);
@@ -109,15 +149,13 @@ async fn answer(
     let watch = Watch {
         tally: parts.extensions.get::<Tally>().cloned().unwrap_or_default(),
         pause: shared.settings.chunked_read_timeout,
-        responder: Arc::clone(responder),
+        responder: Arc::clone(&door.responder),
     };
     let (answer, waiters) = {
         let shared = Arc::clone(&shared);
-        let responder = Arc::clone(responder);
         // Parsing and tokenising a large body takes long enough to hold up other requests.
-        let accepting = tokio::task::spawn_blocking(move || {
-            accept(&shared, &responder, &place, &parts, &body, deadline)
-        });
+        let accepting =
+            tokio::task::spawn_blocking(move || accept(&shared, &door, &parts, &body, deadline));
         match accepting.await {
             Ok(accepted) => accepted?,
             Err(died) => match died.try_into_panic() {
@@ -169,8 +207,7 @@ fn refuse_encoded(parts: &Parts) -> Result<(), Refusal> {
 /// Parses and submits; all prompts are queued or none is answered.
 fn accept(
     shared: &Shared,
-    responder: &Responder,
-    place: &Place,
+    door: &Door,
     parts: &Parts,
     body: &Bytes,
     deadline: Instant,
@@ -184,11 +221,10 @@ fn accept(
         query: properties.query(),
     })?;
     let models = shared.gateway.status();
-    let model = target::model(place, &properties, &content.routing, &models)?;
-    let Accepted { prompts, answer } = responder.wire.accept(&Incoming {
+    let model = target::model(&door.place, &properties, &content.routing, &models)?;
+    let Accepted { prompts, answer } = door.responder.wire.accept(&Incoming {
         body: &content.json,
-        content_type,
-        route: sconce_api::tgi::Route::default(),
+        route: door.route,
     })?;
     let name = model
         .clone()

@@ -26,7 +26,7 @@ mod target;
 pub use app::router;
 pub use sconce_api::{Dialect, Formatter, Wire};
 pub use server::serve;
-pub use settings::{Cors, ErrorCodes, HttpSettings, ResultLimits};
+pub use settings::{Cors, ErrorCodes, HttpSettings, ModelInfo, ResultLimits};
 
 #[cfg(test)]
 mod tests;

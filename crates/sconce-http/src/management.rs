@@ -104,6 +104,11 @@ pub(crate) async fn no_such_method(State(shared): State<Arc<Shared>>) -> Respons
     shared.native.failure(&Refusal::Method("GET, PUT, DELETE"))
 }
 
+/// Any other method, where something is generated.
+pub(crate) async fn only_post(State(shared): State<Arc<Shared>>) -> Response {
+    shared.native.failure(&Refusal::Method("POST"))
+}
+
 /// Any other method, where something can only be read.
 pub(crate) async fn only_get(State(shared): State<Arc<Shared>>) -> Response {
     shared.native.failure(&Refusal::Method("GET"))

@@ -191,3 +191,6 @@ fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Resp
         .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
+
+#[cfg(test)]
+mod tests;

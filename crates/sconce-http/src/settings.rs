@@ -28,6 +28,8 @@ pub struct HttpSettings {
     /// How many requests batch transform may send at once: as many as are computed together
     /// (`option.max_rolling_batch_size`).
     pub concurrency: usize,
+    /// What `/info` tells of the model.
+    pub info: ModelInfo,
     /// How many results of `x-synchronous: false` are kept, and for how long.
     pub results: ResultLimits,
     /// Time that requests in flight have to finish after the shutdown began.
@@ -75,6 +77,30 @@ pub struct Cors {
     pub headers: Option<HeaderValue>,
 }
 
+/// What TGI's `/info` tells of the model beside its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelInfo {
+    /// The hub's name of the model; `None`: the name under which it is served.
+    pub model_id: Option<String>,
+    /// Its commit on the hub.
+    pub model_sha: Option<String>,
+    /// Requests that may be in the server at the same time (`job_queue_size`).
+    pub max_concurrent_requests: usize,
+    /// The longest prompt and answer together, in tokens, if the configuration says.
+    pub max_total_tokens: Option<usize>,
+}
+
+impl Default for ModelInfo {
+    fn default() -> Self {
+        Self {
+            model_id: None,
+            model_sha: None,
+            max_concurrent_requests: 1000,
+            max_total_tokens: None,
+        }
+    }
+}
+
 /// Bounds of the results that clients fetch later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResultLimits {
@@ -107,6 +133,7 @@ impl Default for HttpSettings {
             allow_multi_status: false,
             wire: Wire::default(),
             concurrency: 1,
+            info: ModelInfo::default(),
             results: ResultLimits::default(),
             drain_deadline: Duration::from_secs(25),
             header_timeout: Duration::from_secs(60),

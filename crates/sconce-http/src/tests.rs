@@ -6,6 +6,7 @@ mod lifecycle;
 mod requests;
 mod routes;
 mod streaming;
+mod tgi;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -12,9 +12,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use sconce_config::{Environment, OutputFormatter, Resolved, ServerSettings};
+use sconce_config::{
+    Environment, ModelSettings, ModelSource, OutputFormatter, Resolved, ServerSettings,
+};
 use sconce_core::Gateway;
-use sconce_http::{Formatter, HttpSettings, Wire};
+use sconce_http::{Formatter, HttpSettings, ModelInfo, Wire};
 use sconce_manager::{Manager, Outcome};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -147,6 +149,7 @@ fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
             format!("request_id_header_key = {header}: this is no name of a header")
         })?,
         concurrency: resolved.model.max_rolling_batch_size,
+        info: model_info(&resolved.model),
         wire: Wire {
             formatter,
             ..Wire::default()
@@ -154,6 +157,19 @@ fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
         drain_deadline: DRAIN,
         ..HttpSettings::default()
     })
+}
+
+fn model_info(model: &ModelSettings) -> ModelInfo {
+    let hub = match &model.source {
+        ModelSource::Hub(hub) => Some(hub.id.clone()),
+        ModelSource::Directory(_) => None,
+    };
+    ModelInfo {
+        model_id: model.served_model_name.clone().or(hub),
+        max_concurrent_requests: model.job_queue_size,
+        max_total_tokens: model.max_model_len,
+        ..ModelInfo::default()
+    }
 }
 
 /// The header that names requests: who sets none gets SageMaker's own there, as in DJL Serving.
