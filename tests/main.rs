@@ -3,6 +3,7 @@
 
 mod bad_checkpoints;
 mod blocks;
+mod dialects;
 mod goldens;
 mod hub;
 mod lifecycle;

@@ -157,9 +157,10 @@ impl Wire {
     /// The body that tells of a failure which is the request's or the model's.
     pub fn failure(&self, failure: &ServeError, code: u16) -> Vec<u8> {
         match self.dialect {
-            Dialect::DeepSpeed | Dialect::FasterTransformer | Dialect::HuggingFace => {
-                error::handler(failure, code)
+            Dialect::DeepSpeed | Dialect::FasterTransformer => {
+                error::handler(failure, "prediction failure", code)
             }
+            Dialect::HuggingFace => error::handler(failure, "invoke handler failure", code),
             Dialect::Rolling2023 => rolling_2023::failure(failure, code),
             Dialect::Rolling | Dialect::RollingTgi => error::lmi(failure, code),
             Dialect::Async => asynchronous::failure(failure, code),

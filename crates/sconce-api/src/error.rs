@@ -24,17 +24,17 @@ pub fn lmi(error: &ServeError, code: u16) -> Vec<u8> {
 
 /// What `Output.error` of DJL's Python handlers makes of an exception: code, a fixed message, the
 /// exception's text, laid out like all their JSON.
-pub(crate) fn handler(error: &ServeError, code: u16) -> Vec<u8> {
+pub(crate) fn handler(error: &ServeError, message: &str, code: u16) -> Vec<u8> {
     #[derive(Serialize)]
-    struct Body {
+    struct Body<'a> {
         code: u16,
-        message: &'static str,
+        message: &'a str,
         error: String,
     }
     json::indented(&Body {
         code,
-        message: "invoke handler failure",
-        error: with_prefix(PAYLOAD, error),
+        message,
+        error: error.to_string(),
     })
 }
 

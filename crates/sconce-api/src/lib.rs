@@ -17,6 +17,8 @@ pub mod models;
 mod parameters;
 mod payload;
 pub mod ping;
+#[cfg(test)]
+mod recorded;
 mod rolling;
 mod rolling_2023;
 pub mod tgi;
