@@ -8,7 +8,7 @@ use sconce_testkit::client::Client;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::support::ready;
+use crate::support::ready_with;
 
 #[derive(Deserialize)]
 struct Recorded {
@@ -89,7 +89,7 @@ fn conversations_with_djl_s_handlers_repeat_themselves() {
     }
     let mut held = 0;
     for ((model, properties), conversations) in servers {
-        let server = ready(&model, &properties);
+        let server = ready_with(&model, &[("serving.properties", &properties)]);
         let client = Client::new(server.address());
         for conversation in conversations {
             let which = format!(

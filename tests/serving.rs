@@ -197,16 +197,16 @@ fn the_checkpoint_s_own_sampling_counts_when_asked_for_and_requests_have_the_las
     let own = ready_with(
         "llama",
         &[
-            ("serving.properties", "option.generation_config=auto"),
+            (
+                "serving.properties",
+                "option.rolling_batch=auto\noption.generation_config=auto",
+            ),
             file,
         ],
     );
     let plain = ready_with(
         "llama",
-        &[
-            ("serving.properties", "option.generation_config=vllm"),
-            file,
-        ],
+        &[("serving.properties", "option.rolling_batch=auto"), file],
     );
     let answer = |server: &crate::support::Serving, parameters: Value| {
         let client = Client::new(server.address());

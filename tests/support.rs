@@ -31,9 +31,11 @@ impl std::ops::DerefMut for Serving {
     }
 }
 
-/// Serves a copy of a tiny checkpoint with these properties; returns when it is ready.
+/// Serves a copy of a tiny checkpoint with these properties as a rolling batch of LMI; returns
+/// when it is ready.
 pub fn ready(model: &str, properties: &str) -> Serving {
-    ready_with(model, &[("serving.properties", properties)])
+    let properties = format!("option.rolling_batch=auto\n{properties}");
+    ready_with(model, &[("serving.properties", &properties)])
 }
 
 /// The same with other files beside, or in place of, those of the checkpoint.

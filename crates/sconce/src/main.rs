@@ -3,6 +3,7 @@
 mod command;
 mod logging;
 mod serve;
+mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;

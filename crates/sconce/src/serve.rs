@@ -12,11 +12,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use sconce_config::{
-    Environment, ModelSettings, ModelSource, OutputFormatter, Resolved, ServerSettings,
-};
+use sconce_config::{Environment, ModelSettings, ModelSource, Resolved, ServerSettings};
 use sconce_core::Gateway;
-use sconce_http::{Formatter, HttpSettings, ModelInfo, Wire};
+use sconce_http::{HttpSettings, ModelInfo};
 use sconce_manager::{Manager, Outcome};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -24,7 +22,7 @@ use tracing::{error, info, warn};
 
 use crate::STARTUP_FAILED;
 use crate::command::ServeArguments;
-use crate::logging;
+use crate::{logging, wire};
 
 /// SageMaker kills 30 s after SIGTERM; what runs longer than this is cut off in order.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -133,14 +131,6 @@ async fn end_of_service(
 
 fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
     let server = &resolved.server;
-    let formatter = resolved
-        .model
-        .output_formatter
-        .map(|formatter| match formatter {
-            OutputFormatter::Json => Formatter::Json,
-            OutputFormatter::JsonLines => Formatter::JsonLines,
-            OutputFormatter::ServerSentEvents => Formatter::Sse,
-        });
     let header = request_id_header(resolved, Path::new(SAGEMAKER));
     Ok(HttpSettings {
         max_request_size: server.max_request_size,
@@ -150,10 +140,7 @@ fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
         })?,
         concurrency: resolved.model.max_rolling_batch_size,
         info: model_info(&resolved.model),
-        wire: Wire {
-            formatter,
-            ..Wire::default()
-        },
+        wire: wire::wire(&resolved.model),
         drain_deadline: DRAIN,
         ..HttpSettings::default()
     })
