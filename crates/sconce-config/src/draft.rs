@@ -91,6 +91,7 @@ impl Draft {
             cors: Cors::default(),
             chunked_read_timeout: Duration::ZERO,
             allow_multi_status: false,
+            kept_results: 0,
         };
         let model = ModelSettings {
             name: String::new(),

@@ -27,6 +27,8 @@ pub struct ServerSettings {
     pub chunked_read_timeout: Duration,
     /// Whether `/ping` answers 207 while the model is being loaded.
     pub allow_multi_status: bool,
+    /// Most answers that are kept for clients that fetch them later, at least 1.
+    pub kept_results: usize,
 }
 
 /// Statuses of answers that tell of a failure, 200 to 599.

@@ -1,9 +1,9 @@
 //! The program: reads the command line, does what it says, ends with a code that tells why.
 
 mod command;
+mod http;
 mod logging;
 mod serve;
-mod wire;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -6,15 +6,12 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-use sconce_config::{Environment, ModelSettings, ModelSource, Resolved, ServerSettings};
+use sconce_config::{Environment, Resolved, ServerSettings};
 use sconce_core::Gateway;
-use sconce_http::{HttpSettings, ModelInfo};
 use sconce_manager::{Manager, Outcome};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -22,13 +19,10 @@ use tracing::{error, info, warn};
 
 use crate::STARTUP_FAILED;
 use crate::command::ServeArguments;
-use crate::{logging, wire};
+use crate::{http, logging};
 
 /// SageMaker kills 30 s after SIGTERM; what runs longer than this is cut off in order.
 const DRAIN: Duration = Duration::from_secs(25);
-
-/// The platform puts this file into each of its containers, and DJL Serving knows it by that.
-const SAGEMAKER: &str = "/opt/ml/.sagemaker_infra/endpoint-metadata.json";
 
 /// So long `/ping` still tells why the model cannot be served before the program ends: DJL
 /// Serving does so with `wait_model_loading=false`, and whoever polls each second reads it.
@@ -73,7 +67,7 @@ async fn serve(resolved: Resolved, began: Instant) -> anyhow::Result<ExitCode> {
         began.elapsed().as_secs_f64() * 1e3
     );
     report(&resolved);
-    let settings = http_settings(&resolved)?;
+    let settings = http::settings(&resolved, DRAIN)?;
     let loading_timeout = resolved.model.model_loading_timeout;
     let (tell, told) = oneshot::channel();
     let manager = Manager::start(resolved.model, move |_, outcome| {
@@ -127,46 +121,6 @@ async fn end_of_service(
         () = tokio::time::sleep(LAST_WORDS) => {}
     }
     ExitCode::from(STARTUP_FAILED)
-}
-
-fn http_settings(resolved: &Resolved) -> anyhow::Result<HttpSettings> {
-    let server = &resolved.server;
-    let header = request_id_header(resolved, Path::new(SAGEMAKER));
-    Ok(HttpSettings {
-        max_request_size: server.max_request_size,
-        predict_timeout: resolved.model.predict_timeout,
-        request_id_header: header.parse().with_context(|| {
-            format!("request_id_header_key = {header}: this is no name of a header")
-        })?,
-        concurrency: resolved.model.max_rolling_batch_size,
-        info: model_info(&resolved.model),
-        wire: wire::wire(&resolved.model),
-        drain_deadline: DRAIN,
-        ..HttpSettings::default()
-    })
-}
-
-fn model_info(model: &ModelSettings) -> ModelInfo {
-    let hub = match &model.source {
-        ModelSource::Hub(hub) => Some(hub.id.clone()),
-        ModelSource::Directory(_) => None,
-    };
-    ModelInfo {
-        model_id: model.served_model_name.clone().or(hub),
-        max_concurrent_requests: model.job_queue_size,
-        max_total_tokens: model.max_model_len,
-        ..ModelInfo::default()
-    }
-}
-
-/// The header that names requests: who sets none gets SageMaker's own there, as in DJL Serving.
-fn request_id_header<'a>(resolved: &'a Resolved, sagemaker: &Path) -> &'a str {
-    let key = "request_id_header_key";
-    if resolved.origins.iter().all(|origin| origin.key != key) && sagemaker.exists() {
-        "X-Amzn-SageMaker-Inference-Id"
-    } else {
-        &resolved.server.request_id_header_key
-    }
 }
 
 async fn bind(server: &ServerSettings) -> anyhow::Result<TcpListener> {

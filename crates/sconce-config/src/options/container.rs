@@ -332,9 +332,11 @@ pub(super) const CONTAINER: &[Entry] = &[
     Entry {
         key: "SERVING_MEMORY_CACHE_CAPACITY",
         variables: &[Fills("SERVING_MEMORY_CACHE_CAPACITY")],
+        kind: Kind::Whole(1, 1 << 20),
+        default: "1000",
         since: "0.23",
-        doc: "Answers that are kept.",
-        status: Status::NoOp(KEPT),
+        doc: "Most answers that are kept for clients that fetch them later with x-starting-token.",
+        status: Status::Honoured(|d, v| put(&mut d.server.kept_results, count(v, 1..=1 << 20))),
         ..ENVIRONMENT
     },
     Entry {
