@@ -16,7 +16,6 @@ fn accept(route: Route, body: &Value) -> Result<Accepted, ServeError> {
     wire.accept(&Incoming {
         body: body.as_bytes(),
         route,
-        ..Incoming::default()
     })
 }
 
