@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use sconce_core::{AskedSampling, Backend, Event, Generate, GenerateParams, Input, Job, JobId};
+use sconce_core::{
+    AskedSampling, Backend, Event, Generate, GenerateParams, Input, Job, JobId, MaxTokens,
+};
 use sconce_engine::{Engine, EngineSettings};
 use sconce_testkit::reply::Tell;
 
@@ -60,7 +62,7 @@ impl Client {
             ..AskedSampling::default()
         };
         let params = GenerateParams {
-            max_new_tokens: new_tokens(number),
+            max_tokens: MaxTokens::New(new_tokens(number)),
             sampling,
             ..GenerateParams::default()
         };

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
-use sconce_core::{Backend, Event, Generate, GenerateParams, Input, Job, JobId, Reply, Stop};
+use sconce_core::{
+    Backend, Event, Generate, GenerateParams, Input, Job, JobId, MaxTokens, Reply, Stop,
+};
 use sconce_engine::{Engine, EngineSettings};
 use sconce_nn::weights;
 
