@@ -1,16 +1,16 @@
 //! Models of the Hugging Face hub, against a hub on this machine: fetched, cached, refused.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use sconce_testkit::client::Client;
 use sconce_testkit::fakes::Gate;
 use sconce_testkit::hub::{Access, COMMIT, FakeHub, RunningHub};
 use sconce_testkit::server::{Launch, Server};
-use serde_json::{Value, json};
+use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{PROGRAM, generated, ready, tiny};
+use crate::support::{PROGRAM, generated, ready, tiny, wait_for_ping};
 
 const ID: &str = "tiny-org/llama";
 const TOKEN: &str = "hf_right";
@@ -181,28 +181,6 @@ fn what_an_earlier_start_left_of_a_file_is_completed_or_replaced() {
         std::fs::write(blobs.join(format!("{WEIGHTS}-blob.part")), part).unwrap();
         assert_eq!(answer(&start.serve()), answer_of_the_folder(), "{left}");
     }
-}
-
-/// Polls `/ping` for this status with an entry that passes; the entry of the only model.
-fn wait_for_ping(server: &Server, status: u16, passes: impl Fn(&Value) -> bool) -> Value {
-    let client = Client::new(server.address());
-    let deadline = Instant::now() + Duration::from_secs(30);
-    let mut last = Value::Null;
-    while Instant::now() < deadline {
-        let Ok(answer) = client.get("/ping") else {
-            break;
-        };
-        let body = answer.json().unwrap();
-        last = body.as_object().unwrap().values().next().unwrap().clone();
-        if answer.status == status && passes(&last) {
-            return last;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    panic!(
-        "/ping never said so, but {last}; the log:\n{}",
-        server.log()
-    )
 }
 
 struct Refusal {

@@ -9,6 +9,7 @@ mod hub;
 mod lifecycle;
 mod parity;
 mod readme;
+mod s3;
 mod serving;
 mod support;
 mod tidy;

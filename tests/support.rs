@@ -2,8 +2,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use sconce_testkit::client::Stream;
+use sconce_testkit::client::{Client, Stream};
 use sconce_testkit::server::{Launch, Server};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -86,4 +87,26 @@ pub fn stream_text(stream: &mut Stream) -> String {
     let lines = stream.lines().unwrap();
     let (_, last) = lines.last().expect("a stream has lines");
     generated(&serde_json::from_str(last).unwrap())
+}
+
+/// Polls `/ping` for this status with an entry that passes; the entry of the only model.
+pub fn wait_for_ping(server: &Server, status: u16, passes: impl Fn(&Value) -> bool) -> Value {
+    let client = Client::new(server.address());
+    let deadline = Instant::now() + Duration::from_secs(30);
+    let mut last = Value::Null;
+    while Instant::now() < deadline {
+        let Ok(answer) = client.get("/ping") else {
+            break;
+        };
+        let body = answer.json().unwrap();
+        last = body.as_object().unwrap().values().next().unwrap().clone();
+        if answer.status == status && passes(&last) {
+            return last;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!(
+        "/ping never said so, but {last}; the log:\n{}",
+        server.log()
+    )
 }

@@ -50,6 +50,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ),
     ("hyper", &["sconce-http"]),
     ("memmap2", &["sconce-nn"]),
+    ("object_store", &["sconce-manager"]),
     ("tokenizers", &["sconce-text"]),
     ("tokio", &["sconce", "sconce-http", "sconce-manager"]),
 ];

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::bucket::BucketAccess;
 use crate::dialect::Facts;
 use crate::entry::{Entry, Status};
 use crate::handler::Handler;
@@ -33,6 +34,7 @@ pub(crate) struct Draft {
     pub(crate) hub_endpoint: String,
     /// `HF_HUB_CACHE`, or what `HF_HOME` says of it.
     pub(crate) hub_cache: Option<PathBuf>,
+    pub(crate) bucket_access: BucketAccess,
     /// `option.entryPoint`, as written.
     pub(crate) entry_point: Option<String>,
     /// `option.generation_config`; `None`: the dialect says.
@@ -127,6 +129,7 @@ impl Draft {
             token: None,
             hub_endpoint: String::new(),
             hub_cache: None,
+            bucket_access: BucketAccess::default(),
             entry_point: None,
             generation_config: None,
             facts: Facts::default(),

@@ -145,6 +145,16 @@ pub enum ConfigError {
         /// The name.
         id: String,
     },
+    /// A URL of S3 names nothing that could be there.
+    #[error("{key}={url}: the URL {problem}; correct it")]
+    BadUrl {
+        /// Who says so.
+        key: String,
+        /// The URL.
+        url: String,
+        /// What it must be.
+        problem: String,
+    },
     /// There is no place for files from the hub.
     #[error(
         "there is no place for models of the Hugging Face hub: neither HF_HOME nor HOME is set; \

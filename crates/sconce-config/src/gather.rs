@@ -173,6 +173,12 @@ impl Gathered {
         }
     }
 
+    /// Takes a model's `serving.properties` that has been fetched from somewhere else.
+    pub(crate) fn model_text(&mut self, path: PathBuf, bytes: &[u8]) {
+        let (find, is_here) = (entry::of_model, Scope::in_model_file);
+        self.text(path, bytes, find, is_here, Strength::ModelFile);
+    }
+
     fn file(
         &mut self,
         path: PathBuf,
@@ -180,15 +186,24 @@ impl Gathered {
         is_here: fn(Scope) -> bool,
         strength: Strength,
     ) {
-        let bytes = match std::fs::read(&path) {
-            Ok(bytes) => bytes,
+        match std::fs::read(&path) {
+            Ok(bytes) => self.text(path, &bytes, find, is_here, strength),
             Err(cause) => {
                 let cause = cause.to_string();
                 self.problems.push(ConfigError::Unreadable { path, cause });
-                return;
             }
-        };
-        let parsed = properties::parse(&bytes);
+        }
+    }
+
+    fn text(
+        &mut self,
+        path: PathBuf,
+        bytes: &[u8],
+        find: fn(&str) -> Option<&'static Entry>,
+        is_here: fn(Scope) -> bool,
+        strength: Strength,
+    ) {
+        let parsed = properties::parse(bytes);
         let wrong = |problem| ConfigError::Properties {
             path: path.clone(),
             problem,

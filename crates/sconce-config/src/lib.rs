@@ -13,6 +13,7 @@
 //!
 //! This crate reads no weights and no `config.json`, and fetches nothing: that is the manager's.
 
+mod bucket;
 mod contradictions;
 mod dialect;
 mod draft;
@@ -40,16 +41,17 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use bucket::{BucketFile, BucketFolder};
 pub use environment::{CommandLine, Environment};
 pub use error::{ConfigError, ConfigErrors, Written};
 pub use explain::explain;
 pub use markdown::options_markdown;
 pub use properties::PropertiesError;
 pub use provenance::{Origin, Provenance};
-pub use resolve::{Resolved, resolve};
+pub use resolve::{Resolved, resolve, resolve_with};
 pub use settings::{
     Cors, Device, Dialect, Dtype, HubModel, ModelSettings, ModelSource, OutputFormatter,
-    ServerSettings, StatusCodes,
+    PrefixSettings, S3Model, ServerSettings, StatusCodes,
 };
 pub use task::Task;
 

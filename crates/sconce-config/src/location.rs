@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::bucket;
 use crate::draft::Draft;
 use crate::error::ConfigError;
 use crate::handler::Handler;
-use crate::settings::{HubModel, ModelSource};
+use crate::settings::{HubModel, ModelSource, PrefixSettings};
 
 /// What a directory holds, in order of name.
 pub(crate) struct Listing {
@@ -96,7 +97,22 @@ pub(crate) fn of_directory(dir: &Path, draft: &Draft) -> Result<ModelSource, Con
     }
     match inner {
         Some(inner) => checkpoint(&inner),
-        None => hub(id, draft, "option.model_id"),
+        None => elsewhere(id, draft, "option.model_id"),
+    }
+}
+
+/// The model of a URL of S3: what `option.model_id` names, else the objects there.
+pub(crate) fn of_bucket(
+    url: &str,
+    settings: PrefixSettings,
+    draft: &Draft,
+) -> Result<ModelSource, ConfigError> {
+    match &draft.model_id {
+        None => in_bucket(url, settings, draft, "model"),
+        Some(id) => match named(id, None) {
+            Some(dir) => checkpoint(&dir),
+            None => elsewhere(id, draft, "option.model_id"),
+        },
     }
 }
 
@@ -141,6 +157,29 @@ pub(crate) fn of_hub_model(id: &str, draft: &Draft) -> Result<ModelSource, Confi
     }
 }
 
+/// What is not on this machine.
+fn elsewhere(id: &str, draft: &Draft, key: &str) -> Result<ModelSource, ConfigError> {
+    if bucket::is_url(id) {
+        return in_bucket(id, PrefixSettings::Elsewhere, draft, key);
+    }
+    hub(id, draft, key)
+}
+
+fn in_bucket(
+    url: &str,
+    settings: PrefixSettings,
+    draft: &Draft,
+    key: &str,
+) -> Result<ModelSource, ConfigError> {
+    let model = bucket::model(url, settings, draft);
+    let wrong = |problem| ConfigError::BadUrl {
+        key: key.into(),
+        url: url.into(),
+        problem,
+    };
+    model.map(ModelSource::S3).map_err(wrong)
+}
+
 /// The directory that an id names, if it exists: as it stands, or within another one.
 pub(crate) fn named(id: &str, within: Option<&Path>) -> Option<PathBuf> {
     let path = without_scheme(id);
@@ -171,11 +210,15 @@ pub(crate) fn own_code(dir: &Path, draft: &Draft) -> Result<Option<PathBuf>, Con
 
 /// A script that is taken without being named.
 pub(crate) fn script(dir: &Path) -> Option<PathBuf> {
-    let named = dir
-        .file_name()
-        .map(|name| format!("{}.py", name.to_string_lossy()));
-    let names = ["model.py".to_owned()].into_iter().chain(named);
-    names.map(|name| dir.join(name)).find(|path| path.is_file())
+    let folder = dir.file_name().map(|name| name.to_string_lossy());
+    let mut paths = script_names(folder.as_deref()).map(|name| dir.join(name));
+    paths.find(|path| path.is_file())
+}
+
+/// The names of such scripts in a folder of this name.
+pub(crate) fn script_names(folder: Option<&str>) -> impl Iterator<Item = String> {
+    let named = folder.map(|name| format!("{name}.py"));
+    ["model.py".to_owned()].into_iter().chain(named)
 }
 
 /// The script that an entry point names. The SageMaker SDK writes the caller's path where it has

@@ -12,6 +12,7 @@ mod model;
 mod placement;
 mod reason;
 mod retired;
+mod s3;
 mod server;
 mod source;
 mod start;
@@ -30,6 +31,7 @@ const GROUPS: &[&[Entry]] = &[
     server::SERVER_KEYS,
     model::MODEL_KEYS,
     source::SOURCE,
+    s3::S3,
     placement::PLACEMENT,
     batching::BATCHING,
     answers::ANSWERS,

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::bucket::{self, BucketAccess, BucketFolder};
 use crate::contradictions;
 use crate::draft::Draft;
 use crate::entry::{self, Scope};
@@ -12,7 +13,7 @@ use crate::gather::{Gathered, Setting, Strength, Unknown};
 use crate::handler::Handler;
 use crate::location;
 use crate::provenance::{Origin, Provenance};
-use crate::settings::{ModelSettings, ModelSource, ServerSettings};
+use crate::settings::{ModelSettings, ModelSource, PrefixSettings, S3Model, ServerSettings};
 use crate::settle::{Settled, apply_all, defaults, settle};
 use crate::startup::{self, Place, Startup};
 
@@ -31,14 +32,26 @@ pub struct Resolved {
     pub defaults: Vec<Origin>,
 }
 
-/// Reads every place where options are set and makes settings of them, or lists all problems.
+/// Reads every place on this machine where options are set and makes settings of them, or lists
+/// all problems. A model in S3 may have more of them: [`resolve_with`] reads those too.
 pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Resolved, ConfigErrors> {
+    resolve_with(line, environment, &|_| None)
+}
+
+/// The same; `look` is asked once what there is below a prefix of S3 that is the model, as
+/// `load_models=s3://…` says. `None`: that cannot be known now.
+pub fn resolve_with(
+    line: &CommandLine,
+    environment: &Environment,
+    look: &dyn Fn(&S3Model) -> Option<BucketFolder>,
+) -> Result<Resolved, ConfigErrors> {
     let mut gathered = Gathered::default();
     gathered.command_line(line);
     gathered.environment(environment);
     gathered.server_file(environment);
     let mut draft = Draft::new();
     draft.hub_cache = hub_cache(environment);
+    draft.bucket_access = BucketAccess::of(environment);
     let of_server = |scope: Scope| !scope.in_model_file();
     let mut wrong = Wrong(apply_all(
         &mut draft,
@@ -52,8 +65,11 @@ pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Resolved
             None
         }
     };
+    let folder = startup
+        .as_ref()
+        .and_then(|startup| look(&startup.bucket_model(&draft)?));
     if let Some(startup) = &startup {
-        gathered.registration(startup);
+        gathered.registration(startup, folder.as_ref());
     }
     let settled = settle(&gathered.settings);
     wrong
@@ -67,8 +83,8 @@ pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Resolved
     warnings.extend(contradictions::warnings(&settled));
     warnings.append(&mut gathered.doubtful);
     if let Some(startup) = startup {
-        warnings.extend(idle_script(&startup, &draft));
-        locate(startup, &mut draft, &mut wrong);
+        warnings.extend(idle_script(&startup, folder.as_ref(), &draft));
+        locate(startup, folder.as_ref(), &mut draft, &mut wrong);
     }
     let mut problems = gathered.problems;
     problems.extend(wrong.0.into_iter().map(|(_, problem)| problem));
@@ -116,12 +132,14 @@ fn decide_dialect(draft: &mut Draft, settled: &[Settled<'_>]) -> Origin {
 }
 
 /// A script beside a model that is served without it: its formatters would have run.
-fn idle_script(startup: &Startup, draft: &Draft) -> Option<String> {
+fn idle_script(startup: &Startup, folder: Option<&BucketFolder>, draft: &Draft) -> Option<String> {
     let handler = draft.facts.handler?;
-    let Place::Directory(dir) = &startup.place else {
-        return None;
+    let script = match &startup.place {
+        Place::Directory(dir) => location::script(dir),
+        Place::HubModel(_) => None,
+        Place::Bucket(url) => bucket::script(url, folder?),
     };
-    let script = location::script(dir).filter(|_| handler != Handler::OwnCode)?;
+    let script = script.filter(|_| handler != Handler::OwnCode)?;
     Some(format!(
         "{} is not run: option.entryPoint names a handler of DJL Serving, whose work the native \
          engine does; functions for requests or answers in it have no effect",
@@ -148,11 +166,16 @@ impl Wrong {
 }
 
 /// Sets name and source of the model.
-fn locate(startup: Startup, draft: &mut Draft, wrong: &mut Wrong) {
+fn locate(startup: Startup, folder: Option<&BucketFolder>, draft: &mut Draft, wrong: &mut Wrong) {
     let code = match &startup.place {
-        Place::HubModel(_) if draft.has_own_code() => Ok(draft.entry_point.clone().map(Into::into)),
-        Place::HubModel(_) => Ok(None),
         Place::Directory(dir) => location::own_code(dir, draft),
+        Place::HubModel(_) | Place::Bucket(_) if draft.has_own_code() => {
+            Ok(draft.entry_point.clone().map(Into::into))
+        }
+        Place::Bucket(url) if draft.facts.handler.is_none() => {
+            Ok(folder.and_then(|folder| bucket::script(url, folder)))
+        }
+        Place::HubModel(_) | Place::Bucket(_) => Ok(None),
     };
     let problem = code.transpose().map(|code| match code {
         Ok(file) => ConfigError::OwnCode { file },
@@ -161,6 +184,13 @@ fn locate(startup: Startup, draft: &mut Draft, wrong: &mut Wrong) {
     let source: Result<ModelSource, ConfigError> = match &startup.place {
         Place::HubModel(id) => location::of_hub_model(id, draft),
         Place::Directory(dir) => location::of_directory(dir, draft),
+        Place::Bucket(url) => {
+            let settings = folder.map_or(PrefixSettings::Unread, |folder| {
+                let file = folder.properties.as_ref();
+                PrefixSettings::Read(file.map(|file| file.etag.clone()))
+            });
+            location::of_bucket(url, settings, draft)
+        }
     };
     draft.model.name = startup.name;
     match source {
@@ -177,10 +207,16 @@ fn locate(startup: Startup, draft: &mut Draft, wrong: &mut Wrong) {
 
 impl Gathered {
     /// Adds what the model's own file says, and what `load_models` says of it.
-    fn registration(&mut self, startup: &Startup) {
+    fn registration(&mut self, startup: &Startup, folder: Option<&BucketFolder>) {
         match &startup.place {
             Place::Directory(dir) => self.model_file(dir),
             Place::HubModel(_) => self.generated_file(),
+            Place::Bucket(url) => {
+                let file = folder.and_then(|folder| folder.properties.as_ref());
+                if let Some(file) = file {
+                    self.model_text(bucket::inside(url, "serving.properties"), &file.bytes);
+                }
+            }
         }
         let entry = entry::of_key("engine").expect("the table has the engine");
         self.settings
@@ -195,10 +231,18 @@ impl Gathered {
 }
 
 impl Startup {
+    /// The bucket that is the model, if it is one and its URL can be read.
+    fn bucket_model(&self, draft: &Draft) -> Option<S3Model> {
+        match &self.place {
+            Place::Bucket(url) => bucket::model(url, PrefixSettings::Unread, draft).ok(),
+            Place::Directory(_) | Place::HubModel(_) => None,
+        }
+    }
+
     fn origin(&self) -> Origin {
         let value = match &self.place {
             Place::Directory(dir) => dir.display().to_string(),
-            Place::HubModel(id) => id.clone(),
+            Place::HubModel(name) | Place::Bucket(name) => name.clone(),
         };
         let note = Some(format!("named {}", self.name));
         Origin {

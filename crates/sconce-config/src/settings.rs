@@ -132,6 +132,8 @@ pub enum ModelSource {
     Directory(PathBuf),
     /// A repository of the Hugging Face hub.
     Hub(HubModel),
+    /// The objects below a prefix of an S3 bucket.
+    S3(S3Model),
 }
 
 /// A repository of the Hugging Face hub, and how to get it.
@@ -157,6 +159,61 @@ impl fmt::Debug for HubModel {
             .field("token", &self.token.as_ref().map(|_| "(hidden)"))
             .field("endpoint", &self.endpoint)
             .field("cache", &self.cache)
+            .finish()
+    }
+}
+
+/// The objects directly below a prefix of an S3 bucket, and how to get them.
+#[derive(Clone, PartialEq, Eq)]
+pub struct S3Model {
+    /// Name of the bucket.
+    pub bucket: String,
+    /// Without slashes at its ends; empty: the whole bucket.
+    pub prefix: String,
+    /// What its own `serving.properties` is to these settings.
+    pub settings: PrefixSettings,
+    /// The environment's `AWS_*`: region, endpoint, credentials; never printed.
+    pub variables: Vec<(String, String)>,
+    /// Directories for fetched objects; the first one that can be written counts.
+    pub caches: Vec<PathBuf>,
+}
+
+/// What the `serving.properties` below a prefix is to the settings of the model there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PrefixSettings {
+    /// Not theirs: `option.model_id` names the prefix, and the settings stand beside it.
+    Elsewhere,
+    /// It has been read, and the object had this entity tag; `None`: there is no such object.
+    Read(Option<String>),
+    /// Nobody could read it. Settings that it may have are missing.
+    Unread,
+}
+
+impl S3Model {
+    /// `s3://bucket/prefix/`.
+    pub fn url(&self) -> String {
+        match self.prefix.as_str() {
+            "" => format!("s3://{}/", self.bucket),
+            prefix => format!("s3://{}/{prefix}/", self.bucket),
+        }
+    }
+
+    /// An `AWS_*` variable of the environment.
+    pub fn variable(&self, name: &str) -> Option<&str> {
+        let mut variables = self.variables.iter();
+        let found = variables.find(|(known, _)| known == name)?;
+        Some(&found.1)
+    }
+}
+
+impl fmt::Debug for S3Model {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = self.variables.iter().map(|(name, _)| name);
+        f.debug_struct("S3Model")
+            .field("url", &self.url())
+            .field("settings", &self.settings)
+            .field("variables", &names.collect::<Vec<_>>())
+            .field("caches", &self.caches)
             .finish()
     }
 }

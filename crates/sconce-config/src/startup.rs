@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::bucket;
 use crate::draft::Draft;
 use crate::environment::CommandLine;
 use crate::error::{ConfigError, Written};
@@ -25,6 +26,8 @@ pub(crate) enum Place {
     Directory(PathBuf),
     /// What `HF_MODEL_ID` says.
     HubModel(String),
+    /// `s3://bucket/prefix/`: a directory, but not on this machine.
+    Bucket(String),
 }
 
 impl Startup {
@@ -38,10 +41,19 @@ impl Startup {
         })
     }
 
+    fn bucket(url: &str, from: Provenance) -> Self {
+        Self {
+            name: model_name(bucket::last_part(url)),
+            place: Place::Bucket(url.into()),
+            from,
+            engine: None,
+        }
+    }
+
     fn shown(&self) -> String {
         match &self.place {
             Place::Directory(dir) => format!("{} ({})", dir.display(), self.from),
-            Place::HubModel(id) => format!("{id} ({})", self.from),
+            Place::HubModel(name) | Place::Bucket(name) => format!("{name} ({})", self.from),
         }
     }
 }
@@ -53,13 +65,19 @@ pub(crate) fn choose(
     settings: &[Setting],
 ) -> Result<Startup, ConfigError> {
     if let Some(dir) = &line.model_dir {
+        if let Some(url) = dir.to_str().filter(|name| bucket::is_url(name)) {
+            return Ok(Startup::bucket(url, Provenance::CommandLine));
+        }
         return Startup::directory(dir.clone(), Provenance::CommandLine);
     }
     let mut models = match draft.load_models.as_str() {
         "ALL" => scan(&draft.model_store, &provenance("model_store", settings))?,
         list => listed(list, draft, &provenance("load_models", settings))?,
     };
-    if let Some(id) = &draft.hub_model {
+    if let Some(url) = draft.hub_model.as_ref().filter(|id| bucket::is_url(id)) {
+        let from = provenance("HF_MODEL_ID", settings);
+        models.push(Startup::bucket(url, from));
+    } else if let Some(id) = &draft.hub_model {
         let name = match location::named(id, None) {
             Some(dir) => path_name(&dir),
             None => model_name(id),
@@ -171,9 +189,10 @@ fn listed_model(entry: &str, draft: &Draft, from: &Provenance) -> Result<Startup
         Some((label, url)) if !label.contains('?') => (label, url),
         _ => ("", entry),
     };
-    if url.contains("://") && !url.starts_with("file:") {
+    let is_remote = url.contains("://") && !url.starts_with("file:");
+    if is_remote && !bucket::is_url(url) {
         return Err(unsupported(
-            "models are not fetched by URL; name a directory",
+            "models are fetched from S3 and the hub only; name s3://bucket/prefix/ or a directory",
         ));
     }
     let mut fields = label.trim_matches(['[', ']']).split(':').map(str::trim);
@@ -183,18 +202,23 @@ fn listed_model(entry: &str, draft: &Draft, from: &Provenance) -> Result<Startup
             "the CPU is the only device; write * or leave it out",
         ));
     }
-    let path = location::without_scheme(url);
-    let places = [PathBuf::from(path), draft.model_store.join(path)];
-    let path = places
-        .into_iter()
-        .find(|path| path.exists())
-        .ok_or_else(|| ConfigError::Invalid {
-            written: written(),
-            problem: "must be ALL, a directory, or name=directory, and there is no such directory"
-                .into(),
-            default: "ALL",
+    let invalid = |problem: &str| ConfigError::Invalid {
+        written: written(),
+        problem: problem.into(),
+        default: "ALL",
+    };
+    let mut model = if is_remote {
+        bucket::parse(url).map_err(|problem| invalid(&problem))?;
+        Startup::bucket(url, from.clone())
+    } else {
+        let path = location::without_scheme(url);
+        let places = [PathBuf::from(path), draft.model_store.join(path)];
+        let path = places.into_iter().find(|path| path.exists());
+        let path = path.ok_or_else(|| {
+            invalid("must be ALL, a directory, or name=directory, and there is no such directory")
         })?;
-    let mut model = model_at(path, from)?;
+        model_at(path, from)?
+    };
     if let Some(name) = name.filter(|name| !name.is_empty()) {
         model.name = name.into();
     }

@@ -10,9 +10,12 @@ mod hub;
 mod hub_error;
 mod manager;
 mod progress;
+mod remote;
+mod s3;
 mod store;
 mod wanted;
 
 pub use error::ManagerError;
 pub use hub_error::HubError;
 pub use manager::{Manager, Outcome};
+pub use s3::{S3Error, bucket_folder};

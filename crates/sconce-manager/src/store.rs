@@ -1,4 +1,5 @@
-//! Where a model's files come from: a directory as it is, or a hub's repository in the cache.
+//! Where a model's files come from: a directory as it is, or a hub's repository or a
+//! prefix of S3 in the cache.
 
 use std::path::PathBuf;
 
@@ -6,7 +7,7 @@ use sconce_config::ModelSource;
 use sconce_engine::Observer;
 
 use crate::error::ManagerError;
-use crate::hub;
+use crate::{hub, s3};
 
 /// The directory that holds the model's files, fetched first if need be.
 pub(crate) fn directory(
@@ -16,5 +17,6 @@ pub(crate) fn directory(
     match source {
         ModelSource::Directory(dir) => Ok(dir.clone()),
         ModelSource::Hub(model) => Ok(hub::snapshot(model, observer)?),
+        ModelSource::S3(model) => Ok(s3::snapshot(model, observer)?),
     }
 }

@@ -6,4 +6,5 @@ pub mod fakes;
 pub mod golden;
 pub mod hub;
 pub mod reply;
+pub mod s3;
 pub mod server;

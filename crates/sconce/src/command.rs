@@ -35,7 +35,8 @@ pub(crate) enum Command {
 /// Arguments of `sconce serve`.
 #[derive(Args, Debug)]
 pub(crate) struct ServeArguments {
-    /// Directory with config.json, weights, a tokenizer and, if wanted, serving.properties.
+    /// Directory, or s3://bucket/prefix/, with config.json, weights, a tokenizer and, if wanted,
+    /// serving.properties.
     pub(crate) model_dir: Option<PathBuf>,
     /// Address to listen on [default: 0.0.0.0, or that of inference_address].
     #[arg(long, value_name = "H")]

@@ -32,7 +32,9 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
     let began = Instant::now();
     let environment = Environment::from_process();
-    let resolved = match sconce_config::resolve(&arguments.to_command_line(), &environment) {
+    let line = arguments.to_command_line();
+    let resolved = sconce_config::resolve_with(&line, &environment, &sconce_manager::bucket_folder);
+    let resolved = match resolved {
         Ok(resolved) => resolved,
         Err(errors) => {
             // Logging is not configured yet: this is all there is to say.

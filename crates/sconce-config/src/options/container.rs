@@ -208,14 +208,6 @@ pub(super) const CONTAINER: &[Entry] = &[
         ..ENVIRONMENT
     },
     Entry {
-        key: "DJL_CACHE_DIR",
-        variables: &[Fills("DJL_CACHE_DIR"), Fills("ENGINE_CACHE_DIR")],
-        kind: Kind::Path,
-        doc: "Where DJL keeps what it unpacks.",
-        status: Status::NoOp("nothing is unpacked; HF_HUB_CACHE is the cache of fetched models"),
-        ..ENVIRONMENT
-    },
-    Entry {
         key: "DJL_VENV_DIR",
         variables: &[Fills("DJL_VENV_DIR")],
         kind: Kind::Path,
@@ -266,15 +258,6 @@ pub(super) const CONTAINER: &[Entry] = &[
         since: "0.25",
         doc: "Backends (vllm, trtllm) among which DJL Serving chooses a handler.",
         status: Status::NoOp(ONE_BACKEND),
-        ..ENVIRONMENT
-    },
-    Entry {
-        key: "SERVING_DOWNLOAD_DIR",
-        variables: &[Fills("SERVING_DOWNLOAD_DIR")],
-        kind: Kind::Path,
-        since: "0.21",
-        doc: "Where DJL Serving puts models that it fetches.",
-        status: Status::NoOp("models of the hub lie in its own cache; HF_HUB_CACHE moves it"),
         ..ENVIRONMENT
     },
     Entry {

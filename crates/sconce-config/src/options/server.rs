@@ -39,8 +39,8 @@ pub(super) const SERVER_KEYS: &[Entry] = &[
     Entry {
         key: "load_models",
         default: "ALL",
-        doc: "The model to serve: ALL (that of model_store, else HF_MODEL_ID), a path, or \
-              name=path.",
+        doc: "The model to serve: ALL (that of model_store, else HF_MODEL_ID), a path or \
+              s3://bucket/prefix/, with or without name= before it.",
         status: Status::Honoured(|d, v| put(&mut d.load_models, load_models(v))),
         ..SERVER
     },

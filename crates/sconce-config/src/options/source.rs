@@ -2,6 +2,7 @@
 
 use super::reason::{NO_REMOTE_CODE, PYTHON_ONLY};
 use super::{OPTION, refused};
+use crate::bucket;
 use crate::dialect::ApiVersion;
 use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills};
@@ -14,8 +15,8 @@ pub(super) const SOURCE: &[Entry] = &[
     Entry {
         key: "option.model_id",
         aliases: &["option.s3url"],
-        doc: "The checkpoint: an id of the Hugging Face hub, or a directory (absolute, or \
-              within the model's). Unset: the model's directory itself.",
+        doc: "The checkpoint: an id of the Hugging Face hub, s3://bucket/prefix/, or a directory \
+              (absolute, or within the model's). Unset: the model's directory itself.",
         status: Status::Honoured(|d, v| put(&mut d.model_id, model_id(v).map(Some))),
         ..OPTION
     },
@@ -229,16 +230,16 @@ pub(super) const SOURCE: &[Entry] = &[
     },
 ];
 
-/// Checks only the scheme: whether a directory exists is seen when the model is located.
+/// Checks only the form: whether a directory exists is seen when the model is located.
 pub(super) fn model_id(value: &str) -> Value<String> {
     let reason = match value.split_once("://").map(|(scheme, _)| scheme) {
         None | Some("file") => return text(value),
         Some("s3") => {
-            "models are not fetched from S3 yet; copy the objects into a directory (aws s3 sync) \
-             and name that, or let SageMaker put them into /opt/ml/model (ModelDataSource)"
+            let parsed = bucket::parse(value).map_err(Rejection::Invalid);
+            return parsed.map(|_| value.into());
         }
         Some("djl") => "DJL's model zoo is not read; name a hub id or a directory",
-        Some(_) => "models come from the Hugging Face hub or a directory; name one of these",
+        Some(_) => "models come from the Hugging Face hub, S3 or a directory; name one of these",
     };
     Err(Rejection::Unsupported(reason.into()))
 }

@@ -82,8 +82,8 @@ pub(super) const START: &[Entry] = &[
         key: "HF_MODEL_ID",
         variables: &[Overrides("HF_MODEL_ID")],
         since: "0.22",
-        doc: "The model, without any directory: an id of the Hugging Face hub or a local \
-              path.",
+        doc: "The model, without any directory: an id of the Hugging Face hub, \
+              s3://bucket/prefix/ or a local path.",
         status: Status::Honoured(|d, v| put(&mut d.hub_model, model_id(v).map(Some))),
         ..ENVIRONMENT
     },

@@ -121,7 +121,10 @@ fn what_is_not_served_says_so_with_the_cure() {
         ),
         ("option.device=cuda", ["no CUDA", "cpu"]),
         ("option.task=fill-mask", ["fill-mask", "text-generation"]),
-        ("option.model_id=s3://bucket/model/", ["S3", "aws s3 sync"]),
+        (
+            "option.model_id=s3:///model/",
+            ["s3:///model/", "no bucket"],
+        ),
         (
             "option.entryPoint=djl_python.stable-diffusion",
             ["not served yet", "text generation"],

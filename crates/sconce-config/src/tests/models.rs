@@ -175,8 +175,8 @@ fn no_model_says_where_it_was_looked_for() {
         &start.refused(),
         &["/no/such/store does not exist", "sconce serve DIRECTORY"],
     );
-    let bad = start.variable("HF_MODEL_ID", "s3://bucket/x").refused();
-    says(&bad, &["aws s3 sync"]);
+    let bad = start.variable("HF_MODEL_ID", "djl://model").refused();
+    says(&bad, &["DJL's model zoo"]);
     assert!(
         !bad.contains("no model to serve"),
         "a consequence is no second problem: {bad}"

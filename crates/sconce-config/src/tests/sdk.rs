@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::Start;
-use crate::{ConfigError, ConfigErrors, Dtype, ModelSource, Resolved};
+use crate::{ConfigErrors, Dtype, ModelSource, PrefixSettings, Resolved};
 
 fn folder(case: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -57,18 +57,28 @@ fn models_of_the_hub_resolve() {
 }
 
 #[test]
-fn the_only_problem_of_a_model_on_s3_is_s3() {
-    for case in [
-        "2.140.0-guide-deepspeed-bf16-tp2",
-        "2.150.0-djlmodel-all-options",
+fn models_of_s3_resolve() {
+    for (case, prefix, settings) in [
+        (
+            "2.140.0-guide-deepspeed-bf16-tp2",
+            "gpt-j-6B",
+            PrefixSettings::Elsewhere,
+        ),
+        (
+            "2.150.0-djlmodel-all-options",
+            "gpt-j-6B",
+            PrefixSettings::Elsewhere,
+        ),
+        ("2.257.7-s3-model-id", "llama", PrefixSettings::Unread),
     ] {
-        let errors = start(case).unwrap_err();
-        let [ConfigError::Unsupported { written, .. }] = &errors.problems[..] else {
-            panic!("{errors}");
+        let model = start(case).unwrap().model;
+        let ModelSource::S3(source) = model.source else {
+            panic!("{case}: {:?}", model.source)
         };
+        assert_eq!(source.bucket, "my-bucket", "{case}");
         assert_eq!(
-            (written.key.as_str(), written.value.starts_with("s3://")),
-            ("option.s3url", true)
+            (source.prefix.as_str(), source.settings),
+            (prefix, settings)
         );
     }
 }

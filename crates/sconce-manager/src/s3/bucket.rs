@@ -1,0 +1,182 @@
+//! A prefix of a bucket: what it holds, and the bytes of its objects.
+//!
+//! The library is asynchronous and the rest of loading is not: a bucket has a runtime of its own,
+//! without threads but those that wait for answers.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use object_store::aws::AmazonS3;
+use object_store::path::Path;
+use object_store::{GetOptions, GetRange, ObjectStore};
+use sconce_config::S3Model;
+use tokio::runtime::{Builder, Runtime};
+use tracing::warn;
+
+use super::access::{self, Credentials};
+use super::error::{Asked, Problem};
+use super::nothing::Nothing;
+use crate::remote::RemoteFile;
+
+/// An open prefix; its objects were listed when it was opened.
+pub(crate) struct Bucket {
+    runtime: Runtime,
+    store: AmazonS3,
+    prefix: Path,
+    files: Vec<RemoteFile>,
+}
+
+impl Bucket {
+    /// Lists the objects directly below the prefix, at least one.
+    pub(crate) fn open(model: &S3Model, patience: Duration) -> Result<Self, Problem> {
+        let runtime = Builder::new_current_thread().enable_time().build();
+        let runtime = runtime.map_err(|cause| Problem::Runtime(cause.to_string()))?;
+        let prefix = Path::parse(&model.prefix).map_err(|cause| Problem::Connection {
+            asked: Asked::Listing,
+            cause: cause.to_string(),
+        })?;
+        let region = access::region(model);
+        let mut store = access::client(model, region, patience)?;
+        let files = runtime.block_on(async {
+            authenticate(model, &store).await?;
+            let problem = match listed(&store, &prefix).await {
+                Ok(files) => return Ok(files),
+                Err(problem) => problem,
+            };
+            // Only a bucket's own region takes its requests, and refusals elsewhere name it.
+            match problem.right_region() {
+                Some(right) if right != region => {
+                    warn!(
+                        "the bucket {} is in {right} and not in {region}: it is read from there; \
+                         AWS_REGION={right} saves a request",
+                        model.bucket
+                    );
+                    store = access::client(model, right, patience)?;
+                    listed(&store, &prefix).await
+                }
+                _ => Err(problem),
+            }
+        })?;
+        Ok(Self {
+            runtime,
+            store,
+            prefix,
+            files,
+        })
+    }
+
+    /// The objects directly below the prefix.
+    pub(crate) fn files(&self) -> &[RemoteFile] {
+        &self.files
+    }
+
+    /// Some bytes of an object, if it is still the one that was listed.
+    pub(crate) async fn part(
+        &self,
+        file: &RemoteFile,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, Problem> {
+        let asked = || Asked::Object(file.name.clone());
+        let length = range.end.saturating_sub(range.start);
+        let options = GetOptions {
+            if_match: Some(file.version.clone()).filter(|version| !version.is_empty()),
+            range: Some(GetRange::Bounded(range)),
+            ..GetOptions::default()
+        };
+        let wrong = |error| Problem::of_store(asked(), &error);
+        let path = self.prefix.clone().join(file.name.as_str());
+        let answer = self.store.get_opts(&path, options).await.map_err(wrong)?;
+        let bytes = answer.bytes().await.map_err(wrong)?;
+        if bytes.len() as u64 != length {
+            return Err(Problem::Connection {
+                asked: asked(),
+                cause: format!("{} bytes came instead of {length}", bytes.len()),
+            });
+        }
+        Ok(bytes.into())
+    }
+
+    /// The same, waiting for it.
+    pub(crate) fn read(&self, file: &RemoteFile, range: Range<u64>) -> Result<Vec<u8>, Problem> {
+        self.wait(self.part(file, range))
+    }
+
+    /// Waits for the end of something that asks this bucket.
+    pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
+        self.runtime.block_on(work)
+    }
+}
+
+/// Asks for credentials first, so that their absence is no refusal of S3.
+async fn authenticate(model: &S3Model, store: &AmazonS3) -> Result<(), Problem> {
+    let looked = Credentials::of(model);
+    match looked {
+        Credentials::Unsigned => Ok(()),
+        Credentials::Nowhere => Err(Problem::Credentials {
+            looked: looked.place(),
+            cause: "nobody can be asked".into(),
+        }),
+        _ => match store.credentials().get_credential().await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Problem::of_credentials(looked, &error)),
+        },
+    }
+}
+
+async fn listed(store: &AmazonS3, prefix: &Path) -> Result<Vec<RemoteFile>, Problem> {
+    let wrong = |error| Problem::of_store(Asked::Listing, &error);
+    let level = store
+        .list_with_delimiter(Some(prefix))
+        .await
+        .map_err(wrong)?;
+    let is_marker = |path: &Path| path == prefix;
+    let has_marker = level.objects.iter().any(|meta| is_marker(&meta.location));
+    let objects = level
+        .objects
+        .into_iter()
+        .filter(|meta| !is_marker(&meta.location));
+    let files: Vec<_> = objects
+        .map(|meta| RemoteFile {
+            name: meta.location.filename().unwrap_or_default().to_owned(),
+            size: meta.size,
+            version: meta.e_tag.unwrap_or_default(),
+        })
+        .collect();
+    if !files.is_empty() {
+        return Ok(files);
+    }
+    let folders: Vec<_> = level.common_prefixes.iter().map(Path::to_string).collect();
+    Err(Problem::Nothing(if !folders.is_empty() {
+        Nothing::OnlyFolders(folders)
+    } else if has_marker {
+        Nothing::OnlyMarker
+    } else {
+        around(store, prefix).await
+    }))
+}
+
+/// What there is one level above a prefix below which there is nothing.
+async fn around(store: &AmazonS3, prefix: &Path) -> Nothing {
+    let Some(last) = prefix.filename() else {
+        return Nothing::EmptyBucket;
+    };
+    let parts: Vec<_> = prefix.parts().collect();
+    let parent: Path = parts[..parts.len() - 1].iter().cloned().collect();
+    // Who may list the prefix need not be allowed to list what is above it.
+    let Ok(level) = store.list_with_delimiter(Some(&parent)).await else {
+        return Nothing::Missing { beside: None };
+    };
+    if level
+        .objects
+        .iter()
+        .any(|meta| meta.location.filename() == Some(last))
+    {
+        let key = prefix.to_string();
+        return Nothing::Object { key };
+    }
+    let folders = level.common_prefixes.iter().map(|path| format!("{path}/"));
+    let objects = level.objects.iter().map(|meta| meta.location.to_string());
+    Nothing::Missing {
+        beside: Some(folders.chain(objects).collect()),
+    }
+}
