@@ -48,7 +48,8 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
 /// What the command line says of the configuration; it wins over everything else.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The model's directory, or `s3://bucket/prefix/`; `None`: `load_models`, `model_store` and `HF_MODEL_ID` decide.
+    /// The model's directory, or `s3://bucket/prefix/`; `None`: `load_models`, `model_store` and
+    /// `HF_MODEL_ID` decide.
     pub model_dir: Option<PathBuf>,
     /// Address to listen on.
     pub host: Option<String>,

@@ -10,7 +10,6 @@ mod hub;
 mod hub_error;
 mod manager;
 mod progress;
-mod remote;
 mod s3;
 mod store;
 mod wanted;

@@ -11,6 +11,7 @@ mod connector;
 mod error;
 mod fetch;
 mod nothing;
+mod object;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -63,7 +64,7 @@ fn of_bucket(bucket: &Bucket) -> Option<BucketFolder> {
             0 => vec![],
             _ => bucket.read(file, 0..size).ok()?,
         };
-        let etag = file.version.clone();
+        let etag = file.etag.clone();
         folder.properties = Some(BucketFile { bytes, etag });
     }
     Some(folder)

@@ -16,14 +16,14 @@ use tracing::warn;
 use super::access::{self, Credentials};
 use super::error::{Asked, Problem};
 use super::nothing::Nothing;
-use crate::remote::RemoteFile;
+use super::object::S3Object;
 
 /// An open prefix; its objects were listed when it was opened.
 pub(crate) struct Bucket {
     runtime: Runtime,
     store: AmazonS3,
     prefix: Path,
-    files: Vec<RemoteFile>,
+    files: Vec<S3Object>,
 }
 
 impl Bucket {
@@ -66,20 +66,20 @@ impl Bucket {
     }
 
     /// The objects directly below the prefix.
-    pub(crate) fn files(&self) -> &[RemoteFile] {
+    pub(crate) fn files(&self) -> &[S3Object] {
         &self.files
     }
 
     /// Some bytes of an object, if it is still the one that was listed.
     pub(crate) async fn part(
         &self,
-        file: &RemoteFile,
+        file: &S3Object,
         range: Range<u64>,
     ) -> Result<Vec<u8>, Problem> {
         let asked = || Asked::Object(file.name.clone());
         let length = range.end.saturating_sub(range.start);
         let options = GetOptions {
-            if_match: Some(file.version.clone()).filter(|version| !version.is_empty()),
+            if_match: Some(file.etag.clone()).filter(|etag| !etag.is_empty()),
             range: Some(GetRange::Bounded(range)),
             ..GetOptions::default()
         };
@@ -97,7 +97,7 @@ impl Bucket {
     }
 
     /// The same, waiting for it.
-    pub(crate) fn read(&self, file: &RemoteFile, range: Range<u64>) -> Result<Vec<u8>, Problem> {
+    pub(crate) fn read(&self, file: &S3Object, range: Range<u64>) -> Result<Vec<u8>, Problem> {
         self.wait(self.part(file, range))
     }
 
@@ -123,7 +123,7 @@ async fn authenticate(model: &S3Model, store: &AmazonS3) -> Result<(), Problem> 
     }
 }
 
-async fn listed(store: &AmazonS3, prefix: &Path) -> Result<Vec<RemoteFile>, Problem> {
+async fn listed(store: &AmazonS3, prefix: &Path) -> Result<Vec<S3Object>, Problem> {
     let wrong = |error| Problem::of_store(Asked::Listing, &error);
     let level = store
         .list_with_delimiter(Some(prefix))
@@ -136,10 +136,10 @@ async fn listed(store: &AmazonS3, prefix: &Path) -> Result<Vec<RemoteFile>, Prob
         .into_iter()
         .filter(|meta| !is_marker(&meta.location));
     let files: Vec<_> = objects
-        .map(|meta| RemoteFile {
+        .map(|meta| S3Object {
             name: meta.location.filename().unwrap_or_default().to_owned(),
             size: meta.size,
-            version: meta.e_tag.unwrap_or_default(),
+            etag: meta.e_tag.unwrap_or_default(),
         })
         .collect();
     if !files.is_empty() {

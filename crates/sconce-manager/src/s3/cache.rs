@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::access;
 use super::error::Problem;
-use crate::remote::RemoteFile;
+use super::object::S3Object;
 
 const SETTINGS: &str = "serving.properties";
 
@@ -36,10 +36,10 @@ struct Object {
 }
 
 impl Object {
-    fn of(file: &RemoteFile) -> Self {
+    fn of(file: &S3Object) -> Self {
         Self {
             size: file.size,
-            etag: file.version.clone(),
+            etag: file.etag.clone(),
         }
     }
 }
@@ -54,7 +54,7 @@ pub(crate) struct Folder {
 
 impl Folder {
     /// The first folder that has all of these files; no write is needed then.
-    pub(crate) fn with(model: &S3Model, wanted: &[&RemoteFile]) -> Option<Self> {
+    pub(crate) fn with(model: &S3Model, wanted: &[&S3Object]) -> Option<Self> {
         let mut folders = model.caches.iter().map(|cache| Self::read(model, cache));
         folders.find(|folder| folder.record.whole && folder.missing(wanted).is_empty())
     }
@@ -131,8 +131,8 @@ impl Folder {
     }
 
     /// Those files that are not there, or are other objects.
-    pub(crate) fn missing<'f>(&self, wanted: &[&'f RemoteFile]) -> Vec<&'f RemoteFile> {
-        let is_missing = |file: &&&RemoteFile| {
+    pub(crate) fn missing<'f>(&self, wanted: &[&'f S3Object]) -> Vec<&'f S3Object> {
+        let is_missing = |file: &&&S3Object| {
             self.record.files.get(&file.name) != Some(&Object::of(file))
                 || !self.has(&file.name, file.size)
         };
@@ -173,8 +173,8 @@ impl Folder {
     pub(crate) fn begin(
         &mut self,
         model: &S3Model,
-        wanted: &[&RemoteFile],
-        missing: &[&RemoteFile],
+        wanted: &[&S3Object],
+        missing: &[&S3Object],
     ) -> Result<(), Problem> {
         let is_there = |name: &str| {
             wanted.iter().any(|file| file.name == name)
@@ -187,12 +187,12 @@ impl Folder {
     }
 
     /// Where a file lies until it is whole.
-    pub(crate) fn part(&self, file: &RemoteFile) -> PathBuf {
+    pub(crate) fn part(&self, file: &S3Object) -> PathBuf {
         self.dir.join(format!("{}.part", file.name))
     }
 
     /// Gives a whole file its name.
-    pub(crate) fn finish(&mut self, file: &RemoteFile) -> Result<(), Problem> {
+    pub(crate) fn finish(&mut self, file: &S3Object) -> Result<(), Problem> {
         let path = self.dir.join(&file.name);
         let wrong = |cause| Problem::cache(&path, &cause);
         std::fs::rename(self.part(file), &path).map_err(wrong)?;

@@ -16,7 +16,7 @@ use super::access::PATIENCE;
 use super::bucket::Bucket;
 use super::cache::Folder;
 use super::error::Problem;
-use crate::remote::RemoteFile;
+use super::object::S3Object;
 use crate::wanted::wanted_files;
 
 /// Bytes that one request asks for, as the AWS command line does.
@@ -68,9 +68,9 @@ pub(super) fn snapshot(model: &S3Model, observer: &Observer) -> Result<PathBuf, 
 }
 
 /// Whether the settings that hold are those of the objects that were listed.
-fn check_settings(model: &S3Model, files: &[RemoteFile]) -> Result<(), Problem> {
+fn check_settings(model: &S3Model, files: &[S3Object]) -> Result<(), Problem> {
     let listed = files.iter().find(|file| file.name == "serving.properties");
-    let listed = listed.map(|file| &file.version);
+    let listed = listed.map(|file| &file.etag);
     match &model.settings {
         PrefixSettings::Read(read) if read.as_ref() != listed => {
             Err(Problem::Settings("has changed since the program started"))
@@ -82,11 +82,11 @@ fn check_settings(model: &S3Model, files: &[RemoteFile]) -> Result<(), Problem> 
     }
 }
 
-fn wanted<'f>(model: &S3Model, files: &'f [RemoteFile]) -> Result<Vec<&'f RemoteFile>, Problem> {
+fn wanted<'f>(model: &S3Model, files: &'f [S3Object]) -> Result<Vec<&'f S3Object>, Problem> {
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
     let wanted = wanted_files(&names).ok_or_else(|| Problem::no_weights(&names))?;
     let has_settings = model.settings != PrefixSettings::Elsewhere;
-    let is_wanted = |file: &&RemoteFile| {
+    let is_wanted = |file: &&S3Object| {
         wanted.contains(&file.name.as_str()) || (has_settings && file.name == "serving.properties")
     };
     Ok(files.iter().filter(is_wanted).collect())
@@ -119,7 +119,7 @@ struct Transfer<'a> {
 }
 
 impl Transfer<'_> {
-    async fn run(&mut self, files: &[&RemoteFile]) -> Result<(), Problem> {
+    async fn run(&mut self, files: &[&S3Object]) -> Result<(), Problem> {
         let empty = files.iter().filter(|file| file.size == 0);
         for file in empty {
             self.create(file)?;
@@ -142,7 +142,7 @@ impl Transfer<'_> {
         Ok(())
     }
 
-    fn create(&self, file: &RemoteFile) -> Result<File, Problem> {
+    fn create(&self, file: &S3Object) -> Result<File, Problem> {
         let path = self.folder.part(file);
         File::create(&path).map_err(|cause| Problem::cache(&path, &cause))
     }
@@ -150,7 +150,7 @@ impl Transfer<'_> {
     fn write(
         &mut self,
         at: usize,
-        file: &RemoteFile,
+        file: &S3Object,
         start: u64,
         bytes: &[u8],
     ) -> Result<(), Problem> {

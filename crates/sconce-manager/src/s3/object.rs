@@ -1,0 +1,12 @@
+//! An object of a bucket, as a listing describes it.
+
+/// An object directly below a prefix.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct S3Object {
+    /// The key without the prefix.
+    pub(crate) name: String,
+    /// In bytes.
+    pub(crate) size: u64,
+    /// The entity tag, which changes with the bytes; empty: the service gives none.
+    pub(crate) etag: String,
+}
