@@ -225,7 +225,9 @@ impl FakeS3 {
             _ => body += "<IsTruncated>false</IsTruncated>",
         }
         for entry in page {
-            body += &match self.objects.get(*entry) {
+            // With a delimiter, the marker of a folder below counts as the folder.
+            let is_folder = entry.ends_with('/') && *entry != prefix;
+            body += &match self.objects.get(*entry).filter(|_| !is_folder) {
                 Some(bytes) => format!(
                     "<Contents><Key>{entry}</Key><LastModified>2025-01-01T00:00:00.000Z\
                      </LastModified><ETag>&quot;{}&quot;</ETag><Size>{}</Size></Contents>",

@@ -8,7 +8,7 @@ use thiserror::Error;
 
 use super::access::{self, Credentials};
 use super::connector::Refusal;
-use super::nothing::Nothing;
+use super::nothing::{Nothing, UNPACK, is_archive};
 
 /// A problem, and the model that has it.
 #[derive(Debug, Error)]
@@ -58,8 +58,11 @@ pub(crate) enum Problem {
     #[error("{0}")]
     Nothing(Nothing),
     /// There are objects, but no weights.
-    #[error("it has neither safetensors nor pytorch_model*.bin files, only {files}")]
-    NoWeights { files: String },
+    #[error(
+        "it has neither safetensors nor pytorch_model*.bin files, only {}",
+        some_of(files)
+    )]
+    NoWeights { files: Vec<String> },
     /// An object is not the one that was listed any more.
     #[error("{file} has changed while it was fetched")]
     Changed { file: String },
@@ -131,9 +134,8 @@ impl Problem {
     }
 
     pub(crate) fn no_weights(files: &[&str]) -> Self {
-        Self::NoWeights {
-            files: some_of(files),
-        }
+        let files = files.iter().map(|name| (*name).to_owned()).collect();
+        Self::NoWeights { files }
     }
 
     /// The region in which the bucket is, if S3 was asked in another one.
@@ -176,6 +178,7 @@ impl Problem {
             },
             Self::Certificates { .. } => "name a file of certificates in PEM form".into(),
             Self::Nothing(nothing) => nothing.cure(),
+            Self::NoWeights { files } if files.iter().any(|name| is_archive(name)) => UNPACK.into(),
             Self::NoWeights { .. } => {
                 "name the prefix of a checkpoint of transformers, unpacked".into()
             }
@@ -243,7 +246,7 @@ fn innermost(error: &StoreError) -> String {
 }
 
 /// The first names of a list.
-pub(crate) fn some_of(names: &[&str]) -> String {
+pub(crate) fn some_of(names: &[String]) -> String {
     const MOST: usize = 12;
     match names.len() {
         0 => "nothing at all".into(),

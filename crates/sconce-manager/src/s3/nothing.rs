@@ -4,6 +4,11 @@ use std::fmt;
 
 use super::error::some_of;
 
+/// What to do with an archive.
+pub(super) const UNPACK: &str = "archives are not unpacked: unpack it, upload the files (tar xf, \
+                                 aws s3 sync) and name their prefix, or let SageMaker unpack it \
+                                 into /opt/ml/model (ModelDataUrl)";
+
 /// A prefix without objects directly below it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Nothing {
@@ -31,11 +36,7 @@ impl Nothing {
                 [only] => format!("did you mean the prefix {only}/?"),
                 _ => "name one of them".into(),
             },
-            Self::Object { key } if is_archive(key) => {
-                "archives are not unpacked: unpack it, upload the files (tar xf, aws s3 sync) and \
-                 name their prefix, or let SageMaker unpack it into /opt/ml/model (ModelDataUrl)"
-                    .into()
-            }
+            Self::Object { key } if is_archive(key) => UNPACK.into(),
             Self::Object { key } => match key.rsplit_once('/') {
                 Some((folder, _)) => {
                     format!("name the prefix of all files of the model, {folder}/")
@@ -49,17 +50,13 @@ impl Nothing {
 
 impl fmt::Display for Nothing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |names: &[String]| {
-            let names: Vec<&str> = names.iter().map(String::as_str).collect();
-            some_of(&names)
-        };
         match self {
             Self::EmptyBucket => f.write_str("the bucket is empty"),
             Self::OnlyFolders(folders) => {
                 write!(
                     f,
                     "there are no objects in it, only prefixes: {}",
-                    list(folders)
+                    some_of(folders)
                 )
             }
             Self::OnlyMarker => {
@@ -70,7 +67,7 @@ impl fmt::Display for Nothing {
             Self::Missing {
                 beside: Some(names),
             } => {
-                let names = list(names);
+                let names = some_of(names);
                 write!(
                     f,
                     "there are no objects below this prefix; beside it there is {names}"
@@ -81,7 +78,7 @@ impl fmt::Display for Nothing {
 }
 
 /// The suffixes of archives that DJL Serving unpacks.
-fn is_archive(name: &str) -> bool {
+pub(super) fn is_archive(name: &str) -> bool {
     [".zip", ".mar", ".tgz", ".tar.gz", ".tar.z", ".tar"]
         .iter()
         .any(|end| name.ends_with(end))
