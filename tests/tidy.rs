@@ -18,7 +18,16 @@ use source::Source;
 const EDGES: &[(&str, &[&str])] = &[
     (
         "sconce",
-        &["sconce-config", "sconce-http", "sconce-manager"],
+        &[
+            "sconce-check",
+            "sconce-config",
+            "sconce-http",
+            "sconce-manager",
+        ],
+    ),
+    (
+        "sconce-check",
+        &["sconce-config", "sconce-engine", "sconce-manager"],
     ),
     ("sconce-http", &["sconce-api"]),
     ("sconce-manager", &["sconce-config", "sconce-engine"]),

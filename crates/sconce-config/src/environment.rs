@@ -51,6 +51,10 @@ pub struct CommandLine {
     /// The model's directory, or `s3://bucket/prefix/`; `None`: `load_models`, `model_store` and
     /// `HF_MODEL_ID` decide.
     pub model_dir: Option<PathBuf>,
+    /// The model as `HF_MODEL_ID` would name it; counts where there is no directory.
+    pub model_id: Option<String>,
+    /// A file that stands for the model's `serving.properties`.
+    pub properties: Option<PathBuf>,
     /// Address to listen on.
     pub host: Option<String>,
     /// Port to listen on; 0 takes a free one.

@@ -208,6 +208,8 @@ pub enum ConfigError {
     NotAModel {
         /// The directory.
         dir: PathBuf,
+        /// The stable name of what it is instead.
+        code: &'static str,
         /// What it holds.
         found: String,
         /// What that may be; may be empty.

@@ -151,12 +151,7 @@ impl Gathered {
     pub(crate) fn model_file(&mut self, dir: &Path) {
         let path = dir.join("serving.properties");
         if path.exists() {
-            self.file(
-                path,
-                entry::of_model,
-                Scope::in_model_file,
-                Strength::ModelFile,
-            );
+            self.model_properties(path);
         }
     }
 
@@ -177,6 +172,16 @@ impl Gathered {
     pub(crate) fn model_text(&mut self, path: PathBuf, bytes: &[u8]) {
         let (find, is_here) = (entry::of_model, Scope::in_model_file);
         self.text(path, bytes, find, is_here, Strength::ModelFile);
+    }
+
+    /// Reads a file of the model's options.
+    pub(crate) fn model_properties(&mut self, path: PathBuf) {
+        self.file(
+            path,
+            entry::of_model,
+            Scope::in_model_file,
+            Strength::ModelFile,
+        );
     }
 
     fn file(

@@ -14,6 +14,7 @@
 //! This crate reads no weights and no `config.json`, and fetches nothing: that is the manager's.
 
 mod bucket;
+mod code;
 mod contradictions;
 mod dialect;
 mod draft;

@@ -61,6 +61,51 @@ impl Listing {
         self.items.iter().any(|item| item.name == name)
     }
 
+    /// What a directory without `config.json` is instead of a model: its stable name and a hint.
+    fn instead(&self) -> (&'static str, &'static str) {
+        let any = |fits: fn(&str) -> bool| self.items.iter().any(|item| fits(&item.name));
+        if self.items.is_empty() {
+            (
+                "empty-directory",
+                "; was it mounted, was it copied to another place?",
+            )
+        } else if self.has("model_index.json") {
+            (
+                "unsupported-task",
+                "; model_index.json belongs to Stable Diffusion, which is not served yet",
+            )
+        } else if self.has("adapter_config.json") {
+            (
+                "adapter-only",
+                "; it is an adapter without its base model: merge it with merge_and_unload of peft \
+                 and save the result",
+            )
+        } else if any(|name| name.ends_with(".gguf")) {
+            (
+                "gguf",
+                "; GGUF files are not served, take the checkpoint that they were made from",
+            )
+        } else if any(|name| name == "params.json" || name.starts_with("consolidated.")) {
+            (
+                "other-format",
+                "; it is in the layout of the original authors: take the folder that was converted \
+                 for transformers",
+            )
+        } else if any(|name| name == "ds_inference_config.json" || name == "config.ini") {
+            (
+                "partitioned-checkpoint",
+                "; it was cut for another engine: take the checkpoint it was cut from",
+            )
+        } else if any(is_archive) {
+            (
+                "archive-only",
+                "; archives are not unpacked: unpack it into the directory",
+            )
+        } else {
+            ("no-checkpoint", "")
+        }
+    }
+
     /// The first names, for a message.
     fn summary(&self) -> String {
         const MOST: usize = 12;
@@ -149,11 +194,11 @@ fn same(a: &Path, b: &Path) -> bool {
     }
 }
 
-/// The model that `HF_MODEL_ID` names.
-pub(crate) fn of_hub_model(id: &str, draft: &Draft) -> Result<ModelSource, ConfigError> {
+/// The model that this key (`HF_MODEL_ID`, or the command line) names.
+pub(crate) fn of_hub_model(id: &str, key: &str, draft: &Draft) -> Result<ModelSource, ConfigError> {
     match named(id, None) {
         Some(dir) => checkpoint(&dir),
-        None => hub(id, draft, "HF_MODEL_ID"),
+        None => hub(id, draft, key),
     }
 }
 
@@ -244,20 +289,11 @@ fn checkpoint(dir: &Path) -> Result<ModelSource, ConfigError> {
     if listing.has("config.json") {
         return Ok(ModelSource::Directory(dir.into()));
     }
-    let hint = if listing.has("model_index.json") {
-        "; model_index.json belongs to Stable Diffusion, which is not served yet"
-    } else if listing
-        .items
-        .iter()
-        .any(|item| item.name.ends_with(".gguf"))
-    {
-        "; GGUF files are not served, take the checkpoint that they were made from"
-    } else {
-        ""
-    };
+    let (code, hint) = listing.instead();
     let (found, hint) = (listing.summary(), hint.into());
     Err(ConfigError::NotAModel {
         dir: dir.into(),
+        code,
         found,
         hint,
     })

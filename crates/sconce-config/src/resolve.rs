@@ -69,7 +69,7 @@ pub fn resolve_with(
         .as_ref()
         .and_then(|startup| look(&startup.bucket_model(&draft)?));
     if let Some(startup) = &startup {
-        gathered.registration(startup, folder.as_ref());
+        gathered.registration(startup, line, folder.as_ref());
     }
     let settled = settle(&gathered.settings);
     wrong
@@ -182,7 +182,13 @@ fn locate(startup: Startup, folder: Option<&BucketFolder>, draft: &mut Draft, wr
         Err(problem) => problem,
     });
     let source: Result<ModelSource, ConfigError> = match &startup.place {
-        Place::HubModel(id) => location::of_hub_model(id, draft),
+        Place::HubModel(id) => {
+            let key = match startup.from {
+                Provenance::CommandLine => "the command line's model",
+                _ => "HF_MODEL_ID",
+            };
+            location::of_hub_model(id, key, draft)
+        }
         Place::Directory(dir) => location::of_directory(dir, draft),
         Place::Bucket(url) => {
             let settings = folder.map_or(PrefixSettings::Unread, |folder| {
@@ -207,11 +213,20 @@ fn locate(startup: Startup, folder: Option<&BucketFolder>, draft: &mut Draft, wr
 
 impl Gathered {
     /// Adds what the model's own file says, and what `load_models` says of it.
-    fn registration(&mut self, startup: &Startup, folder: Option<&BucketFolder>) {
-        match &startup.place {
-            Place::Directory(dir) => self.model_file(dir),
-            Place::HubModel(_) => self.generated_file(),
-            Place::Bucket(url) => {
+    fn registration(
+        &mut self,
+        startup: &Startup,
+        line: &CommandLine,
+        folder: Option<&BucketFolder>,
+    ) {
+        if let Place::HubModel(_) = startup.place {
+            self.generated_file();
+        }
+        match (&line.properties, &startup.place) {
+            (Some(file), _) => self.model_properties(file.clone()),
+            (None, Place::Directory(dir)) => self.model_file(dir),
+            (None, Place::HubModel(_)) => {}
+            (None, Place::Bucket(url)) => {
                 let file = folder.and_then(|folder| folder.properties.as_ref());
                 if let Some(file) = file {
                     self.model_text(bucket::inside(url, "serving.properties"), &file.bytes);

@@ -24,7 +24,7 @@ pub(crate) struct Startup {
 pub(crate) enum Place {
     /// A directory, which may have a `serving.properties`.
     Directory(PathBuf),
-    /// What `HF_MODEL_ID` says.
+    /// What `HF_MODEL_ID` or the command line says.
     HubModel(String),
     /// `s3://bucket/prefix/`: a directory, but not on this machine.
     Bucket(String),
@@ -50,6 +50,19 @@ impl Startup {
         }
     }
 
+    fn hub_model(id: &str, from: Provenance) -> Self {
+        let name = match location::named(id, None) {
+            Some(dir) => path_name(&dir),
+            None => model_name(id),
+        };
+        Self {
+            name,
+            place: Place::HubModel(id.into()),
+            from,
+            engine: None,
+        }
+    }
+
     fn shown(&self) -> String {
         match &self.place {
             Place::Directory(dir) => format!("{} ({})", dir.display(), self.from),
@@ -70,6 +83,9 @@ pub(crate) fn choose(
         }
         return Startup::directory(dir.clone(), Provenance::CommandLine);
     }
+    if let Some(id) = &line.model_id {
+        return Ok(Startup::hub_model(id, Provenance::CommandLine));
+    }
     let mut models = match draft.load_models.as_str() {
         "ALL" => scan(&draft.model_store, &provenance("model_store", settings))?,
         list => listed(list, draft, &provenance("load_models", settings))?,
@@ -78,20 +94,7 @@ pub(crate) fn choose(
         let from = provenance("HF_MODEL_ID", settings);
         models.push(Startup::bucket(url, from));
     } else if let Some(id) = &draft.hub_model {
-        let name = match location::named(id, None) {
-            Some(dir) => path_name(&dir),
-            None => model_name(id),
-        };
-        let (place, from) = (
-            Place::HubModel(id.clone()),
-            provenance("HF_MODEL_ID", settings),
-        );
-        models.push(Startup {
-            name,
-            place,
-            from,
-            engine: None,
-        });
+        models.push(Startup::hub_model(id, provenance("HF_MODEL_ID", settings)));
     }
     let several = models.iter().map(Startup::shown).collect::<Vec<_>>();
     match (models.pop(), several.len()) {
@@ -119,7 +122,7 @@ pub(crate) fn unused(line: &CommandLine, settings: &[Setting]) -> Vec<String> {
     };
     let unused = settings
         .iter()
-        .filter(|_| line.model_dir.is_some())
+        .filter(|_| line.model_dir.is_some() || line.model_id.is_some())
         .filter(is_model);
     let text = |setting: &Setting| {
         let Setting {

@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use sconce_core::{
     Backend, Generate, Input, Job, Load, MaxTokens, Phase, Progress, Sampling, ServeError,
 };
-use sconce_sched::{BLOCK, Limits, Row, Scheduler, SeqId, StepPlan, Want};
+use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use sconce_text::Tokenizer;
 use tracing::{error, info};
 
@@ -17,7 +17,7 @@ use crate::gauges::Gauges;
 use crate::length::{Length, truncated};
 use crate::live::Admitted;
 use crate::load::{Checkpoint, open_checkpoint};
-use crate::memory::{CacheNeeds, available_memory, plan_blocks};
+use crate::memory::{Plan, Room};
 use crate::ranks::Ranks;
 use crate::sampler::Scratch;
 use crate::settings::EngineSettings;
@@ -56,7 +56,7 @@ impl Engine {
         checkpoint: Checkpoint,
         observer: Arc<Observer>,
     ) -> Result<Self, EngineError> {
-        let max_len = longest_sequence(&settings, checkpoint.context)?;
+        let max_len = checkpoint.needs.max_len;
         // One place more than may wait: `Stop` must always find room.
         let (inbox, outbox) = sync_channel(settings.queue + settings.max_rows + 1);
         let (tell_ready, ready) = sync_channel(1);
@@ -74,7 +74,7 @@ impl Engine {
         let thread = std::thread::Builder::new()
             .name("rank-0".into())
             .spawn(move || {
-                let mut worker = match prepare(&settings, checkpoint, max_len, gauges, &*observer) {
+                let mut worker = match prepare(&settings, checkpoint, gauges, &*observer) {
                     Ok(worker) => worker,
                     Err(error) => {
                         let _ = tell_ready.send(Err(error));
@@ -259,40 +259,32 @@ fn conclude(
     worker.fail_all(outbox, &told);
 }
 
-fn longest_sequence(settings: &EngineSettings, context: usize) -> Result<usize, EngineError> {
-    match settings.max_model_len {
-        Some(wanted) if wanted > context => Err(EngineError::Context { wanted, context }),
-        wanted => Ok(wanted.unwrap_or(context)),
-    }
-}
-
-/// Loads the ranks, reserves the cache and proves that the model computes.
+/// Plans the memory, loads the ranks, reserves the cache and proves that the model computes.
 fn prepare(
     settings: &EngineSettings,
     checkpoint: Checkpoint,
-    max_len: usize,
     gauges: Arc<Gauges>,
     observer: &Observer,
 ) -> Result<Worker, EngineError> {
     if let Some(threads) = settings.threads {
         sconce_nn::pool::configure(threads);
     }
+    let plan = plan(settings, &checkpoint)?;
     observer(Phase::Loading, Progress::default());
     let mut progress = |done, total| observer(Phase::Loading, Progress { done, total });
     let mut ranks = Ranks::load(settings.ranks, checkpoint.loader, &mut progress)?;
-    check_vocabulary(settings, &checkpoint.tokenizer, ranks.vocab())?;
-    let blocks = reserve_cache(settings, max_len, &mut ranks)?;
+    ranks.reserve(plan.blocks).map_err(EngineError::Canary)?;
     observer(Phase::Warming, Progress::default());
     canary(&mut ranks)?;
-    gauges.set_blocks(0, blocks);
+    gauges.set_blocks(0, plan.blocks);
     Ok(Worker {
         name: settings.name.clone(),
         ranks,
         scheduler: Scheduler::new(Limits {
             max_rows: settings.max_rows,
             max_step_tokens: settings.max_step_tokens,
-            max_len,
-            blocks,
+            max_len: checkpoint.needs.max_len,
+            blocks: plan.blocks,
             prefix_sharing: settings.prefix_sharing,
             border: checkpoint.border,
         }),
@@ -306,46 +298,24 @@ fn prepare(
     })
 }
 
-/// Fewer entries than embeddings are usual (padding); more would index outside.
-fn check_vocabulary(
-    settings: &EngineSettings,
-    tokenizer: &Tokenizer,
-    model: usize,
-) -> Result<(), EngineError> {
-    let entries = tokenizer.vocab_size();
-    if entries > model {
-        let dir = settings.dir.clone();
-        return Err(EngineError::Vocabulary {
-            dir,
-            tokenizer: entries,
-            model,
-        });
-    }
-    Ok(())
-}
-
-fn reserve_cache(
-    settings: &EngineSettings,
-    max_len: usize,
-    ranks: &mut Ranks,
-) -> Result<usize, EngineError> {
-    let per_rank = sconce_nn::KvCache::bytes_per_block(&ranks.kv_shape()) as u64;
-    let needs = CacheNeeds {
-        bytes_per_block: per_rank * ranks.world() as u64,
-        max_len,
-        max_rows: settings.max_rows,
-        wanted_bytes: settings.kv_cache_bytes,
-    };
-    let blocks = plan_blocks(needs, available_memory())?;
-    ranks.reserve(blocks).map_err(EngineError::Canary)?;
-    let mib = blocks as u64 * needs.bytes_per_block / (1 << 20);
+/// Decides, before a weight is read, what is reserved for the cache.
+fn plan(settings: &EngineSettings, checkpoint: &Checkpoint) -> Result<Plan, EngineError> {
+    let room = Room::of_this_machine(settings.ranks, sconce_nn::pool::threads());
+    let plan = Plan::new(&checkpoint.needs, &room)?;
+    let (ranks, max_len) = (settings.ranks as u64, checkpoint.needs.max_len);
+    let mib = |bytes: u64| bytes * ranks / (1 << 20);
     info!(
         model = settings.name,
-        "reserved {mib} MiB for keys and values: {} tokens, {:.1} sequences of {max_len}",
-        blocks * BLOCK,
-        (blocks * BLOCK) as f64 / max_len as f64,
+        "reserving {} MiB for keys and values: {} tokens, {:.1} sequences of {max_len}; beside \
+         them {} MiB of weights, {} MiB of activations and {} MiB of workspace",
+        mib(plan.cache),
+        plan.tokens(),
+        plan.tokens() as f64 / max_len as f64,
+        mib(plan.weights),
+        mib(plan.activations),
+        mib(plan.workspace + plan.overhead),
     );
-    Ok(blocks)
+    Ok(plan)
 }
 
 /// One forward pass through every rank; its logits must be numbers. The block it writes to is

@@ -64,6 +64,34 @@ pub enum EngineError {
         /// Bytes of keys and values of one token, all layers.
         per_token: u64,
     },
+    /// The weights, or what computing with them takes, do not fit.
+    #[error(
+        "there is no room for the model: {} {weights} bytes of weights and {rest} bytes of \
+         activations, workspace and program, but has {room} bytes; take a larger machine, or \
+         weights of 16 bits (option.dtype=bf16) where these have 32",
+        needing(*ranks)
+    )]
+    TooLarge {
+        /// Ranks of the model.
+        ranks: usize,
+        /// Bytes of one rank's weights.
+        weights: u64,
+        /// Bytes that it takes beside them, without the key/value cache.
+        rest: u64,
+        /// Bytes that it may take.
+        room: u64,
+    },
+    /// The wanted key/value cache does not fit beside the weights.
+    #[error(
+        "option.kv_cache_memory = {wanted}: beside the weights there is room for {left} bytes; \
+         set at most {left}, or remove it"
+    )]
+    CacheTooLarge {
+        /// The option's value.
+        wanted: u64,
+        /// Bytes that are left for it.
+        left: u64,
+    },
     /// A forward pass before the first request failed or gave no numbers.
     #[error("the canary forward pass failed: {0}")]
     Canary(String),
@@ -83,4 +111,31 @@ pub enum EngineError {
         /// Its answer.
         source: std::io::Error,
     },
+}
+
+fn needing(ranks: usize) -> String {
+    match ranks {
+        1 => "it needs".into(),
+        ranks => format!("each of {ranks} ranks needs"),
+    }
+}
+
+impl EngineError {
+    /// The stable name of the problem, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Config(error) => error.code(),
+            Self::Weights(error) => error.code(),
+            Self::Load(error) => error.code(),
+            Self::Text(error) => error.code(),
+            Self::Vocabulary { .. } => "tokenizer-of-another-model",
+            Self::Context { .. } => "context-too-long",
+            Self::Memory { .. } => "cache-too-small",
+            Self::TooLarge { .. } => "not-enough-memory",
+            Self::CacheTooLarge { .. } => "cache-too-large",
+            Self::Canary(_) => "canary-failed",
+            Self::Rank { .. } => "rank-failed",
+            Self::System { .. } => "system",
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! it, and its thread repeats plan → forward → pick → answer → commit. What is computed next is
 //! decided in `sconce-sched`, how in `sconce-models` and `sconce-nn`.
 
+mod describe;
 mod engine;
 mod error;
 mod gauges;
@@ -17,10 +18,14 @@ pub mod sampler;
 mod settings;
 mod worker;
 
+pub use describe::{Description, Overview, Stored};
 pub use engine::{Engine, Observer};
 pub use error::EngineError;
 pub use load::{Checkpoint, open_checkpoint};
+pub use memory::{Keys, Needs, Plan, Room};
 pub use pack::pack;
 pub use ranks::Loader;
+pub use sconce_nn::pool::threads;
+pub use sconce_nn::read_bandwidth;
 pub use sconce_nn::weights::StoredDtype;
 pub use settings::EngineSettings;

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use candle_core::{Device, Tensor};
 use sconce_models::Model;
-use sconce_nn::{Communicator, KvCache, KvShape, Solo, Threads};
+use sconce_nn::{Communicator, KvCache, Solo, Threads};
 use sconce_sched::StepPlan;
 
 use crate::error::EngineError;
@@ -60,16 +60,6 @@ impl Ranks {
             followers,
             first_failure,
         })
-    }
-
-    /// Shape of one rank's part of the key/value cache.
-    pub(crate) fn kv_shape(&self) -> KvShape {
-        self.leader.model.kv_shape()
-    }
-
-    /// Number of ranks.
-    pub(crate) fn world(&self) -> usize {
-        self.followers.len() + 1
     }
 
     /// Width of a row of logits.

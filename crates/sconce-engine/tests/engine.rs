@@ -13,8 +13,8 @@ use sconce_core::{
     Backend, Event, FinishReason, Generate, GenerateParams, Input, Job, JobId, MaxTokens, Output,
     ServeError, Token,
 };
-use sconce_engine::{Checkpoint, Engine, EngineError, EngineSettings};
-use sconce_models::Model;
+use sconce_engine::{Checkpoint, Engine, EngineError, EngineSettings, Needs};
+use sconce_models::{Footprint, Model};
 use sconce_nn::{BLOCK, KvCache, KvShape, Step};
 use sconce_testkit::reply::Tell;
 use sconce_text::Tokenizer;
@@ -156,14 +156,24 @@ fn start(settings: EngineSettings) -> Engine {
 }
 
 fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
+    let needs = Needs {
+        weights: Footprint::default(),
+        activations: 0,
+        rotations: 0,
+        kv: Fake::default().kv_shape(),
+        ranks: settings.ranks,
+        max_len: settings.max_model_len.unwrap_or(512),
+        max_rows: settings.max_rows,
+        wanted_cache: settings.kv_cache_bytes,
+    };
     let checkpoint = Checkpoint {
         loader: Arc::new(|_, _| Ok(Box::new(Fake::default()))),
         tokenizer: tokenizer(),
         eos: vec![EOS],
         sampling: sconce_core::Sampling::default(),
         length: MaxTokens::New(20),
-        context: 512,
         border: None,
+        needs,
     };
     Engine::start_with(settings, checkpoint, Arc::new(|_, _| {}))
 }
@@ -479,18 +489,7 @@ fn a_seed_draws_the_same_alone_as_among_others() {
 }
 
 #[test]
-fn settings_that_cannot_hold_are_refused_at_the_start() {
-    let too_long = try_start(EngineSettings {
-        max_model_len: Some(513),
-        ..settings()
-    });
-    assert!(matches!(
-        too_long,
-        Err(EngineError::Context {
-            wanted: 513,
-            context: 512
-        })
-    ));
+fn a_cache_that_holds_no_sequence_is_refused_at_the_start() {
     let too_small = try_start(EngineSettings {
         kv_cache_bytes: Some(100),
         ..settings()

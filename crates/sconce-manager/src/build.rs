@@ -9,6 +9,7 @@ use sconce_engine::{Engine, EngineSettings, Observer, StoredDtype};
 
 use crate::error::ManagerError;
 use crate::store;
+use crate::task;
 
 /// Fetches and loads a model; the observer is told of each phase.
 pub(crate) fn backend(
@@ -16,11 +17,12 @@ pub(crate) fn backend(
     observer: Arc<Observer>,
 ) -> Result<Arc<dyn Backend>, ManagerError> {
     let dir = store::directory(&settings.source, &*observer)?;
+    task::require_served(&dir, task::named(settings))?;
     let engine = Engine::start(engine_settings(settings, dir), observer)?;
     Ok(Arc::new(engine))
 }
 
-fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineSettings {
+pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineSettings {
     EngineSettings {
         name: settings.name.clone(),
         dir,

@@ -5,6 +5,7 @@ use thiserror::Error;
 
 use crate::hub_error::HubError;
 use crate::s3::S3Error;
+use crate::task::TaskError;
 
 /// The first cause that keeps a model from being ready.
 #[derive(Debug, Error)]
@@ -18,7 +19,44 @@ pub enum ManagerError {
     /// S3 does not give what is asked for.
     #[error(transparent)]
     S3(#[from] Box<S3Error>),
+    /// The model is for something that no engine does.
+    #[error(transparent)]
+    Task(#[from] TaskError),
+    /// There is nothing where the model is said to be.
+    #[error("there are no files at {place}: check the name, and that the copy has arrived")]
+    Empty {
+        /// The place.
+        place: String,
+    },
+    /// The headers of a model elsewhere have no place here.
+    #[error(
+        "the headers of the model cannot be kept in the directory for temporary files: {cause}; set TMPDIR to one that can be written"
+    )]
+    Temporary {
+        /// What the system says.
+        cause: String,
+    },
     /// A library that loads failed in a way that it should not.
     #[error("loading panicked; the lines above say where")]
     Panic,
+}
+
+impl ManagerError {
+    pub(crate) fn temporary(cause: &std::io::Error) -> Self {
+        Self::Temporary {
+            cause: cause.to_string(),
+        }
+    }
+
+    /// The stable name of the problem, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Engine(error) => error.code(),
+            Self::Hub(error) => error.code(),
+            Self::Task(error) => error.code(),
+            Self::Empty { .. } => "empty-prefix",
+            Self::Temporary { .. } => "no-temporary-directory",
+            Self::Panic => "panic",
+        }
+    }
 }

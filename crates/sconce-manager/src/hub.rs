@@ -4,7 +4,8 @@
 //! All files are of one commit. The cache calls a commit the branch's head only when all of its
 //! files have arrived, so a start that was cut off is never taken for a whole model.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::thread::sleep;
@@ -18,7 +19,9 @@ use sconce_engine::Observer;
 use serde::Deserialize;
 use tracing::{info, warn};
 
+use crate::error::ManagerError;
 use crate::hub_error::{HubError, Problem};
+use crate::remote::{Remote, RemoteFile};
 use crate::wanted::wanted_files;
 
 /// A file is asked for again after each of these; then the connection counts as broken.
@@ -52,6 +55,57 @@ pub(crate) fn snapshot(model: &HubModel, observer: &Observer) -> Result<PathBuf,
         .map_err(|problem| Box::new(HubError::new(model, problem)))
 }
 
+/// The repository as files that are read in parts; nothing goes into the cache.
+pub(crate) struct HubFiles<'a> {
+    hub: Hub<'a>,
+    /// The commit that the listing named: all files are of it.
+    commit: OnceCell<String>,
+}
+
+impl<'a> HubFiles<'a> {
+    pub(crate) fn open(model: &'a HubModel) -> Result<Self, ManagerError> {
+        let hub = Hub::open(model, &|_, _| {}).map_err(|problem| error(model, problem))?;
+        Ok(Self {
+            hub,
+            commit: OnceCell::new(),
+        })
+    }
+
+    fn error(&self, problem: Problem) -> ManagerError {
+        error(self.hub.model, problem)
+    }
+}
+
+fn error(model: &HubModel, problem: Problem) -> ManagerError {
+    ManagerError::Hub(Box::new(HubError::new(model, problem)))
+}
+
+impl Remote for HubFiles<'_> {
+    fn list(&self) -> Result<Vec<RemoteFile>, ManagerError> {
+        let branch = self.hub.branch();
+        let listing = self.hub.listing(&branch).map_err(|p| self.error(p))?;
+        // The listing of one repository is asked for once.
+        let _ = self.commit.set(listing.sha);
+        let known = |file: File| {
+            Some(RemoteFile {
+                name: file.rfilename,
+                size: file.size?,
+            })
+        };
+        Ok(listing.siblings.into_iter().filter_map(known).collect())
+    }
+
+    fn read(&self, name: &str, range: Range<u64>) -> Result<Vec<u8>, ManagerError> {
+        let commit = self.commit.get().map_or("main", String::as_str);
+        let bytes = self.hub.part(commit, name, range);
+        bytes.map_err(|problem| self.error(problem))
+    }
+
+    fn describe(&self) -> String {
+        format!("{} of {}", self.hub.model.id, self.hub.model.endpoint)
+    }
+}
+
 struct Hub<'a> {
     model: &'a HubModel,
     cache: Cache,
@@ -80,8 +134,42 @@ impl<'a> Hub<'a> {
         Repo::with_revision(self.model.id.clone(), RepoType::Model, revision.into())
     }
 
+    fn branch(&self) -> Repo {
+        self.repo(self.model.revision.as_deref().unwrap_or("main"))
+    }
+
+    /// These bytes of a file of a commit.
+    fn part(&self, commit: &str, file: &str, range: Range<u64>) -> Result<Vec<u8>, Problem> {
+        if range.is_empty() {
+            return Ok(vec![]);
+        }
+        let fail = |cause| Problem::fetching(file, ApiError::RequestError(Box::new(cause)));
+        let url = self.api.repo(self.repo(commit)).url(file);
+        let mut request = ureq::get(url)
+            .header("Range", format!("bytes={}-{}", range.start, range.end - 1))
+            .config()
+            .redirect_auth_headers(ureq::config::RedirectAuthHeaders::SameHost)
+            .build();
+        if let Some(token) = self.model.token.clone().or_else(|| self.cache.token()) {
+            request = request.header("Authorization", format!("Bearer {token}"));
+        }
+        let wanted = range.end - range.start;
+        let mut response = request.call().map_err(fail)?;
+        let body = response.body_mut().with_config().limit(wanted);
+        let bytes = body.read_to_vec().map_err(fail)?;
+        let length = bytes.len() as u64;
+        if length < wanted {
+            return Err(Problem::Length {
+                file: file.into(),
+                length,
+                wanted,
+            });
+        }
+        Ok(bytes)
+    }
+
     fn snapshot(&self) -> Result<PathBuf, Problem> {
-        let branch = self.repo(self.model.revision.as_deref().unwrap_or("main"));
+        let branch = self.branch();
         match self.listing(&branch) {
             Ok(listing) => {
                 let dir = self.complete(&listing)?;

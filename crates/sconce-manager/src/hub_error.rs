@@ -34,6 +34,21 @@ impl HubError {
     }
 }
 
+impl HubError {
+    /// The stable name of the problem, for programs.
+    pub fn code(&self) -> &'static str {
+        match self.problem {
+            Problem::Refused {
+                status: 401 | 403, ..
+            } => "hub-access",
+            Problem::Refused { status: 404, .. } => "no-such-model",
+            Problem::NoWeights { .. } => "weights-missing",
+            Problem::Cache { .. } => "hub-cache",
+            _ => "hub-unreachable",
+        }
+    }
+}
+
 /// What went wrong.
 #[derive(Clone, Debug, Error)]
 pub(crate) enum Problem {

@@ -16,6 +16,12 @@ pub enum ConfigError {
         #[source]
         cause: std::io::Error,
     },
+    /// The file is the placeholder that Git LFS leaves when contents were not fetched.
+    #[error("{} is a Git LFS pointer, not its contents; run `git lfs pull` there", file.display())]
+    LfsPointer {
+        /// The file.
+        file: PathBuf,
+    },
     /// The file is not JSON.
     #[error("{} is not JSON: {cause}", file.display())]
     NotJson {
@@ -86,4 +92,24 @@ pub enum ConfigError {
         /// Its value.
         by: usize,
     },
+}
+
+impl ConfigError {
+    /// The stable name of the problem, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "unreadable",
+            Self::LfsPointer { .. } => "lfs-pointer",
+            Self::NotJson { .. } => "bad-json",
+            Self::Absent { key, .. } | Self::Unsupported { key, .. } if key == "architectures" => {
+                "unsupported-architecture"
+            }
+            Self::Unsupported { key, .. } if key == "quantization_config" => "quantised-weights",
+            Self::RemoteCode { .. } => "remote-code",
+            Self::Absent { .. } | Self::Value { .. } | Self::NotMultiple { .. } => {
+                "bad-model-config"
+            }
+            Self::Unsupported { .. } => "unsupported-feature",
+        }
+    }
 }

@@ -60,6 +60,9 @@ impl HfConfig {
     pub fn parse(file: PathBuf, bytes: &[u8]) -> Result<Self, ConfigError> {
         match serde_json::from_slice(bytes) {
             Ok(keys) => Ok(Self { file, keys }),
+            Err(_) if sconce_nn::weights::is_lfs_pointer(bytes) => {
+                Err(ConfigError::LfsPointer { file })
+            }
             Err(cause) => Err(ConfigError::NotJson { file, cause }),
         }
     }

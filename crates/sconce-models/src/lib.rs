@@ -14,7 +14,7 @@ mod stop_tokens;
 
 pub use arch::{ARCHS, Arch, find};
 pub use config_error::ConfigError;
-pub use decoder::{Decoder, LoadError, LoadOptions, Spec};
+pub use decoder::{Decoder, Footprint, LoadError, LoadOptions, Spec, Working};
 pub use generation_config::{length_default, sampling_defaults};
 pub use hf_config::HfConfig;
 pub use model::Model;

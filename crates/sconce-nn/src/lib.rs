@@ -28,6 +28,7 @@ pub use comm::{AbortHandle, Communicator, Solo, Threads};
 pub use embedding::Embedding;
 pub use error::NnError;
 pub use kernels::cpu::pool;
+pub use kernels::cpu::stream::read_bandwidth;
 pub use linear::Linear;
 pub use norm::Norm;
 pub use rope::{Rope, RopeScaling, RopeSpec};

@@ -138,3 +138,20 @@ pub enum TextError {
         cause: String,
     },
 }
+
+impl TextError {
+    /// The stable name of the problem, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::NoTokenizer { .. } | Self::Missing { .. } => "no-tokenizer",
+            Self::UnknownClass { .. } | Self::Unnamed { .. } => "unsupported-tokenizer",
+            Self::Unreadable { .. } => "unreadable",
+            Self::LfsPointer { .. } => "lfs-pointer",
+            Self::NotJson { .. } => "bad-json",
+            Self::Damaged { .. } | Self::NotTokenizer { .. } => "bad-tokenizer",
+            Self::Setting { .. } => "bad-tokenizer-config",
+            Self::Encode { .. } => "text-refused",
+            Self::Decode { .. } => "ids-refused",
+        }
+    }
+}

@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use sconce_config::CommandLine;
 
+use crate::check::CheckArguments;
+
 /// A self-hosted model server: takes DJL Serving's place behind Amazon SageMaker.
 #[derive(Debug, Parser)]
 #[command(name = "sconce", version, about)]
@@ -23,6 +25,11 @@ pub(crate) enum Command {
     /// SERVING_*, OPTION_*, HF_MODEL_ID, SAGEMAKER_BIND_TO_PORT. Settings of the model are read
     /// from its serving.properties; `sconce options` lists them all.
     Serve(ServeArguments),
+    /// Tell what a start would do, from headers alone: options, memory, speed, every reason to fail.
+    ///
+    /// Exit code: 0 if nothing speaks against a start, 1 if the model will not run, 64 if the
+    /// configuration is wrong. Without --gpu the plan is for this machine.
+    Check(CheckArguments),
     /// Print every option that serving.properties, config.properties and the environment take.
     Options,
     /// Tell all about one option: spellings, value, default, releases, what becomes of it.
@@ -53,6 +60,7 @@ impl ServeArguments {
             model_dir: self.model_dir.clone(),
             host: self.host.clone(),
             port: self.port,
+            ..CommandLine::default()
         }
     }
 }

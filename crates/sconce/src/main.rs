@@ -1,5 +1,6 @@
 //! The program: reads the command line, does what it says, ends with a code that tells why.
 
+mod check;
 mod command;
 mod http;
 mod logging;
@@ -18,6 +19,7 @@ const STARTUP_FAILED: u8 = 1;
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Check(arguments) => check::run(&arguments),
         Command::Options => {
             command::print(&sconce_config::options_markdown());
             ExitCode::SUCCESS

@@ -5,11 +5,12 @@ use candle_core::Device;
 use sconce_nn::weights::{HostTensor, StoredDtype, WeightSource};
 use sconce_nn::{Embedding, Linear, Norm, Rope, RopeSpec};
 
+use super::footprint::Footprint;
 use super::layout::{Projection, as_halves, stored_rows};
 use super::load_error::LoadError;
 use super::share::Share;
 use super::slots::{Axis, Slot, Split};
-use super::spec::{Affine, NormKind, Position, QkNormOver, Qkv, Spec};
+use super::spec::{Affine, Head, NormKind, Position, QkNormOver, Qkv, Spec};
 use super::tensors::Tensors;
 use crate::arch::{Arch, Fix};
 
@@ -29,6 +30,7 @@ pub(crate) struct Loader<'a> {
     options: LoadOptions,
     device: Device,
     tensors: Tensors<'a>,
+    footprint: Footprint,
 }
 
 /// Which of the tensors of a slot: of which layer, and of which expert or head where each has its own.
@@ -88,6 +90,7 @@ impl<'a> Loader<'a> {
             options,
             device: Device::Cpu,
             tensors,
+            footprint: Footprint::default(),
         }
     }
 
@@ -135,7 +138,9 @@ impl<'a> Loader<'a> {
         let weight = |loader: &mut Self, part| {
             let found = loader.norm_part(at, part, shape, items)?;
             loader.tensors.touch(&found, 1);
-            Ok::<_, LoadError>(HostTensor::from_f32(found.to_vec_f32()?, &[width]))
+            let weight = HostTensor::from_f32(found.to_vec_f32()?, &[width]);
+            loader.footprint.add(&weight);
+            Ok::<_, LoadError>(weight)
         };
         let norm = match kind {
             NormKind::Layer { eps, affine } => {
@@ -196,7 +201,12 @@ impl<'a> Loader<'a> {
     /// The same for a slot of which each expert has its own.
     pub(crate) fn linear_at(&mut self, at: At) -> Result<Linear, LoadError> {
         let whole = self.whole(at)?;
-        self.cut_linear(at.slot, whole)
+        let before = self.footprint.weights;
+        let linear = self.cut_linear(at.slot, whole)?;
+        if at.slot.is_of_experts() {
+            self.footprint.experts += self.footprint.weights - before;
+        }
+        Ok(linear)
     }
 
     /// This rank's projections to queries, keys and values, whatever their layout in the file.
@@ -270,6 +280,9 @@ impl<'a> Loader<'a> {
             .tensor(at, Part::Weight)?
             .narrow(0, rows.start, rows.len())?;
         let weight = self.stored(weight, self.share.world)?;
+        if self.spec.head == Head::Own {
+            self.footprint.tables += weight.byte_len() as u64;
+        }
         Ok((self.lookup(at, weight.clone(), rows.start)?, weight))
     }
 
@@ -280,6 +293,7 @@ impl<'a> Loader<'a> {
         let (padding, context) = (dims.positions - dims.context, dims.context);
         let weight = self.tensor(at, Part::Weight)?.narrow(0, padding, context)?;
         let weight = self.stored(weight, 1)?;
+        self.footprint.tables += weight.byte_len() as u64;
         self.lookup(at, weight, 0)
     }
 
@@ -297,7 +311,10 @@ impl<'a> Loader<'a> {
                 tracing::warn!(
                     "`{name}` differs from the embedding it should be tied to: it is used as it is"
                 );
+                self.footprint.tables += weight.byte_len() as u64;
                 weight = own;
+            } else {
+                self.footprint.remove(&own);
             }
         }
         let bias = self.bias(at)?;
@@ -305,9 +322,10 @@ impl<'a> Loader<'a> {
         self.layer(&name, weight, bias.transpose()?)
     }
 
-    /// Checks that nothing of the checkpoint is left over.
-    pub(crate) fn finish(self) -> Result<(), LoadError> {
-        self.tensors.finish(self.arch.ignore)
+    /// Checks that nothing of the checkpoint is left over; what was loaded.
+    pub(crate) fn finish(self) -> Result<Footprint, LoadError> {
+        self.tensors.finish(self.arch.ignore)?;
+        Ok(self.footprint)
     }
 
     fn whole(&mut self, at: At) -> Result<Whole, LoadError> {
@@ -386,6 +404,7 @@ impl<'a> Loader<'a> {
         let weight = self.stored(weight, self.share.world)?;
         if let Some(bias) = &bias {
             self.tensors.touch(bias, self.share.world);
+            self.footprint.add_as_f32(bias);
         }
         self.layer(name, weight, bias)
     }
@@ -411,6 +430,7 @@ impl<'a> Loader<'a> {
             .to_dtype(self.options.dtype.unwrap_or(as_stored))?
             .packed()?;
         self.tensors.touch(&weight, parts);
+        self.footprint.add(&weight);
         Ok(weight)
     }
 

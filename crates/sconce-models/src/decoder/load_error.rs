@@ -77,6 +77,21 @@ pub enum LoadError {
     },
 }
 
+impl LoadError {
+    /// The stable name of the problem, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Missing { .. } => "tensor-missing",
+            Self::Unread { .. } => "tensors-left-over",
+            Self::Shape { .. } => "shape-mismatch",
+            Self::Dtype { .. } => "quantised-weights",
+            Self::Ranks { .. } => "tp-does-not-divide-heads",
+            Self::Weights(error) => error.code(),
+            Self::Layer { .. } => "layer-refused",
+        }
+    }
+}
+
 fn first_of(names: &[String]) -> String {
     const SHOWN: usize = 10;
     let mut text = names

@@ -4,6 +4,7 @@
 mod attention;
 mod block;
 mod experts;
+mod footprint;
 mod layout;
 mod load;
 mod load_error;
@@ -15,9 +16,10 @@ mod spec;
 mod tensors;
 
 use candle_core::{DType, Device, Result, Tensor};
-use sconce_nn::weights::{HostTensor, WeightSource};
-use sconce_nn::{Act, Communicator, Embedding, KvCache, KvShape, Linear, Norm, Rope, Step};
+use sconce_nn::weights::{HostTensor, Outlines, WeightSource};
+use sconce_nn::{Act, Communicator, Embedding, KvCache, KvShape, Linear, Norm, Rope, Solo, Step};
 
+pub use footprint::{Footprint, Working};
 pub use load::LoadOptions;
 pub use load_error::LoadError;
 pub use slots::{Axis, Slot, Split};
@@ -79,7 +81,32 @@ impl Decoder {
         progress: &mut dyn FnMut(u64, u64),
     ) -> std::result::Result<Self, LoadError> {
         let share = Share::new(comm.rank(), comm.world(), spec.dims)?;
-        let mut loader = Loader::new(arch, spec, share, *options, source, progress);
+        let loader = Loader::new(arch, spec, share, *options, source, progress);
+        Self::of(loader, spec, comm).map(|(decoder, _)| decoder)
+    }
+
+    /// What [`Decoder::load`] would keep in memory on the first of `world` ranks, which has as much as any but for
+    /// rounding, and every error that it would end with, but for those of files that cannot be read: no weight is.
+    pub fn survey(
+        arch: &'static Arch,
+        spec: &Spec,
+        source: &dyn WeightSource,
+        world: usize,
+        options: &LoadOptions,
+    ) -> std::result::Result<Footprint, LoadError> {
+        let share = Share::new(0, world, spec.dims)?;
+        let (outlines, mut nobody) = (Outlines(source), |_, _| {});
+        let loader = Loader::new(arch, spec, share, *options, &outlines, &mut nobody);
+        Self::of(loader, spec, Box::new(Solo)).map(|(_, footprint)| footprint)
+    }
+
+    /// Takes all layers out of the loader.
+    fn of(
+        mut loader: Loader,
+        spec: &Spec,
+        comm: Box<dyn Communicator + Send>,
+    ) -> std::result::Result<(Self, Footprint), LoadError> {
+        let share = loader.share;
         let (entry, embed_weight) = Entry::load(&mut loader, spec)?;
         let ropes = match &spec.position {
             Position::Rope(tables) => tables.iter().map(|table| loader.rope(table)).collect(),
@@ -88,8 +115,8 @@ impl Decoder {
         let blocks = (0..spec.dims.layers).map(|layer| Block::load(&mut loader, spec, layer));
         let blocks = blocks.collect::<std::result::Result<_, _>>()?;
         let exit = Exit::load(&mut loader, spec, embed_weight)?;
-        loader.finish()?;
-        Ok(Self {
+        let footprint = loader.finish()?;
+        let decoder = Self {
             dims: spec.dims,
             share,
             comm,
@@ -97,7 +124,8 @@ impl Decoder {
             ropes,
             blocks,
             exit,
-        })
+        };
+        Ok((decoder, footprint))
     }
 
     /// Logits of the sampled tokens, `[sampled, vocab]`; only these rows go through the largest matrix.

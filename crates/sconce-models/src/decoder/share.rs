@@ -25,10 +25,14 @@ impl Share {
             world,
             heads: dims.heads,
             kv_heads: dims.kv_heads,
-            possible: (1..=dims.heads)
-                .filter(|&world| divides(&dims, world))
-                .collect(),
+            possible: Self::possible(&dims),
         })
+    }
+
+    /// All numbers of ranks among which the heads can be divided.
+    pub(crate) fn possible(dims: &Dims) -> Vec<usize> {
+        let worlds = (1..=dims.heads).filter(|&world| divides(dims, world));
+        worlds.collect()
     }
 
     /// The part of another rank.

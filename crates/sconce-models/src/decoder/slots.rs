@@ -114,6 +114,11 @@ pub enum Axis {
 }
 
 impl Slot {
+    /// Whether it belongs to experts of which a token uses only some.
+    pub(crate) fn is_of_experts(self) -> bool {
+        matches!(self, Self::ExpertGate | Self::ExpertUp | Self::ExpertDown)
+    }
+
     /// How it is cut across ranks.
     pub fn split(self) -> Split {
         use Slot::*;

@@ -25,6 +25,8 @@ pub(crate) enum Buffer {
     Mapped(Mmap),
     /// A copy made by a conversion.
     Owned(AlignedBytes),
+    /// No bytes at all, but the length that they would have, and whether they would be owned: an outline.
+    Outline { len: usize, owned: bool },
 }
 
 impl Buffer {
@@ -40,6 +42,23 @@ impl Buffer {
         match self {
             Self::Mapped(map) => map,
             Self::Owned(owned) => owned.bytes(),
+            Self::Outline { .. } => &[],
+        }
+    }
+
+    /// Number of bytes, also where there are none because it is an outline.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Outline { len, .. } => *len,
+            other => other.bytes().len(),
+        }
+    }
+
+    /// Where the bytes begin; the beginning of a page for an outline, as if its file were mapped.
+    pub(crate) fn address(&self) -> usize {
+        match self {
+            Self::Outline { .. } => 0,
+            other => other.bytes().as_ptr() as usize,
         }
     }
 }

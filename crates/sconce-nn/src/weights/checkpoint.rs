@@ -165,7 +165,7 @@ fn map(path: &Path, format: Format) -> Result<Buffer, WeightError> {
 }
 
 /// Whether these are the bytes of a pointer that git-lfs left in the place of a file.
-pub(crate) fn is_lfs_pointer(bytes: &[u8]) -> bool {
+pub fn is_lfs_pointer(bytes: &[u8]) -> bool {
     bytes.starts_with(LFS_POINTER)
 }
 

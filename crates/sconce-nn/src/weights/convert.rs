@@ -26,6 +26,9 @@ impl HostTensor {
 
     /// A row-major copy without gaps in a buffer of its own.
     pub fn copied(&self) -> Result<Self, WeightError> {
+        if self.is_outline() {
+            return Self::outline_of_copy(self.dtype(), self.shape().to_vec());
+        }
         let mut bytes = AlignedBytes::zeroed(self.byte_len());
         self.write_to(bytes.bytes_mut());
         Self::owned(bytes, self.dtype(), self.shape().to_vec())
@@ -69,6 +72,10 @@ impl HostTensor {
             }
             rows += part.shape()[0];
         }
+        let shape = std::iter::once(rows).chain(tail.iter().copied()).collect();
+        if first.is_outline() {
+            return Self::outline_of_copy(first.dtype(), shape);
+        }
         let mut bytes = AlignedBytes::zeroed(parts.iter().map(Self::byte_len).sum());
         let mut rest = bytes.bytes_mut();
         for part in parts {
@@ -76,7 +83,6 @@ impl HostTensor {
             part.write_to(target);
             rest = later;
         }
-        let shape = std::iter::once(rows).chain(tail.iter().copied()).collect();
         Self::owned(bytes, first.dtype(), shape)
     }
 
@@ -84,6 +90,9 @@ impl HostTensor {
     pub fn to_dtype(&self, wanted: StoredDtype) -> Result<Self, WeightError> {
         if wanted == self.dtype() {
             return Ok(self.clone());
+        }
+        if self.is_outline() && wanted.is_float() {
+            return Self::outline_of_copy(wanted, self.shape().to_vec());
         }
         match wanted {
             StoredDtype::F32 => self.converted(|target, wide| target.copy_from_slice(wide)),
@@ -101,9 +110,12 @@ impl HostTensor {
         }
     }
 
-    /// All numbers as f32, row-major.
+    /// All numbers as f32, row-major; zeros for an outline.
     pub fn to_vec_f32(&self) -> Result<Vec<f32>, WeightError> {
         let mut wide = vec![0.0; self.elements()];
+        if self.is_outline() {
+            return Ok(wide);
+        }
         self.in_order()?.widen(0, &mut wide)?;
         Ok(wide)
     }

@@ -22,6 +22,8 @@ pub enum WeightError {
     NoWeights {
         /// The folder.
         dir: PathBuf,
+        /// The stable name of what is there instead.
+        code: &'static str,
         /// What is there instead, and what to do about it.
         advice: String,
     },
@@ -155,6 +157,27 @@ pub enum WeightError {
         /// Why it is impossible, with the values.
         problem: String,
     },
+}
+
+impl WeightError {
+    /// The stable name of the problem, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Read { .. } => "unreadable",
+            Self::NoWeights { code, .. } => code,
+            Self::LfsPointer { .. } => "lfs-pointer",
+            Self::Truncated { .. } => "truncated-shard",
+            Self::Malformed { format, .. } if *format == super::index::FORMAT => "bad-index",
+            Self::Malformed { .. } | Self::StateDict { .. } => "bad-weights",
+            Self::Pickle { .. } => "unsafe-pickle",
+            Self::LegacyTorch { .. } => "legacy-torch",
+            Self::MissingShards { .. } => "shard-missing",
+            Self::NotInShard { .. } | Self::Duplicate { .. } => "shards-disagree",
+            Self::NoTensor { .. } => "tensor-missing",
+            Self::UnsupportedDtype { .. } => "quantised-weights",
+            Self::Convert { .. } | Self::Layout { .. } => "bad-weights",
+        }
+    }
 }
 
 fn similar_names(names: &[String]) -> String {

@@ -11,7 +11,7 @@ use super::error::WeightError;
 /// An n-dimensional read-only view; clones and views share the bytes.
 #[derive(Clone)]
 pub struct HostTensor {
-    buffer: Arc<Buffer>,
+    pub(super) buffer: Arc<Buffer>,
     /// Where element zero begins in the buffer, in bytes.
     offset: usize,
     dtype: StoredDtype,
@@ -47,7 +47,7 @@ impl HostTensor {
             shape,
             strides,
         };
-        let held = tensor.buffer.bytes().len();
+        let held = tensor.buffer.len();
         let size = dtype.size();
         // Overlapping elements can make the packed size larger than the buffer; it must be a number all the same.
         let packed = tensor.shape.iter().filter(|&&dim| dim > 0);
@@ -192,7 +192,7 @@ impl HostTensor {
             (Some(&size), Some(&stride)) => size <= 1 || stride == 1,
             _ => true,
         };
-        let address = self.buffer.bytes().as_ptr() as usize + self.offset;
+        let address = self.buffer.address() + self.offset;
         self.elements() == 0 || (touching && address.is_multiple_of(self.dtype.size()))
     }
 
@@ -207,6 +207,8 @@ impl HostTensor {
     }
 
     /// Bytes of one row of a packed matrix.
+    ///
+    /// Nothing for an outline.
     ///
     /// # Panics
     /// When the tensor is not a packed matrix or has no such row.
@@ -244,6 +246,9 @@ impl HostTensor {
         if self.elements() == 0 {
             return Ok(&[]);
         }
+        if self.is_outline() {
+            return Err(self.layout("numbers", "an outline has none".to_owned()));
+        }
         if self.shape.len() > 2 && !self.is_contiguous() {
             return Err(self.layout(
                 "numbers",
@@ -261,7 +266,11 @@ impl HostTensor {
     }
 
     /// Bytes of `len` touching elements from element `first`, counted from element zero of the view.
+    /// Nothing for an outline.
     pub(crate) fn run(&self, first: usize, len: usize) -> &[u8] {
+        if self.is_outline() {
+            return &[];
+        }
         let size = self.dtype.size();
         let begin = self.offset + first * size;
         &self.buffer.bytes()[begin..begin + len * size]

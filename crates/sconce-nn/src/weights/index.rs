@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::checkpoint::{Checkpoint, Format, is_lfs_pointer};
 use super::error::WeightError;
 
+/// What an index is called in errors.
+pub(crate) const FORMAT: &str = "checkpoint index";
+
 /// Reads the index, then all its shards, and checks that they fit together.
 /// Tensors that lie in a shard without being in the index stay readable.
 pub(crate) fn read(index: &Path, format: Format) -> Result<Checkpoint, WeightError> {
@@ -95,7 +98,7 @@ fn is_plain(name: &str) -> bool {
 fn malformed(index: &Path, problem: String) -> WeightError {
     WeightError::Malformed {
         path: index.to_owned(),
-        format: "checkpoint index",
+        format: FORMAT,
         problem,
     }
 }

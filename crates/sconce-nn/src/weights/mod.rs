@@ -9,14 +9,17 @@ mod error;
 mod host_tensor;
 mod index;
 mod open;
+mod outline;
 mod random;
 mod safetensors;
 mod torch;
 
+pub use checkpoint::is_lfs_pointer;
 pub use dtype::{Element, StoredDtype};
 pub use error::WeightError;
 pub use host_tensor::{HostTensor, Rows};
 pub use open::open;
+pub use outline::Outlines;
 pub use random::RandomSource;
 pub use torch::{PickleError, PickleProblem};
 

@@ -17,79 +17,119 @@ pub(crate) const LOOKED_FOR: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-/// Weight files of other tools: how their names begin and end, and what to do about them. The first match is taken.
-const OTHERS: &[(&str, &str, &str)] = &[
+/// Weight files of other tools: how their names begin and end, the problem's stable name, and what to do about them.
+/// The first match is taken.
+const OTHERS: &[(&str, &str, &str, &str)] = &[
     (
         "adapter_model",
         "",
+        "adapter-only",
         "is an adapter without its base model: merge it with `merge_and_unload` of peft and save the result",
     ),
     (
+        "ds_inference_config.json",
+        "",
+        "partitioned-checkpoint",
+        PARTITIONED,
+    ),
+    ("tp_", ".pt", "partitioned-checkpoint", PARTITIONED),
+    ("tp_", ".bin", "partitioned-checkpoint", PARTITIONED),
+    ("rank", ".engine", "partitioned-checkpoint", PARTITIONED),
+    (
         "model-",
         ".safetensors",
+        "index-missing",
         "is a shard: model.safetensors.index.json, which names all shards, is missing",
     ),
     (
         "pytorch_model-",
         ".bin",
+        "index-missing",
         "is a shard: pytorch_model.bin.index.json, which names all shards, is missing",
     ),
     (
         "consolidated.",
         "",
+        "other-format",
         "is in the layout of the original authors: use the folder that was converted for transformers",
     ),
     (
         "",
         ".gguf",
+        "gguf",
         "is a GGUF file: use the checkpoint it was made from",
     ),
     (
         "tf_model",
         "",
+        "other-format",
         "is of TensorFlow: load it with `from_tf=True` in transformers and `save_pretrained` it",
     ),
     (
         "",
         ".h5",
+        "other-format",
         "is of TensorFlow: load it with `from_tf=True` in transformers and `save_pretrained` it",
     ),
     (
         "",
         ".msgpack",
+        "other-format",
         "is of Flax: load it with `from_flax=True` in transformers and `save_pretrained` it",
     ),
     (
         "",
         ".onnx",
+        "other-format",
         "is an ONNX graph: use the checkpoint it was exported from",
     ),
     (
         "",
         ".safetensors",
+        "weights-misnamed",
         "has another name: rename it to model.safetensors if it is the whole model",
     ),
     (
         "",
         ".bin",
+        "weights-misnamed",
         "has another name: rename it to pytorch_model.bin if it is the whole model",
     ),
     (
         "",
         ".pt",
+        "weights-misnamed",
         "has another name: rename it to pytorch_model.bin if it is the state dict of the whole model",
     ),
     (
         "",
         ".pth",
+        "weights-misnamed",
         "has another name: rename it to pytorch_model.bin if it is the state dict of the whole model",
     ),
     (
         "",
         ".ckpt",
+        "other-format",
         "is a training checkpoint: save its model with `save_pretrained`",
     ),
+    (
+        "",
+        ".tar.gz",
+        "archive-only",
+        "is an archive: unpack it, the files of the model belong into the folder itself",
+    ),
+    (
+        "",
+        ".zip",
+        "archive-only",
+        "is an archive: unpack it, the files of the model belong into the folder itself",
+    ),
 ];
+
+/// What to do about what DJL Serving's `partition` writes.
+const PARTITIONED: &str =
+    "is of a checkpoint that was cut for another engine: use the checkpoint it was cut from";
 
 /// How many names of a folder an error lists.
 const LISTED: usize = 8;
@@ -115,15 +155,16 @@ pub fn open(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
         };
         return Ok(Box::new(checkpoint));
     }
-    let advice = advice(dir)?;
+    let (code, advice) = advice(dir)?;
     Err(WeightError::NoWeights {
         dir: dir.to_owned(),
+        code,
         advice,
     })
 }
 
-/// What is in the folder instead, and the cure where there is one.
-fn advice(dir: &Path) -> Result<String, WeightError> {
+/// What is in the folder instead, under its stable name and in words, and the cure where there is one.
+fn advice(dir: &Path) -> Result<(&'static str, String), WeightError> {
     let fail = |cause| WeightError::Read {
         path: dir.to_owned(),
         cause,
@@ -139,15 +180,15 @@ fn advice(dir: &Path) -> Result<String, WeightError> {
         );
     }
     names.sort();
-    let known = OTHERS.iter().find_map(|(begin, end, cure)| {
+    let known = OTHERS.iter().find_map(|(begin, end, code, cure)| {
         let name = names
             .iter()
             .find(|name| name.starts_with(begin) && name.ends_with(end))?;
-        Some(format!("{name} {cure}"))
+        Some((*code, format!("{name} {cure}")))
     });
     Ok(match (known, names.len()) {
         (Some(known), _) => known,
-        (None, 0) => "the folder is empty".to_owned(),
+        (None, 0) => ("weights-missing", "the folder is empty".to_owned()),
         (None, count) => {
             let more = if count > LISTED {
                 format!(" and {} more", count - LISTED)
@@ -155,7 +196,8 @@ fn advice(dir: &Path) -> Result<String, WeightError> {
                 String::new()
             };
             names.truncate(LISTED);
-            format!("the folder has {}{more}", names.join(", "))
+            let text = format!("the folder has {}{more}", names.join(", "));
+            ("weights-missing", text)
         }
     })
 }

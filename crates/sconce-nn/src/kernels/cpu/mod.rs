@@ -14,6 +14,7 @@ pub mod pool;
 pub(crate) mod rotate;
 pub(crate) mod rows;
 pub(crate) mod scratch;
+pub(crate) mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tile;

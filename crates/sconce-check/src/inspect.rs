@@ -1,0 +1,157 @@
+//! From resolved settings to the report: reads the headers, gathers what is wrong, plans.
+
+use sconce_config::{Dialect, HubModel, ModelSettings, ModelSource, Resolved};
+use sconce_engine::{Description, EngineSettings};
+use sconce_manager::Inspection;
+
+use crate::device::Target;
+use crate::plan::{self, Planned};
+use crate::report::{Exit, ModelPart, OptionPart, Reason, Report};
+use crate::speed;
+use crate::timeouts;
+
+/// The report on a configuration without problems of its own.
+pub(crate) fn report(resolved: &Resolved, target: &Target) -> Report {
+    let mut report = Report::new();
+    report.options = resolved.origins.iter().map(OptionPart::from).collect();
+    report.defaults = resolved.defaults.iter().map(OptionPart::from).collect();
+    let warning = |message: &String| Reason {
+        code: "configuration",
+        message: message.clone(),
+    };
+    report.warnings = resolved.warnings.iter().map(warning).collect();
+    let mut model = named(&resolved.model);
+    match Inspection::of(&resolved.model) {
+        Ok(inspection) => examine(&mut report, &mut model, &resolved.model, inspection, target),
+        Err(error) => report.reasons.push(Reason {
+            code: error.code(),
+            message: error.to_string(),
+        }),
+    }
+    report.model = Some(model);
+    report.conclude(Exit::WillNotRun)
+}
+
+fn examine(
+    report: &mut Report,
+    model: &mut ModelPart,
+    settings: &ModelSettings,
+    inspection: Inspection,
+    target: &Target,
+) {
+    model.task = inspection.task.ok();
+    if let Err(error) = inspection.served {
+        report.reasons.push(Reason {
+            code: error.code(),
+            message: error.to_string(),
+        });
+        return;
+    }
+    let description = &inspection.description;
+    describe(model, description);
+    let problems = description.problems().into_iter().map(Reason::from);
+    report.reasons.extend(problems);
+    let vocabulary = description.check_vocabulary().err();
+    report.reasons.extend(vocabulary.as_ref().map(Reason::from));
+    let engine = for_target(inspection.settings, description, target);
+    model.dtype = dtype(&engine, description).map(|dtype| dtype.name());
+    let threads = engine.threads.unwrap_or_else(sconce_engine::threads);
+    let device = target.describe(threads);
+    if let Some(Planned {
+        needs,
+        plan,
+        part,
+        mut reasons,
+        mut warnings,
+    }) = plan::of(description, &engine, target, threads)
+    {
+        report.reasons.append(&mut reasons);
+        report.warnings.append(&mut warnings);
+        if let (Some(needs), Some(plan)) = (&needs, &plan) {
+            let speed = speed::bounds(description, needs, plan, &device);
+            let bytes = description.stored().map_or(0, |stored| stored.bytes);
+            let elsewhere = matches!(settings.source, ModelSource::Hub(_));
+            let timeouts = timeouts::propose(bytes, elsewhere, &speed);
+            report
+                .warnings
+                .extend(plan::warn_of_time(settings, needs.max_len, &timeouts));
+            report.timeouts = Some(timeouts);
+            report.speed = Some(speed);
+        }
+        report.plan = part;
+    }
+    report.device = Some(device);
+}
+
+/// The engine's settings where the model would compute: a GPU keeps weights in one type.
+fn for_target(
+    mut settings: EngineSettings,
+    description: &Description,
+    target: &Target,
+) -> EngineSettings {
+    if matches!(target, Target::Gpus { .. }) {
+        settings.dtype = dtype(&settings, description).filter(|dtype| dtype.is_float());
+    }
+    settings
+}
+
+/// The type in which weights are kept.
+fn dtype(
+    settings: &EngineSettings,
+    description: &Description,
+) -> Option<sconce_engine::StoredDtype> {
+    let stored = description.stored().map(|stored| stored.dtype);
+    settings.dtype.or(stored)
+}
+
+fn named(settings: &ModelSettings) -> ModelPart {
+    let source = match &settings.source {
+        ModelSource::Directory(dir) => dir.display().to_string(),
+        ModelSource::Hub(HubModel { id, endpoint, .. }) => format!("{id} of {endpoint}"),
+    };
+    ModelPart {
+        name: settings.name.clone(),
+        source,
+        task: None,
+        dialect: dialect(settings.dialect),
+        engine: "native",
+        architecture: None,
+        layers: None,
+        heads: None,
+        kv_heads: None,
+        context: None,
+        parameters: None,
+        stored_dtype: None,
+        dtype: None,
+        stored_bytes: None,
+    }
+}
+
+fn describe(model: &mut ModelPart, description: &Description) {
+    if let Some(overview) = description.overview() {
+        model.architecture = Some(overview.architecture);
+        model.layers = Some(overview.layers);
+        model.heads = Some(overview.heads);
+        model.kv_heads = Some(overview.kv_heads);
+        model.context = Some(overview.context);
+    }
+    if let Some(stored) = description.stored() {
+        model.parameters = Some(stored.parameters);
+        model.stored_dtype = Some(stored.dtype.name());
+        model.stored_bytes = Some(stored.bytes);
+    }
+}
+
+/// The names that `option.api_version` takes.
+fn dialect(dialect: Dialect) -> &'static str {
+    match dialect {
+        Dialect::DeepSpeed => "deepspeed",
+        Dialect::FasterTransformer => "fastertransformer",
+        Dialect::HuggingFace => "huggingface",
+        Dialect::Rolling2023 => "rolling-2023",
+        Dialect::Rolling => "lmi",
+        Dialect::RollingTgi => "tgi-compat",
+        Dialect::Async => "async",
+        Dialect::Tgi => "tgi",
+    }
+}

@@ -1,0 +1,292 @@
+//! What can be said of a checkpoint from its headers: the parts of a description are read apart,
+//! so that `sconce check` tells all that is wrong at once, and the engine the first of it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sconce_core::{MaxTokens, Sampling};
+use sconce_models::{Arch, Decoder, HfConfig, LoadOptions, Spec};
+use sconce_nn::weights::{StoredDtype, WeightSource};
+use sconce_text::Tokenizer;
+
+use crate::error::EngineError;
+use crate::memory::Needs;
+use crate::settings::EngineSettings;
+
+/// The parts of a checkpoint, each as far as it can be had; no weight is read.
+pub struct Description {
+    dir: PathBuf,
+    /// What `config.json` and `generation_config.json` say.
+    pub(crate) model: Result<Described, EngineError>,
+    pub(crate) tokenizer: Result<Arc<Tokenizer>, EngineError>,
+    pub(crate) weights: Result<Arc<dyn WeightSource>, EngineError>,
+}
+
+/// A model without its weights.
+pub(crate) struct Described {
+    pub(crate) arch: &'static Arch,
+    pub(crate) spec: Spec,
+    pub(crate) eos: Vec<u32>,
+    pub(crate) sampling: Sampling,
+    pub(crate) length: MaxTokens,
+}
+
+/// A model in some numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Overview {
+    /// The class name in `config.json`.
+    pub architecture: &'static str,
+    /// Decoder layers.
+    pub layers: usize,
+    /// Query heads.
+    pub heads: usize,
+    /// Key/value heads.
+    pub kv_heads: usize,
+    /// Longest sequence that the model takes, in tokens.
+    pub context: usize,
+    /// Rows of the embedding.
+    pub vocab: usize,
+    /// The numbers of ranks among which the heads can be divided.
+    pub possible_ranks: Vec<usize>,
+}
+
+/// The weight files in some numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Numbers in all tensors.
+    pub parameters: u64,
+    /// Bytes of all tensors.
+    pub bytes: u64,
+    /// The type that most bytes have.
+    pub dtype: StoredDtype,
+    /// File or index, with the number of shards.
+    pub files: String,
+}
+
+impl Description {
+    /// Reads configuration, tokenizer and the headers of the weights. `model_sampling` as in
+    /// [`EngineSettings`].
+    pub fn read(dir: &Path, model_sampling: bool) -> Self {
+        let weights = sconce_nn::weights::open(dir).map(Arc::from);
+        Self {
+            dir: dir.into(),
+            model: Described::read(dir, model_sampling),
+            tokenizer: Tokenizer::open(dir).map(Arc::new).map_err(Into::into),
+            weights: weights.map_err(Into::into),
+        }
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What is wrong with each part, and between tokenizer and model.
+    pub fn problems(&self) -> Vec<&EngineError> {
+        let parts = [
+            self.model.as_ref().err(),
+            self.tokenizer.as_ref().err(),
+            self.weights.as_ref().err(),
+        ];
+        parts.into_iter().flatten().collect()
+    }
+
+    /// Fails when the tokenizer makes ids that the model has no embedding for.
+    pub fn check_vocabulary(&self) -> Result<(), EngineError> {
+        match (&self.tokenizer, &self.model) {
+            (Ok(tokenizer), Ok(model)) => {
+                check_vocabulary(&self.dir, tokenizer, model.spec.dims.vocab)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The model, if `config.json` describes one.
+    pub fn overview(&self) -> Option<Overview> {
+        let Described { arch, spec, .. } = self.model.as_ref().ok()?;
+        Some(Overview {
+            architecture: arch.names[0],
+            layers: spec.dims.layers,
+            heads: spec.dims.heads,
+            kv_heads: spec.dims.kv_heads,
+            context: spec.dims.context,
+            vocab: spec.dims.vocab,
+            possible_ranks: spec.possible_worlds(),
+        })
+    }
+
+    /// The weights, if their headers can be read.
+    pub fn stored(&self) -> Option<Stored> {
+        let source = self.weights.as_ref().ok()?;
+        let (mut parameters, mut bytes) = (0, BTreeMap::new());
+        for tensor in source
+            .names()
+            .iter()
+            .filter_map(|name| source.get(name).ok())
+        {
+            parameters += tensor.elements() as u64;
+            let entry = bytes.entry(tensor.dtype().name());
+            let entry = entry.or_insert((0, tensor.dtype()));
+            entry.0 += tensor.byte_len() as u64;
+        }
+        let most = bytes.values().max_by_key(|(bytes, _)| *bytes);
+        Some(Stored {
+            parameters,
+            bytes: source.total_bytes(),
+            dtype: most.map_or(StoredDtype::F32, |(_, dtype)| *dtype),
+            files: source.describe(),
+        })
+    }
+
+    /// What the settings need in memory; fails as loading would. `None`: a part is missing.
+    pub fn needs(&self, settings: &EngineSettings) -> Option<Result<Needs, EngineError>> {
+        let (model, weights) = (self.model.as_ref().ok()?, self.weights.as_ref().ok()?);
+        Some(model.needs(&**weights, settings))
+    }
+
+    /// Bytes that a step of `tokens` sequences reads of the weights at least, on one rank.
+    pub fn read_by(&self, needs: &Needs, tokens: usize) -> u64 {
+        let spec = self.model.as_ref().ok().map(|model| &model.spec);
+        spec.map_or(0, |spec| needs.weights.read_by(spec, tokens))
+    }
+}
+
+impl Described {
+    fn read(dir: &Path, model_sampling: bool) -> Result<Self, EngineError> {
+        let config = HfConfig::read(dir)?;
+        let arch = sconce_models::find(&config)?;
+        let spec = (arch.spec)(&config)?;
+        let eos = sconce_models::eos_token_ids(dir, &config)?;
+        let sampling = if model_sampling {
+            sconce_models::sampling_defaults(dir)?
+        } else {
+            Sampling::default()
+        };
+        Ok(Self {
+            arch,
+            spec,
+            eos,
+            sampling,
+            length: sconce_models::length_default(dir)?,
+        })
+    }
+
+    pub(crate) fn needs(
+        &self,
+        weights: &dyn WeightSource,
+        settings: &EngineSettings,
+    ) -> Result<Needs, EngineError> {
+        let (spec, ranks) = (&self.spec, settings.ranks);
+        let kv = spec.kv_shape(ranks)?;
+        let options = LoadOptions {
+            dtype: settings.dtype,
+        };
+        let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
+        let working = spec.working(settings.max_step_tokens, ranks);
+        Ok(Needs {
+            weights: footprint,
+            activations: working.activations,
+            rotations: working.rotations,
+            kv,
+            ranks,
+            max_len: longest_sequence(settings, spec.dims.context)?,
+            max_rows: settings.max_rows,
+            wanted_cache: settings.kv_cache_bytes,
+        })
+    }
+}
+
+/// The longest sequence that is served.
+pub(crate) fn longest_sequence(
+    settings: &EngineSettings,
+    context: usize,
+) -> Result<usize, EngineError> {
+    match settings.max_model_len {
+        Some(wanted) if wanted > context => Err(EngineError::Context { wanted, context }),
+        wanted => Ok(wanted.unwrap_or(context)),
+    }
+}
+
+/// Fewer entries than embeddings are usual (padding); more would index outside.
+pub(crate) fn check_vocabulary(
+    dir: &Path,
+    tokenizer: &Tokenizer,
+    model: usize,
+) -> Result<(), EngineError> {
+    let entries = tokenizer.vocab_size();
+    if entries > model {
+        return Err(EngineError::Vocabulary {
+            dir: dir.into(),
+            tokenizer: entries,
+            model,
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn llama() -> PathBuf {
+        [env!("CARGO_MANIFEST_DIR"), "../../models/tiny/llama"]
+            .iter()
+            .collect()
+    }
+
+    fn settings(max_model_len: Option<usize>) -> EngineSettings {
+        EngineSettings {
+            name: "llama".into(),
+            dir: llama(),
+            dtype: None,
+            threads: None,
+            ranks: 1,
+            max_model_len,
+            max_rows: 8,
+            max_step_tokens: 48,
+            prefix_sharing: true,
+            model_sampling: false,
+            kv_cache_bytes: None,
+            queue: 1,
+            predict_timeout: 1,
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_described_by_its_headers() {
+        let description = Description::read(&llama(), false);
+        assert!(description.problems().is_empty());
+        description.check_vocabulary().unwrap();
+        let overview = description.overview().unwrap();
+        assert_eq!((overview.heads, overview.kv_heads), (6, 2));
+        assert_eq!((overview.context, overview.vocab), (256, 307));
+        let stored = description.stored().unwrap();
+        assert_eq!(stored.dtype, StoredDtype::F32);
+        assert_eq!(stored.bytes, stored.parameters * 4);
+        let needs = description.needs(&settings(None)).unwrap().unwrap();
+        assert_eq!(needs.weights.weights, stored.bytes);
+        assert_eq!(needs.max_len, 256);
+    }
+
+    #[test]
+    fn a_sequence_beyond_the_context_is_refused() {
+        let needs = Description::read(&llama(), false).needs(&settings(Some(257)));
+        assert!(matches!(
+            needs,
+            Some(Err(EngineError::Context {
+                wanted: 257,
+                context: 256
+            }))
+        ));
+    }
+
+    #[test]
+    fn a_folder_without_anything_has_three_problems() {
+        let dir = tempfile::tempdir().unwrap();
+        let description = Description::read(dir.path(), false);
+        let codes: Vec<_> = description.problems().iter().map(|e| e.code()).collect();
+        assert_eq!(codes, ["unreadable", "no-tokenizer", "weights-missing"]);
+        assert!(description.needs(&settings(None)).is_none());
+    }
+}

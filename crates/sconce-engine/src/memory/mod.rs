@@ -1,0 +1,277 @@
+//! The plan of a model's memory: what each rank takes, and how many cache blocks that leaves.
+//!
+//! The engine and `sconce check` make the same plan from the same headers, before a weight is
+//! read. All blocks are reserved before the first request; afterwards requests are admitted by
+//! blocks, so load can never exhaust memory.
+
+mod available;
+
+use sconce_models::Footprint;
+use sconce_nn::{BLOCK, KvCache, KvShape};
+
+use crate::error::EngineError;
+
+/// Intermediate numbers of one thread of the CPU kernels: a panel of widened weights, scores of
+/// some queries, with room to spare.
+const SCRATCH_PER_THREAD: u64 = 1 << 20;
+
+/// The program itself, its tokenizer and buffers of requests. Not measured per model: the largest
+/// vocabularies take about this much.
+const PROGRAM: u64 = 64 << 20;
+
+/// Of the memory that a machine has left, the cache takes one part in so many unless
+/// `option.kv_cache_memory` says more: others live there too.
+const CACHE_PART_OF_MACHINE: u64 = 4;
+
+/// Where a model computes, as far as memory goes; all of one rank.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes that it may take; `None`: the system does not tell.
+    pub bytes: Option<u64>,
+    /// Bytes that are taken whatever the model.
+    pub overhead: u64,
+    /// Bytes of scratch for kernels.
+    pub scratch: u64,
+    /// Bytes that the cache takes at most where no option says more.
+    pub most_cache: Option<u64>,
+    /// How keys and values are kept.
+    pub keys: Keys,
+}
+
+/// How keys and values are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// As the CPU kernels of this build have them: f32, values padded to whole vectors.
+    Cpu,
+    /// Without padding, each number in so many bytes.
+    Plain(u64),
+}
+
+/// What the plan is made from; all of one rank, unless it says otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs {
+    /// Its weights.
+    pub weights: Footprint,
+    /// Activations of the largest step, in bytes.
+    pub activations: u64,
+    /// Tables of positions, in bytes.
+    pub rotations: u64,
+    /// Its part of the cache.
+    pub kv: KvShape,
+    /// Ranks of the model.
+    pub ranks: usize,
+    /// Longest sequence in tokens.
+    pub max_len: usize,
+    /// Sequences computed at the same time.
+    pub max_rows: usize,
+    /// `option.kv_cache_memory`, of all ranks; `None`: chosen from the memory at hand.
+    pub wanted_cache: Option<u64>,
+}
+
+/// What a rank's memory is used for, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// Weights.
+    pub weights: u64,
+    /// Activations of the largest step.
+    pub activations: u64,
+    /// Scratch of kernels and tables of positions.
+    pub workspace: u64,
+    /// What is taken whatever the model.
+    pub overhead: u64,
+    /// Keys and values of one token.
+    pub per_token: u64,
+    /// Blocks of the cache.
+    pub blocks: usize,
+    /// All blocks.
+    pub cache: u64,
+    /// What there is.
+    pub room: Option<u64>,
+}
+
+impl Room {
+    /// The share of one of `ranks` ranks of this machine's memory, for kernels on `threads` threads.
+    pub fn of_this_machine(ranks: usize, threads: usize) -> Self {
+        let ranks = ranks.max(1) as u64;
+        let bytes = available::available_memory().map(|bytes| bytes / ranks);
+        Self {
+            bytes,
+            overhead: PROGRAM / ranks,
+            scratch: SCRATCH_PER_THREAD * threads as u64 / ranks,
+            most_cache: bytes.map(|bytes| bytes / CACHE_PART_OF_MACHINE),
+            keys: Keys::Cpu,
+        }
+    }
+}
+
+impl Keys {
+    /// Bytes of one block in all layers of a rank.
+    fn bytes_per_block(self, shape: &KvShape) -> u64 {
+        match self {
+            Self::Cpu => KvCache::bytes_per_block(shape) as u64,
+            Self::Plain(bytes) => {
+                (shape.layers * shape.kv_heads * shape.head_dim * 2 * BLOCK) as u64 * bytes
+            }
+        }
+    }
+}
+
+impl Plan {
+    /// Reserves what the option says for the cache, else what `max_rows` sequences of full length
+    /// need, as far as there is room; fails when there is none for the rest, or not for one
+    /// sequence.
+    pub fn new(needs: &Needs, room: &Room) -> Result<Self, EngineError> {
+        let block = room.keys.bytes_per_block(&needs.kv).max(1);
+        let workspace = room.scratch + needs.rotations;
+        let fixed = needs.weights.weights + needs.activations + workspace + room.overhead;
+        let left = room.bytes.map(|bytes| bytes.saturating_sub(fixed));
+        if let Some(bytes) = room.bytes.filter(|&bytes| bytes < fixed) {
+            return Err(EngineError::TooLarge {
+                ranks: needs.ranks,
+                weights: needs.weights.weights,
+                rest: fixed - needs.weights.weights,
+                room: bytes,
+            });
+        }
+        let ranks = needs.ranks as u64;
+        let one = needs.max_len.div_ceil(BLOCK) as u64 * block;
+        let budget = match (needs.wanted_cache.map(|bytes| bytes / ranks), left) {
+            (Some(wanted), Some(left)) if wanted > left => {
+                return Err(EngineError::CacheTooLarge {
+                    wanted: wanted * ranks,
+                    left: left * ranks,
+                });
+            }
+            (Some(wanted), _) => wanted,
+            (None, Some(left)) => (needs.max_rows as u64 * one)
+                .min(room.most_cache.unwrap_or(left))
+                .min(left),
+            (None, None) => one,
+        };
+        let blocks = (budget / block) as usize;
+        if blocks < needs.max_len.div_ceil(BLOCK) {
+            return Err(EngineError::Memory {
+                budget: budget * ranks,
+                holds: blocks * BLOCK,
+                max_len: needs.max_len,
+                per_token: block * ranks / BLOCK as u64,
+            });
+        }
+        Ok(Self {
+            weights: needs.weights.weights,
+            activations: needs.activations,
+            workspace,
+            overhead: room.overhead,
+            per_token: block / BLOCK as u64,
+            blocks,
+            cache: blocks as u64 * block,
+            room: room.bytes,
+        })
+    }
+
+    /// Tokens whose keys and values the cache holds.
+    pub fn tokens(&self) -> usize {
+        self.blocks * BLOCK
+    }
+
+    /// All that the rank takes.
+    pub fn total(&self) -> u64 {
+        self.weights + self.activations + self.workspace + self.overhead + self.cache
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A block of 32 tokens takes 2 * 32 * 2 = 128 bytes.
+    const NEEDS: Needs = Needs {
+        weights: Footprint {
+            weights: 1000,
+            owned: 0,
+            tables: 0,
+            experts: 0,
+        },
+        activations: 200,
+        rotations: 30,
+        kv: KvShape {
+            layers: 1,
+            kv_heads: 1,
+            head_dim: 1,
+        },
+        ranks: 1,
+        max_len: 64,
+        max_rows: 4,
+        wanted_cache: None,
+    };
+    const ROOM: Room = Room {
+        bytes: Some(1 << 40),
+        overhead: 5,
+        scratch: 15,
+        most_cache: None,
+        keys: Keys::Plain(2),
+    };
+
+    fn room(bytes: u64) -> Room {
+        Room {
+            bytes: Some(bytes),
+            ..ROOM
+        }
+    }
+
+    #[test]
+    fn plenty_of_memory_reserves_what_all_rows_can_use_and_no_more() {
+        let plan = Plan::new(&NEEDS, &ROOM).unwrap();
+        assert_eq!((plan.blocks, plan.tokens(), plan.cache), (8, 256, 1024));
+        assert_eq!((plan.per_token, plan.workspace), (4, 45));
+        assert_eq!(plan.total(), 1000 + 200 + 45 + 5 + 1024);
+    }
+
+    #[test]
+    fn scarce_memory_reserves_what_is_left_or_the_part_for_the_cache() {
+        assert_eq!(Plan::new(&NEEDS, &room(1250 + 700)).unwrap().blocks, 5);
+        let part = Room {
+            most_cache: Some(300),
+            ..ROOM
+        };
+        assert_eq!(Plan::new(&NEEDS, &part).unwrap().blocks, 2);
+    }
+
+    #[test]
+    fn weights_without_room_are_refused_with_all_numbers() {
+        let text = Plan::new(&NEEDS, &room(1249)).unwrap_err().to_string();
+        for part in ["1000 bytes", "250", "1249"] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        let wanted = Needs {
+            wanted_cache: Some(800),
+            ..NEEDS
+        };
+        let text = Plan::new(&wanted, &room(1950)).unwrap_err().to_string();
+        assert!(text.contains("option.kv_cache_memory = 800"), "{text}");
+        assert!(text.contains("at most 700"), "{text}");
+        assert_eq!(Plan::new(&wanted, &room(2050)).unwrap().blocks, 6);
+    }
+
+    #[test]
+    fn one_full_sequence_must_fit_and_the_message_names_the_cure() {
+        let little = Needs {
+            wanted_cache: Some(150),
+            ..NEEDS
+        };
+        let text = Plan::new(&little, &ROOM).unwrap_err().to_string();
+        for part in ["150", "at most 32", "64", "option.kv_cache_memory", "256"] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+    }
+
+    #[test]
+    fn the_option_is_the_cache_of_all_ranks() {
+        let shared = Needs {
+            ranks: 2,
+            wanted_cache: Some(1024),
+            ..NEEDS
+        };
+        assert_eq!(Plan::new(&shared, &ROOM).unwrap().blocks, 4);
+    }
+}

@@ -1,0 +1,51 @@
+//! A model as `sconce check` sees it: settings as the engine will get them, headers, task; nothing
+//! that would be kept.
+
+use std::path::PathBuf;
+
+use sconce_config::{ModelSettings, ModelSource};
+use sconce_engine::{Description, EngineSettings};
+use tempfile::TempDir;
+
+use crate::build::engine_settings;
+use crate::error::ManagerError;
+use crate::hub::HubFiles;
+use crate::remote::headers;
+use crate::task::{self, TaskError};
+
+/// A model whose headers have been read.
+pub struct Inspection {
+    /// What the engine will be started with.
+    pub settings: EngineSettings,
+    /// What the model is for, if that can be told.
+    pub task: Result<String, TaskError>,
+    /// Whether an engine serves that.
+    pub served: Result<(), TaskError>,
+    /// What its files say.
+    pub description: Description,
+    /// Where the files of a model elsewhere are, until they have been looked at.
+    _headers: Option<TempDir>,
+}
+
+impl Inspection {
+    /// Reads what is in the model's directory, or of a model elsewhere the headers alone.
+    pub fn of(settings: &ModelSettings) -> Result<Self, ManagerError> {
+        let (dir, kept) = match &settings.source {
+            ModelSource::Directory(dir) => (dir.clone(), None),
+            ModelSource::Hub(model) => kept(headers(&HubFiles::open(model)?)?),
+        };
+        let named = task::named(settings);
+        Ok(Self {
+            task: task::of(&dir, named),
+            served: task::require_served(&dir, named),
+            description: Description::read(&dir, settings.model_sampling),
+            settings: engine_settings(settings, dir),
+            _headers: kept,
+        })
+    }
+}
+
+/// The path of a folder, and the folder.
+fn kept(dir: TempDir) -> (PathBuf, Option<TempDir>) {
+    (dir.path().into(), Some(dir))
+}
