@@ -3,6 +3,7 @@
 
 mod bad_checkpoints;
 mod blocks;
+mod check;
 mod dialects;
 mod goldens;
 mod hub;

@@ -1,0 +1,297 @@
+//! `sconce check`: broken folders and configurations get the named verdict, good ones none.
+
+mod broken;
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::thread;
+
+use sconce_testkit::hub::{Access, FakeHub};
+use sconce_testkit::server::Launch;
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::support::{PROGRAM, copy_checkpoint, tiny};
+
+/// `sconce check` with an empty environment; the bandwidth is given, so nothing is measured.
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(PROGRAM);
+    command.arg("check").args(arguments).env_clear();
+    command
+}
+
+fn run(mut command: Command) -> (i32, Value) {
+    let output = command.arg("--json").output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let report = serde_json::from_slice(&output.stdout);
+    let report = report.unwrap_or_else(|error| {
+        panic!("{error}: {}{}", text(&output.stdout), text(&output.stderr))
+    });
+    (output.status.code().unwrap(), report)
+}
+
+fn check(model: &Path, arguments: &[&str]) -> (i32, Value) {
+    let model = model.to_string_lossy();
+    let mut all = vec![&*model];
+    all.extend(arguments);
+    if !arguments.contains(&"--gpu") {
+        all.extend(["--bandwidth", "20"]);
+    }
+    run(command(&all))
+}
+
+fn codes(report: &Value) -> Vec<&str> {
+    let reasons = report["reasons"].as_array().unwrap();
+    let code = |reason: &'_ Value| -> Option<String> { Some(reason["code"].as_str()?.to_owned()) };
+    assert!(reasons.iter().all(|reason| code(reason).is_some()));
+    reasons
+        .iter()
+        .map(|reason| reason["code"].as_str().unwrap())
+        .collect()
+}
+
+/// All complaints of cases that are checked on some threads at a time.
+fn all_complaints<T: Sync>(cases: &[T], complaint: fn(&T) -> Option<String>) {
+    let complaints: Vec<String> = thread::scope(|scope| {
+        let parts = cases.chunks(cases.len().div_ceil(4));
+        let threads: Vec<_> = parts
+            .map(|part| scope.spawn(move || part.iter().filter_map(complaint).collect::<Vec<_>>()))
+            .collect();
+        let complaints = threads.into_iter().map(|thread| thread.join().unwrap());
+        complaints.flatten().collect()
+    });
+    assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+}
+
+#[test]
+fn each_broken_folder_or_configuration_gets_its_verdict() {
+    assert!(broken::CASES.len() >= 40);
+    all_complaints(broken::CASES, |case| {
+        let dir = TempDir::new().unwrap();
+        let model = copy_checkpoint("llama", dir.path());
+        (case.damage)(&model);
+        let (status, report) = check(&model, case.arguments);
+        let codes = codes(&report);
+        let right = status == case.exit
+            && report["exit_code"] == case.exit
+            && codes.contains(&case.code)
+            && report["reasons"][0]["message"]
+                .as_str()
+                .is_some_and(|m| m.len() > 20);
+        (!right).then(|| format!("{}: exit {status}, {codes:?}: {report:#}", case.name))
+    });
+}
+
+/// Options of a handwritten file or of the SDK, none of which speaks against a start.
+const GOOD: &[&str] = &[
+    "",
+    "engine=Python\noption.rolling_batch=auto\noption.max_rolling_batch_size=8\n",
+    "engine=MPI\noption.entryPoint=djl_python.huggingface\noption.dtype=fp16\n",
+    "option.max_model_len=64\noption.kv_cache_memory=64MiB\n",
+    "engine=DeepSpeed\noption.entryPoint=djl_python.deepspeed\noption.dtype=bf16\n",
+    "option.rolling_batch=lmi-dist\noption.output_formatter=jsonlines\noption.task=text-generation\n",
+];
+
+#[test]
+fn no_alarm_is_raised_for_any_architecture() {
+    let root = tiny("");
+    let folders = fs::read_dir(&root).unwrap().map(|entry| entry.unwrap());
+    let mut names: Vec<String> = folders
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    let cases: Vec<_> = names.into_iter().zip(GOOD.iter().cycle()).collect();
+    assert!(cases.len() >= 40);
+    all_complaints(&cases, |(name, properties)| {
+        let dir = TempDir::new().unwrap();
+        let file = dir.path().join("good.properties");
+        fs::write(&file, properties).unwrap();
+        let model = tiny(name);
+        let (status, report) = check(&model, &["--properties", &file.to_string_lossy()]);
+        let fine = status == 0 && report["verdict"] == "fine" && report["plan"].is_object();
+        (!fine).then(|| format!("{name} with {properties}: {status}: {report:#}"))
+    });
+}
+
+/// What the SDK wrote, with the model in place of the bucket.
+#[test]
+fn no_alarm_is_raised_for_what_the_sdk_writes() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../sconce-config/fixtures/sdk");
+    let cases = [
+        "2.140.0-guide-deepspeed-bf16-tp2",
+        "2.150.0-guide-djlmodel-fp16-np2",
+        "2.150.0-guide-accelerate-fp16-np2",
+        "2.150.0-defaults-gptj",
+        "2.150.0-defaults-llama",
+        "2.150.0-deploy-timeouts",
+        "2.223.0-deepspeed-dtype-bf16-tp2",
+        "2.223.0-accelerate-dtype-fp16-np2",
+        "2.223.0-defaults-gptj",
+        "2.223.0-task-text-generation",
+    ];
+    for case in cases {
+        let text = fs::read_to_string(root.join(case).join("serving.properties")).unwrap();
+        let in_place = |line: &&str| !line.contains("s3://") && !line.contains("model_id");
+        let lines: Vec<_> = text.lines().filter(in_place).collect();
+        let dir = TempDir::new().unwrap();
+        let model = copy_checkpoint("llama", dir.path());
+        fs::write(model.join("serving.properties"), lines.join("\n")).unwrap();
+        let (status, report) = check(&model, &[]);
+        assert_eq!(status, 0, "{case}: {report:#}");
+    }
+}
+
+#[test]
+fn what_is_set_is_told_with_its_line_or_variable() {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("llama", dir.path());
+    fs::write(
+        model.join("serving.properties"),
+        "\noption.max_model_len=64\n",
+    )
+    .unwrap();
+    let text = model.to_string_lossy();
+    let mut command = command(&[&text, "--bandwidth", "20"]);
+    command.env("OPTION_DTYPE", "bf16");
+    let (_, report) = run(command);
+    let option = |key: &str| {
+        let options = report["options"].as_array().unwrap();
+        let found = options.iter().find(|option| option["key"] == key);
+        found.cloned().unwrap_or_default()
+    };
+    assert_eq!(option("option.max_model_len")["line"], 2);
+    let file = option("option.max_model_len")["file"].clone();
+    assert!(file.as_str().unwrap().ends_with("llama/serving.properties"));
+    assert_eq!(
+        option("option.dtype")["from"],
+        "environment variable OPTION_DTYPE"
+    );
+    assert_eq!(report["model"]["dtype"], "bfloat16");
+    assert_eq!(report["model"]["stored_dtype"], "float32");
+    assert_eq!(report["plan"]["max_len"], 64);
+    assert_eq!(report["model"]["task"], "text-generation");
+}
+
+#[test]
+fn serve_reserves_what_check_plans() {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("qwen2", dir.path());
+    let properties = "option.max_model_len=96\noption.kv_cache_memory=3MiB\n";
+    fs::write(model.join("serving.properties"), properties).unwrap();
+    let (_, report) = check(&model, &[]);
+    let mut server = Launch::serve(PROGRAM, &model).start().unwrap();
+    server.wait_for_log("is ready after").unwrap();
+    let tokens = report["plan"]["cache_tokens"].as_u64().unwrap();
+    let log = server.log();
+    let said = format!("MiB for keys and values: {tokens} tokens, ");
+    assert!(log.contains(&said), "{said} is not in:\n{log}");
+}
+
+#[test]
+fn a_model_of_the_hub_is_judged_by_its_headers() {
+    let hub = FakeHub::of_folder("tiny-org/llama", &tiny("llama")).unwrap();
+    let hub = hub.start().unwrap();
+    let home = TempDir::new().unwrap();
+    let from_hub = |id: &str| {
+        let mut command = command(&[id, "--bandwidth", "20"]);
+        command
+            .env("HF_ENDPOINT", hub.endpoint())
+            .env("HF_HOME", home.path());
+        run(command)
+    };
+    let (status, report) = from_hub("tiny-org/llama");
+    let (_, here) = check(&tiny("llama"), &[]);
+    assert_eq!(status, 0, "{report:#}");
+    assert_eq!(report["model"]["parameters"], here["model"]["parameters"]);
+    assert_eq!(
+        report["plan"]["weights_bytes"],
+        here["plan"]["weights_bytes"]
+    );
+    assert_eq!(report["timeouts"]["model_data_download"], Value::Null);
+    assert!(!home.path().join("hub").exists(), "nothing is kept");
+    let (status, report) = from_hub("tiny-org/lama");
+    assert_eq!((status, codes(&report)), (1, vec!["hub-access"]));
+    let (status, report) = from_hub("no/such/model");
+    assert_eq!((status, codes(&report)), (64, vec!["no-such-model"]));
+}
+
+#[test]
+fn a_gated_model_and_one_without_files_are_named() {
+    let id = "tiny-org/llama";
+    let verdict = |hub: FakeHub| {
+        let hub = hub.start().unwrap();
+        let home = TempDir::new().unwrap();
+        let mut command = command(&[id, "--bandwidth", "20"]);
+        command
+            .env("HF_ENDPOINT", hub.endpoint())
+            .env("HF_HOME", home.path());
+        let (status, report) = run(command);
+        (status, codes(&report).join(" "))
+    };
+    let whole = || FakeHub::of_folder(id, &tiny("llama")).unwrap();
+    let gated = whole().access(Access::Gated("hf_right".into()));
+    assert_eq!(verdict(gated), (1, "hub-access".into()));
+    let empty = FakeHub::of_folder(id, TempDir::new().unwrap().path()).unwrap();
+    assert_eq!(verdict(empty), (1, "empty-prefix".into()));
+    let bare = whole().without("model.safetensors");
+    assert_eq!(verdict(bare), (1, "weights-missing".into()));
+}
+
+/// As another user, because root may read everything.
+#[test]
+fn a_directory_without_read_permission_is_named() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("llama", dir.path());
+    let program = dir.path().join("sconce");
+    let is_root = fs::metadata(&model).unwrap().uid() == 0;
+    let mut command = command(&[&model.to_string_lossy(), "--bandwidth", "20"]);
+    if is_root {
+        // The built program may lie where only root looks.
+        fs::copy(PROGRAM, &program).unwrap();
+        let mut copy = Command::new(&program);
+        copy.args(command.get_args()).env_clear().uid(65_534);
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        command = copy;
+    }
+    fs::set_permissions(&model, fs::Permissions::from_mode(0o000)).unwrap();
+    let (status, report) = run(command);
+    fs::set_permissions(&model, fs::Permissions::from_mode(0o755)).unwrap();
+    assert_eq!((status, codes(&report)), (64, vec!["unreadable"]));
+}
+
+#[test]
+fn people_get_a_table_and_wrong_gpus_a_list() {
+    let output = |arguments: &[&str]| -> Output { command(arguments).output().unwrap() };
+    let model = tiny("llama");
+    let model = model.to_string_lossy();
+    let good = output(&[&model, "--gpu", "ml.g5.12xlarge"]);
+    let text = String::from_utf8(good.stdout).unwrap();
+    for part in [
+        "model      llama: text-generation, dialect",
+        "4 of a10g: 22.49 GiB each",
+        "verdict    nothing speaks against it",
+    ] {
+        assert!(text.contains(part), "{part} is not in:\n{text}");
+    }
+    let unknown = output(&[&model, "--gpu", "rtx3090"]);
+    let text = String::from_utf8(unknown.stderr).unwrap();
+    assert_eq!(unknown.status.code(), Some(64));
+    assert!(text.contains("a10g") && text.contains("ml.p4d."), "{text}");
+}
+
+/// Writes into the folder of a model.
+fn write(dir: &Path, name: &str, bytes: impl AsRef<[u8]>) {
+    fs::write(dir.join(name), bytes).unwrap();
+}
+
+/// Changes a file of JSON.
+fn edit(dir: &Path, file: &str, change: impl Fn(&mut Value)) {
+    let path: PathBuf = dir.join(file);
+    let mut value: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(path, value.to_string()).unwrap();
+}
