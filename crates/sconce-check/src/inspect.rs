@@ -70,7 +70,7 @@ fn examine(
         if let (Some(needs), Some(plan)) = (&needs, &plan) {
             let speed = speed::bounds(description, needs, plan, &device);
             let bytes = description.stored().map_or(0, |stored| stored.bytes);
-            let elsewhere = matches!(settings.source, ModelSource::Hub(_));
+            let elsewhere = !matches!(settings.source, ModelSource::Directory(_));
             let timeouts = timeouts::propose(bytes, elsewhere, &speed);
             report
                 .warnings
@@ -108,6 +108,7 @@ fn named(settings: &ModelSettings) -> ModelPart {
     let source = match &settings.source {
         ModelSource::Directory(dir) => dir.display().to_string(),
         ModelSource::Hub(HubModel { id, endpoint, .. }) => format!("{id} of {endpoint}"),
+        ModelSource::S3(model) => model.url(),
     };
     ModelPart {
         name: settings.name.clone(),

@@ -17,6 +17,7 @@ impl ConfigError {
             Self::NoModel { .. } => "no-model",
             Self::SeveralModels { .. } => "several-models",
             Self::NoSuchModel { .. } => "no-such-model",
+            Self::BadUrl { .. } => "bad-url",
             Self::NoHubCache => "no-hub-cache",
             Self::NamedAndPresent { .. } => "model-named-and-present",
             Self::NoScript { .. } => "no-script",

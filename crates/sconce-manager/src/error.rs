@@ -53,6 +53,7 @@ impl ManagerError {
         match self {
             Self::Engine(error) => error.code(),
             Self::Hub(error) => error.code(),
+            Self::S3(error) => error.code(),
             Self::Task(error) => error.code(),
             Self::Empty { .. } => "empty-prefix",
             Self::Temporary { .. } => "no-temporary-directory",

@@ -11,6 +11,7 @@ use crate::build::engine_settings;
 use crate::error::ManagerError;
 use crate::hub::HubFiles;
 use crate::remote::headers;
+use crate::s3::S3Files;
 use crate::task::{self, TaskError};
 
 /// A model whose headers have been read.
@@ -33,6 +34,7 @@ impl Inspection {
         let (dir, kept) = match &settings.source {
             ModelSource::Directory(dir) => (dir.clone(), None),
             ModelSource::Hub(model) => kept(headers(&HubFiles::open(model)?)?),
+            ModelSource::S3(model) => kept(headers(&S3Files::open(model)?)?),
         };
         let named = task::named(settings);
         Ok(Self {

@@ -10,6 +10,7 @@ mod cache;
 mod connector;
 mod error;
 mod fetch;
+mod files;
 mod nothing;
 mod object;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use sconce_engine::Observer;
 use bucket::Bucket;
 use cache::Folder;
 pub use error::S3Error;
+pub(crate) use files::S3Files;
 
 /// The port is not open yet while settings are looked for: failures are the loader's to tell.
 const GLANCE: Duration = Duration::from_secs(8);

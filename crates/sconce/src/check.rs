@@ -16,8 +16,8 @@ use crate::command;
 /// Arguments of `sconce check`.
 #[derive(Args, Debug)]
 pub(crate) struct CheckArguments {
-    /// Directory of the model, or its id on the Hugging Face hub, of which only headers are read.
-    /// Left out: what `sconce serve` would serve.
+    /// Directory of the model, s3://bucket/prefix/, or its id on the Hugging Face hub: of a model
+    /// elsewhere only headers are read. Left out: what `sconce serve` would serve.
     pub(crate) model: Option<String>,
     /// Plan for GPUs (a10g:4) or an instance (ml.g5.12xlarge) in place of this machine.
     #[arg(long, value_name = "NAME[:N]")]
@@ -43,12 +43,13 @@ impl CheckArguments {
         }
     }
 
-    /// What is there is a directory; anything else is named as `HF_MODEL_ID` names it.
+    /// What is there, or in S3, is a directory; anything else is named as `HF_MODEL_ID` names it.
     fn to_command_line(&self) -> CommandLine {
-        let exists = |model: &&String| Path::new(model.as_str()).exists();
+        let is_place =
+            |model: &&String| model.starts_with("s3://") || Path::new(model.as_str()).exists();
         CommandLine {
-            model_dir: self.model.as_ref().filter(exists).map(PathBuf::from),
-            model_id: self.model.clone().filter(|model| !exists(&model)),
+            model_dir: self.model.as_ref().filter(is_place).map(PathBuf::from),
+            model_id: self.model.clone().filter(|model| !is_place(&model)),
             properties: self.properties.clone(),
             ..CommandLine::default()
         }

@@ -37,6 +37,21 @@ impl S3Error {
     fn cure(&self) -> String {
         self.problem.cure(&self.model)
     }
+
+    /// The stable name of the problem, for programs.
+    pub fn code(&self) -> &'static str {
+        match &self.problem {
+            Problem::Refused { .. } => "s3-access",
+            Problem::Credentials { .. } => "s3-credentials",
+            Problem::Nothing(_) => "empty-prefix",
+            Problem::NoWeights { .. } => "weights-missing",
+            Problem::Certificates { .. } | Problem::Runtime(_) | Problem::Connection { .. } => {
+                "s3-unreachable"
+            }
+            Problem::Changed { .. } | Problem::Settings(_) => "s3-changed",
+            Problem::Space { .. } | Problem::Cache { .. } => "s3-cache",
+        }
+    }
 }
 
 /// What went wrong.
