@@ -76,7 +76,7 @@ fn cors(server: &ServerSettings) -> anyhow::Result<Cors> {
 fn model_info(model: &ModelSettings) -> ModelInfo {
     let hub = match &model.source {
         ModelSource::Hub(hub) => Some(hub.id.clone()),
-        ModelSource::Directory(_) => None,
+        ModelSource::Directory(_) | ModelSource::S3(_) => None,
     };
     ModelInfo {
         model_id: model.served_model_name.clone().or(hub),
