@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::thread;
 
 use sconce_testkit::hub::{Access, FakeHub};
+use sconce_testkit::s3::FakeS3;
 use sconce_testkit::server::Launch;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -238,6 +239,45 @@ fn a_gated_model_and_one_without_files_are_named() {
     assert_eq!(verdict(empty), (1, "empty-prefix".into()));
     let bare = whole().without("model.safetensors");
     assert_eq!(verdict(bare), (1, "weights-missing".into()));
+}
+
+#[test]
+fn a_prefix_of_s3_is_judged_by_its_headers_and_an_empty_one_named() {
+    let bucket = FakeS3::default().folder("models/llama", &tiny("llama"));
+    let properties = b"option.max_model_len=64\n";
+    let bucket = bucket
+        .unwrap()
+        .object("models/llama/serving.properties", properties)
+        .object("models/empty/", b"");
+    let bucket = bucket.start().unwrap();
+    let home = TempDir::new().unwrap();
+    let verdict = |url: &str| {
+        let mut command = command(&[url, "--bandwidth", "20"]);
+        command
+            .env("AWS_ENDPOINT_URL", bucket.endpoint())
+            .env("AWS_ACCESS_KEY_ID", "key")
+            .env("AWS_SECRET_ACCESS_KEY", "secret")
+            .env("AWS_REGION", "eu-west-1")
+            .env("HOME", home.path());
+        run(command)
+    };
+    let (status, report) = verdict("s3://bucket/models/llama/");
+    assert_eq!(status, 0, "{report:#}");
+    assert_eq!(report["plan"]["max_len"], 64);
+    assert_eq!(report["model"]["source"], "s3://bucket/models/llama/");
+    assert_eq!(
+        fs::read_dir(home.path()).unwrap().count(),
+        0,
+        "nothing is kept"
+    );
+    for empty in ["s3://bucket/models/empty/", "s3://bucket/nothing/"] {
+        let (status, report) = verdict(empty);
+        assert_eq!(
+            (status, codes(&report)),
+            (1, vec!["empty-prefix"]),
+            "{empty}"
+        );
+    }
 }
 
 /// As another user, because root may read everything.
