@@ -43,14 +43,11 @@ fn check(model: &Path, arguments: &[&str]) -> (i32, Value) {
     run(command(&all))
 }
 
+/// The names of all reasons.
 fn codes(report: &Value) -> Vec<&str> {
     let reasons = report["reasons"].as_array().unwrap();
-    let code = |reason: &'_ Value| -> Option<String> { Some(reason["code"].as_str()?.to_owned()) };
-    assert!(reasons.iter().all(|reason| code(reason).is_some()));
-    reasons
-        .iter()
-        .map(|reason| reason["code"].as_str().unwrap())
-        .collect()
+    let codes = reasons.iter().map(|reason| reason["code"].as_str());
+    codes.map(Option::unwrap).collect()
 }
 
 /// All complaints of cases that are checked on some threads at a time.

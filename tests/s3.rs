@@ -87,7 +87,8 @@ fn started(launch: Launch<'static>) -> Server {
 }
 
 fn answer(server: &Server) -> String {
-    let body = json!({"inputs": "The quick brown fox", "parameters": {"max_new_tokens": 12}});
+    let parameters = json!({"max_new_tokens": 12, "do_sample": false});
+    let body = json!({"inputs": "The quick brown fox", "parameters": parameters});
     let answer = Client::new(server.address()).post("/invocations", &body);
     generated(&answer.unwrap().json().unwrap())
 }

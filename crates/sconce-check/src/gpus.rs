@@ -42,8 +42,11 @@ const fn gpu(name: &'static str, mib: u64, gb_per_second: f64, bf16: bool) -> Gp
     }
 }
 
+/// Sizes of a family of instances, and how many GPUs each has.
+type Sizes = &'static [(&'static str, usize)];
+
 /// Families of instances: their GPU, and how many each size has.
-const INSTANCES: &[(&str, &str, &[(&str, usize)])] = &[
+const INSTANCES: &[(&str, &str, Sizes)] = &[
     (
         "g4dn",
         "t4",
@@ -86,7 +89,7 @@ const INSTANCES: &[(&str, &str, &[(&str, usize)])] = &[
     ("p6-b200", "b200", &[("48xlarge", 8)]),
 ];
 
-const G6: &[(&str, usize)] = &[
+const G6: Sizes = &[
     ("xlarge", 1),
     ("2xlarge", 1),
     ("4xlarge", 1),

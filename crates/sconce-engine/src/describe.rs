@@ -77,11 +77,6 @@ impl Description {
         }
     }
 
-    /// The directory.
-    pub fn dir(&self) -> &Path {
-        &self.dir
-    }
-
     /// What is wrong with each part, and between tokenizer and model.
     pub fn problems(&self) -> Vec<&EngineError> {
         let parts = [

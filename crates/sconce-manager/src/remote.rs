@@ -114,7 +114,7 @@ fn safetensors_header(size: u64, read: &Read) -> Result<Vec<Part>, ManagerError>
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use std::cell::Cell;
     use std::collections::BTreeMap;
     use std::path::PathBuf;
@@ -123,7 +123,7 @@ pub(crate) mod tests {
     use sconce_engine::Description;
 
     /// Files in memory; counts the bytes that are read.
-    pub(crate) struct Fake {
+    struct Fake {
         files: BTreeMap<String, Vec<u8>>,
         read: Cell<u64>,
     }

@@ -132,8 +132,8 @@ fn what(dir: &Path, named: Option<&str>) -> String {
 }
 
 fn of_class(class: &str) -> Option<&'static str> {
-    let fits = TASKS.iter().filter(|(ending, _)| class.ends_with(ending));
-    fits.last().map(|(_, task)| *task)
+    let mut fits = TASKS.iter().filter(|(ending, _)| class.ends_with(ending));
+    fits.next_back().map(|(_, task)| *task)
 }
 
 #[cfg(test)]

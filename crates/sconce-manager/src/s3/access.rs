@@ -126,7 +126,6 @@ pub(crate) fn client(
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(&model.bucket)
         .with_region(region)
-        .with_allow_http(true)
         .with_retry(retries(patience))
         .with_http_connector(connector(model)?);
     if let Some(endpoint) = endpoint(model, region) {

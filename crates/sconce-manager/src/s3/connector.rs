@@ -112,6 +112,12 @@ impl HttpConnector for Connector {
             .timeout_recv_response(Some(ANSWER))
             .timeout_per_read(Some(READ))
             .timeout_recv_body(Some(BODY));
+        // Only what gives credentials to this machine may go without TLS, by the library's will:
+        // it is next to the machine, and no proxy leads there.
+        let is_local = options.get_config_value(&ClientConfigKey::AllowHttp);
+        if is_local.as_deref() == Some("true") {
+            config = config.proxy(None);
+        }
         if !self.certificates.is_empty() {
             let roots = RootCerts::new_with_certs(&self.certificates);
             config = config.tls_config(TlsConfig::builder().root_certs(roots).build());

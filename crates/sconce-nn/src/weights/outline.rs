@@ -69,6 +69,8 @@ impl HostTensor {
 mod tests {
     use super::*;
 
+    type Change = fn(&HostTensor) -> Result<HostTensor, WeightError>;
+
     fn outline() -> HostTensor {
         HostTensor::from_f32((0..12).map(|n| n as f32).collect(), &[3, 4]).outline()
     }
@@ -76,7 +78,7 @@ mod tests {
     #[test]
     fn outlines_are_cut_and_converted_like_what_they_stand_for() {
         let tensor = HostTensor::from_f32(vec![0.5; 12], &[3, 4]);
-        let steps: [fn(&HostTensor) -> Result<HostTensor, WeightError>; 6] = [
+        let steps: [Change; 6] = [
             |tensor| tensor.narrow(1, 1, 2),
             HostTensor::transpose,
             |tensor| tensor.transpose()?.packed(),
