@@ -177,14 +177,15 @@ impl FakeS3 {
             return (answer, None);
         }
         let (path, query) = request.path.split_once('?').unwrap_or((&request.path, ""));
-        let Some(key) = path.strip_prefix("/bucket") else {
+        let (bucket, key) = path[1..].split_once('/').unwrap_or((&path[1..], ""));
+        if bucket != "bucket" {
             let missing = "The specified bucket does not exist";
             return (
                 Answer::refusal("404 Not Found", "NoSuchBucket", missing),
                 None,
             );
-        };
-        let mut answer = match key.trim_start_matches('/') {
+        }
+        let mut answer = match key {
             "" => self.listing(query),
             key => self.object_part(key, request),
         };
