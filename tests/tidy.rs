@@ -21,6 +21,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "sconce-check",
             "sconce-config",
+            "sconce-emulate",
             "sconce-http",
             "sconce-manager",
         ],
@@ -38,6 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sconce-models", &["sconce-nn"]),
     ("sconce-api", &[]),
     ("sconce-config", &[]),
+    ("sconce-emulate", &[]),
     ("sconce-nn", &[]),
     ("sconce-sched", &[]),
     ("sconce-text", &[]),
@@ -48,7 +50,9 @@ const EDGES: &[(&str, &[&str])] = &[
 /// Libraries that only some crates build upon; tests may use any.
 const LIBRARIES: &[(&str, &[&str])] = &[
     ("anyhow", &["sconce", "sconce-testkit"]),
-    ("axum", &["sconce-http"]),
+    ("aws-smithy-eventstream", &["sconce-emulate"]),
+    ("aws-smithy-types", &["sconce-emulate"]),
+    ("axum", &["sconce-emulate", "sconce-http"]),
     (
         "candle-core",
         &["sconce-engine", "sconce-models", "sconce-nn"],
@@ -57,11 +61,14 @@ const LIBRARIES: &[(&str, &[&str])] = &[
         "candle-nn",
         &["sconce-engine", "sconce-models", "sconce-nn"],
     ),
-    ("hyper", &["sconce-http"]),
+    ("hyper", &["sconce-emulate", "sconce-http"]),
     ("memmap2", &["sconce-nn"]),
     ("object_store", &["sconce-manager"]),
     ("tokenizers", &["sconce-text"]),
-    ("tokio", &["sconce", "sconce-http", "sconce-manager"]),
+    (
+        "tokio",
+        &["sconce", "sconce-emulate", "sconce-http", "sconce-manager"],
+    ),
 ];
 
 const OWNED: &[Owned] = &[
@@ -85,9 +92,9 @@ const OWNED: &[Owned] = &[
     },
     Owned {
         words: &["StatusCode"],
-        owners: &["sconce-http", "sconce-manager"],
+        owners: &["sconce-emulate", "sconce-http", "sconce-manager"],
         tests_too: false,
-        why: "one place turns errors into statuses, another reads those of the hub",
+        why: "one place turns errors into statuses, others read those of the hub and speak for SageMaker",
     },
     Owned {
         words: &["process::Command", "Command::new"],

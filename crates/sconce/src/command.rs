@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand};
 use sconce_config::CommandLine;
 
 use crate::check::CheckArguments;
+use crate::emulate::EmulateArguments;
 
 /// A self-hosted model server: takes DJL Serving's place behind Amazon SageMaker.
 #[derive(Debug, Parser)]
@@ -30,6 +31,13 @@ pub(crate) enum Command {
     /// Exit code: 0 if nothing speaks against a start, 1 if the model will not run, 64 if the
     /// configuration is wrong. Without --gpu the plan is for this machine.
     Check(CheckArguments),
+    /// Stand in for SageMaker's runtime API in front of a container, on this machine.
+    ///
+    /// boto3 and the SageMaker SDK, pointed here with endpoint_url, see what a real-time endpoint
+    /// with this container would answer: InvokeEndpoint and InvokeEndpointWithResponseStream with
+    /// the platform's headers, limits and errors. Any credentials will do: signatures are not
+    /// verified, and nothing leaves this machine.
+    Emulate(EmulateArguments),
     /// Print every option that serving.properties, config.properties and the environment take.
     Options,
     /// Tell all about one option: spellings, value, default, releases, what becomes of it.

@@ -2,9 +2,11 @@
 
 mod check;
 mod command;
+mod emulate;
 mod http;
 mod logging;
 mod serve;
+mod signals;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -20,6 +22,7 @@ fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
+        Command::Emulate(arguments) => emulate::run(arguments),
         Command::Options => {
             command::print(&sconce_config::options_markdown());
             ExitCode::SUCCESS

@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 
 use crate::STARTUP_FAILED;
 use crate::command::ServeArguments;
+use crate::signals::terminated;
 use crate::{http, logging};
 
 /// SageMaker kills 30 s after SIGTERM; what runs longer than this is cut off in order.
@@ -151,20 +152,4 @@ fn curl_line(address: SocketAddr) -> String {
          '{{\"inputs\": \"The capital of France is\", \"parameters\": {{\"max_new_tokens\": 24}}}}'",
         address.port()
     )
-}
-
-/// The name of the signal that asked the process to end.
-async fn terminated() -> &'static str {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        warn!("signals cannot be received: end the process by killing it");
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    }
 }
