@@ -7,7 +7,7 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build model test lint fmt bench deny
+.PHONY: help run build model sdk test lint fmt bench deny
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' Makefile
@@ -21,9 +21,13 @@ build: need-cargo ## Build the server, optimised, as target/release/sconce
 model: need-python ## Fetch the default model unless it is there
 	@$(PYTHON) models/fetch_smollm2.py
 
-# The tests against the default model say "skipped" where it cannot be fetched.
+sdk: need-python ## Fetch the SageMaker SDK that the tests ask the server with
+	@$(PYTHON) tests/sdk/fetch.py
+
+# The tests against the default model and with the SDK say "skipped" where it cannot be fetched.
 test: lint ## Check format, lints and documentation, then run all tests
 	@$(PYTHON) models/fetch_smollm2.py || echo "skipped: tests that need the default model"
+	@$(PYTHON) tests/sdk/fetch.py || echo "skipped: tests with the SageMaker SDK"
 	$(CARGO) test --workspace
 
 lint: need-cargo ## Check format, lints and documentation
@@ -47,6 +51,6 @@ need-cargo:
 
 need-python:
 	@command -v $(PYTHON) >/dev/null || { \
-	  echo "$(PYTHON) is missing: it fetches the default model. Install Python 3.9 or newer with pip" >&2; \
+	  echo "$(PYTHON) is missing: it fetches the default model and the SDK. Install Python 3.9 or newer with pip" >&2; \
 	  echo "(Debian: apt-get install python3-pip), or serve a folder of your own:" >&2; \
 	  echo "  cargo run --release -p sconce -- serve FOLDER" >&2; exit 1; }

@@ -11,6 +11,7 @@ mod lifecycle;
 mod parity;
 mod readme;
 mod s3;
+mod sdk;
 mod serving;
 mod support;
 mod tidy;

@@ -54,6 +54,27 @@ impl Health {
         }
     }
 
+    /// Pings until the container is healthy.
+    pub(crate) async fn wait(&self, limit: Duration) -> Result<(), NeverHealthy> {
+        let healthy = async {
+            while self.check().await.is_err() {
+                tokio::time::sleep(STARTING).await;
+            }
+        };
+        if tokio::time::timeout(limit, healthy).await.is_ok() {
+            return Ok(());
+        }
+        let cause = match self.known() {
+            Some(Err(cause)) => cause,
+            _ => "/ping was not answered".into(),
+        };
+        Err(NeverHealthy {
+            upstream: self.upstream.clone(),
+            limit,
+            cause,
+        })
+    }
+
     /// Pings for ever, and tells when the state changes.
     pub(crate) async fn watch(&self) {
         loop {
@@ -97,31 +118,6 @@ impl Health {
         }
         *known = Some(state);
     }
-}
-
-/// Pings until the container is healthy; how long that took.
-pub async fn wait_until_healthy(
-    upstream: &Upstream,
-    limit: Duration,
-) -> Result<Duration, NeverHealthy> {
-    let health = Health::new(upstream.clone());
-    let healthy = async {
-        while health.check().await.is_err() {
-            tokio::time::sleep(STARTING).await;
-        }
-    };
-    if tokio::time::timeout(limit, healthy).await.is_ok() {
-        return Ok(health.began.elapsed());
-    }
-    let cause = match health.known() {
-        Some(Err(cause)) => cause,
-        _ => "/ping was not answered".into(),
-    };
-    Err(NeverHealthy {
-        upstream: upstream.clone(),
-        limit,
-        cause,
-    })
 }
 
 /// One ping; why it failed.

@@ -22,7 +22,7 @@ mod upstream;
 #[cfg(test)]
 mod tests;
 
-pub use health::{NeverHealthy, wait_until_healthy};
-pub use server::serve;
+pub use health::NeverHealthy;
+pub use server::Emulator;
 pub use settings::{ModelFolder, Settings};
 pub use upstream::{BadUpstream, Upstream};

@@ -22,7 +22,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::{Settings, Upstream, serve};
+use crate::{Settings, Upstream};
 
 /// A request as the container saw it.
 #[derive(Clone, Debug)]
@@ -118,7 +118,7 @@ impl Emulator {
         let client = Client::new(listener.local_addr().expect("a bound listener"));
         let (end, mut ending) = watch::channel(false);
         let shutdown = async move { drop(ending.wait_for(|end| *end).await) };
-        let serving = runtime.spawn(serve(listener, settings, shutdown));
+        let serving = runtime.spawn(crate::Emulator::new(settings).serve(listener, shutdown));
         Self {
             client,
             runtime,

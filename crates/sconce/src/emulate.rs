@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use sconce_emulate::{ModelFolder, Settings, Upstream};
+use sconce_emulate::{Emulator, ModelFolder, Settings, Upstream};
 use tokio::net::TcpListener;
 use tracing::{error, info};
 
@@ -100,21 +100,16 @@ pub(crate) fn run(arguments: EmulateArguments) -> ExitCode {
 }
 
 async fn emulate(arguments: EmulateArguments) -> anyhow::Result<()> {
+    let emulator = Emulator::new(arguments.settings());
     if arguments.wait {
-        let limit = arguments.startup_timeout;
-        let waited = tokio::select! {
-            waited = sconce_emulate::wait_until_healthy(&arguments.upstream, limit) => waited?,
+        tokio::select! {
+            waited = emulator.wait_until_healthy(arguments.startup_timeout) => waited?,
             signal = terminated() => {
                 info!("received {signal} before the container was healthy");
                 return Ok(());
             }
         };
-        info!(
-            "the container was healthy after {:.1} s",
-            waited.as_secs_f64()
-        );
     }
-    let settings = arguments.settings();
     let wanted = (arguments.host.as_str(), arguments.port);
     let listener = TcpListener::bind(wanted).await.with_context(|| {
         format!(
@@ -125,7 +120,7 @@ async fn emulate(arguments: EmulateArguments) -> anyhow::Result<()> {
     let address = listener.local_addr()?;
     info!(
         "listening on {address} for the runtime API of SageMaker, in front of {}",
-        settings.upstream
+        arguments.upstream
     );
     info!(
         "try: boto3.client(\"sagemaker-runtime\", endpoint_url=\"http://{address}\", \
@@ -135,7 +130,7 @@ async fn emulate(arguments: EmulateArguments) -> anyhow::Result<()> {
         let signal = terminated().await;
         info!("received {signal}: finishing what runs, taking nothing new");
     };
-    sconce_emulate::serve(listener, settings, shutdown).await?;
+    emulator.serve(listener, shutdown).await?;
     info!("the port is closed; goodbye");
     Ok(())
 }

@@ -7,7 +7,7 @@ use axum::response::IntoResponse;
 use tokio::runtime::Runtime;
 
 use super::{Container, Emulator, chunks, error, port, upstream};
-use crate::wait_until_healthy;
+use crate::Settings;
 
 #[test]
 fn an_idle_server_ends_at_once() {
@@ -56,7 +56,8 @@ fn waiting_ends_when_ping_gives_two_hundred_or_with_the_last_reason() {
     let runtime = Runtime::new().unwrap();
     let container = Container::new(|_| "1".into_response());
     let healthy = container.listen(&runtime);
-    let waited = runtime.block_on(wait_until_healthy(&healthy, Duration::from_secs(20)));
+    let emulator = crate::Emulator::new(Settings::new(healthy));
+    let waited = runtime.block_on(emulator.wait_until_healthy(Duration::from_secs(20)));
     assert!(waited.is_ok(), "{waited:?}");
 
     let listener = port(&runtime);
@@ -65,7 +66,8 @@ fn waiting_ends_when_ping_gives_two_hundred_or_with_the_last_reason() {
         .fallback(|| async { (StatusCode::SERVICE_UNAVAILABLE, "weights: 40 %") });
     runtime.spawn(async move { axum::serve(listener, sick).await });
     let limit = Duration::from_millis(300);
-    let waited = runtime.block_on(wait_until_healthy(&upstream(address), limit));
+    let emulator = crate::Emulator::new(Settings::new(upstream(address)));
+    let waited = runtime.block_on(emulator.wait_until_healthy(limit));
     let message = waited.unwrap_err().to_string();
     assert!(
         message.ends_with("GET /ping gave 503, and only 200 counts: weights: 40 %"),
