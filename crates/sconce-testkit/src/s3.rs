@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
+use percent_encoding::percent_decode_str;
 
 use crate::fakes::Gate;
 
@@ -67,7 +68,7 @@ struct Shared {
 /// What a client asked for.
 #[derive(Clone, Debug, Default)]
 pub struct S3Request {
-    /// Path and query, with slashes as such.
+    /// Path and query, decoded.
     pub path: String,
     /// First and last byte that it wants.
     pub range: Option<(usize, usize)>,
@@ -341,8 +342,7 @@ impl S3Request {
         let first = lines.next().context("an empty request")??;
         let path = first.split(' ').nth(1).unwrap_or_default();
         let mut request = Self {
-            // The keys of tests have no other characters that would be encoded.
-            path: path.replace("%2F", "/"),
+            path: decoded(path),
             ..Self::default()
         };
         for line in lines {
@@ -363,6 +363,17 @@ impl S3Request {
         }
         Ok(request)
     }
+}
+
+/// The text that a path and query stand for. No key of a test has a `&` or `?`.
+fn decoded(path: &str) -> String {
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    // In a query a plus sign is a blank.
+    let text = match query {
+        "" => path.to_owned(),
+        query => format!("{path}?{}", query.replace('+', " ")),
+    };
+    percent_decode_str(&text).decode_utf8_lossy().into_owned()
 }
 
 /// Key and region of `… Credential=KEY/DATE/REGION/s3/aws4_request, …`.

@@ -22,7 +22,6 @@ use super::object::S3Object;
 pub(crate) struct Bucket {
     runtime: Runtime,
     store: AmazonS3,
-    prefix: Path,
     files: Vec<S3Object>,
 }
 
@@ -60,7 +59,6 @@ impl Bucket {
         Ok(Self {
             runtime,
             store,
-            prefix,
             files,
         })
     }
@@ -84,8 +82,8 @@ impl Bucket {
             ..GetOptions::default()
         };
         let wrong = |error| Problem::of_store(asked(), &error);
-        let path = self.prefix.clone().join(file.name.as_str());
-        let answer = self.store.get_opts(&path, options).await.map_err(wrong)?;
+        let answer = self.store.get_opts(&file.location, options).await;
+        let answer = answer.map_err(wrong)?;
         let bytes = answer.bytes().await.map_err(wrong)?;
         if bytes.len() as u64 != length {
             return Err(Problem::Connection {
@@ -138,6 +136,7 @@ async fn listed(store: &AmazonS3, prefix: &Path) -> Result<Vec<S3Object>, Proble
     let files: Vec<_> = objects
         .map(|meta| S3Object {
             name: meta.location.filename().unwrap_or_default().to_owned(),
+            location: meta.location,
             size: meta.size,
             etag: meta.e_tag.unwrap_or_default(),
         })

@@ -120,6 +120,20 @@ fn long_objects_come_in_parts_and_long_listings_in_pages() {
 }
 
 #[test]
+fn keys_may_have_any_characters() {
+    let odd = "odd +(1)=/ü %41";
+    let bucket = FakeS3::default()
+        .object(&format!("{odd}/config.json"), CONFIG)
+        .object(&format!("{odd}/model.safetensors"), WEIGHTS)
+        .object(&format!("{odd}/wörter +%41.json"), b"{}");
+    let (server, cache) = (bucket.start().unwrap(), TempDir::new().unwrap());
+    let mut model = signed(&server.endpoint(), cache.path());
+    model.prefix = odd.into();
+    let dir = fetch(&model).unwrap();
+    assert!(names(&dir).contains(&"wörter +%41.json".to_owned()));
+}
+
+#[test]
 fn passing_failures_are_tried_again() {
     let busy = Failure::Refusal("503 Slow Down", "SlowDown");
     let bucket = bucket().fault("list-type", 2, busy);
