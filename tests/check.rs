@@ -217,6 +217,34 @@ fn a_model_of_the_hub_is_judged_by_its_headers() {
 }
 
 #[test]
+fn what_was_fetched_before_is_judged_while_the_hub_is_away() {
+    let hub = FakeHub::of_folder("tiny-org/llama", &tiny("llama")).unwrap();
+    let hub = hub.start().unwrap();
+    let home = TempDir::new().unwrap();
+    let endpoint = hub.endpoint();
+    let mut server = Launch::bare(PROGRAM)
+        .argument("serve")
+        .env("HF_MODEL_ID", "tiny-org/llama")
+        .env("HF_ENDPOINT", &endpoint)
+        .env("HF_HOME", &home.path().to_string_lossy())
+        .env("SERVING_MODEL_STORE", "/no/store")
+        .env("SERVING_INFERENCE_ADDRESS", "http://127.0.0.1:0")
+        .start()
+        .unwrap();
+    server.wait_for_log("is ready after").unwrap();
+    drop((server, hub));
+    let verdict = |home: &Path| {
+        let mut command = command(&["tiny-org/llama", "--bandwidth", "20"]);
+        command.env("HF_ENDPOINT", &endpoint).env("HF_HOME", home);
+        let (status, report) = run(command);
+        (status, codes(&report).join(" "))
+    };
+    assert_eq!(verdict(home.path()), (0, String::new()));
+    let empty = TempDir::new().unwrap();
+    assert_eq!(verdict(empty.path()), (1, "hub-unreachable".into()));
+}
+
+#[test]
 fn a_gated_model_and_one_without_files_are_named() {
     let id = "tiny-org/llama";
     let verdict = |hub: FakeHub| {

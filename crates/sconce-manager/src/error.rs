@@ -48,6 +48,15 @@ impl ManagerError {
         }
     }
 
+    /// Whether it may be over soon.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Hub(error) => error.is_passing(),
+            Self::S3(error) => error.is_passing(),
+            _ => false,
+        }
+    }
+
     /// The stable name of the problem, for programs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -106,6 +106,18 @@ impl Remote for HubFiles<'_> {
     }
 }
 
+/// The folder with the files of an earlier start, if there was one.
+pub(crate) fn cached(model: &HubModel) -> Option<PathBuf> {
+    let repo = Cache::new(model.cache.clone()).repo(branch(model));
+    repo.get("config.json")?.parent().map(PathBuf::from)
+}
+
+/// What was asked for, a branch in most cases.
+fn branch(model: &HubModel) -> Repo {
+    let revision = model.revision.as_deref().unwrap_or("main");
+    Repo::with_revision(model.id.clone(), RepoType::Model, revision.into())
+}
+
 struct Hub<'a> {
     model: &'a HubModel,
     cache: Cache,
@@ -135,7 +147,7 @@ impl<'a> Hub<'a> {
     }
 
     fn branch(&self) -> Repo {
-        self.repo(self.model.revision.as_deref().unwrap_or("main"))
+        branch(self.model)
     }
 
     /// These bytes of a file of a commit.
@@ -182,9 +194,7 @@ impl<'a> Hub<'a> {
                 Ok(dir)
             }
             Err(problem) if problem.is_passing() => {
-                let cached = self.cache.repo(branch).get("config.json");
-                let dir = cached.as_deref().and_then(Path::parent).map(PathBuf::from);
-                let dir = dir.ok_or_else(|| problem.clone())?;
+                let dir = cached(self.model).ok_or_else(|| problem.clone())?;
                 warn!(
                     "{problem}: serving {} as it was fetched before, from {}",
                     self.model.id,

@@ -9,9 +9,9 @@ use tempfile::TempDir;
 
 use crate::build::engine_settings;
 use crate::error::ManagerError;
-use crate::hub::HubFiles;
+use crate::hub::{self, HubFiles};
 use crate::remote::headers;
-use crate::s3::S3Files;
+use crate::s3::{self, S3Files};
 use crate::task::{self, TaskError};
 
 /// A model whose headers have been read.
@@ -33,8 +33,14 @@ impl Inspection {
     pub fn of(settings: &ModelSettings) -> Result<Self, ManagerError> {
         let (dir, kept) = match &settings.source {
             ModelSource::Directory(dir) => (dir.clone(), None),
-            ModelSource::Hub(model) => kept(headers(&HubFiles::open(model)?)?),
-            ModelSource::S3(model) => kept(headers(&S3Files::open(model)?)?),
+            ModelSource::Hub(model) => {
+                let files = HubFiles::open(model).and_then(|files| headers(&files));
+                elsewhere(files, || hub::cached(model))?
+            }
+            ModelSource::S3(model) => {
+                let files = S3Files::open(model).and_then(|files| headers(&files));
+                elsewhere(files, || s3::cached(model))?
+            }
         };
         let named = task::named(settings);
         Ok(Self {
@@ -47,7 +53,15 @@ impl Inspection {
     }
 }
 
-/// The path of a folder, and the folder.
-fn kept(dir: TempDir) -> (PathBuf, Option<TempDir>) {
-    (dir.path().into(), Some(dir))
+/// The folder of headers, or, as for `sconce serve`, that of an earlier start while the place
+/// cannot be reached.
+fn elsewhere(
+    headers: Result<TempDir, ManagerError>,
+    earlier: impl FnOnce() -> Option<PathBuf>,
+) -> Result<(PathBuf, Option<TempDir>), ManagerError> {
+    match headers {
+        Ok(dir) => Ok((dir.path().into(), Some(dir))),
+        Err(error) if error.is_passing() => earlier().map(|dir| (dir, None)).ok_or(error),
+        Err(error) => Err(error),
+    }
 }

@@ -54,6 +54,11 @@ pub fn bucket_folder(model: &S3Model) -> Option<BucketFolder> {
     }
 }
 
+/// The folder with the objects of an earlier start with the same settings, if there was one.
+pub(crate) fn cached(model: &S3Model) -> Option<PathBuf> {
+    Folder::of_an_earlier_start(model).map(|folder| folder.dir().to_path_buf())
+}
+
 fn of_bucket(bucket: &Bucket) -> Option<BucketFolder> {
     let files = bucket.files();
     let mut folder = BucketFolder {

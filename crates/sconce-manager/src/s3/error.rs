@@ -38,6 +38,11 @@ impl S3Error {
         self.problem.cure(&self.model)
     }
 
+    /// Whether it may be over soon.
+    pub(crate) fn is_passing(&self) -> bool {
+        self.problem.is_passing()
+    }
+
     /// The stable name of the problem, for programs.
     pub fn code(&self) -> &'static str {
         match &self.problem {
