@@ -94,6 +94,43 @@ fn a_port_in_use_is_named_with_the_cure() {
 }
 
 #[test]
+fn djl_serving_s_own_arguments_start_its_models() {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("gpt2", dir.path());
+    let model = model.to_string_lossy();
+    let named = format!("test=file:{model}");
+    for (arguments, name) in [
+        (["djl-serving", "-s", &model], "gpt2"),
+        (["serve", "-m", &named], "test"),
+        (["serve", "--models", &model], "gpt2"),
+    ] {
+        let launch = Launch::bare(PROGRAM)
+            .env("SERVING_INFERENCE_ADDRESS", "http://127.0.0.1:8080")
+            .env("SAGEMAKER_BIND_TO_PORT", "0");
+        let launch = arguments
+            .iter()
+            .fold(launch, |l, argument| l.argument(argument));
+        let mut server = launch.start().unwrap();
+        server.wait_for_log("is ready after").unwrap();
+        let client = Client::new(server.address());
+        let answer = client.post(&format!("/predictions/{name}"), &json!({"inputs": "Hi"}));
+        assert_eq!(answer.unwrap().status, 200, "{arguments:?}");
+    }
+}
+
+#[test]
+fn partitioning_ahead_of_time_is_refused_with_the_cure() {
+    for command in ["partition", "train"] {
+        let launch = Launch::bare(PROGRAM)
+            .argument(command)
+            .argument("--model-dir");
+        let (status, log) = launch.run().unwrap();
+        assert_eq!(status.code(), Some(64), "{log}");
+        assert!(log.contains("option.tensor_parallel_degree"), "{log}");
+    }
+}
+
+#[test]
 fn sagemaker_s_conventions_start_the_model_without_a_directory() {
     let dir = TempDir::new().unwrap();
     let model = copy_checkpoint("gpt2", dir.path());

@@ -45,7 +45,8 @@ impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {
     }
 }
 
-/// What the command line says of the configuration; it wins over everything else.
+/// What the command line says of the configuration. It wins over everything else, but for what
+/// DJL Serving's own arguments say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CommandLine {
     /// The model's directory, or `s3://bucket/prefix/`; `None`: `load_models`, `model_store` and
@@ -55,6 +56,12 @@ pub struct CommandLine {
     pub model_id: Option<String>,
     /// A file that stands for the model's `serving.properties`.
     pub properties: Option<PathBuf>,
+    /// `load_models`, as DJL Serving's `--models` says it; `SERVING_LOAD_MODELS` wins.
+    pub load_models: Option<String>,
+    /// `model_store`, as DJL Serving's `--model-store` says it; `SERVING_MODEL_STORE` wins.
+    pub model_store: Option<String>,
+    /// The `config.properties` to read, as DJL Serving's `--config-file` says it.
+    pub config_file: Option<PathBuf>,
     /// Address to listen on.
     pub host: Option<String>,
     /// Port to listen on; 0 takes a free one.

@@ -40,6 +40,8 @@ impl Setting {
 pub(crate) enum Strength {
     /// `config.properties`.
     ServerFile,
+    /// Arguments that DJL Serving has too, over which it lets variables win.
+    Arguments,
     /// A variable that fills a gap.
     Fills(Reverse<usize>),
     /// `SERVING_*`, `OPTION_*`, `ARGS_*`.
@@ -73,14 +75,19 @@ pub(crate) struct Gathered {
 impl Gathered {
     pub(crate) fn command_line(&mut self, line: &CommandLine) {
         let port = line.port.map(|port| port.to_string());
-        for (key, value) in [("--host", line.host.clone()), ("--port", port)] {
+        for (key, value, strength) in [
+            ("load_models", line.load_models.clone(), Strength::Arguments),
+            ("model_store", line.model_store.clone(), Strength::Arguments),
+            ("--host", line.host.clone(), Strength::CommandLine),
+            ("--port", port, Strength::CommandLine),
+        ] {
             let entry = entry::of_key(key).expect("the table has the keys of the command line");
             self.settings.extend(value.map(|value| Setting {
                 entry,
                 spelling: key.into(),
                 value,
                 from: Provenance::CommandLine,
-                strength: Strength::CommandLine,
+                strength,
             }));
         }
     }
@@ -127,8 +134,13 @@ impl Gathered {
         }
     }
 
-    /// Reads `config.properties`, if `MODEL_SERVER_HOME` has one.
-    pub(crate) fn server_file(&mut self, environment: &Environment) {
+    /// Reads `config.properties`: the one that the command line names, else that of
+    /// `MODEL_SERVER_HOME`, if it has one.
+    pub(crate) fn server_file(&mut self, line: &CommandLine, environment: &Environment) {
+        if let Some(path) = line.config_file.clone() {
+            let (find, is_here) = (entry::of_server, Scope::in_server_file);
+            return self.file(path, find, is_here, Strength::ServerFile);
+        }
         let Some(home) = environment.get("MODEL_SERVER_HOME") else {
             return;
         };

@@ -48,7 +48,7 @@ pub fn resolve_with(
     let mut gathered = Gathered::default();
     gathered.command_line(line);
     gathered.environment(environment);
-    gathered.server_file(environment);
+    gathered.server_file(line, environment);
     let mut draft = Draft::new();
     draft.hub_cache = hub_cache(environment);
     draft.bucket_access = BucketAccess::of(environment);

@@ -25,6 +25,7 @@ pub(crate) enum Command {
     /// Without a directory the conventions of SageMaker and DJL Serving hold: /opt/ml/model,
     /// SERVING_*, OPTION_*, HF_MODEL_ID, SAGEMAKER_BIND_TO_PORT. Settings of the model are read
     /// from its serving.properties; `sconce options` lists them all.
+    #[command(alias = "djl-serving")]
     Serve(ServeArguments),
     /// Tell what a start would do, from headers alone: options, memory, speed, every reason to fail.
     ///
@@ -38,6 +39,13 @@ pub(crate) enum Command {
     /// the platform's headers, limits and errors. Any credentials will do: signatures are not
     /// verified, and nothing leaves this machine.
     Emulate(EmulateArguments),
+    /// DJL Serving's partitioning ahead of time, which nothing needs here.
+    #[command(hide = true, alias = "train")]
+    Partition {
+        /// Not read.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
     /// Print every option that serving.properties, config.properties and the environment take.
     Options,
     /// Tell all about one option: spellings, value, default, releases, what becomes of it.
@@ -53,6 +61,15 @@ pub(crate) struct ServeArguments {
     /// Directory, or s3://bucket/prefix/, with config.json, weights, a tokenizer and, if wanted,
     /// serving.properties.
     pub(crate) model_dir: Option<PathBuf>,
+    /// DJL Serving's argument: the model, as name=URL or URL; the key load_models.
+    #[arg(short, long, value_name = "URL", num_args = 1..)]
+    pub(crate) models: Vec<String>,
+    /// DJL Serving's argument: the folder of the model; the key model_store.
+    #[arg(short = 's', long, value_name = "DIR")]
+    pub(crate) model_store: Option<String>,
+    /// DJL Serving's argument: the config.properties to read.
+    #[arg(short = 'f', long, value_name = "FILE")]
+    pub(crate) config_file: Option<PathBuf>,
     /// Address to listen on [default: 0.0.0.0, or that of inference_address].
     #[arg(long, value_name = "H")]
     pub(crate) host: Option<String>,
@@ -66,6 +83,9 @@ impl ServeArguments {
     pub(crate) fn to_command_line(&self) -> CommandLine {
         CommandLine {
             model_dir: self.model_dir.clone(),
+            load_models: (!self.models.is_empty()).then(|| self.models.join(",")),
+            model_store: self.model_store.clone(),
+            config_file: self.config_file.clone(),
             host: self.host.clone(),
             port: self.port,
             ..CommandLine::default()

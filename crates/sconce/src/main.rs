@@ -18,11 +18,21 @@ use crate::command::{Cli, Command};
 /// Exit code of a model that cannot be served (DJL Serving's `ServerStartupException`).
 const STARTUP_FAILED: u8 = 1;
 
+/// What `partition` is told, and `train`, as which the SageMaker SDK starts it.
+const PARTITION: &str = "sconce: nothing is partitioned ahead of time: checkpoints are cut between \
+    ranks while they are loaded. Deploy the original checkpoint (option.model_id) with \
+    option.tensor_parallel_degree, and leave option.checkpoint and \
+    option.save_mp_checkpoint_path out";
+
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Emulate(arguments) => emulate::run(arguments),
+        Command::Partition { .. } => {
+            let _ = writeln!(std::io::stderr(), "{PARTITION}");
+            ExitCode::from(sconce_config::EXIT_CODE)
+        }
         Command::Options => {
             command::print(&sconce_config::options_markdown());
             ExitCode::SUCCESS

@@ -387,3 +387,23 @@ fn what_has_no_effect_says_why() {
         ModelSource::Directory(PathBuf::from(&resolved.origins[0].value))
     );
 }
+
+#[test]
+fn arguments_of_djl_serving_win_over_files_and_lose_to_variables() {
+    let mut start = Start::without_model();
+    for name in ["file", "argument", "variable"] {
+        start.write(&format!("{name}/config.json"), "{}");
+    }
+    let store = |start: &Start, name: &str| start.path(name).display().to_string();
+    let text = format!("model_store={}\n", store(&start, "file"));
+    start.write("other.properties", &text);
+    start.line.config_file = Some(start.path("other.properties"));
+    assert_eq!(start.resolved().model.name, "file");
+    start.line.model_store = Some(store(&start, "argument"));
+    assert_eq!(start.resolved().model.name, "argument");
+    let variable = store(&start, "variable");
+    let mut start = start.variable("SERVING_MODEL_STORE", &variable);
+    assert_eq!(start.resolved().model.name, "variable");
+    start.line.config_file = Some("missing.properties".into());
+    says(&start.refused(), &["missing.properties"]);
+}
