@@ -47,7 +47,14 @@ pub(crate) fn matmul(x: &[f32], weight: Matrix<'_>, bias: Option<&[f32]>, out: &
     match weight.rows {
         Rows::F32(rows) => Product::new(x, rows, weight, bias, out).run(),
         Rows::F16(rows) => Product::<f16>::new(x, rows, weight, bias, out).run(),
-        Rows::BF16(rows) => Product::<bf16>::new(x, rows, weight, bias, out).run(),
+        Rows::BF16(rows) => {
+            let product = Product::<bf16>::new(x, rows, weight, bias, out);
+            #[cfg(target_arch = "x86_64")]
+            if super::tiles::suits(product.n, product.k) {
+                return product.run_on_tiles();
+            }
+            product.run();
+        }
     }
 }
 
@@ -124,6 +131,26 @@ impl<'a, W: Weight> Product<'a, W> {
                     columns,
                 });
             }
+        });
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+impl Product<'_, bf16> {
+    /// The same product on the matrix unit, whose sums have an order of their own.
+    fn run_on_tiles(&self) {
+        if self.m == 0 {
+            return;
+        }
+        super::tiles::matmul(&super::tiles::Operands {
+            x: self.x,
+            weights: self.weights,
+            stride: self.stride,
+            m: self.m,
+            n: self.n,
+            k: self.k,
+            bias: self.bias,
+            out: &self.out,
         });
     }
 }
@@ -368,7 +395,17 @@ mod tests {
 
     #[test]
     fn odd_sizes_in_all_types_equal_the_plain_loops() {
-        for (n, k) in [(1, 1), (3, 7), (13, 8), (17, 33), (29, 100)] {
+        // The last three suit the matrix unit, where there is one.
+        for (n, k) in [
+            (1, 1),
+            (3, 7),
+            (13, 8),
+            (17, 33),
+            (29, 100),
+            (64, 32),
+            (75, 96),
+            (150, 64),
+        ] {
             let stride = k + 3;
             let wide = numbers(n * stride, 1);
             let bias = numbers(n, 2);
@@ -386,7 +423,7 @@ mod tests {
                 ),
             ];
             for (rows, exact) in cases {
-                for m in [1, 2, 3, 4, 5, 7, 8, 9, 21] {
+                for m in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21, 32, 40] {
                     let x = numbers(m * k, 3);
                     for bias in [None, Some(&*bias)] {
                         let got = product(&x, Matrix { rows, stride, n, k }, bias);
@@ -399,7 +436,12 @@ mod tests {
 
     #[test]
     fn a_row_has_the_same_bits_in_any_company_and_on_any_number_of_threads() {
-        let (m, n, k) = (70, 61, 203);
+        for (n, k) in [(61, 203), (101, 224)] {
+            rows_have_the_same_bits(70, n, k);
+        }
+    }
+
+    fn rows_have_the_same_bits(m: usize, n: usize, k: usize) {
         let (x, wide) = (numbers(m * k, 1), numbers(n * k, 2));
         let halves: Vec<f16> = wide.iter().map(|&w| f16::from_f32(w)).collect();
         let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();

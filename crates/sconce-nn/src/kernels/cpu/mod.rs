@@ -18,3 +18,5 @@ pub(crate) mod stream;
 #[cfg(test)]
 pub(crate) mod testing;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiles;
