@@ -43,6 +43,8 @@ struct State {
     gathered: Arc<[Tensor]>,
     /// How each rank went, if it did.
     gone: Vec<Option<&'static str>>,
+    /// The ranks that went, in their order.
+    departures: Vec<usize>,
     /// Why no operation will complete any more, for the ranks that are left.
     broken: Option<Broken>,
 }
@@ -94,6 +96,7 @@ impl Threads {
             complete: 0,
             gathered: Arc::new([]),
             gone: vec![None; world],
+            departures: Vec::new(),
             broken: None,
         };
         let group = Arc::new(Group {
@@ -203,7 +206,10 @@ impl Drop for Threads {
         } else {
             "left"
         };
-        self.group.lock().gone[self.rank] = Some(how);
+        let mut state = self.group.lock();
+        state.gone[self.rank] = Some(how);
+        state.departures.push(self.rank);
+        drop(state);
         self.group.changed.notify_all();
     }
 }
@@ -277,9 +283,10 @@ impl State {
             }
             None => {}
         }
-        let lost = |rank: &usize| self.gone[*rank].is_some() && self.brought[*rank].is_none();
-        match (0..self.gone.len()).find(lost) {
-            Some(rank) => Err(NnError::RankGone {
+        // The first one: others may have left because of it.
+        let lost = |rank: &&usize| self.brought[**rank].is_none();
+        match self.departures.iter().find(lost) {
+            Some(&rank) => Err(NnError::RankGone {
                 rank,
                 waiting,
                 how: self.gone[rank].unwrap_or("left"),
