@@ -10,7 +10,9 @@ use sconce_testkit::server::{Launch, Server};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{PROGRAM, generated, ready, tiny, wait_for_ping};
+use crate::support::{
+    PROGRAM, answer, answer_of_the_folder, started, tiny, wait_for_ping, without_folder,
+};
 
 const ID: &str = "tiny-org/llama";
 const TOKEN: &str = "hf_right";
@@ -63,22 +65,8 @@ impl Start {
     }
 
     fn serve(&self) -> Server {
-        let launch = self.folder(&format!("option.model_id={ID}\n"));
-        let mut server = launch.start().unwrap();
-        server.wait_for_log("is ready after").unwrap();
-        server
+        started(self.folder(&format!("option.model_id={ID}\n")))
     }
-}
-
-fn answer(server: &Server) -> String {
-    let parameters = json!({"max_new_tokens": 12, "do_sample": false});
-    let body = json!({"inputs": "The quick brown fox", "parameters": parameters});
-    let answer = Client::new(server.address()).post("/invocations", &body);
-    generated(&answer.unwrap().json().unwrap())
-}
-
-fn answer_of_the_folder() -> String {
-    answer(&ready("llama", ""))
 }
 
 #[test]
@@ -110,13 +98,7 @@ fn option_model_id_is_fetched_served_and_taken_from_the_cache_the_next_time() {
 fn hf_model_id_is_served_without_any_folder() {
     let hub = llama().start().unwrap();
     let start = Start::new(&hub).variable("HF_MODEL_ID", ID);
-    let store = start.dir.path().join("no-store");
-    let launch = Launch::bare(PROGRAM)
-        .argument("serve")
-        .env("SERVING_MODEL_STORE", &store.to_string_lossy())
-        .env("SERVING_INFERENCE_ADDRESS", "http://127.0.0.1:0");
-    let mut server = start.environment(launch).start().unwrap();
-    server.wait_for_log("is ready after").unwrap();
+    let server = started(start.environment(without_folder(start.dir.path())));
     assert_eq!(answer(&server), answer_of_the_folder());
     let named = Client::new(server.address()).post(
         "/predictions/tiny_org_llama",

@@ -10,7 +10,9 @@ use sconce_testkit::server::{Launch, Server};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{PROGRAM, generated, ready, tiny, wait_for_ping};
+use crate::support::{
+    PROGRAM, answer, answer_of_the_folder, started, tiny, wait_for_ping, without_folder,
+};
 
 const URL: &str = "s3://bucket/models/llama/";
 const SECRET: &str = "the secret of the key";
@@ -59,12 +61,7 @@ impl Start {
 
     /// `sconce serve` with a model store that does not exist.
     fn bare(&self) -> Launch<'static> {
-        let store = self.dir.path().join("no-store");
-        let launch = Launch::bare(PROGRAM)
-            .argument("serve")
-            .env("SERVING_MODEL_STORE", &store.to_string_lossy())
-            .env("SERVING_INFERENCE_ADDRESS", "http://127.0.0.1:0");
-        self.environment(launch)
+        self.environment(without_folder(self.dir.path()))
     }
 
     fn environment(&self, launch: Launch<'static>) -> Launch<'static> {
@@ -78,23 +75,6 @@ impl Start {
     fn serve(&self) -> Server {
         started(self.folder(&format!("engine=Python\noption.s3url={URL}\n")))
     }
-}
-
-fn started(launch: Launch<'static>) -> Server {
-    let mut server = launch.start().unwrap();
-    server.wait_for_log("is ready after").unwrap();
-    server
-}
-
-fn answer(server: &Server) -> String {
-    let parameters = json!({"max_new_tokens": 12, "do_sample": false});
-    let body = json!({"inputs": "The quick brown fox", "parameters": parameters});
-    let answer = Client::new(server.address()).post("/invocations", &body);
-    generated(&answer.unwrap().json().unwrap())
-}
-
-fn answer_of_the_folder() -> String {
-    answer(&ready("llama", ""))
 }
 
 #[test]

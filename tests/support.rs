@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use sconce_testkit::client::{Client, Stream};
 use sconce_testkit::server::{Launch, Server};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// The path of the built program.
@@ -80,6 +80,37 @@ pub fn generated(answer: &Value) -> String {
     let text = answer["generated_text"].as_str();
     text.unwrap_or_else(|| panic!("no generated_text in {answer}"))
         .to_owned()
+}
+
+/// Starts a server; returns when its model is ready.
+pub fn started(launch: Launch<'static>) -> Server {
+    let mut server = launch.start().unwrap();
+    server.wait_for_log("is ready after").unwrap();
+    server
+}
+
+/// A launch of `serve` without any folder: neither an argument nor a model store.
+pub fn without_folder(dir: &Path) -> Launch<'static> {
+    Launch::bare(PROGRAM)
+        .argument("serve")
+        .env(
+            "SERVING_MODEL_STORE",
+            &dir.join("no-store").to_string_lossy(),
+        )
+        .env("SERVING_INFERENCE_ADDRESS", "http://127.0.0.1:0")
+}
+
+/// The greedy text after a prompt that tests of sources share.
+pub fn answer(server: &Server) -> String {
+    let parameters = json!({"max_new_tokens": 12, "do_sample": false});
+    let body = json!({"inputs": "The quick brown fox", "parameters": parameters});
+    let answer = Client::new(server.address()).post("/invocations", &body);
+    generated(&answer.unwrap().json().unwrap())
+}
+
+/// What the tiny Llama in its own folder answers there.
+pub fn answer_of_the_folder() -> String {
+    answer(&ready("llama", ""))
 }
 
 /// Reads a stream to its end: the text that its last line repeats as a whole.

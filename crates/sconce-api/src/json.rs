@@ -19,7 +19,7 @@ pub(crate) fn spaced<T: Serialize>(value: &T) -> Vec<u8> {
     bytes
 }
 
-/// As [`spaced`], with everything but ASCII as `\\uXXXX`: `json.dumps(x)`.
+/// As [`spaced`], with everything but ASCII escaped by its UTF-16 units: `json.dumps(x)`.
 pub(crate) fn spaced_ascii<T: Serialize>(value: &T) -> Vec<u8> {
     let text = spaced(value);
     let mut ascii = Vec::with_capacity(text.len());

@@ -279,28 +279,24 @@ pub(super) const RETIRED: &[Entry] = &[
     Entry {
         key: "option.height",
         kind: Kind::Number,
-        since: "0.23",
-        until: "0.34",
-        doc: "Stable Diffusion: size or number of pictures.",
-        status: Status::NoOp("Stable Diffusion is not served yet"),
-        ..OPTION
+        ..PICTURES
     },
     Entry {
         key: "option.width",
         kind: Kind::Number,
-        since: "0.23",
-        until: "0.34",
-        doc: "Stable Diffusion: size or number of pictures.",
-        status: Status::NoOp("Stable Diffusion is not served yet"),
-        ..OPTION
+        ..PICTURES
     },
     Entry {
         key: "option.num_images_per_prompt",
         kind: Kind::Number,
-        since: "0.23",
-        until: "0.34",
-        doc: "Stable Diffusion: size or number of pictures.",
-        status: Status::NoOp("Stable Diffusion is not served yet"),
-        ..OPTION
+        ..PICTURES
     },
 ];
+
+const PICTURES: Entry = Entry {
+    since: "0.23",
+    until: "0.34",
+    doc: "Stable Diffusion: size or number of pictures.",
+    status: Status::NoOp("Stable Diffusion is not served yet"),
+    ..OPTION
+};

@@ -129,55 +129,34 @@ pub(super) const TRTLLM: &[Entry] = &[
     },
     Entry {
         key: "option.baichuan_model_version",
-        since: "0.26",
-        doc: "TensorRT-LLM: which model of the family it is.",
-        status: Status::NoOp("config.json says"),
-        ..OPTION
+        ..MODEL_OF_FAMILY
     },
     Entry {
         key: "option.chatglm_model_version",
-        since: "0.26",
-        doc: "TensorRT-LLM: which model of the family it is.",
-        status: Status::NoOp("config.json says"),
-        ..OPTION
+        ..MODEL_OF_FAMILY
     },
     Entry {
         key: "option.gpt_model_version",
-        since: "0.26",
-        doc: "TensorRT-LLM: which model of the family it is.",
-        status: Status::NoOp("config.json says"),
-        ..OPTION
+        ..MODEL_OF_FAMILY
     },
     Entry {
         key: "option.rotary_base",
         kind: Kind::Number,
-        since: "0.26",
-        doc: "TensorRT-LLM: how positions are rotated.",
-        status: Status::NoOp("config.json says"),
-        ..OPTION
+        ..ROTATION
     },
     Entry {
         key: "option.rotary_dim",
         kind: Kind::Number,
-        since: "0.26",
-        doc: "TensorRT-LLM: how positions are rotated.",
-        status: Status::NoOp("config.json says"),
-        ..OPTION
+        ..ROTATION
     },
     Entry {
         key: "option.rotary_scaling_type",
-        since: "0.26",
-        doc: "TensorRT-LLM: how positions are rotated.",
-        status: Status::NoOp("config.json says"),
-        ..OPTION
+        ..ROTATION
     },
     Entry {
         key: "option.rotary_scaling_factor",
         kind: Kind::Number,
-        since: "0.26",
-        doc: "TensorRT-LLM: how positions are rotated.",
-        status: Status::NoOp("config.json says"),
-        ..OPTION
+        ..ROTATION
     },
     Entry {
         key: "option.max_attention_window",
@@ -382,3 +361,17 @@ pub(super) const TRTLLM: &[Entry] = &[
         ..OPTION
     },
 ];
+
+const MODEL_OF_FAMILY: Entry = Entry {
+    since: "0.26",
+    doc: "TensorRT-LLM: which model of the family it is.",
+    status: Status::NoOp("config.json says"),
+    ..OPTION
+};
+
+const ROTATION: Entry = Entry {
+    since: "0.26",
+    doc: "TensorRT-LLM: how positions are rotated.",
+    status: Status::NoOp("config.json says"),
+    ..OPTION
+};

@@ -252,64 +252,40 @@ pub(super) const VLLM_ENGINE: &[Entry] = &[
     Entry {
         key: "option.data_parallel_size",
         kind: Kind::Number,
-        since: "0.32",
-        doc: "vLLM: copies of the model that share its requests.",
-        status: Status::NoOp(ONE_ENGINE),
-        ..OPTION
+        ..COPIES
     },
     Entry {
         key: "option.data_parallel_rank",
         kind: Kind::Number,
-        since: "0.32",
-        doc: "vLLM: copies of the model that share its requests.",
-        status: Status::NoOp(ONE_ENGINE),
-        ..OPTION
+        ..COPIES
     },
     Entry {
         key: "option.data_parallel_start_rank",
         kind: Kind::Number,
-        since: "0.32",
-        doc: "vLLM: copies of the model that share its requests.",
-        status: Status::NoOp(ONE_ENGINE),
-        ..OPTION
+        ..COPIES
     },
     Entry {
         key: "option.data_parallel_size_local",
         kind: Kind::Number,
-        since: "0.32",
-        doc: "vLLM: copies of the model that share its requests.",
-        status: Status::NoOp(ONE_ENGINE),
-        ..OPTION
+        ..COPIES
     },
     Entry {
         key: "option.data_parallel_address",
-        since: "0.32",
-        doc: "vLLM: copies of the model that share its requests.",
-        status: Status::NoOp(ONE_ENGINE),
-        ..OPTION
+        ..COPIES
     },
     Entry {
         key: "option.data_parallel_rpc_port",
         kind: Kind::Number,
-        since: "0.32",
-        doc: "vLLM: copies of the model that share its requests.",
-        status: Status::NoOp(ONE_ENGINE),
-        ..OPTION
+        ..COPIES
     },
     Entry {
         key: "option.data_parallel_hybrid_lb",
         kind: Kind::Flag,
-        since: "0.32",
-        doc: "vLLM: copies of the model that share its requests.",
-        status: Status::NoOp(ONE_ENGINE),
-        ..OPTION
+        ..COPIES
     },
     Entry {
         key: "option.data_parallel_backend",
-        since: "0.32",
-        doc: "vLLM: copies of the model that share its requests.",
-        status: Status::NoOp(ONE_ENGINE),
-        ..OPTION
+        ..COPIES
     },
     Entry {
         key: "option.enable_expert_parallel",
@@ -514,3 +490,10 @@ pub(super) const VLLM_ENGINE: &[Entry] = &[
         ..OPTION
     },
 ];
+
+const COPIES: Entry = Entry {
+    since: "0.32",
+    doc: "vLLM: copies of the model that share its requests.",
+    status: Status::NoOp(ONE_ENGINE),
+    ..OPTION
+};

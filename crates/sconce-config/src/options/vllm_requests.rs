@@ -81,38 +81,23 @@ pub(super) const VLLM_REQUESTS: &[Entry] = &[
     Entry {
         key: "option.structured_outputs_config",
         kind: Kind::Json,
-        since: "0.32",
-        doc: "vLLM: how answers keep to a grammar.",
-        status: Status::NoOp(GRAMMARS),
-        ..OPTION
+        ..GRAMMAR
     },
     Entry {
         key: "option.guided_decoding_backend",
-        since: "0.32",
-        doc: "vLLM: how answers keep to a grammar.",
-        status: Status::NoOp(GRAMMARS),
-        ..OPTION
+        ..GRAMMAR
     },
     Entry {
         key: "option.guided_decoding_disable_fallback",
-        since: "0.32",
-        doc: "vLLM: how answers keep to a grammar.",
-        status: Status::NoOp(GRAMMARS),
-        ..OPTION
+        ..GRAMMAR
     },
     Entry {
         key: "option.guided_decoding_disable_any_whitespace",
-        since: "0.32",
-        doc: "vLLM: how answers keep to a grammar.",
-        status: Status::NoOp(GRAMMARS),
-        ..OPTION
+        ..GRAMMAR
     },
     Entry {
         key: "option.guided_decoding_disable_additional_properties",
-        since: "0.32",
-        doc: "vLLM: how answers keep to a grammar.",
-        status: Status::NoOp(GRAMMARS),
-        ..OPTION
+        ..GRAMMAR
     },
     Entry {
         key: "option.logits_processor_pattern",
@@ -151,117 +136,72 @@ pub(super) const VLLM_REQUESTS: &[Entry] = &[
     Entry {
         key: "option.mm_processor_kwargs",
         kind: Kind::Json,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.disable_mm_preprocessor_cache",
         kind: Kind::Flag,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.mm_processor_cache_gb",
         kind: Kind::Number,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.mm_processor_cache_type",
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.mm_shm_cache_max_object_size_mb",
         kind: Kind::Number,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.mm_encoder_tp_mode",
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.mm_encoder_attn_backend",
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.enable_mm_embeds",
         kind: Kind::Flag,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.interleave_mm_strings",
         kind: Kind::Flag,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.media_io_kwargs",
         kind: Kind::Json,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.skip_mm_profiling",
         kind: Kind::Flag,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.video_pruning_rate",
         kind: Kind::Number,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.enable_multimodal_encoder_data_parallel",
         kind: Kind::Flag,
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.allowed_local_media_path",
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.allowed_media_domains",
-        since: "0.32",
-        doc: "vLLM: how pictures, films and sounds are read.",
-        status: Status::NoOp(TEXT_ONLY),
-        ..OPTION
+        ..MEDIA
     },
     Entry {
         key: "option.image_placeholder_token",
@@ -357,3 +297,17 @@ pub(super) const VLLM_REQUESTS: &[Entry] = &[
         ..OPTION
     },
 ];
+
+const GRAMMAR: Entry = Entry {
+    since: "0.32",
+    doc: "vLLM: how answers keep to a grammar.",
+    status: Status::NoOp(GRAMMARS),
+    ..OPTION
+};
+
+const MEDIA: Entry = Entry {
+    since: "0.32",
+    doc: "vLLM: how pictures, films and sounds are read.",
+    status: Status::NoOp(TEXT_ONLY),
+    ..OPTION
+};

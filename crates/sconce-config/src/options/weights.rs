@@ -405,91 +405,51 @@ pub(super) const WEIGHTS: &[Entry] = &[
     },
     Entry {
         key: "option.speculative_model_quantization",
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.speculative_disable_mqa_scorer",
         kind: Kind::Flag,
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.speculative_max_model_len",
         kind: Kind::Number,
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.speculative_disable_by_batch_size",
         kind: Kind::Number,
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.ngram_prompt_lookup_max",
         kind: Kind::Number,
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.ngram_prompt_lookup_min",
         kind: Kind::Number,
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.spec_decoding_acceptance_method",
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.typical_acceptance_sampler_posterior_threshold",
         kind: Kind::Number,
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.typical_acceptance_sampler_posterior_alpha",
         kind: Kind::Number,
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.disable_logprobs_during_spec_decoding",
         kind: Kind::Flag,
-        since: "0.32",
-        until: "0.34",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
+        ..SPECULATION_DETAIL
     },
     Entry {
         key: "option.num_lookahead_slots",
@@ -500,3 +460,11 @@ pub(super) const WEIGHTS: &[Entry] = &[
         ..OPTION
     },
 ];
+
+const SPECULATION_DETAIL: Entry = Entry {
+    since: "0.32",
+    until: "0.34",
+    doc: "vLLM: a detail of speculation.",
+    status: Status::NoOp(NO_SPECULATION),
+    ..OPTION
+};
