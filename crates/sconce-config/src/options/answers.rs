@@ -64,7 +64,7 @@ pub(super) const ANSWERS: &[Entry] = &[
         since: "0.28",
         doc: "Whether a rolling batch answers as Text Generation Inference does.",
         status: Status::Translated {
-            to: "option.api_version (tgi-compat)",
+            to: "the dialect, unless something stronger does (tgi-compat)",
             apply: |d, v| put(&mut d.facts.tgi_compat, flag(v).map(Some)),
         },
         ..OPTION

@@ -26,7 +26,7 @@ pub(super) const BATCHING: &[Entry] = &[
               at every step; a rolling batch that is named, or disabled, chooses its \
               dialect.",
         status: Status::Translated {
-            to: "option.api_version (rolling, or huggingface)",
+            to: "the dialect, unless something stronger does (rolling, or huggingface)",
             apply: rolling_batch,
         },
         ..OPTION
@@ -37,7 +37,7 @@ pub(super) const BATCHING: &[Entry] = &[
         since: "0.33",
         doc: "Whether a worker gets requests one by one; chooses the asynchronous dialect.",
         status: Status::Translated {
-            to: "option.api_version (async)",
+            to: "the dialect, unless something stronger does (async)",
             apply: |d, v| put(&mut d.facts.async_mode, flag(v).map(Some)),
         },
         ..OPTION

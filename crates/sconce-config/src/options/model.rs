@@ -25,7 +25,7 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
         doc: "Requests that a handler with fixed batches gets at once; above 1 it asks for \
               that handler's dialect. Requests always join the running batch one by one.",
         status: Status::Translated {
-            to: "option.api_version (huggingface, if above 1)",
+            to: "the dialect, unless something stronger does (huggingface, if above 1)",
             apply: |d, v| put(&mut d.facts.batch_size, count(v, 1..=1 << 20).map(Some)),
         },
         ..SERVER_OR_MODEL
@@ -70,7 +70,7 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
               FasterTransformer, Rust, OnnxRuntime and LMI all mean the native engine; \
               DeepSpeed, FasterTransformer and MPI also choose their dialect.",
         status: Status::Translated {
-            to: "option.api_version (the engine's own dialect)",
+            to: "the dialect, unless something stronger does (the engine's own dialect)",
             apply: engine,
         },
         ..MODEL

@@ -49,7 +49,7 @@ pub(super) const SOURCE: &[Entry] = &[
         doc: "Handler. Those of DJL Serving that generate text mean the native engine and \
               choose their dialect; a script of the user's is not run yet.",
         status: Status::Translated {
-            to: "option.api_version (the handler's own dialect)",
+            to: "the dialect, unless something stronger does (the handler's own dialect)",
             apply: entry_point,
         },
         ..OPTION
