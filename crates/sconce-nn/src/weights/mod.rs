@@ -1,6 +1,7 @@
 //! Checkpoints on disk as read-only tensors: safetensors and torch files, whole or in shards.
 //! Which tensors a model wants, under which names and in which cut, is left to `sconce-models`.
 
+mod block_format;
 mod buffer;
 mod checkpoint;
 mod convert;
@@ -14,6 +15,7 @@ mod random;
 mod safetensors;
 mod torch;
 
+pub use block_format::BlockFormat;
 pub use checkpoint::is_lfs_pointer;
 pub use dtype::{Element, StoredDtype};
 pub use error::WeightError;
