@@ -138,7 +138,9 @@ pub enum WeightError {
         dtype: String,
     },
     /// A conversion that is not offered.
-    #[error("cannot convert {from} to {to}: only conversions to floating-point types exist")]
+    #[error(
+        "cannot convert {from} to {to}: only conversions to floating-point types and to block formats exist"
+    )]
     Convert {
         /// The stored type.
         from: StoredDtype,

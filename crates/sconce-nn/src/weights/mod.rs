@@ -2,6 +2,7 @@
 //! Which tensors a model wants, under which names and in which cut, is left to `sconce-models`.
 
 mod block_format;
+mod blocks;
 mod buffer;
 mod checkpoint;
 mod convert;
@@ -19,7 +20,7 @@ pub use block_format::BlockFormat;
 pub use checkpoint::is_lfs_pointer;
 pub use dtype::{Element, StoredDtype};
 pub use error::WeightError;
-pub use host_tensor::{HostTensor, Rows};
+pub use host_tensor::{Blocks, HostTensor, Rows};
 pub use open::open;
 pub use outline::Outlines;
 pub use random::RandomSource;

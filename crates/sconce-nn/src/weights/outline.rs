@@ -58,7 +58,7 @@ impl HostTensor {
         dtype: StoredDtype,
         shape: Vec<usize>,
     ) -> Result<Self, WeightError> {
-        let len = shape.iter().product::<usize>() * dtype.size();
+        let len = dtype.bytes(shape.iter().product());
         let buffer = Arc::new(Buffer::Outline { len, owned: true });
         let strides = row_major(&shape);
         Self::view(buffer, 0, dtype, shape, strides)
