@@ -1,5 +1,7 @@
-//! Numbers to blocks and back, as ggml defines both. Candle's `k_quants` is a port of its reference and does the
-//! arithmetic; this adds checks, rows in parallel, and the tensors around them. Products with blocks are kernels.
+//! Numbers to blocks and back, as ggml defines both. Candle's `k_quants` is a port of its reference and does most of
+//! the arithmetic; this adds checks, rows in parallel, and the tensors around them. Products with blocks are kernels.
+
+mod super_blocks;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,7 +15,9 @@ use super::buffer::{self, AlignedBytes, Block};
 use super::dtype::StoredDtype;
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
+use crate::kernels::cpu::lanes::dispatch;
 use crate::kernels::cpu::{parallel, pool};
+use super_blocks::SuperBlocks;
 
 /// The largest number that is quantised: scales and minima are f16, and a minimum can be as large as the numbers.
 const LARGEST: f32 = 65504.0;
@@ -38,7 +42,7 @@ pub(super) fn dequantise(format: BlockFormat, blocks: &[u8], out: &mut [f32]) {
     }
 }
 
-/// Writes the blocks of finite numbers.
+/// Writes the blocks of finite numbers into zeroed bytes.
 fn quantise(format: BlockFormat, numbers: &[f32], out: &mut [u8]) {
     match format {
         BlockFormat::Q4_0 => narrow::<BlockQ4_0>(numbers, out),
@@ -46,9 +50,11 @@ fn quantise(format: BlockFormat, numbers: &[f32], out: &mut [u8]) {
         BlockFormat::Q5_0 => narrow::<BlockQ5_0>(numbers, out),
         BlockFormat::Q5_1 => narrow::<BlockQ5_1>(numbers, out),
         BlockFormat::Q8_0 => narrow::<BlockQ8_0>(numbers, out),
-        BlockFormat::Q4K => narrow::<BlockQ4K>(numbers, out),
-        BlockFormat::Q5K => narrow::<BlockQ5K>(numbers, out),
-        BlockFormat::Q6K => narrow::<BlockQ6K>(numbers, out),
+        BlockFormat::Q4K | BlockFormat::Q5K | BlockFormat::Q6K => dispatch(SuperBlocks {
+            format,
+            numbers,
+            out,
+        }),
     }
 }
 
@@ -74,7 +80,7 @@ impl HostTensor {
     /// The numbers in blocks of that format, rounded as ggml rounds; a copy, made on all threads of the pool.
     pub(super) fn quantised(&self, format: BlockFormat) -> Result<Self, WeightError> {
         let wanted = StoredDtype::Quantised(format);
-        if !self.dtype().is_float() && self.dtype().per_block() == 1 {
+        if !self.dtype().is_float() && !self.dtype().is_quantised() {
             return Err(WeightError::Convert {
                 from: self.dtype(),
                 to: wanted,

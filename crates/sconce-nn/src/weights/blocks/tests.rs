@@ -1,5 +1,10 @@
+//! Round trips, cuts and refusals; and ggml's own blocks, from `tests/fixtures/blocks/make.py`.
+
+use std::path::Path;
+
 use super::*;
 use crate::weights::StoredDtype::{BF16, F16, F32, Quantised};
+use crate::weights::WeightSource;
 
 /// Numbers of a bell-like spread, another for each seed.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -180,12 +185,7 @@ fn numbers_that_no_scale_can_reach_are_refused_with_their_place() {
 #[test]
 fn zeros_stay_zeros_and_constants_stay_near() {
     for format in BlockFormat::ALL {
-        let constants: &[f32] = if format.numbers() == 32 {
-            &[0.0, 1.5, -2.25]
-        } else {
-            &[0.0]
-        };
-        for &constant in constants {
+        for constant in [0.0, 1.5, -2.25] {
             let row = HostTensor::from_f32(vec![constant; 256], &[256]);
             let back = row
                 .to_dtype(Quantised(format))
@@ -219,5 +219,44 @@ fn outlines_know_the_size_of_what_they_stand_for() {
             .unwrap();
         assert_eq!(cut.byte_len(), real.byte_len() / 2);
         assert_eq!(quantised.to_dtype(F32).unwrap().byte_len(), 4 * 512 * 4);
+    }
+}
+
+fn ggml() -> Box<dyn WeightSource> {
+    let dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures/blocks");
+    crate::weights::open(Path::new(dir)).unwrap()
+}
+
+#[test]
+fn blocks_are_made_as_ggml_makes_them() {
+    let ggml = ggml();
+    let numbers = ggml.get("numbers").unwrap();
+    for format in BlockFormat::ALL {
+        let wanted = ggml.get(&format!("{format}.blocks")).unwrap();
+        let quantised = numbers.to_dtype(Quantised(format)).unwrap();
+        for row in 0..numbers.shape()[0] {
+            let (got, wanted) = (quantised.row_bytes(row), wanted.row_bytes(row));
+            let pairs = got
+                .chunks(format.bytes())
+                .zip(wanted.chunks(format.bytes()));
+            for (block, (got, wanted)) in pairs.enumerate() {
+                assert_eq!(got, wanted, "{format}, row {row}, block {block}");
+            }
+        }
+    }
+}
+
+#[test]
+fn blocks_of_any_bytes_are_read_as_ggml_reads_them() {
+    let ggml = ggml();
+    for format in BlockFormat::ALL {
+        let bytes = ggml.get(&format!("{format}.random")).unwrap();
+        let wanted = ggml.get(&format!("{format}.random_numbers")).unwrap();
+        let count = wanted.elements();
+        let tensor = HostTensor::from_blocks(format, bytes.numbers().unwrap(), &[count]).unwrap();
+        let wanted = wanted.to_vec_f32().unwrap();
+        for (index, (got, wanted)) in tensor.to_vec_f32().unwrap().iter().zip(&wanted).enumerate() {
+            assert_eq!(got.to_bits(), wanted.to_bits(), "{format}, number {index}");
+        }
     }
 }
