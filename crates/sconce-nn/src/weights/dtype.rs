@@ -105,6 +105,11 @@ impl StoredDtype {
         }
     }
 
+    /// Whether the type is one of the block formats.
+    pub fn is_quantised(self) -> bool {
+        matches!(self, Self::Quantised(_))
+    }
+
     /// Whether the type is one of the four floating-point kinds.
     pub fn is_float(self) -> bool {
         matches!(self, Self::F64 | Self::F32 | Self::F16 | Self::BF16)

@@ -196,7 +196,7 @@ impl HostTensor {
         if self.shape.len() != 2 {
             return Err(self.layout("transpose", "two dimensions are needed".to_owned()));
         }
-        if self.dtype.per_block() > 1 {
+        if self.dtype.is_quantised() {
             return self.to_dtype(StoredDtype::F32)?.transpose();
         }
         let mut turned = self.clone();

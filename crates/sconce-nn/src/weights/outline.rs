@@ -18,7 +18,7 @@ impl WeightSource for Outlines<'_> {
     }
 
     fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
-        self.0.get(name).map(|tensor| tensor.outline())
+        self.0.outline(name)
     }
 
     fn total_bytes(&self) -> u64 {
