@@ -4,19 +4,20 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::error::NnError;
 use crate::kernels::cpu::matmul::{Matrix, matmul};
+use crate::kernels::cpu::quant;
 use crate::tensors::{self, Numbers};
 use crate::weights::HostTensor;
 
 /// `y = x · weightᵀ + bias`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// Packed, `[out, in]`, f32, f16 or bf16.
+    /// Packed, `[out, in]`, f32, f16, bf16 or blocks.
     weight: HostTensor,
     bias: Option<Vec<f32>>,
 }
 
 impl Linear {
-    /// A layer with `weight` `[out, in]` in f32, f16 or bf16, read in place, and an optional `bias` `[out]`.
+    /// A layer with `weight` `[out, in]` in f32, f16, bf16 or blocks, read in place, and an optional `bias` `[out]`.
     ///
     /// A weight whose rows are scattered (a transposed view) is copied once.
     pub fn new(weight: HostTensor, bias: Option<HostTensor>, device: &Device) -> Result<Self> {
@@ -39,6 +40,10 @@ impl Linear {
             *width = self.out_features();
         }
         let mut out = vec![0.0; shape.iter().product()];
+        if self.weight.dtype().is_quantised() {
+            quant::matmul(&numbers, &mut [self.part_of_blocks(&mut out)?]);
+            return tensors::tensor(out, &shape);
+        }
         let (rows, stride) = self
             .weight
             .rows()
@@ -51,6 +56,24 @@ impl Linear {
         };
         matmul(&numbers, matrix, self.bias.as_deref(), &mut out);
         tensors::tensor(out, &shape)
+    }
+
+    /// The product that a layer of quantised weights is, with its results in `out`.
+    fn part_of_blocks<'a>(&'a self, out: &'a mut [f32]) -> Result<quant::Part<'a>> {
+        let what = "the weight of a linear layer";
+        let blocks = self.weight.blocks();
+        let blocks = blocks.map_err(|cause| NnError::Weight { what, cause })?;
+        Ok(quant::Part {
+            matrix: quant::QuantMatrix {
+                format: blocks.format,
+                blocks: blocks.bytes,
+                stride: blocks.stride,
+                n: self.out_features(),
+                k: self.in_features(),
+            },
+            bias: self.bias.as_deref(),
+            out,
+        })
     }
 
     /// Width of the output.
@@ -67,6 +90,7 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::{BlockFormat, StoredDtype};
     use candle_core::DType;
 
     fn layer() -> Linear {
@@ -110,6 +134,34 @@ mod tests {
             turned.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
             [[40.0, 51.0, 62.0, 73.0]]
         );
+    }
+
+    #[test]
+    fn weights_in_blocks_give_what_their_numbers_give_but_for_the_rounding_of_the_input() {
+        let numbers: Vec<f32> = (0..7 * 512)
+            .map(|n| ((n * 37) % 101) as f32 / 50.0 - 1.0)
+            .collect();
+        let weight = HostTensor::from_f32(numbers, &[7, 512]);
+        let bias = HostTensor::from_f32((0..7).map(|n| n as f32).collect(), &[7]);
+        let x: Vec<f32> = (0..3 * 256)
+            .map(|n| ((n * 29) % 83) as f32 / 41.0 - 1.0)
+            .collect();
+        let x = Tensor::from_vec(x, (3, 256), &Device::Cpu).unwrap();
+        for format in BlockFormat::ALL {
+            let blocks = weight.to_dtype(StoredDtype::Quantised(format)).unwrap();
+            let cut = blocks.narrow(1, 256, 256).unwrap();
+            let wide = cut.to_dtype(StoredDtype::F32).unwrap();
+            let compute = |weight, x: &Tensor| {
+                let layer = Linear::new(weight, Some(bias.clone()), &Device::Cpu).unwrap();
+                layer.forward(x).unwrap().to_vec2::<f32>().unwrap()
+            };
+            let (got, wanted) = (compute(cut.clone(), &x), compute(wide, &x));
+            for (got, wanted) in got.iter().flatten().zip(wanted.iter().flatten()) {
+                // Half a step of 1/127 in each of 256 inputs; the errors cancel out for the most part.
+                assert!((got - wanted).abs() < 0.12, "{format}: {got}, not {wanted}");
+            }
+            assert_eq!(compute(cut, &x.narrow(0, 1, 1).unwrap())[0], got[1]);
+        }
     }
 
     #[test]
