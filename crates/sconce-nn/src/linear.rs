@@ -5,20 +5,21 @@ use candle_core::{Device, Result, Tensor};
 use crate::error::NnError;
 use crate::kernels::cpu::matmul::matmul;
 use crate::kernels::cpu::operand::{Matrix, Part, Precision};
+use crate::kernels::cpu::quant;
 use crate::tensors::{self, Numbers};
-use crate::weights::HostTensor;
+use crate::weights::{HostTensor, StoredDtype};
 
 /// `y = x · weightᵀ + bias`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// Packed, `[out, in]`, f32, f16 or bf16.
+    /// Packed, `[out, in]`, f32, f16, bf16 or blocks.
     weight: HostTensor,
     bias: Option<Vec<f32>>,
     precision: Precision,
 }
 
 impl Linear {
-    /// A layer with `weight` `[out, in]` in f32, f16 or bf16, read in place, and an optional `bias` `[out]`.
+    /// A layer with `weight` `[out, in]` in f32, f16, bf16 or blocks, read in place, and an optional `bias` `[out]`.
     ///
     /// A weight whose rows are scattered (a transposed view) is copied once.
     pub fn new(weight: HostTensor, bias: Option<HostTensor>, device: &Device) -> Result<Self> {
@@ -60,11 +61,15 @@ impl Linear {
             tensors::require_width(x, layer.in_features(), what)?;
         }
         let mut outs = layers.map(|layer| vec![0.0; rows * layer.out_features()]);
-        let parts = layers
-            .iter()
-            .zip(&mut outs)
-            .map(|(layer, out)| layer.part(out));
-        matmul(&numbers, &mut parts.collect::<Result<Vec<_>>>()?);
+        let (mut floats, mut blocks) = (Vec::with_capacity(N), Vec::with_capacity(N));
+        for (layer, out) in layers.iter().zip(&mut outs) {
+            match layer.weight.dtype() {
+                StoredDtype::Quantised(_) => blocks.push(layer.part_of_blocks(out)?),
+                _ => floats.push(layer.part(out)?),
+            }
+        }
+        matmul(&numbers, &mut floats);
+        quant::matmul(&numbers, &mut blocks);
         let mut shape = x.dims().to_vec();
         let tensor = |(layer, out): (&Self, Vec<f32>)| {
             if let Some(width) = shape.last_mut() {
@@ -91,6 +96,24 @@ impl Linear {
         Ok(Part {
             matrix,
             precision: self.precision,
+            bias: self.bias.as_deref(),
+            out,
+        })
+    }
+
+    /// The same of quantised weights.
+    fn part_of_blocks<'a>(&'a self, out: &'a mut [f32]) -> Result<quant::Part<'a>> {
+        let what = "the weight of a linear layer";
+        let blocks = self.weight.blocks();
+        let blocks = blocks.map_err(|cause| NnError::Weight { what, cause })?;
+        Ok(quant::Part {
+            matrix: quant::QuantMatrix {
+                format: blocks.format,
+                blocks: blocks.bytes,
+                stride: blocks.stride,
+                n: self.out_features(),
+                k: self.in_features(),
+            },
             bias: self.bias.as_deref(),
             out,
         })

@@ -144,13 +144,13 @@ impl Unpacked {
             outputs: matrix.outputs,
             group: matrix.group,
         };
-        levels.check(matrix.inputs, matrix.dtype).map_err(|problem| {
-            WeightError::Packed {
+        levels
+            .check(matrix.inputs, matrix.dtype)
+            .map_err(|problem| WeightError::Packed {
                 name: name.to_owned(),
                 origin: self.source.describe(),
                 problem,
-            }
-        })?;
+            })?;
         matrix.filled(&levels)
     }
 }
@@ -187,11 +187,7 @@ impl WeightSource for Unpacked {
 
 impl Matrix {
     /// Reads the shapes, which must agree with each other and with what is said of the packing.
-    fn read(
-        source: &dyn WeightSource,
-        name: &str,
-        packed: &Packed,
-    ) -> Result<Self, WeightError> {
+    fn read(source: &dyn WeightSource, name: &str, packed: &Packed) -> Result<Self, WeightError> {
         let wrong = |part: &str, problem: String| WeightError::Packed {
             name: format!("{name}.{part}"),
             origin: source.describe(),
@@ -204,7 +200,10 @@ impl Matrix {
             }
             match *tensor.shape() {
                 [rows, columns] => Ok([rows, columns]),
-                _ => Err(wrong(part, format!("it has shape {:?}, not rows and columns", tensor.shape()))),
+                _ => Err(wrong(
+                    part,
+                    format!("it has shape {:?}, not rows and columns", tensor.shape()),
+                )),
             }
         };
         let words = [StoredDtype::I32];
@@ -240,7 +239,9 @@ impl Matrix {
             }
         }
         let in_order = match packed.kind {
-            PackedKind::Gptq { act_order: true, .. } => {
+            PackedKind::Gptq {
+                act_order: true, ..
+            } => {
                 let groups = in_place(source.get(&format!("{name}.g_idx"))?)?;
                 levels::in_order(groups.numbers()?, group)
             }
@@ -268,7 +269,10 @@ impl Matrix {
         let mut bytes = AlignedBytes::zeroed(self.outputs * row_bytes);
         if self.outputs * row_bytes > 0 {
             let (_, run) = parallel::cut(self.outputs, self.inputs * COST);
-            let parts = bytes.bytes_mut().chunks_mut(run * row_bytes).map(Mutex::new);
+            let parts = bytes
+                .bytes_mut()
+                .chunks_mut(run * row_bytes)
+                .map(Mutex::new);
             let parts: Vec<_> = parts.collect();
             pool::run(parts.len(), &|task| {
                 let mut out = parts[task].lock().expect("each part has one task");

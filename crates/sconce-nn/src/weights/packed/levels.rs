@@ -50,9 +50,14 @@ impl Levels<'_> {
         let count = inputs.div_ceil(self.group);
         if let Some(groups) = self.groups {
             if groups.len() != inputs {
-                return Err(format!("g_idx has {} entries for {inputs} inputs", groups.len()));
+                return Err(format!(
+                    "g_idx has {} entries for {inputs} inputs",
+                    groups.len()
+                ));
             }
-            let bad = groups.iter().find(|&&group| usize::try_from(group).is_none_or(|group| group >= count));
+            let bad = groups
+                .iter()
+                .find(|&&group| usize::try_from(group).map_or(true, |group| group >= count));
             if let Some(bad) = bad {
                 return Err(format!("g_idx names group {bad} of {count}"));
             }
@@ -69,7 +74,9 @@ impl Levels<'_> {
         );
         if symmetric {
             for group in 0..count {
-                let zero = (0..self.outputs).map(|output| self.zero(group, output)).find(|&zero| zero != middle);
+                let zero = (0..self.outputs)
+                    .map(|output| self.zero(group, output))
+                    .find(|&zero| zero != middle);
                 if let Some(zero) = zero {
                     return Err(format!(
                         "a zero is {zero}, not {middle}, though sym in config.json's quantization_config is true"
@@ -121,7 +128,8 @@ impl Levels<'_> {
             let scale = self.scale(group, output);
             let zero = self.zero(group, output);
             let level = |place: usize| self.level(first + place, output);
-            let (head, levels) = out.split_at_mut(format.bytes() - BLOCK / if self.bits == 8 { 1 } else { 2 });
+            let (head, levels) =
+                out.split_at_mut(format.bytes() - BLOCK / if self.bits == 8 { 1 } else { 2 });
             head[..2].copy_from_slice(&f16::from_f32(scale).to_le_bytes());
             if format == BlockFormat::Q4_1 {
                 let minimum = f16::from_f32(-scale * zero as f32);

@@ -11,11 +11,14 @@ impl WeightSource for Tensors {
     }
 
     fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
-        self.0.get(name).cloned().ok_or_else(|| WeightError::NoTensor {
-            name: name.to_owned(),
-            origin: self.describe(),
-            similar: Vec::new(),
-        })
+        self.0
+            .get(name)
+            .cloned()
+            .ok_or_else(|| WeightError::NoTensor {
+                name: name.to_owned(),
+                origin: self.describe(),
+                similar: Vec::new(),
+            })
     }
 
     fn total_bytes(&self) -> u64 {
@@ -59,7 +62,13 @@ fn zero(group: usize, output: usize, packed: &Packed) -> u32 {
 fn checkpoint(packed: &Packed, groups: impl Fn(usize) -> usize) -> Tensors {
     let (bits, per_word) = (packed.bits, 32 / packed.bits);
     let awq = packed.kind == PackedKind::Awq;
-    let field = |place: usize| if awq { [0, 4, 1, 5, 2, 6, 3, 7][place] } else { place };
+    let field = |place: usize| {
+        if awq {
+            [0, 4, 1, 5, 2, 6, 3, 7][place]
+        } else {
+            place
+        }
+    };
     let less = match packed.kind {
         PackedKind::Gptq { less_one: true, .. } => 1,
         _ => 0,
@@ -70,7 +79,10 @@ fn checkpoint(packed: &Packed, groups: impl Fn(usize) -> usize) -> Tensors {
     for output in 0..OUTPUTS {
         for input in 0..INPUTS {
             let (word, at) = if awq {
-                (input * OUTPUTS / per_word + output / per_word, field(output % per_word))
+                (
+                    input * OUTPUTS / per_word + output / per_word,
+                    field(output % per_word),
+                )
             } else {
                 (input / per_word * OUTPUTS + output, input % per_word)
             };
@@ -78,21 +90,43 @@ fn checkpoint(packed: &Packed, groups: impl Fn(usize) -> usize) -> Tensors {
         }
         for group in 0..count {
             let stored = zero(group, output, packed).wrapping_sub(less) & ((1 << bits) - 1);
-            zeros[group * OUTPUTS / per_word + output / per_word] |= stored << (field(output % per_word) * bits);
+            zeros[group * OUTPUTS / per_word + output / per_word] |=
+                stored << (field(output % per_word) * bits);
         }
     }
     let signed = |words: &[u32]| words.iter().map(|&word| word as i32).collect::<Vec<_>>();
-    let scales: Vec<f16> = (0..count * OUTPUTS).map(|i| f16::from_f32(scale(i / OUTPUTS, i % OUTPUTS))).collect();
-    let shape = if awq { [INPUTS, OUTPUTS / per_word] } else { [INPUTS / per_word, OUTPUTS] };
+    let scales: Vec<f16> = (0..count * OUTPUTS)
+        .map(|i| f16::from_f32(scale(i / OUTPUTS, i % OUTPUTS)))
+        .collect();
+    let shape = if awq {
+        [INPUTS, OUTPUTS / per_word]
+    } else {
+        [INPUTS / per_word, OUTPUTS]
+    };
     let mut tensors = BTreeMap::from([
-        ("m.qweight".to_owned(), HostTensor::from_slice(&signed(&weights), &shape)),
-        ("m.qzeros".to_owned(), HostTensor::from_slice(&signed(&zeros), &[count, OUTPUTS / per_word])),
-        ("m.scales".to_owned(), HostTensor::from_slice(&scales, &[count, OUTPUTS])),
-        ("norm.weight".to_owned(), HostTensor::from_f32(vec![1.0; 3], &[3])),
+        (
+            "m.qweight".to_owned(),
+            HostTensor::from_slice(&signed(&weights), &shape),
+        ),
+        (
+            "m.qzeros".to_owned(),
+            HostTensor::from_slice(&signed(&zeros), &[count, OUTPUTS / per_word]),
+        ),
+        (
+            "m.scales".to_owned(),
+            HostTensor::from_slice(&scales, &[count, OUTPUTS]),
+        ),
+        (
+            "norm.weight".to_owned(),
+            HostTensor::from_f32(vec![1.0; 3], &[3]),
+        ),
     ]);
     if !awq {
         let groups: Vec<i32> = (0..INPUTS).map(|input| groups(input) as i32).collect();
-        tensors.insert("m.g_idx".to_owned(), HostTensor::from_slice(&groups, &[INPUTS]));
+        tensors.insert(
+            "m.g_idx".to_owned(),
+            HostTensor::from_slice(&groups, &[INPUTS]),
+        );
     }
     Tensors(tensors)
 }
@@ -110,7 +144,10 @@ fn unpacked(packed: Packed, groups: impl Fn(usize) -> usize) -> Result<HostTenso
     let source = Unpacked::new(Arc::new(checkpoint(&packed, groups)), packed)?;
     assert_eq!(source.names(), ["m.weight", "norm.weight"]);
     let (weight, outline) = (source.get("m.weight")?, source.outline("m.weight")?);
-    assert_eq!((outline.shape(), outline.dtype()), (weight.shape(), weight.dtype()));
+    assert_eq!(
+        (outline.shape(), outline.dtype()),
+        (weight.shape(), weight.dtype())
+    );
     assert_eq!(source.total_bytes(), weight.byte_len() as u64 + 12);
     Ok(weight)
 }
@@ -122,7 +159,10 @@ fn expect(weight: &HostTensor, packed: &Packed, groups: impl Fn(usize) -> usize,
         let group = groups(input);
         let steps = level(input, output, packed.bits) as f32 - zero(group, output, packed) as f32;
         let wanted = scale(group, output) * steps;
-        assert!((got - wanted).abs() <= error, "{packed:?} [{output}, {input}]: {got}, not {wanted}");
+        assert!(
+            (got - wanted).abs() <= error,
+            "{packed:?} [{output}, {input}]: {got}, not {wanted}"
+        );
     }
 }
 
@@ -162,9 +202,13 @@ fn inputs_out_of_order_and_asymmetric_bytes_become_numbers() {
 
 #[test]
 fn values_that_contradict_the_configuration_are_refused() {
-    let message = |packed, groups: fn(usize) -> usize| unpacked(packed, groups).unwrap_err().to_string();
+    let message =
+        |packed, groups: fn(usize) -> usize| unpacked(packed, groups).unwrap_err().to_string();
     let text = message(packed(PLAIN, 4, true), |input| input % 2);
-    assert!(text.contains("g_idx is not in order, though desc_act"), "{text}");
+    assert!(
+        text.contains("g_idx is not in order, though desc_act"),
+        "{text}"
+    );
     let text = message(packed(ORDERED, 4, true), |input| input % 3);
     assert!(text.contains("g_idx names group 2 of 2"), "{text}");
     let asymmetric = packed(PLAIN, 4, false);
@@ -174,18 +218,37 @@ fn values_that_contradict_the_configuration_are_refused() {
         symmetric: true,
         ..asymmetric
     };
-    let text = open(symmetric).unwrap().get("m.weight").unwrap_err().to_string();
+    let text = open(symmetric)
+        .unwrap()
+        .get("m.weight")
+        .unwrap_err()
+        .to_string();
     assert!(text.contains("a zero is 1, not 8, though sym"), "{text}");
     for (changed, part) in [
-        (Packed { bits: 8, ..asymmetric }, "m.qweight"),
-        (Packed { group: Some(16), ..asymmetric }, "m.qzeros"),
+        (
+            Packed {
+                bits: 8,
+                ..asymmetric
+            },
+            "m.qweight",
+        ),
+        (
+            Packed {
+                group: Some(16),
+                ..asymmetric
+            },
+            "m.qzeros",
+        ),
         (packed(PackedKind::Awq, 4, false), "m.qweight"),
     ] {
         let Err(error) = open(changed) else {
             panic!("{changed:?} is taken");
         };
         let text = error.to_string();
-        assert!(text.contains(part) && text.contains("of another checkpoint"), "{text}");
+        assert!(
+            text.contains(part) && text.contains("of another checkpoint"),
+            "{text}"
+        );
     }
 }
 
