@@ -3,10 +3,11 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::error::NnError;
-use crate::kernels::cpu::matmul::{Matrix, matmul};
+use crate::kernels::cpu::matmul::matmul;
+use crate::kernels::cpu::operand::{Matrix, Part, Precision};
 use crate::kernels::cpu::quant;
 use crate::tensors::{self, Numbers};
-use crate::weights::HostTensor;
+use crate::weights::{HostTensor, StoredDtype};
 
 /// `y = x · weightᵀ + bias`.
 #[derive(Clone, Debug)]
@@ -14,6 +15,7 @@ pub struct Linear {
     /// Packed, `[out, in]`, f32, f16, bf16 or blocks.
     weight: HostTensor,
     bias: Option<Vec<f32>>,
+    precision: Precision,
 }
 
 impl Linear {
@@ -27,38 +29,79 @@ impl Linear {
             tensors::vector(&bias, weight.shape()[0], "the bias of a linear layer")
         };
         let bias = bias.map(vector).transpose()?;
-        Ok(Self { weight, bias })
+        Ok(Self {
+            weight,
+            bias,
+            precision: Precision::Exact,
+        })
+    }
+
+    /// The same layer, with its input rounded to bf16 where the weight is bf16 and the machine multiplies such numbers
+    /// faster: the precision of a model that computes in bf16, instead of f32.
+    pub fn with_bf16_products(self) -> Self {
+        Self {
+            precision: Precision::Bf16,
+            ..self
+        }
     }
 
     /// `x` `[.., in]` in f32 to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [y] = Self::forward_all([self], x)?;
+        Ok(y)
+    }
+
+    /// Several layers of the same input, computed together: every thread reads its share of all weights in one go.
+    /// Each result has the bits that its layer gives alone.
+    pub fn forward_all<const N: usize>(layers: [&Self; N], x: &Tensor) -> Result<[Tensor; N]> {
         let what = "the input of a linear layer";
-        tensors::require_width(x, self.in_features(), what)?;
         let numbers = Numbers::of(x, what)?;
+        let rows: usize = x.dims().iter().rev().skip(1).product();
+        for layer in layers {
+            tensors::require_width(x, layer.in_features(), what)?;
+        }
+        let mut outs = layers.map(|layer| vec![0.0; rows * layer.out_features()]);
+        let (mut floats, mut blocks) = (Vec::with_capacity(N), Vec::with_capacity(N));
+        for (layer, out) in layers.iter().zip(&mut outs) {
+            match layer.weight.dtype() {
+                StoredDtype::Quantised(_) => blocks.push(layer.part_of_blocks(out)?),
+                _ => floats.push(layer.part(out)?),
+            }
+        }
+        matmul(&numbers, &mut floats);
+        quant::matmul(&numbers, &mut blocks);
         let mut shape = x.dims().to_vec();
-        if let Some(width) = shape.last_mut() {
-            *width = self.out_features();
-        }
-        let mut out = vec![0.0; shape.iter().product()];
-        if self.weight.dtype().is_quantised() {
-            quant::matmul(&numbers, &mut [self.part_of_blocks(&mut out)?]);
-            return tensors::tensor(out, &shape);
-        }
-        let (rows, stride) = self
-            .weight
-            .rows()
-            .map_err(|cause| NnError::Weight { what, cause })?;
+        let tensor = |(layer, out): (&Self, Vec<f32>)| {
+            if let Some(width) = shape.last_mut() {
+                *width = layer.out_features();
+            }
+            tensors::tensor(out, &shape)
+        };
+        let made = layers.into_iter().zip(outs).map(tensor);
+        let made: Vec<Tensor> = made.collect::<Result<_>>()?;
+        Ok(made.try_into().expect("one for each layer"))
+    }
+
+    /// The product that this layer is, with its results in `out`.
+    fn part<'a>(&'a self, out: &'a mut [f32]) -> Result<Part<'a>> {
+        let what = "the weight of a linear layer";
+        let rows = self.weight.rows();
+        let (rows, stride) = rows.map_err(|cause| NnError::Weight { what, cause })?;
         let matrix = Matrix {
             rows,
             stride,
             n: self.out_features(),
             k: self.in_features(),
         };
-        matmul(&numbers, matrix, self.bias.as_deref(), &mut out);
-        tensors::tensor(out, &shape)
+        Ok(Part {
+            matrix,
+            precision: self.precision,
+            bias: self.bias.as_deref(),
+            out,
+        })
     }
 
-    /// The product that a layer of quantised weights is, with its results in `out`.
+    /// The same of quantised weights.
     fn part_of_blocks<'a>(&'a self, out: &'a mut [f32]) -> Result<quant::Part<'a>> {
         let what = "the weight of a linear layer";
         let blocks = self.weight.blocks();
@@ -90,7 +133,7 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::weights::{BlockFormat, StoredDtype};
+    use crate::weights::BlockFormat;
     use candle_core::DType;
 
     fn layer() -> Linear {

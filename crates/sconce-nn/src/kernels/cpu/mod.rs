@@ -8,6 +8,7 @@ pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
+pub(crate) mod operand;
 pub(crate) mod paged;
 pub(crate) mod parallel;
 pub mod pool;
@@ -22,3 +23,5 @@ pub(crate) mod testing;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod wide;
