@@ -230,7 +230,7 @@ fn values_that_contradict_the_configuration_are_refused() {
                 bits: 8,
                 ..asymmetric
             },
-            "m.qweight",
+            "m.qzeros",
         ),
         (
             Packed {
