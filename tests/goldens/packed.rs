@@ -114,18 +114,23 @@ fn matrices_are_unpacked_to_the_numbers_that_their_tools_read_back() {
 
 #[test]
 fn logits_are_those_of_the_numbers_that_are_packed() {
-    for (name, _) in CASES {
+    for (name, dtype) in CASES {
         let dir = folder(name);
         let (source, golden) = (open(&dir), golden(&dir));
         let (ids, wanted) = (ids(&golden), logits(&golden));
         let spread = wanted.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        // The minimum of a block is rounded to f16, which moves all its numbers alike.
+        let limit = match dtype {
+            StoredDtype::Quantised(BlockFormat::Q4_1) => 8e-3,
+            _ => 1e-3,
+        };
         let play = |source: &dyn WeightSource| {
             let player = Player::load(&dir, source, Box::new(Solo), &LoadOptions::default());
             player.expect("loadable").logits(&ids, &[ids.len()])
         };
         let exact = largest_distance(&play(&Wide(Arc::clone(&source))), &wanted);
         assert!(
-            exact < spread * 2e-3,
+            exact < spread * limit,
             "{name}: {exact} of {spread} with f32 inputs"
         );
         let rounded = largest_distance(&play(&*source), &wanted);
@@ -161,30 +166,84 @@ fn ranks_cut_blocks_where_they_can_and_numbers_where_they_cannot() {
     }
 }
 
+/// A checkpoint whose matrices were quantised before.
+struct Blocks<'a> {
+    source: &'a dyn WeightSource,
+    matrices: BlockFormat,
+    head: BlockFormat,
+    wide: bool,
+}
+
+impl WeightSource for Blocks<'_> {
+    fn names(&self) -> Vec<String> {
+        self.source.names()
+    }
+
+    fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
+        let tensor = self.source.get(name)?;
+        let format = match name {
+            "lm_head.weight" => self.head,
+            name if name.contains("norm") => return Ok(tensor),
+            _ => self.matrices,
+        };
+        let blocks = tensor.to_dtype(StoredDtype::Quantised(format))?;
+        if self.wide {
+            blocks.to_dtype(StoredDtype::F32)
+        } else {
+            Ok(blocks)
+        }
+    }
+
+    fn total_bytes(&self) -> u64 {
+        let bytes = |name: &String| self.get(name).unwrap().byte_len() as u64;
+        self.names().iter().map(bytes).sum()
+    }
+
+    fn describe(&self) -> String {
+        self.source.describe()
+    }
+}
+
 #[test]
-fn what_is_quantised_while_loading_computes_nearly_the_same() {
+fn what_is_quantised_while_loading_computes_as_what_was_quantised_before() {
+    use BlockFormat::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
     let dir = folder("gptq-act-order");
     let (source, golden) = (Wide(open(&dir)), golden(&dir));
-    let (ids, wanted) = (ids(&golden), logits(&golden));
-    let spread = wanted.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-    let formats = BlockFormat::ALL.map(Quantisation::Blocks);
-    for quantise in formats.into_iter().chain([Quantisation::Int4]) {
+    let ids = ids(&golden);
+    let play = |source: &dyn WeightSource, quantise| {
         let options = LoadOptions {
-            quantise: Some(quantise),
+            quantise,
             ..LoadOptions::default()
         };
-        let player = Player::load(&dir, &source, Box::new(Solo), &options);
-        let got = player.expect("loadable").logits(&ids, &[ids.len()]);
-        let distance = largest_distance(&got, &wanted);
-        let limit = match quantise {
-            Quantisation::Blocks(BlockFormat::Q8_0 | BlockFormat::Q6K) => 0.1,
-            Quantisation::Blocks(BlockFormat::Q5_0 | BlockFormat::Q5_1 | BlockFormat::Q5K) => 0.3,
-            _ => 0.6,
+        let player = Player::load(&dir, source, Box::new(Solo), &options);
+        player.expect("loadable").logits(&ids, &[ids.len()])
+    };
+    // Rows of 64 and 96 numbers fill no block of 256.
+    for (wanted, matrices) in [
+        (Quantisation::Blocks(Q8_0), Q8_0),
+        (Quantisation::Blocks(Q6K), Q8_0),
+        (Quantisation::Blocks(Q5K), Q5_1),
+        (Quantisation::Blocks(Q5_1), Q5_1),
+        (Quantisation::Blocks(Q4K), Q5_0),
+        (Quantisation::Blocks(Q5_0), Q5_0),
+        (Quantisation::Blocks(Q4_1), Q4_1),
+        (Quantisation::Blocks(Q4_0), Q4_0),
+        (Quantisation::Int4, Q4_0),
+    ] {
+        let before = |wide| Blocks {
+            source: &source,
+            matrices,
+            head: Q8_0,
+            wide,
         };
+        let got = play(&source, Some(wanted));
+        assert_eq!(got, play(&before(false), None), "{wanted}");
+        let exact = play(&before(true), None);
+        let spread = exact.iter().fold(0.0f32, |most, x| most.max(x.abs()));
+        let distance = largest_distance(&got, &exact);
         assert!(
-            distance < spread * limit,
-            "{quantise}: {distance} of {spread}"
+            distance > 0.0 && distance < spread * 5e-2,
+            "{wanted}: {distance} of {spread}"
         );
-        assert!(distance > spread * 1e-4, "{quantise} changed nothing");
     }
 }
