@@ -20,6 +20,10 @@ const CASES: [(&str, StoredDtype); 6] = [
     ("gptq-8", StoredDtype::Quantised(BlockFormat::Q8_0)),
 ];
 
+/// How far logits are moved by inputs that are rounded to 8 bits, as a share of the largest: random layers of width 64
+/// even out little.
+const ROUNDED: f32 = 0.2;
+
 fn folder(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/packed");
     root.join(name)
@@ -51,7 +55,7 @@ fn logits(golden: &safetensors::SafeTensors<'_>) -> Vec<f32> {
         .collect()
 }
 
-/// The same weights as f32, which kernels multiply without rounding the input.
+/// The same weights as f32, which kernels multiply without rounding the input; by way of f16, as the tools have them.
 struct Wide(Arc<dyn WeightSource>);
 
 impl WeightSource for Wide {
@@ -60,7 +64,8 @@ impl WeightSource for Wide {
     }
 
     fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
-        self.0.get(name)?.to_dtype(StoredDtype::F32)
+        let tensor = self.0.get(name)?.to_dtype(StoredDtype::F16)?;
+        tensor.to_dtype(StoredDtype::F32)
     }
 
     fn total_bytes(&self) -> u64 {
@@ -122,7 +127,7 @@ fn logits_are_those_of_the_numbers_that_are_packed() {
         // The minimum of a block is rounded to f16, which moves all its numbers alike.
         let limit = match dtype {
             StoredDtype::Quantised(BlockFormat::Q4_1) => 8e-3,
-            _ => 1e-3,
+            _ => 1e-5,
         };
         let play = |source: &dyn WeightSource| {
             let player = Player::load(&dir, source, Box::new(Solo), &LoadOptions::default());
@@ -135,7 +140,7 @@ fn logits_are_those_of_the_numbers_that_are_packed() {
         );
         let rounded = largest_distance(&play(&*source), &wanted);
         assert!(
-            rounded < spread * 5e-2,
+            rounded < spread * ROUNDED,
             "{name}: {rounded} of {spread} with inputs in 8 bits"
         );
     }
@@ -161,7 +166,10 @@ fn ranks_cut_blocks_where_they_can_and_numbers_where_they_cannot() {
             .collect();
         for rank in ranks {
             let distance = largest_distance(&rank.join().expect("computable"), &wanted);
-            assert!(distance < spread * 5e-2, "{name}: {distance} of {spread}");
+            assert!(
+                distance < spread * ROUNDED,
+                "{name}: {distance} of {spread}"
+            );
         }
     }
 }
@@ -242,7 +250,7 @@ fn what_is_quantised_while_loading_computes_as_what_was_quantised_before() {
         let spread = exact.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         let distance = largest_distance(&got, &exact);
         assert!(
-            distance > 0.0 && distance < spread * 5e-2,
+            distance > 0.0 && distance < spread * ROUNDED,
             "{wanted}: {distance} of {spread}"
         );
     }
