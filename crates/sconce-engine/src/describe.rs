@@ -181,7 +181,10 @@ impl Described {
         settings: &EngineSettings,
     ) -> Result<Needs, EngineError> {
         let (spec, ranks) = (&self.spec, settings.ranks);
-        if let Some(wanted) = settings.packing.filter(|&wanted| self.packing != Some(wanted)) {
+        if let Some(wanted) = settings
+            .packing
+            .filter(|&wanted| self.packing != Some(wanted))
+        {
             let found = self.packing;
             return Err(EngineError::Packing { wanted, found });
         }

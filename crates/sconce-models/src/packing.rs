@@ -21,7 +21,8 @@ pub enum Packing {
 const KEY: &str = "quantization_config";
 
 /// What can be read, for messages.
-const SUPPORTED: &str = "awq, gptq; or the checkpoint it was made from, with option.quantize=int4 or int8";
+const SUPPORTED: &str =
+    "awq, gptq; or the checkpoint it was made from, with option.quantize=int4 or int8";
 
 impl fmt::Display for Packing {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -40,12 +41,14 @@ pub fn packing(config: &HfConfig) -> Result<Option<(Packing, Packed)>, ConfigErr
     let keys = config.object(KEY)?;
     let method = keys.word("quant_method")?.unwrap_or_default();
     let bits = |supported: &[usize]| {
-        let bits = keys.size("bits").or_else(|_| keys.size("w_bit"))?;
+        // The tool that AWQ was published with calls them so.
+        let key = if keys.has("w_bit") { "w_bit" } else { "bits" };
+        let bits = keys.size(key)?;
         if supported.contains(&bits) {
             return Ok(bits);
         }
         let supported: Vec<_> = supported.iter().map(usize::to_string).collect();
-        keys.refuse("bits", &supported.join(", ")).map(|()| bits)
+        keys.refuse(key, &supported.join(", ")).map(|()| bits)
     };
     let packed = match method {
         "awq" => {
@@ -110,7 +113,7 @@ impl HfConfig {
     }
 
     /// A name; none when absent.
-    fn word(&self, key: &str) -> Result<Option<&str>, ConfigError> {
+    fn word<'a>(&'a self, key: &'a str) -> Result<Option<&'a str>, ConfigError> {
         match self.find(key) {
             None => Ok(None),
             Some((key, value)) => match value.as_str() {
@@ -144,7 +147,10 @@ mod tests {
         let awq = r#""bits": 4, "group_size": 128, "modules_to_not_convert": null,
             "quant_method": "awq", "version": "gemm", "zero_point": true"#;
         let (packing, packed) = read(awq).unwrap().unwrap();
-        assert_eq!((packing, packed.kind, packed.bits), (Packing::Awq, PackedKind::Awq, 4));
+        assert_eq!(
+            (packing, packed.kind, packed.bits),
+            (Packing::Awq, PackedKind::Awq, 4)
+        );
         assert_eq!((packed.group, packed.symmetric), (Some(128), false));
         let gptq = r#""bits": 8, "damp_percent": 0.1, "desc_act": true, "group_size": -1,
             "quant_method": "gptq", "sym": true, "true_sequential": true"#;
@@ -153,12 +159,21 @@ mod tests {
             act_order: true,
             less_one: true,
         };
-        assert_eq!((packing, packed.kind, packed.bits), (Packing::Gptq, kind, 8));
+        assert_eq!(
+            (packing, packed.kind, packed.bits),
+            (Packing::Gptq, kind, 8)
+        );
         assert_eq!((packed.group, packed.symmetric), (None, true));
         let second = r#""bits": 4, "group_size": 32, "quant_method": "gptq", "sym": false,
             "checkpoint_format": "gptq_v2""#;
         let (_, packed) = read(second).unwrap().unwrap();
-        assert!(matches!(packed.kind, PackedKind::Gptq { less_one: false, .. }));
+        assert!(matches!(
+            packed.kind,
+            PackedKind::Gptq {
+                less_one: false,
+                ..
+            }
+        ));
         let plain = HfConfig::parse("config.json".into(), b"{}").unwrap();
         assert!(super::packing(&plain).unwrap().is_none());
     }

@@ -61,11 +61,16 @@ mod tests {
 
     #[test]
     fn rows_of_blocks_are_what_the_blocks_hold() {
-        let table: Vec<f32> = (0..5 * 512).map(|n| ((n * 37) % 101) as f32 - 50.0).collect();
+        let table: Vec<f32> = (0..5 * 512)
+            .map(|n| ((n * 37) % 101) as f32 - 50.0)
+            .collect();
         let table = HostTensor::from_f32(table, &[5, 512]);
         for format in BlockFormat::ALL {
             let table = table.to_dtype(StoredDtype::Quantised(format)).unwrap();
-            let (cut, numbers) = (table.narrow(1, 256, 256).unwrap(), table.to_vec_f32().unwrap());
+            let (cut, numbers) = (
+                table.narrow(1, 256, 256).unwrap(),
+                table.to_vec_f32().unwrap(),
+            );
             let out = Embedding::new(cut, 7, &Device::Cpu).unwrap();
             let out = out.forward(&[9, 6, 11]).unwrap().to_vec2::<f32>().unwrap();
             assert_eq!(out[0], numbers[2 * 512 + 256..3 * 512], "{format}");
