@@ -114,10 +114,10 @@ const CASES: &[Case] = &[
         name: "quantised weights",
         damage: |dir| {
             edit(dir, "config.json", |c| {
-                c["quantization_config"] = json!({"quant_method": "awq"})
+                c["quantization_config"] = json!({"quant_method": "compressed-tensors"})
             })
         },
-        log_says: &["quantization_config", "awq"],
+        log_says: &["quant_method", "compressed-tensors", "option.quantize=int4"],
     },
     Case {
         name: "context beyond the model's",

@@ -102,7 +102,7 @@ pub(super) const CASES: &[Case] = &[
         properties(dir, "option.pipeline_parallel_degree=2\n")
     }),
     options("weights in fewer bits", "unsupported-value", |dir| {
-        properties(dir, "option.quantize=awq\n")
+        properties(dir, "option.quantize=smoothquant\n")
     }),
     options("two names of one option", "conflicting-options", |dir| {
         let text = "option.tensor_parallel_degree=1\noption.number_of_partitions=2\n";
@@ -254,11 +254,25 @@ pub(super) const CASES: &[Case] = &[
     model("a layer too few in the file", "tensor-missing", |dir| {
         config(dir, |c| c["num_hidden_layers"] = json!(3))
     }),
-    model("quantised weights", "quantised-weights", |dir| {
+    model(
+        "weights quantised in another way",
+        "quantised-weights",
+        |dir| {
+            config(dir, |c| {
+                c["quantization_config"] = json!({"quant_method": "bitsandbytes"})
+            })
+        },
+    ),
+    model("weights that are not packed", "quantised-weights", |dir| {
         config(dir, |c| {
-            c["quantization_config"] = json!({"quant_method": "awq"})
+            c["quantization_config"] = json!({"quant_method": "gptq", "bits": 4})
         })
     }),
+    model(
+        "a packing that the weights do not have",
+        "packed-otherwise",
+        |dir| properties(dir, "option.quantize=awq\n"),
+    ),
     model(
         "an activation that nobody has",
         "unsupported-feature",

@@ -54,7 +54,7 @@ fn examine(
     let vocabulary = description.check_vocabulary().err();
     report.reasons.extend(vocabulary.as_ref().map(Reason::from));
     let engine = for_target(inspection.settings, description, target);
-    model.dtype = dtype(&engine, description).map(|dtype| dtype.name());
+    model.dtype = kept(&engine, description);
     let threads = engine.threads.unwrap_or_else(sconce_engine::threads);
     let device = target.describe(threads);
     if let Some(Planned {
@@ -102,6 +102,14 @@ fn dtype(
 ) -> Option<sconce_engine::StoredDtype> {
     let stored = description.stored().map(|stored| stored.dtype);
     settings.dtype.or(stored)
+}
+
+/// What weights are kept in, in one word.
+fn kept(settings: &EngineSettings, description: &Description) -> Option<&'static str> {
+    match settings.quantise {
+        Some(quantisation) => Some(quantisation.name()),
+        None => dtype(settings, description).map(|dtype| dtype.name()),
+    }
 }
 
 fn named(settings: &ModelSettings) -> ModelPart {

@@ -1,7 +1,10 @@
 //! The engine's plan for the target, and what to do where there is none.
 
 use sconce_config::ModelSettings;
-use sconce_engine::{Description, EngineError, EngineSettings, Needs, Overview, Plan, StoredDtype};
+use sconce_engine::{
+    BlockFormat, Description, EngineError, EngineSettings, Needs, Overview, Plan, Quantisation,
+    StoredDtype,
+};
 
 use crate::device::Target;
 use crate::gpus::GPUS;
@@ -167,6 +170,15 @@ impl Planner<'_> {
         if wide && self.fits(&halved) {
             cures.push("option.dtype=fp16".into());
         }
+        let quantised = [
+            ("int8", Quantisation::Blocks(BlockFormat::Q8_0)),
+            ("int4", Quantisation::Int4),
+        ];
+        let quantised = quantised
+            .into_iter()
+            .filter(|_| settings.quantise.is_none() && self.target.count().is_none())
+            .find(|(_, format)| self.fits(&with(&|settings| settings.quantise = Some(*format))));
+        cures.extend(quantised.map(|(name, _)| format!("option.quantize={name}")));
         let mut shorter = needs.max_len / 2;
         while shorter >= 64 {
             if self.fits(&with(&|settings| settings.max_model_len = Some(shorter))) {

@@ -68,7 +68,7 @@ pub enum EngineError {
     #[error(
         "there is no room for the model: {} {weights} bytes of weights and {rest} bytes of \
          activations, workspace and program, but has {room} bytes; take a larger machine, or \
-         weights of 16 bits (option.dtype=bf16) where these have 32",
+         weights of fewer bits (option.quantize=int8 or int4)",
         needing(*ranks)
     )]
     TooLarge {

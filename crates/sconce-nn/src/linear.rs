@@ -133,6 +133,7 @@ impl Linear {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::BlockFormat;
     use candle_core::DType;
 
     fn layer() -> Linear {
@@ -176,6 +177,34 @@ mod tests {
             turned.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
             [[40.0, 51.0, 62.0, 73.0]]
         );
+    }
+
+    #[test]
+    fn weights_in_blocks_give_what_their_numbers_give_but_for_the_rounding_of_the_input() {
+        let numbers: Vec<f32> = (0..7 * 512)
+            .map(|n| ((n * 37) % 101) as f32 / 50.0 - 1.0)
+            .collect();
+        let weight = HostTensor::from_f32(numbers, &[7, 512]);
+        let bias = HostTensor::from_f32((0..7).map(|n| n as f32).collect(), &[7]);
+        let x: Vec<f32> = (0..3 * 256)
+            .map(|n| ((n * 29) % 83) as f32 / 41.0 - 1.0)
+            .collect();
+        let x = Tensor::from_vec(x, (3, 256), &Device::Cpu).unwrap();
+        for format in BlockFormat::ALL {
+            let blocks = weight.to_dtype(StoredDtype::Quantised(format)).unwrap();
+            let cut = blocks.narrow(1, 256, 256).unwrap();
+            let wide = cut.to_dtype(StoredDtype::F32).unwrap();
+            let compute = |weight, x: &Tensor| {
+                let layer = Linear::new(weight, Some(bias.clone()), &Device::Cpu).unwrap();
+                layer.forward(x).unwrap().to_vec2::<f32>().unwrap()
+            };
+            let (got, wanted) = (compute(cut.clone(), &x), compute(wide, &x));
+            for (got, wanted) in got.iter().flatten().zip(wanted.iter().flatten()) {
+                // Half a step of 1/127 in each of 256 inputs; the errors cancel out for the most part.
+                assert!((got - wanted).abs() < 0.12, "{format}: {got}, not {wanted}");
+            }
+            assert_eq!(compute(cut, &x.narrow(0, 1, 1).unwrap())[0], got[1]);
+        }
     }
 
     #[test]

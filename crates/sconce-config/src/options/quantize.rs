@@ -61,6 +61,7 @@ pub(crate) fn quantize(value: &str) -> Value<Quantize> {
         ("bitsandbytes-nf4", Quantize::Int4),
         ("bitsandbytes-fp4", Quantize::Int4),
         ("dynamic_int8", Quantize::Q8_0),
+        ("static_int8", Quantize::Q8_0),
         ("eetq", Quantize::Q8_0),
     ];
     let value = value.to_ascii_lowercase();

@@ -11,6 +11,9 @@ use super::spec::{Mlp, Position, Spec};
 /// Bytes of an f32, the type of all that is computed.
 const F32: u64 = 4;
 
+/// Bytes of a number that a product's input is packed to: three pieces of bf16, the widest that kernels make of it.
+const PACKED: u64 = 6;
+
 /// Bytes of the weights of one rank, in the type in which they are kept.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Footprint {
@@ -111,12 +114,21 @@ impl Spec {
         let copies = 1 + usize::from(changed) + 2 * usize::from(world > 1);
         let logits = copies * dims.vocab + 2 * dims.width;
         let numbers = attention.max(mlp).max(logits) as u64;
+        let experts = dims.expert.max(dims.shared);
+        let inputs = [
+            dims.width,
+            dims.embed,
+            heads,
+            inner.div_ceil(world),
+            experts.div_ceil(world),
+        ];
+        let widest = inputs.into_iter().max().unwrap_or(0) as u64;
         let tables = match &self.position {
             Position::Rope(tables) => tables.as_slice(),
             _ => &[],
         };
         Working {
-            activations: tokens as u64 * numbers * F32,
+            activations: tokens as u64 * (numbers * F32 + widest * PACKED),
             rotations: tables.iter().map(rotation_bytes).sum(),
         }
     }
@@ -130,10 +142,10 @@ fn rotation_bytes(table: &RopeSpec) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use sconce_nn::weights::{RandomSource, StoredDtype};
+    use sconce_nn::weights::{BlockFormat, RandomSource, StoredDtype};
 
     use super::*;
-    use crate::decoder::{Decoder, LoadOptions};
+    use crate::decoder::{Decoder, LoadOptions, Quantisation};
     use crate::hf_config::HfConfig;
 
     /// Width 8, 4 heads of 2 with 2 key/value heads, inside 12, 2 layers, vocabulary 10.
@@ -142,13 +154,28 @@ mod tests {
         "max_position_embeddings": 64, "tie_word_embeddings": TIED}"#;
 
     fn spec(tied: bool) -> (&'static crate::Arch, Spec) {
+        scaled_spec(tied, 1)
+    }
+
+    /// The same with so many times the width, the heads' width and the inside.
+    fn scaled_spec(tied: bool, factor: usize) -> (&'static crate::Arch, Spec) {
         let text = CONFIG.replace("TIED", if tied { "true" } else { "false" });
+        let text = text.replace(
+            "\"hidden_size\": 8",
+            &format!("\"hidden_size\": {}", 8 * factor),
+        );
+        let inside = format!("\"intermediate_size\": {}", 12 * factor);
+        let text = text.replace("\"intermediate_size\": 12", &inside);
         let config = HfConfig::parse("config.json".into(), text.as_bytes()).expect("JSON");
         let arch = crate::find(&config).expect("a known architecture");
         (arch, (arch.spec)(&config).expect("a spec"))
     }
 
     fn source(tied: bool) -> RandomSource {
+        RandomSource::new(shapes(tied), StoredDtype::BF16)
+    }
+
+    fn shapes(tied: bool) -> Vec<(String, Vec<usize>)> {
         let mut shapes = vec![
             ("model.embed_tokens.weight".to_owned(), vec![10, 8]),
             ("model.norm.weight".to_owned(), vec![8]),
@@ -175,7 +202,51 @@ mod tests {
                 )
             }));
         }
-        RandomSource::new(shapes, StoredDtype::BF16)
+        shapes
+    }
+
+    /// All sizes but the vocabulary times 32, so that rows fill blocks.
+    fn scaled(tied: bool) -> RandomSource {
+        let scale = |size: usize| if size == 10 { 10 } else { size * 32 };
+        let scaled = shapes(tied).into_iter().map(|(name, shape)| {
+            let shape = shape.into_iter().map(scale).collect();
+            (name, shape)
+        });
+        RandomSource::new(scaled, StoredDtype::BF16)
+    }
+
+    #[test]
+    fn quantised_weights_are_counted_as_they_are_kept() {
+        let survey = |tied, world, quantise| {
+            let (arch, spec) = scaled_spec(tied, 32);
+            let options = LoadOptions {
+                dtype: None,
+                quantise: Some(quantise),
+            };
+            Decoder::survey(arch, &spec, &scaled(tied), world, &options).expect("it fits")
+        };
+        // Of rows of 256 and 384 numbers: 6 matrices of 2 * 64 + 2 * 32 + 2 * 96 = 384, and one of 96, times 1024.
+        let (of_256, of_384, table) = (384 << 10, 96 << 10, 2560);
+        let norms = 5 * 256 * 4;
+        let q8_0 = |numbers: u64| numbers / 32 * 34;
+        let (q4_k, q5_0, q6_k) = (144, 22, 210);
+        let eight = survey(false, 1, Quantisation::Blocks(BlockFormat::Q8_0));
+        assert_eq!(
+            eight.weights,
+            q8_0(2 * (of_256 + of_384) + 2 * table) + norms
+        );
+        assert_eq!((eight.owned, eight.tables), (eight.weights, q8_0(table)));
+        let four = survey(false, 1, Quantisation::Blocks(BlockFormat::Q4K));
+        let matrices = 2 * (of_256 / 256 * q4_k + of_384 / 32 * q5_0);
+        let tables = table / 256 * (q4_k + q6_k);
+        assert_eq!(four.weights, matrices + tables + norms);
+        let tied = survey(true, 1, Quantisation::Blocks(BlockFormat::Q4K));
+        assert_eq!(tied.weights, matrices + table / 256 * q6_k + norms);
+        // Halves of rows of 256 no longer fill blocks of 256, so the output of attention takes others.
+        let half = survey(true, 2, Quantisation::Int4);
+        let (in_rows, in_columns) = ((64 + 64 + 192) << 10, 64 << 10);
+        let four_bits = in_rows / 2 / 256 * q4_k + (in_columns + of_384) / 2 / 32 * 18;
+        assert_eq!(half.weights, 2 * four_bits + table / 2 / 256 * q6_k + norms);
     }
 
     fn survey(tied: bool, world: usize) -> Footprint {
@@ -228,7 +299,8 @@ mod tests {
         let (_, spec) = spec(false);
         // Logits: 10 + 2 * 8; attention: 3 * 8 + 2 * (8 + 2 * 4) + 8 = 64; MLP: 4 * 8 + 3 * 12 = 68 numbers.
         let working = spec.working(5, 1);
-        assert_eq!(working.activations, 5 * 68 * 4);
+        // The widest input of a product is the inside of the MLP.
+        assert_eq!(working.activations, 5 * (68 * 4 + 12 * 6));
         // 64 positions, one pair, cosine and sine.
         assert_eq!(working.rotations, 64 * 2 * 4);
         assert_eq!(spec.possible_worlds(), [1, 2, 4]);

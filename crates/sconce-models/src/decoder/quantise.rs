@@ -44,6 +44,14 @@ impl Quantisation {
         }
     }
 
+    /// As `option.quantize` calls it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Blocks(format) => format.name(),
+            Self::Int4 => "int4",
+        }
+    }
+
     fn of_head(self) -> Self {
         match self {
             Self::Blocks(BlockFormat::Q8_0) => self,
@@ -67,10 +75,7 @@ impl Quantisation {
 
 impl fmt::Display for Quantisation {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Blocks(format) => format.fmt(out),
-            Self::Int4 => out.write_str("int4"),
-        }
+        out.write_str(self.name())
     }
 }
 

@@ -59,9 +59,7 @@ impl<'a> Tensors<'a> {
     /// A view of the tensor of that full name.
     pub(crate) fn take(&mut self, name: &str, hint: &'static str) -> Result<HostTensor, LoadError> {
         let name = self.name_in_file(name).to_owned();
-        // A tensor that need not be taken is not listed, but there.
-        let unlisted = || !self.names.contains(&name) && self.source.outline(&name).is_ok();
-        if !self.unread.remove(&name) && !unlisted() {
+        if !self.unread.remove(&name) && !self.source.has_unlisted(&name) {
             return Err(LoadError::Missing { tensor: name, hint });
         }
         let tensor = self.source.get(&name)?;

@@ -41,6 +41,11 @@ pub trait WeightSource: Send + Sync {
         self.get(name).map(|tensor| tensor.outline())
     }
 
+    /// Whether there is a tensor of that name that is not listed, because nothing is lost where it has no place.
+    fn has_unlisted(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Bytes of all tensors together, shared storages counted for each tensor: the sum of [`HostTensor::byte_len`].
     fn total_bytes(&self) -> u64;
 

@@ -21,6 +21,10 @@ impl WeightSource for Outlines<'_> {
         self.0.outline(name)
     }
 
+    fn has_unlisted(&self, name: &str) -> bool {
+        self.0.has_unlisted(name)
+    }
+
     fn total_bytes(&self) -> u64 {
         self.0.total_bytes()
     }

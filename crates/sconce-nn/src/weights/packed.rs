@@ -4,7 +4,7 @@
 
 mod levels;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use half::f16;
@@ -61,6 +61,8 @@ pub struct Unpacked {
     /// By the name before `.qweight`.
     matrices: BTreeMap<String, Matrix>,
     names: Vec<String>,
+    /// Biases that are zero.
+    zeros: BTreeSet<String>,
     bytes: u64,
 }
 
@@ -91,14 +93,18 @@ impl Unpacked {
             matrices.contains_key(matrix) && (PARTS.contains(&part) || part == "bias")
         };
         let mut names: Vec<String> = all.iter().filter(|name| !belongs(name)).cloned().collect();
+        let mut zeros = BTreeSet::new();
         for matrix in matrices.keys() {
             names.push(format!("{matrix}.weight"));
             let bias = format!("{matrix}.bias");
+            if all.binary_search(&bias).is_err() {
+                continue;
+            }
             // AutoGPTQ gives every layer a bias; where the model has none, it is zero and needs no place.
-            if all.binary_search(&bias).is_ok()
-                && source.get(&bias)?.to_vec_f32()?.iter().any(|&x| x != 0.0)
-            {
+            if source.get(&bias)?.to_vec_f32()?.iter().any(|&x| x != 0.0) {
                 names.push(bias);
+            } else {
+                zeros.insert(bias);
             }
         }
         names.sort();
@@ -107,6 +113,7 @@ impl Unpacked {
             packed,
             matrices,
             names,
+            zeros,
             bytes: 0,
         };
         for name in &unpacked.names {
@@ -174,6 +181,10 @@ impl WeightSource for Unpacked {
             }
             None => self.source.outline(name),
         }
+    }
+
+    fn has_unlisted(&self, name: &str) -> bool {
+        self.zeros.contains(name)
     }
 
     fn total_bytes(&self) -> u64 {

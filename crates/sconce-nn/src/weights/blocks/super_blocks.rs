@@ -129,36 +129,55 @@ fn affine(numbers: &[f32; NUMBERS], search: &Search, block: &mut [u8]) -> [u8; N
     levels
 }
 
+/// What the search needs of each run again and again.
+struct Sums {
+    weights: [[f32; RUNS]; RUN],
+    low: [f32; RUNS],
+    high: [f32; RUNS],
+    w: [f32; RUNS],
+    wx: [f32; RUNS],
+}
+
+impl Sums {
+    #[inline(always)]
+    fn of(x: &[[f32; RUNS]; RUN]) -> Self {
+        let mut squares = [0.0; RUNS];
+        for x in x {
+            for run in 0..RUNS {
+                squares[run] += x[run] * x[run];
+            }
+        }
+        let deviation = squares.map(|sum| (sum / RUN as f32).sqrt());
+        let mut sums = Self {
+            weights: [[0.0; RUNS]; RUN],
+            low: x[0],
+            high: x[0],
+            w: [0.0; RUNS],
+            wx: [0.0; RUNS],
+        };
+        for i in 0..RUN {
+            for run in 0..RUNS {
+                let number = x[i][run];
+                let weight = deviation[run] + number.abs();
+                let (low, high) = (sums.low[run], sums.high[run]);
+                sums.weights[i][run] = weight;
+                sums.low[run] = if number < low { number } else { low };
+                sums.high[run] = if number > high { number } else { high };
+                sums.w[run] += weight;
+                sums.wx[run] += weight * number;
+            }
+        }
+        sums.low = sums.low.map(|low| if low > 0.0 { 0.0 } else { low });
+        sums
+    }
+}
+
 /// Scale and minimum of each run with the smallest weighted squared error among those that the search tries, each
 /// improved by linear regression.
 #[inline(always)]
 fn fit_affine(x: &[[f32; RUNS]; RUN], search: &Search) -> Affine {
-    let mut squares = [0.0; RUNS];
-    for x in x {
-        for run in 0..RUNS {
-            squares[run] += x[run] * x[run];
-        }
-    }
-    let deviation = squares.map(|sum| (sum / RUN as f32).sqrt());
-    let mut weights = [[0.0; RUNS]; RUN];
-    let (mut low, mut high) = (x[0], x[0]);
-    let (mut sum_w, mut sum_x) = ([0.0; RUNS], [0.0; RUNS]);
-    for i in 0..RUN {
-        for run in 0..RUNS {
-            let number = x[i][run];
-            let weight = deviation[run] + number.abs();
-            weights[i][run] = weight;
-            low[run] = if number < low[run] { number } else { low[run] };
-            high[run] = if number > high[run] {
-                number
-            } else {
-                high[run]
-            };
-            sum_w[run] += weight;
-            sum_x[run] += weight * number;
-        }
-    }
-    let low = low.map(|low| if low > 0.0 { 0.0 } else { low });
+    let sums = Sums::of(x);
+    let Sums { low, high, .. } = sums;
     // The lowest number so far, the scale, and from which factor and lowest number the levels came.
     let (mut base, mut scales, mut error) = (low, [0.0; RUNS], [0.0; RUNS]);
     let (mut level_factor, mut level_base) = ([0.0; RUNS], low);
@@ -171,7 +190,7 @@ fn fit_affine(x: &[[f32; RUNS]; RUN], search: &Search) -> Affine {
             let level = nearest(level_factor[run] * (x[i][run] - low[run]));
             let level = level.clamp(0.0, search.highest);
             let off = scales[run] * level + low[run] - x[i][run];
-            error[run] += weights[i][run] * (off * off);
+            error[run] += sums.weights[i][run] * (off * off);
         }
     }
     for attempt in 0..search.tries {
@@ -187,7 +206,7 @@ fn fit_affine(x: &[[f32; RUNS]; RUN], search: &Search) -> Affine {
                 let level = nearest(factor[run] * (x[i][run] - base[run]));
                 let level = level.clamp(0.0, search.highest);
                 levels[i][run] = level;
-                let weighted = weights[i][run] * level;
+                let weighted = sums.weights[i][run] * level;
                 sum_l[run] += weighted;
                 sum_l2[run] += weighted * level;
                 sum_xl[run] += weighted * x[i][run];
@@ -195,10 +214,10 @@ fn fit_affine(x: &[[f32; RUNS]; RUN], search: &Search) -> Affine {
         }
         let (mut scale, mut shift, mut valid) = ([0.0; RUNS], [0.0; RUNS], [false; RUNS]);
         for run in 0..RUNS {
-            let spread = sum_w[run] * sum_l2[run] - sum_l[run] * sum_l[run];
+            let spread = sums.w[run] * sum_l2[run] - sum_l[run] * sum_l[run];
             valid[run] = spread > 0.0;
-            scale[run] = (sum_w[run] * sum_xl[run] - sum_x[run] * sum_l[run]) / spread;
-            shift[run] = (sum_l2[run] * sum_x[run] - sum_l[run] * sum_xl[run]) / spread;
+            scale[run] = (sums.w[run] * sum_xl[run] - sums.wx[run] * sum_l[run]) / spread;
+            shift[run] = (sum_l2[run] * sums.wx[run] - sum_l[run] * sum_xl[run]) / spread;
             if shift[run] > 0.0 {
                 shift[run] = 0.0;
                 scale[run] = sum_xl[run] / sum_l2[run];
@@ -208,7 +227,7 @@ fn fit_affine(x: &[[f32; RUNS]; RUN], search: &Search) -> Affine {
         for i in 0..RUN {
             for run in 0..RUNS {
                 let off = scale[run] * levels[i][run] + shift[run] - x[i][run];
-                now[run] += weights[i][run] * (off * off);
+                now[run] += sums.weights[i][run] * (off * off);
             }
         }
         for run in 0..RUNS {
