@@ -77,6 +77,7 @@ impl Rig {
         let settings = EngineSettings {
             name: "smollm2".into(),
             dir,
+            gguf_file: None,
             dtype: None,
             quantise: None,
             packing: None,
