@@ -99,6 +99,7 @@ impl Rig {
         let settings = EngineSettings {
             name: "smollm2".into(),
             dir,
+            gguf_file: None,
             dtype,
             quantise,
             packing: None,

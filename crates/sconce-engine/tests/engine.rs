@@ -136,6 +136,7 @@ fn settings() -> EngineSettings {
     EngineSettings {
         name: "fake".into(),
         dir: "fake".into(),
+        gguf_file: None,
         dtype: None,
         quantise: None,
         packing: None,
