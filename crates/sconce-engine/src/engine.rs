@@ -12,14 +12,15 @@ use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use sconce_text::Tokenizer;
 use tracing::{error, info};
 
+use crate::draws::Draws;
 use crate::error::EngineError;
 use crate::gauges::Gauges;
 use crate::length::{Length, truncated};
 use crate::live::Admitted;
 use crate::load::{Checkpoint, open_checkpoint};
 use crate::memory::{Plan, Room};
+use crate::pace::Pace;
 use crate::ranks::Ranks;
-use crate::sampler::Scratch;
 use crate::settings::EngineSettings;
 use crate::worker::{Message, Worker};
 
@@ -292,7 +293,9 @@ fn prepare(
         eos: checkpoint.eos.into(),
         predict_timeout: settings.predict_timeout,
         gauges,
-        scratch: Scratch::default(),
+        pace: Pace::new(settings.max_step_tokens, settings.max_rows),
+        draws: Draws::default(),
+        picked: Vec::new(),
         live: HashMap::new(),
         next: 0,
     })
