@@ -49,7 +49,9 @@ impl Draws {
         }
         let (draws, scratches, next) = (&self.draws, &self.scratches, AtomicUsize::new(0));
         pool::run(tasks, &|task| {
-            let mut scratch = scratches[task].lock().unwrap_or_else(PoisonError::into_inner);
+            let mut scratch = scratches[task]
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             while let Some(draw) = draws.get(next.fetch_add(1, Relaxed)) {
                 let mut draw = draw.lock().unwrap_or_else(PoisonError::into_inner);
                 let row = &logits[draw.row * vocab..][..vocab];

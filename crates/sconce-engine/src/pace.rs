@@ -156,7 +156,10 @@ mod tests {
     fn knots_are_the_powers_of_two_and_their_middles() {
         let knots: Vec<_> = (0..10).map(knot).collect();
         assert_eq!(knots, [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]);
-        assert_eq!((place(1), place(4), place(5)), ((0, 0.0), (3, 0.0), (3, 0.5)));
+        assert_eq!(
+            (place(1), place(4), place(5)),
+            ((0, 0.0), (3, 0.0), (3, 0.5))
+        );
         assert_eq!(place(30), (8, 0.75));
     }
 
@@ -176,10 +179,16 @@ mod tests {
         let mut pace = Pace::new(512, 32);
         seen(&mut pace, 1);
         let chunks = play(&mut pace, 8, 40);
-        let longest = chunks.iter().map(|chunk| roofline(7 + chunk)).fold(0.0, f64::max);
+        let longest = chunks
+            .iter()
+            .map(|chunk| roofline(7 + chunk))
+            .fold(0.0, f64::max);
         assert!(longest <= 2.1 * roofline(8), "{chunks:?}");
         // 17 beside 7 take 24 ms: what is allowed is used.
-        assert!(chunks[30..].iter().all(|chunk| (15..=17).contains(chunk)), "{chunks:?}");
+        assert!(
+            chunks[30..].iter().all(|chunk| (15..=17).contains(chunk)),
+            "{chunks:?}"
+        );
     }
 
     #[test]
@@ -200,7 +209,10 @@ mod tests {
         }
         let usual = pace.prompts(7, 8);
         pace.record(24, Duration::from_secs(3));
-        assert!(pace.prompts(7, 8) * 2 >= usual, "one long step changes little");
+        assert!(
+            pace.prompts(7, 8) * 2 >= usual,
+            "one long step changes little"
+        );
         assert_eq!(play(&mut pace, 8, 60).last(), Some(&usual));
         // Attention to long sequences makes all steps dearer by the same.
         let longer = |tokens| Duration::from_secs_f64(roofline(tokens) + 0.05);
@@ -209,7 +221,10 @@ mod tests {
             pace.record(7 + chunk, longer(7 + chunk));
             pace.record(8, longer(8));
         }
-        assert!(pace.prompts(7, 8) > 2 * usual, "the ceiling grows with what all wait for anyway");
+        assert!(
+            pace.prompts(7, 8) > 2 * usual,
+            "the ceiling grows with what all wait for anyway"
+        );
     }
 
     proptest! {

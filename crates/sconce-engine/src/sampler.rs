@@ -13,6 +13,7 @@ mod select;
 mod softmax;
 
 use sconce_core::Sampling;
+use sconce_nn::logits;
 use thiserror::Error;
 
 use filters::Filters;
@@ -170,13 +171,17 @@ impl Sampler {
     fn choose_from(&self, scores: &[f32], peak: f32, scratch: &mut Scratch) -> u32 {
         match &self.method {
             Method::Greedy => {
-                let at = scores.iter().position(|&score| score == peak);
+                let mut at = None;
+                // The first that is not below the peak is equal to it, and none lies above.
+                logits::visit_above(scores, peak.next_down(), &mut |id, peak| {
+                    at = at.or(Some(id));
+                    peak
+                });
                 at.expect("the peak is one of the scores") as u32
             }
             Method::Draw(filters) => {
-                filters.keep(scores, peak, scratch);
                 let chance = rng::uniform(self.seed, self.picked as u64);
-                filters::draw(&scratch.candidates, chance)
+                filters.draw(scores, peak, chance, scratch)
             }
         }
     }

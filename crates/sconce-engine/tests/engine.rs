@@ -163,6 +163,7 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
         kv: Fake::default().kv_shape(),
         ranks: settings.ranks,
         max_len: settings.max_model_len.unwrap_or(512),
+        may_shorten: settings.max_model_len.is_none(),
         max_rows: settings.max_rows,
         wanted_cache: settings.kv_cache_bytes,
     };
