@@ -22,6 +22,9 @@ const SLOWDOWN: f64 = 2.0;
 /// Part of the difference by which a cost moves towards what was seen last.
 const RATE: f64 = 0.25;
 
+/// No step is shorter, in seconds, whatever the clock says.
+const SHORTEST: f64 = 1e-9;
+
 /// A step that took more than so many times what was expected was interrupted, or the load is
 /// another one: either way only so much of it counts at once.
 const SURPRISE: f64 = 2.0;
@@ -37,24 +40,26 @@ impl Pace {
 
     /// Learns from a step of so many tokens, at least one.
     pub(crate) fn record(&mut self, tokens: usize, took: Duration) {
-        let took = took.as_secs_f64();
+        let took = took.as_secs_f64().max(SHORTEST);
         let (at, share) = place(tokens);
-        let took = match self.cost(tokens) {
-            Some(expected) if self.costs[at].is_some() => took.min(expected * SURPRISE),
-            _ => took,
-        };
         match (self.costs[at], self.costs[at + 1]) {
             (Some(below), Some(above)) => {
-                let miss = RATE * (took - below - share * (above - below));
-                self.costs[at] = Some(below + (1.0 - share) * miss);
-                self.costs[at + 1] = Some(above + share * miss);
+                let (near, far) = (1.0 - share, share);
+                let miss = (took / (near * below + far * above)).min(SURPRISE) - 1.0;
+                // Who is nearer learns more, and together they learn as much as one alone would.
+                let rate = RATE * miss / (near * near + far * far);
+                self.costs[at] = Some(below * (1.0 + near * rate));
+                self.costs[at + 1] = Some(above * (1.0 + far * rate));
             }
             // One token more costs as much as the others did, at most.
             (Some(below), None) if share > 0.0 => {
                 let above = took * knot(at + 1) as f64 / tokens as f64;
                 self.costs[at + 1] = Some(above.max(below));
             }
-            (Some(below), None) => self.costs[at] = Some(below + RATE * (took - below)),
+            (Some(below), None) => {
+                let miss = (took / below).min(SURPRISE) - 1.0;
+                self.costs[at] = Some(below * (1.0 + RATE * miss));
+            }
             (None, _) => self.costs[at] = Some(took),
         }
     }
@@ -62,7 +67,7 @@ impl Pace {
     /// Tokens of prompts beside `generating` of the sequences that are `present`, generating,
     /// computing their prompts or waiting; it has no meaning where none generates.
     pub(crate) fn prompts(&self, generating: usize, present: usize) -> usize {
-        let Some(one_each) = self.cost_seen(present.min(self.rows)) else {
+        let Some(one_each) = self.least(present.min(self.rows)) else {
             return 0;
         };
         let ceiling = SLOWDOWN * one_each;
@@ -90,11 +95,21 @@ impl Pace {
         }
     }
 
-    /// As [`Self::cost`], but no more than what was seen of fewer tokens where none of more was.
-    fn cost_seen(&self, tokens: usize) -> Option<f64> {
+    /// As [`Self::cost`], but where the nearest knots were not both seen, no more than a step of
+    /// fewer tokens took.
+    fn least(&self, tokens: usize) -> Option<f64> {
+        let (at, _) = place(tokens.max(1));
         match self.around(tokens) {
-            (Some((_, cost)), None) => Some(cost),
-            _ => self.cost(tokens),
+            (Some((low, cost)), above) => {
+                let is_near =
+                    low == knot(at) && above.is_some_and(|(high, _)| high == knot(at + 1));
+                if is_near {
+                    self.cost(tokens)
+                } else {
+                    Some(cost)
+                }
+            }
+            (None, above) => above.map(|(_, more)| more),
         }
     }
 
@@ -213,7 +228,11 @@ mod tests {
             pace.prompts(7, 8) * 2 >= usual,
             "one long step changes little"
         );
-        assert_eq!(play(&mut pace, 8, 60).last(), Some(&usual));
+        let after = play(&mut pace, 8, 60);
+        assert!(
+            after.last().is_some_and(|chunk| chunk.abs_diff(usual) <= 2),
+            "{after:?}"
+        );
         // Attention to long sequences makes all steps dearer by the same.
         let longer = |tokens| Duration::from_secs_f64(roofline(tokens) + 0.05);
         for _ in 0..60 {

@@ -119,10 +119,14 @@ impl Tracked {
         }
     }
 
-    /// Takes over blocks for all known tokens.
+    /// Takes over blocks for all known tokens. Makes room for the names of all that may follow,
+    /// so that nothing is allocated from step to step.
     pub(crate) fn start(&mut self, table: Table) {
+        let most = self.prompt + self.max_new_tokens;
+        self.known.reserve_exact(most - self.known.len());
         self.computed = table.published();
         self.table = table;
+        self.table.reserve(most);
     }
 
     /// Whether it is past its prompt: only what was picked last is pending.
