@@ -19,6 +19,12 @@ pub(crate) struct Pace {
 /// token for each sequence at hand. They wait at most so much longer than if nobody had come.
 const SLOWDOWN: f64 = 2.0;
 
+/// A step has at least so many tokens for each sequence at hand, in halves, whatever it takes.
+/// Where many are at hand every token costs the same, so that smaller steps compute no more in a
+/// second: newcomers would only wait the longer for their first token, and everybody as long for
+/// the last. Three halves of a token of prompts go with each that is generated.
+const HALVES: usize = 5;
+
 /// Part of the difference by which a cost moves towards what was seen last.
 const RATE: f64 = 0.25;
 
@@ -67,12 +73,10 @@ impl Pace {
     /// Tokens of prompts beside `generating` of the sequences that are `present`, generating,
     /// computing their prompts or waiting; it has no meaning where none generates.
     pub(crate) fn prompts(&self, generating: usize, present: usize) -> usize {
-        let Some(one_each) = self.least(present.min(self.rows)) else {
-            return 0;
-        };
-        let ceiling = SLOWDOWN * one_each;
+        let present = present.min(self.rows);
         let most = knot(self.costs.len() - 1);
-        let mut tokens = generating;
+        let ceiling = self.least(present).map_or(0.0, |cost| SLOWDOWN * cost);
+        let mut tokens = (present * HALVES / 2).max(generating);
         // Costs grow with tokens, but for noise: the first that is too high ends the search.
         while tokens < most && self.cost(tokens + 1).is_some_and(|cost| cost <= ceiling) {
             tokens += 1;
@@ -181,12 +185,12 @@ mod tests {
     #[test]
     fn what_is_unknown_is_expected_to_cost_in_proportion() {
         let mut pace = Pace::new(512, 32);
-        assert_eq!(pace.prompts(1, 2), 0);
         pace.record(1, Duration::from_millis(10));
-        // Two may take 20 ms, and one token is known to take 10.
-        assert_eq!(pace.prompts(1, 2), 1);
-        pace.record(2, Duration::from_millis(10));
-        assert_eq!(pace.prompts(1, 2), 3);
+        assert_eq!(pace.cost(3), Some(0.03));
+        pace.record(4, Duration::from_millis(10));
+        assert_eq!((pace.cost(3), pace.cost(6)), (Some(0.01), Some(0.015)));
+        // Two may take 20 ms: eight tokens, as far as is known.
+        assert_eq!(pace.prompts(1, 2), 7);
     }
 
     #[test]
@@ -214,6 +218,19 @@ mod tests {
         let chunks = play(&mut pace, 8, 20);
         assert!(chunks.iter().all(|&chunk| chunk <= 17), "{chunks:?}");
         assert!(chunks[10..].iter().all(|&chunk| chunk >= 15), "{chunks:?}");
+    }
+
+    #[test]
+    fn prompts_have_their_share_whatever_it_takes() {
+        let mut pace = Pace::new(512, 32);
+        assert_eq!(pace.prompts(30, 32), 50, "nothing is known");
+        for tokens in [1, 16, 24, 32, 48, 64, 96, 128] {
+            seen(&mut pace, tokens);
+        }
+        // Twice the 32 ms of all are 64 tokens, and each at hand has two and a half.
+        assert_eq!(pace.prompts(30, 32), 50);
+        assert_eq!(pace.prompts(24, 90), 56, "no more than can run are at hand");
+        assert_eq!(pace.prompts(8, 8), 16, "with few at hand the time decides");
     }
 
     #[test]
@@ -257,7 +274,8 @@ mod tests {
             for (tokens, micros) in seen {
                 pace.record(tokens.min(512), Duration::from_micros(micros));
             }
-            prop_assert!(pace.prompts(generating, generating + others) <= 1024);
+            let prompts = pace.prompts(generating, generating + others);
+            prop_assert!((1..=1024).contains(&(generating + prompts)));
             prop_assert!(pace.costs.iter().flatten().all(|cost| cost.is_finite() && *cost >= 0.0));
         }
     }
