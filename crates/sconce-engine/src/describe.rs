@@ -265,6 +265,7 @@ impl Described {
             kv,
             ranks,
             max_len: longest_sequence(settings, spec.dims.context)?,
+            may_shorten: settings.max_model_len.is_none(),
             max_rows: settings.max_rows,
             wanted_cache: settings.kv_cache_bytes,
         })

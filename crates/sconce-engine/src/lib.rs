@@ -5,6 +5,7 @@
 //! decided in `sconce-sched`, how in `sconce-models` and `sconce-nn`.
 
 mod describe;
+mod draws;
 mod engine;
 mod error;
 mod gauges;
@@ -12,6 +13,7 @@ mod length;
 mod live;
 mod load;
 mod memory;
+mod pace;
 mod pack;
 mod ranks;
 pub mod sampler;
