@@ -200,14 +200,15 @@ class Vllm(Engine):
     peer, step, patience, slow = "vLLM", "vllm", 400, True
 
     def needs(self, setting):
-        return [setting.peers / "venv-vllm" / "bin" / "vllm", setting.model]
+        return [setting.python("venv-vllm"), setting.model]
 
     def weights(self, setting):
         return setting.model
 
     def command(self, setting, port):
-        return [setting.peers / "venv-vllm" / "bin" / "vllm", "serve", setting.model,
-                "--served-model-name", "default", "--dtype", "bfloat16", "--host", "127.0.0.1",
+        # What `vllm serve` runs; that command itself looks for a package named vllm.
+        return [setting.python("venv-vllm"), "-m", "vllm.entrypoints.openai.api_server",
+                "--model", setting.model, "--served-model-name", "default", "--dtype", "bfloat16", "--host", "127.0.0.1",
                 "--port", port, "--max-model-len", setting.context,
                 "--max-num-seqs", setting.sequences, "--no-enable-prefix-caching"]
 

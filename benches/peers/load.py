@@ -66,14 +66,18 @@ class Client:
         raise Failure(f"gave no answer within {limit:.0f} s; last: {refusal}; "
                       f"log: {self.server.last_words()}")
 
-    async def single(self, seed, requests, prompt_tokens, new_tokens):
-        """Prefill and decode of one stream: medians of some requests, after one of warm-up."""
+    async def single(self, seed, requests, prompt_tokens, new_tokens, limit):
+        """Prefill and decode of one stream: medians of some requests, after one of warm-up. Those
+        that would end after the limit are left out."""
         warm, *measured = prompts(seed, requests + 1, prompt_tokens)
-        await self.ask(warm, new_tokens)
-        quiet, began, answers = Quiet(self.server.pid), time.perf_counter(), []
-        for prompt in measured:
+        began = time.perf_counter()
+        await asyncio.wait_for(self.ask(warm, new_tokens), limit)
+        quiet, warmed, answers = Quiet(self.server.pid), time.perf_counter(), []
+        for done, prompt in enumerate(measured):
+            if done and (time.perf_counter() - warmed) / done > limit - (time.perf_counter() - began):
+                break
             answers.append(await self.ask(prompt, new_tokens))
-        foreign = quiet.foreign(time.perf_counter() - began)
+        foreign = quiet.foreign(time.perf_counter() - warmed)
         return {
             "prefill": statistics.median((a["prompt"] or prompt_tokens) / a["first"] for a in answers),
             "decode": statistics.median((a["tokens"] - 1) / a["rest"] for a in answers),

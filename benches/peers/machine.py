@@ -4,6 +4,7 @@ Linux only: everything is read from /proc. Leaves starting and stopping to proce
 """
 import os
 import platform
+import time
 from pathlib import Path
 
 # Of the flags of a processor, those that some engine here chooses its kernels by.
@@ -77,6 +78,16 @@ class Quiet:
     def foreign(self, wall):
         ours = cpu_seconds(self.pids) - self.ours
         return max(0.0, (busy_seconds() - self.busy - ours) / wall / os.cpu_count())
+
+
+def settle(limit, share):
+    """Waits until less than a share of the machine is used, or for so many seconds."""
+    until = time.monotonic() + limit
+    while time.monotonic() < until:
+        busy, began = busy_seconds(), time.monotonic()
+        time.sleep(0.5)
+        if (busy_seconds() - busy) / (time.monotonic() - began) / os.cpu_count() < share:
+            return
 
 
 def memory(pid):

@@ -16,7 +16,7 @@ COLOURS = {
     "sconce": "#d1462f", "llama.cpp": "#2f6db3", "OpenVINO GenAI": "#3d8f5f", "vLLM": "#8a56ac",
     "transformers": "#b0862b", "CTranslate2": "#6b6b6b", "ONNX Runtime GenAI": "#3aa3a3",
 }
-DASHES = {32: (5, 1.5), 16: "", 8: (3, 1.5), 4: (1, 1.2), 4.5: (4, 1, 1, 1)}
+DASHES = {32: (7, 2), 16: "", 8: (3, 1.5), 4: (1, 1.2), 4.5: (4, 1, 1, 1)}
 
 
 def draw(result, path):
@@ -40,7 +40,7 @@ def draw(result, path):
             engine = results.engines[key]
             ours = engine["peer"] == "sconce"
             axis.plot(*zip(*points), label=engine["name"], color=COLOURS.get(engine["peer"], "black"),
-                      marker="o", markersize=4 if ours else 3, linewidth=2.2 if ours else 1.2,
+                      marker="o" if engine["batches"] else "x", markersize=4 if ours else 3, linewidth=2.2 if ours else 1.2,
                       dashes=DASHES.get(engine["bits"], ""), zorder=3 if ours else 2)
         axis.set_xscale("log", base=2)
         axis.set_xticks(streams, [str(n) for n in streams])

@@ -46,7 +46,9 @@ def arguments():
     add("--minutes", type=float, default=float("inf"), help="begin nothing that is not expected to end by then")
     add("--streams", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32], metavar="N")
     add("--requests", type=int, default=2, help="of each stream in mode load; at least 3 in all")
-    add("--limit", type=float, default=60, metavar="S", help="longest time for one number of streams")
+    add("--limit", type=float, default=60, metavar="S", help="longest time for one number of streams, or mode single")
+    add("--settle", type=float, default=20, metavar="S",
+        help="longest wait before each server for a machine that nobody else uses")
     add("--threads", type=int, default=len(os.sched_getaffinity(0)), help="and cores of each server")
     add("--model", type=Path, default=ROOT / "models" / "smollm2-135m-instruct")
     add("--peers", type=Path, default=ROOT / "target" / "peers", help="where install.py has put them")
@@ -88,7 +90,7 @@ async def visit(engine, setting, args, number):
             got["start"] = await client.first_answer(engine.patience)
             got["fresh"] = machine.memory(server.pid)
             if "single" in args.modes:
-                got["single"] = await client.single(1000 + number, 3, 512, 128)
+                got["single"] = await client.single(1000 + number, 3, 512, 128, args.limit)
             if "load" in args.modes:
                 await levels(client, engine, args, number, got)
             got["memory"] = machine.memory(server.pid)
@@ -152,20 +154,25 @@ def measure(args, setting, engines):
     }
     began, took, broken = time.monotonic(), {}, {}
     for number in range(1, args.rounds + 1):
+        late = []
         for engine in there:
             if broken.get(engine.key, 0) >= 2 or engine.slow and number > (args.slow_rounds or number):
                 continue
             left = 60 * args.minutes - (time.monotonic() - began)
-            if took.get(engine.key, 1) > left:
-                note = f"round {number} leaves out {engine.name}: it would end after {args.minutes:g} minutes"
-                result["notes"].append(note)
-                say(f"# {note}")
+            if took.get(engine.key, 120 if engine.slow else 30) > left:
+                late.append(engine.name)
                 continue
+            machine.settle(args.settle, args.max_foreign)
             got = asyncio.run(visit(engine, setting, args, number))
             took[engine.key] = got["seconds"]
             broken[engine.key] = broken.get(engine.key, 0) + ("failure" in got)
             result["visits"].append(got)
             say(summary(got))
+            write(args.out, result)
+        if late:
+            result["notes"].append(f"Round {number} is without {', '.join(late)}, which would have ended "
+                                   f"after the {args.minutes:g} minutes that were given.")
+            say(f"# {result['notes'][-1]}")
             write(args.out, result)
     return result
 
