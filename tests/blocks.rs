@@ -28,6 +28,8 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
         name: "llama".into(),
         dir: tiny("llama"),
         dtype: None,
+        quantise: None,
+        packing: None,
         threads: None,
         ranks: 1,
         max_model_len: None,

@@ -301,7 +301,10 @@ fn half_precision_weights_compute_as_their_f32_values() {
         let run = &golden.runs[2];
         let source = weights::open(&golden.dir).expect("a checkpoint");
         let logits = |source: &dyn WeightSource, dtype| {
-            let options = LoadOptions { dtype };
+            let options = LoadOptions {
+                dtype,
+                quantise: None,
+            };
             let player = Player::load(&golden.dir, source, Box::new(Solo), &options);
             player.expect("loadable").logits(&run.ids, &[run.ids.len()])
         };

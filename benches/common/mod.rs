@@ -78,6 +78,8 @@ impl Rig {
             name: "smollm2".into(),
             dir,
             dtype: None,
+        quantise: None,
+        packing: None,
             threads: None,
             ranks: 1,
             max_model_len: Some(2048),

@@ -2,6 +2,8 @@
 
 use crate::error::ConfigError;
 use crate::gather::Setting;
+use crate::options::quantize;
+use crate::settings::Quantize;
 use crate::settle::Settled;
 use crate::value::flag;
 
@@ -10,6 +12,7 @@ pub(crate) fn contradictions(settled: &[Settled<'_>]) -> Vec<ConfigError> {
     let all = Settings(settled);
     let pairs = [
         all.eight_bits_and_four(),
+        all.bits_and_quantize(),
         all.eight_bits_without_accelerate(),
         all.streams_of_fixed_batches(),
         all.fewer_workers_at_most(),
@@ -73,6 +76,33 @@ impl<'a> Settings<'a> {
             first: self.on("option.load_in_8bit")?,
             second: self.on("option.load_in_4bit")?,
             reason: "weights have one precision; keep one of them",
+        })
+    }
+
+    /// Bits by an old name, and others by `option.quantize`.
+    fn bits_and_quantize(&self) -> Option<Pair<'a>> {
+        let bits = |key, value: &str, bits| {
+            let setting = self.get(key)?;
+            let meant = match value {
+                "" => flag(&setting.value) == Ok(true),
+                value => setting.value == value,
+            };
+            meant.then_some((setting, bits))
+        };
+        let old = [
+            bits("option.dtype", "int8", Quantize::Q8_0),
+            bits("option.dtype", "int4", Quantize::Int4),
+            bits("option.load_in_8bit", "", Quantize::Q8_0),
+            bits("option.load_in_4bit", "", Quantize::Int4),
+        ];
+        let second = self.get("option.quantize")?;
+        let meant = quantize(&second.value).ok()?;
+        let mut others = old.into_iter().flatten();
+        let (first, _) = others.find(|(_, bits)| *bits != meant)?;
+        Some(Pair {
+            first,
+            second,
+            reason: "weights have one precision; keep option.quantize",
         })
     }
 

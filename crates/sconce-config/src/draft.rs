@@ -9,7 +9,7 @@ use crate::entry::{Entry, Status};
 use crate::handler::Handler;
 use crate::options::options;
 use crate::settings::{
-    Cors, Device, Dialect, Dtype, ModelSettings, ModelSource, ServerSettings, StatusCodes,
+    Cors, Device, Dialect, Dtype, ModelSettings, ModelSource, Quantize, ServerSettings, StatusCodes,
 };
 use crate::value::{Rejection, Value};
 
@@ -100,6 +100,7 @@ impl Draft {
             source: ModelSource::Directory(PathBuf::new()),
             task: None,
             dtype: Dtype::Auto,
+            quantize: Quantize::None,
             device: Device::Auto,
             ranks: 0,
             threads: None,

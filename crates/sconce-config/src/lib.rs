@@ -52,7 +52,7 @@ pub use provenance::{Origin, Provenance};
 pub use resolve::{Resolved, resolve, resolve_with};
 pub use settings::{
     Cors, Device, Dialect, Dtype, HubModel, ModelSettings, ModelSource, OutputFormatter,
-    PrefixSettings, S3Model, ServerSettings, StatusCodes,
+    PrefixSettings, Quantize, S3Model, ServerSettings, StatusCodes,
 };
 pub use task::Task;
 

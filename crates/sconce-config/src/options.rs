@@ -10,6 +10,7 @@ mod batching;
 mod container;
 mod model;
 mod placement;
+mod quantize;
 mod reason;
 mod retired;
 mod s3;
@@ -21,6 +22,8 @@ mod trtllm;
 mod vllm_engine;
 mod vllm_requests;
 mod weights;
+
+pub(crate) use quantize::quantize;
 
 use crate::entry::{Entry, Scope, Status};
 use crate::kind::Kind;

@@ -66,6 +66,8 @@ pub struct ModelSettings {
     pub task: Option<Task>,
     /// Precision of the weights.
     pub dtype: Dtype,
+    /// Weights in fewer bits.
+    pub quantize: Quantize,
     /// Where it computes.
     pub device: Device,
     /// Ranks that share the weights (tensor parallelism), at least 1.
@@ -229,6 +231,35 @@ pub enum Dtype {
     F16,
     /// The upper half of an `F32`.
     Bf16,
+}
+
+/// Weights in fewer bits: the formats are llama.cpp's, of the same names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantize {
+    /// As the checkpoint has them.
+    None,
+    /// 4 bits, in the format that suits each matrix best.
+    Int4,
+    /// 4 bits around zero.
+    Q4_0,
+    /// 4 bits above a minimum.
+    Q4_1,
+    /// 5 bits around zero.
+    Q5_0,
+    /// 5 bits above a minimum.
+    Q5_1,
+    /// 8 bits around zero.
+    Q8_0,
+    /// 4 bits above a minimum, in blocks of 256.
+    Q4K,
+    /// 5 bits above a minimum, in blocks of 256.
+    Q5K,
+    /// 6 bits around zero, in blocks of 256.
+    Q6K,
+    /// As the checkpoint has them, which must be in AWQ's packing.
+    Awq,
+    /// As the checkpoint has them, which must be in GPTQ's packing.
+    Gptq,
 }
 
 /// Where a model computes.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
-use sconce_models::{Arch, Decoder, HfConfig, LoadOptions, Spec};
+use sconce_models::{Arch, Decoder, HfConfig, LoadOptions, Packing, Spec};
 use sconce_nn::weights::{StoredDtype, WeightSource};
 use sconce_text::Tokenizer;
 
@@ -27,6 +27,8 @@ pub struct Description {
 pub(crate) struct Described {
     pub(crate) arch: &'static Arch,
     pub(crate) spec: Spec,
+    /// How `config.json` says that matrices are packed.
+    pub(crate) packing: Option<Packing>,
     pub(crate) eos: Vec<u32>,
     pub(crate) sampling: Sampling,
     pub(crate) length: MaxTokens,
@@ -69,6 +71,10 @@ impl Description {
     /// [`EngineSettings`].
     pub fn read(dir: &Path, model_sampling: bool) -> Self {
         let weights = sconce_nn::weights::open(dir).map(Arc::from);
+        let weights = match HfConfig::read(dir) {
+            Ok(config) => weights.and_then(|source| sconce_models::unpacked(&config, source)),
+            Err(_) => weights,
+        };
         Self {
             dir: dir.into(),
             model: Described::read(dir, model_sampling),
@@ -118,7 +124,7 @@ impl Description {
         for tensor in source
             .names()
             .iter()
-            .filter_map(|name| source.get(name).ok())
+            .filter_map(|name| source.outline(name).ok())
         {
             parameters += tensor.elements() as u64;
             let entry = bytes.entry(tensor.dtype().name());
@@ -158,9 +164,11 @@ impl Described {
         } else {
             Sampling::default()
         };
+        let packing = sconce_models::packing(&config)?.map(|(packing, _)| packing);
         Ok(Self {
             arch,
             spec,
+            packing,
             eos,
             sampling,
             length: sconce_models::length_default(dir)?,
@@ -173,9 +181,14 @@ impl Described {
         settings: &EngineSettings,
     ) -> Result<Needs, EngineError> {
         let (spec, ranks) = (&self.spec, settings.ranks);
+        if let Some(wanted) = settings.packing.filter(|&wanted| self.packing != Some(wanted)) {
+            let found = self.packing;
+            return Err(EngineError::Packing { wanted, found });
+        }
         let kv = spec.kv_shape(ranks)?;
         let options = LoadOptions {
             dtype: settings.dtype,
+            quantise: settings.quantise,
         };
         let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
         let working = spec.working(settings.max_step_tokens, ranks);
@@ -235,6 +248,8 @@ mod tests {
             name: "llama".into(),
             dir: llama(),
             dtype: None,
+            quantise: None,
+            packing: None,
             threads: None,
             ranks: 1,
             max_model_len,

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sconce_models::{ConfigError, LoadError};
+use sconce_models::{ConfigError, LoadError, Packing};
 use sconce_nn::weights::WeightError;
 use sconce_text::TextError;
 use thiserror::Error;
@@ -92,6 +92,22 @@ pub enum EngineError {
         /// Bytes that are left for it.
         left: u64,
     },
+    /// The checkpoint is not packed as the option says.
+    #[error(
+        "option.quantize = {wanted} says that the checkpoint is packed by {wanted}, but {}; \
+         {}, or remove it",
+        found.map_or("it is not packed".to_owned(), |found| format!("it is packed by {found}")),
+        found.map_or(
+            "set option.quantize=int4 to quantise it while it is loaded".to_owned(),
+            |found| format!("set option.quantize={found}"),
+        )
+    )]
+    Packing {
+        /// The option's value.
+        wanted: Packing,
+        /// What `config.json` says.
+        found: Option<Packing>,
+    },
     /// A forward pass before the first request failed or gave no numbers.
     #[error("the canary forward pass failed: {0}")]
     Canary(String),
@@ -133,6 +149,7 @@ impl EngineError {
             Self::Memory { .. } => "cache-too-small",
             Self::TooLarge { .. } => "not-enough-memory",
             Self::CacheTooLarge { .. } => "cache-too-large",
+            Self::Packing { .. } => "packed-otherwise",
             Self::Canary(_) => "canary-failed",
             Self::Rank { .. } => "rank-failed",
             Self::System { .. } => "system",

@@ -55,6 +55,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
     let (arch, border, spec) = (model.arch, model.spec.border(), model.spec);
     let options = LoadOptions {
         dtype: settings.dtype,
+        quantise: settings.quantise,
     };
     let loader: Arc<Loader> = Arc::new(move |communicator, progress| {
         let decoder = Decoder::load(arch, &spec, &*weights, communicator, &options, progress)?;

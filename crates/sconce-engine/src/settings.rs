@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sconce_models::{Packing, Quantisation};
 use sconce_nn::weights::StoredDtype;
 
 /// Settings of one text-generation engine.
@@ -13,6 +14,10 @@ pub struct EngineSettings {
     pub dir: PathBuf,
     /// Weights are converted to this dtype; `None`: as stored.
     pub dtype: Option<StoredDtype>,
+    /// In which blocks matrices are kept that the checkpoint has as floating-point numbers.
+    pub quantise: Option<Quantisation>,
+    /// How the checkpoint must be packed; `None`: in any way that is read.
+    pub packing: Option<Packing>,
     /// Threads of the CPU kernels; `None`: all cores at hand.
     pub threads: Option<usize>,
     /// Ranks that share the weights (tensor parallelism).

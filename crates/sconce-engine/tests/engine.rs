@@ -137,6 +137,8 @@ fn settings() -> EngineSettings {
         name: "fake".into(),
         dir: "fake".into(),
         dtype: None,
+        quantise: None,
+        packing: None,
         threads: None,
         ranks: 1,
         max_model_len: Some(256),

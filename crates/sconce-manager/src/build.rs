@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sconce_config::{Dtype, ModelSettings};
+use sconce_config::{Dtype, ModelSettings, Quantize};
 use sconce_core::Backend;
-use sconce_engine::{Engine, EngineSettings, Observer, StoredDtype};
+use sconce_engine::{
+    BlockFormat, Engine, EngineSettings, Observer, Packing, Quantisation, StoredDtype,
+};
 
 use crate::error::ManagerError;
 use crate::store;
@@ -27,6 +29,8 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
         name: settings.name.clone(),
         dir,
         dtype: stored_dtype(settings.dtype),
+        quantise: quantisation(settings.quantize),
+        packing: packing(settings.quantize),
         threads: settings.threads,
         ranks: settings.ranks,
         max_model_len: settings.max_model_len,
@@ -37,6 +41,31 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
         kv_cache_bytes: settings.kv_cache_bytes,
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),
+    }
+}
+
+fn quantisation(quantize: Quantize) -> Option<Quantisation> {
+    let format = match quantize {
+        Quantize::None | Quantize::Awq | Quantize::Gptq => return None,
+        Quantize::Int4 => return Some(Quantisation::Int4),
+        Quantize::Q4_0 => BlockFormat::Q4_0,
+        Quantize::Q4_1 => BlockFormat::Q4_1,
+        Quantize::Q5_0 => BlockFormat::Q5_0,
+        Quantize::Q5_1 => BlockFormat::Q5_1,
+        Quantize::Q8_0 => BlockFormat::Q8_0,
+        Quantize::Q4K => BlockFormat::Q4K,
+        Quantize::Q5K => BlockFormat::Q5K,
+        Quantize::Q6K => BlockFormat::Q6K,
+    };
+    Some(Quantisation::Blocks(format))
+}
+
+/// How the checkpoint must be packed.
+fn packing(quantize: Quantize) -> Option<Packing> {
+    match quantize {
+        Quantize::Awq => Some(Packing::Awq),
+        Quantize::Gptq => Some(Packing::Gptq),
+        _ => None,
     }
 }
 

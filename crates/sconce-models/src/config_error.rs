@@ -94,6 +94,15 @@ pub enum ConfigError {
     },
 }
 
+/// Keys of `quantization_config` whose values may name what is not read.
+const PACKING_KEYS: [&str; 5] = [
+    "quant_method",
+    "bits",
+    "version",
+    "checkpoint_format",
+    "zero_point",
+];
+
 impl ConfigError {
     /// The stable name of the problem, for programs.
     pub fn code(&self) -> &'static str {
@@ -104,7 +113,9 @@ impl ConfigError {
             Self::Absent { key, .. } | Self::Unsupported { key, .. } if key == "architectures" => {
                 "unsupported-architecture"
             }
-            Self::Unsupported { key, .. } if key == "quantization_config" => "quantised-weights",
+            Self::Unsupported { key, .. } if PACKING_KEYS.contains(&key.as_str()) => {
+                "quantised-weights"
+            }
             Self::RemoteCode { .. } => "remote-code",
             Self::Absent { .. } | Self::Value { .. } | Self::NotMultiple { .. } => {
                 "bad-model-config"

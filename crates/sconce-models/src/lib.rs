@@ -9,14 +9,16 @@ pub mod decoder;
 mod generation_config;
 mod hf_config;
 mod model;
+mod packing;
 mod rope_config;
 mod stop_tokens;
 
 pub use arch::{ARCHS, Arch, find};
 pub use config_error::ConfigError;
-pub use decoder::{Decoder, Footprint, LoadError, LoadOptions, Spec, Working};
+pub use decoder::{Decoder, Footprint, LoadError, LoadOptions, Quantisation, Spec, Working};
 pub use generation_config::{length_default, sampling_defaults};
 pub use hf_config::HfConfig;
 pub use model::Model;
+pub use packing::{Packing, packing, unpacked};
 pub use rope_config::RopeDefaults;
 pub use stop_tokens::eos_token_ids;

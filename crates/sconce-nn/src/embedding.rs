@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::error::NnError;
-use crate::kernels::cpu::gather::gather;
+use crate::kernels::cpu::gather::{gather, gather_blocks};
 use crate::tensors;
 use crate::weights::HostTensor;
 
@@ -15,7 +15,7 @@ pub struct Embedding {
 }
 
 impl Embedding {
-    /// A table `[rows, width]` in f32, f16 or bf16 for the ids from `first_id` on.
+    /// A table `[rows, width]` in f32, f16, bf16 or blocks for the ids from `first_id` on.
     pub fn new(weight: HostTensor, first_id: usize, device: &Device) -> Result<Self> {
         tensors::require_cpu(device, "an embedding")?;
         let weight = tensors::matrix(&weight, "the table of an embedding")?;
@@ -24,11 +24,10 @@ impl Embedding {
 
     /// Rows for the ids, `[ids, width]` in f32; zeros for ids of other ranks, so that the sum over ranks is the row.
     pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
-        let what = "the table of an embedding";
-        let (rows, stride) = self
-            .weight
-            .rows()
-            .map_err(|cause| NnError::Weight { what, cause })?;
+        let failed = |cause| {
+            let what = "the table of an embedding";
+            NnError::Weight { what, cause }
+        };
         let (count, width) = (self.weight.shape()[0], self.weight.shape()[1]);
         let row_of = |&id: &u32| {
             (id as usize)
@@ -37,7 +36,13 @@ impl Embedding {
         };
         let wanted: Vec<Option<usize>> = ids.iter().map(row_of).collect();
         let mut out = vec![0.0; ids.len() * width];
-        gather(rows, stride, width, &wanted, &mut out);
+        if self.weight.dtype().is_quantised() {
+            let blocks = self.weight.blocks().map_err(failed)?;
+            gather_blocks(blocks, width, &wanted, &mut out);
+        } else {
+            let (rows, stride) = self.weight.rows().map_err(failed)?;
+            gather(rows, stride, width, &wanted, &mut out);
+        }
         tensors::tensor(out, &[ids.len(), width])
     }
 
@@ -51,6 +56,23 @@ impl Embedding {
 mod tests {
     use super::*;
     use half::bf16;
+
+    use crate::weights::{BlockFormat, StoredDtype};
+
+    #[test]
+    fn rows_of_blocks_are_what_the_blocks_hold() {
+        let table: Vec<f32> = (0..5 * 512).map(|n| ((n * 37) % 101) as f32 - 50.0).collect();
+        let table = HostTensor::from_f32(table, &[5, 512]);
+        for format in BlockFormat::ALL {
+            let table = table.to_dtype(StoredDtype::Quantised(format)).unwrap();
+            let (cut, numbers) = (table.narrow(1, 256, 256).unwrap(), table.to_vec_f32().unwrap());
+            let out = Embedding::new(cut, 7, &Device::Cpu).unwrap();
+            let out = out.forward(&[9, 6, 11]).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(out[0], numbers[2 * 512 + 256..3 * 512], "{format}");
+            assert!(out[1].iter().all(|&x| x == 0.0));
+            assert_eq!(out[2], numbers[4 * 512 + 256..], "{format}");
+        }
+    }
 
     #[test]
     fn the_parts_of_two_ranks_add_up_to_the_whole_table() {

@@ -26,7 +26,7 @@ pub enum NnError {
     },
     /// A weight in a type that the layer cannot read.
     #[error(
-        "{what} is stored as {dtype}: layers read float32, float16 and bfloat16, convert it while loading"
+        "{what} is stored as {dtype}: layers read float32, float16, bfloat16 and ggml's blocks, convert it while loading"
     )]
     WeightDtype {
         /// The weight.

@@ -3,7 +3,8 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::error::NnError;
-use crate::kernels::cpu::matmul::{Matrix, matmul};
+use crate::kernels::cpu::matmul::matmul;
+use crate::kernels::cpu::operand::{Matrix, Part, Precision};
 use crate::tensors::{self, Numbers};
 use crate::weights::HostTensor;
 
@@ -13,6 +14,7 @@ pub struct Linear {
     /// Packed, `[out, in]`, f32, f16 or bf16.
     weight: HostTensor,
     bias: Option<Vec<f32>>,
+    precision: Precision,
 }
 
 impl Linear {
@@ -26,31 +28,72 @@ impl Linear {
             tensors::vector(&bias, weight.shape()[0], "the bias of a linear layer")
         };
         let bias = bias.map(vector).transpose()?;
-        Ok(Self { weight, bias })
+        Ok(Self {
+            weight,
+            bias,
+            precision: Precision::Exact,
+        })
+    }
+
+    /// The same layer, with its input rounded to bf16 where the weight is bf16 and the machine multiplies such numbers
+    /// faster: the precision of a model that computes in bf16, instead of f32.
+    pub fn with_bf16_products(self) -> Self {
+        Self {
+            precision: Precision::Bf16,
+            ..self
+        }
     }
 
     /// `x` `[.., in]` in f32 to `[.., out]`.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let [y] = Self::forward_all([self], x)?;
+        Ok(y)
+    }
+
+    /// Several layers of the same input, computed together: every thread reads its share of all weights in one go.
+    /// Each result has the bits that its layer gives alone.
+    pub fn forward_all<const N: usize>(layers: [&Self; N], x: &Tensor) -> Result<[Tensor; N]> {
         let what = "the input of a linear layer";
-        tensors::require_width(x, self.in_features(), what)?;
         let numbers = Numbers::of(x, what)?;
-        let mut shape = x.dims().to_vec();
-        if let Some(width) = shape.last_mut() {
-            *width = self.out_features();
+        let rows: usize = x.dims().iter().rev().skip(1).product();
+        for layer in layers {
+            tensors::require_width(x, layer.in_features(), what)?;
         }
-        let mut out = vec![0.0; shape.iter().product()];
-        let (rows, stride) = self
-            .weight
-            .rows()
-            .map_err(|cause| NnError::Weight { what, cause })?;
+        let mut outs = layers.map(|layer| vec![0.0; rows * layer.out_features()]);
+        let parts = layers
+            .iter()
+            .zip(&mut outs)
+            .map(|(layer, out)| layer.part(out));
+        matmul(&numbers, &mut parts.collect::<Result<Vec<_>>>()?);
+        let mut shape = x.dims().to_vec();
+        let tensor = |(layer, out): (&Self, Vec<f32>)| {
+            if let Some(width) = shape.last_mut() {
+                *width = layer.out_features();
+            }
+            tensors::tensor(out, &shape)
+        };
+        let made = layers.into_iter().zip(outs).map(tensor);
+        let made: Vec<Tensor> = made.collect::<Result<_>>()?;
+        Ok(made.try_into().expect("one for each layer"))
+    }
+
+    /// The product that this layer is, with its results in `out`.
+    fn part<'a>(&'a self, out: &'a mut [f32]) -> Result<Part<'a>> {
+        let what = "the weight of a linear layer";
+        let rows = self.weight.rows();
+        let (rows, stride) = rows.map_err(|cause| NnError::Weight { what, cause })?;
         let matrix = Matrix {
             rows,
             stride,
             n: self.out_features(),
             k: self.in_features(),
         };
-        matmul(&numbers, matrix, self.bias.as_deref(), &mut out);
-        tensors::tensor(out, &shape)
+        Ok(Part {
+            matrix,
+            precision: self.precision,
+            bias: self.bias.as_deref(),
+            out,
+        })
     }
 
     /// Width of the output.

@@ -95,7 +95,7 @@ pub(crate) fn vector(weight: &HostTensor, len: usize, what: &'static str) -> Res
         .map_err(|cause| NnError::Weight { what, cause }.into())
 }
 
-/// A float matrix that kernels can read in place; copied only when its rows are scattered.
+/// A float or quantised matrix that kernels can read in place; copied only when its rows are scattered.
 pub(crate) fn matrix(weight: &HostTensor, what: &'static str) -> Result<HostTensor> {
     if weight.shape().len() != 2 {
         let shape = weight.shape().to_vec();
@@ -109,7 +109,7 @@ pub(crate) fn matrix(weight: &HostTensor, what: &'static str) -> Result<HostTens
     let dtype = weight.dtype();
     if !matches!(
         dtype,
-        StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16
+        StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16 | StoredDtype::Quantised(_)
     ) {
         return Err(NnError::WeightDtype { what, dtype }.into());
     }

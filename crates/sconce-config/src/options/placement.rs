@@ -1,12 +1,12 @@
 //! One model: precision, devices, ranks, threads, loading.
 
+use super::quantize::FLOATS_OF_8_BITS;
 use super::reason::NO_CUDA;
-use super::reason::QUANTIZED;
 use super::{OPTION, refused};
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
 use crate::settings::Device;
-use crate::settings::Dtype;
+use crate::settings::{Dtype, Quantize};
 use crate::value::{Rejection, Value, auto_or, count, put, word};
 
 pub(super) const PLACEMENT: &[Entry] = &[
@@ -18,8 +18,16 @@ pub(super) const PLACEMENT: &[Entry] = &[
             "bfloat16", "int8", "int4", "fp8",
         ]),
         default: "auto",
-        doc: "Precision of the weights; auto: as stored.",
-        status: Status::Honoured(|d, v| put(&mut d.model.dtype, dtype(v))),
+        doc: "Precision of the weights; auto: as stored. int8 and int4 are those of \
+              option.quantize; what the checkpoint has in blocks stays so.",
+        status: Status::Honoured(|d, v| {
+            match v {
+                "int8" => d.model.quantize = Quantize::Q8_0,
+                "int4" => d.model.quantize = Quantize::Int4,
+                _ => {}
+            }
+            put(&mut d.model.dtype, dtype(v))
+        }),
         ..OPTION
     },
     Entry {
@@ -168,9 +176,12 @@ fn dtype(value: &str) -> Value<Dtype> {
         ("half", Dtype::F16),
         ("bf16", Dtype::Bf16),
         ("bfloat16", Dtype::Bf16),
+        // What is not quantised then stays as stored.
+        ("int8", Dtype::Auto),
+        ("int4", Dtype::Auto),
     ];
     match value {
-        "int8" | "int4" | "fp8" => Err(Rejection::Unsupported(QUANTIZED.into())),
+        "fp8" => Err(Rejection::Unsupported(FLOATS_OF_8_BITS.into())),
         value => word(value, DTYPES),
     }
 }

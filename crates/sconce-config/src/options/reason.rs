@@ -33,8 +33,6 @@ pub(super) const PARTITIONED: &str = "checkpoints that are partitioned or compil
 pub(super) const PREDICTIVE: &str =
     "it concerns scikit-learn and XGBoost only, which are not served yet";
 pub(super) const PYTHON_ONLY: &str = "it belongs to Python code, and none runs";
-pub(super) const QUANTIZED: &str = "quantised weights are not served yet; remove it and use \
-                                    option.dtype fp32, fp16 or bf16";
 pub(super) const SECURE: &str = "what they forbid never happens: no code of a model runs, and \
                                  pickles are read as data";
 pub(super) const TEXT_ONLY: &str = "prompts are texts";

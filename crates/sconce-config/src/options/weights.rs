@@ -1,9 +1,12 @@
 //! One model: weights in fewer bits and in other files, adapters, speculation.
 
-use super::reason::{NO_SPECULATION, OF_LORA, OF_QUANTIZE, PARTITIONED, QUANTIZED};
+use super::quantize::quantize;
+use super::reason::{NO_SPECULATION, OF_LORA, OF_QUANTIZE, PARTITIONED};
 use super::{OPTION, refused};
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
+use crate::settings::Quantize;
+use crate::value::{flag, put};
 
 pub(super) const WEIGHTS: &[Entry] = &[
     Entry {
@@ -11,15 +14,29 @@ pub(super) const WEIGHTS: &[Entry] = &[
         aliases: &["option.quantization"],
         variables: &[Fills("HF_MODEL_QUANTIZE")],
         since: "0.23",
-        doc: "Weights in fewer bits.",
-        status: refused(QUANTIZED, &["none", "None"]),
+        default: "none",
+        doc: "Weights in fewer bits, made while loading: q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, \
+              q4_0 are llama.cpp's formats; int8 (bitsandbytes8, dynamic_int8, eetq): q8_0; int4 \
+              (bitsandbytes4, bitsandbytes-nf4): q4_k, or q4_0 where rows are no multiples of 256. \
+              As there, rows that fill no block of 256 get the next larger format of blocks of 32 \
+              (q5_0, q5_1, q8_0), the output projection and an embedding tied to it q6_k or q8_0; \
+              norms, biases and routers stay. awq, gptq: the checkpoint is packed so.",
+        status: Status::Honoured(|d, v| put(&mut d.model.quantize, quantize(v))),
         ..OPTION
     },
     Entry {
         key: "option.load_in_8bit",
         kind: Kind::Flag,
         doc: "Old name of option.quantize=bitsandbytes8.",
-        status: refused(QUANTIZED, &["false"]),
+        status: Status::Translated {
+            to: "option.quantize=int8",
+            apply: |d, v| {
+                if flag(v)? {
+                    d.model.quantize = Quantize::Q8_0;
+                }
+                Ok(())
+            },
+        },
         ..OPTION
     },
     Entry {
@@ -27,7 +44,15 @@ pub(super) const WEIGHTS: &[Entry] = &[
         kind: Kind::Flag,
         since: "0.23",
         doc: "Old name of option.quantize=bitsandbytes4.",
-        status: refused(QUANTIZED, &["false"]),
+        status: Status::Translated {
+            to: "option.quantize=int4",
+            apply: |d, v| {
+                if flag(v)? {
+                    d.model.quantize = Quantize::Int4;
+                }
+                Ok(())
+            },
+        },
         ..OPTION
     },
     Entry {

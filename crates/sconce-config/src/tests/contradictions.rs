@@ -23,6 +23,10 @@ fn options_that_exclude_each_other_name_both_places() {
         &["properties:2", "properties:1", "keep one of them"],
     );
     contradicts(
+        "option.dtype=int8\noption.quantize=q4_0\n",
+        &["option.dtype=int8", "option.quantize=q4_0", "one precision"],
+    );
+    contradicts(
         "engine=FasterTransformer\noption.dtype=int8\n",
         &["option.dtype=int8", "engine=FasterTransformer", "32 and 16"],
     );

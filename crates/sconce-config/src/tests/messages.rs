@@ -112,12 +112,12 @@ fn variables_of_others_are_left_alone() {
 fn what_is_not_served_says_so_with_the_cure() {
     for (properties, parts) in [
         (
-            "option.dtype=int8",
-            ["quantised weights are not served yet", "option.dtype"],
+            "option.dtype=fp8",
+            ["8-bit floats are neither made nor read", "int8"],
         ),
         (
-            "option.load_in_8bit=True",
-            ["option.load_in_8bit=True", "quantised"],
+            "option.quantize=smoothquant",
+            ["option.quantize=smoothquant", "int8"],
         ),
         ("option.device=cuda", ["no CUDA", "cpu"]),
         ("option.task=fill-mask", ["fill-mask", "text-generation"]),

@@ -30,6 +30,7 @@ mod starcoder2;
 use crate::config_error::ConfigError;
 use crate::decoder::{Slot, Spec};
 use crate::hf_config::HfConfig;
+use crate::packing::packing;
 
 /// All architectures that are built in.
 pub const ARCHS: &[&Arch] = &[
@@ -107,17 +108,14 @@ pub enum Fix {
     Transpose,
 }
 
-/// The architecture that the configuration names, if it is built in and its weights are plain.
+/// The architecture that the configuration names, if it is built in and its weights can be read.
 pub fn find(config: &HfConfig) -> Result<&'static Arch, ConfigError> {
     let names = config.architectures()?;
     let known = |name: &&str| ARCHS.iter().find(|arch| arch.names.contains(name)).copied();
     let Some(arch) = names.iter().find_map(known) else {
         return Err(unknown(config, &names));
     };
-    config.refuse(
-        "quantization_config",
-        "weights stored as float32, float16 or bfloat16, without this key",
-    )?;
+    packing(config)?;
     Ok(arch)
 }
 
@@ -172,11 +170,10 @@ mod tests {
         );
         assert!(refusal("{}").contains("`architectures` is absent"));
         let quantised = refusal(
-            r#"{"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "gptq"}}"#,
+            r#"{"architectures": ["LlamaForCausalLM"], "quantization_config": {"quant_method": "hqq"}}"#,
         );
         assert!(
-            quantised
-                .contains(r#"`quantization_config` = {"quant_method":"gptq"} is not supported"#),
+            quantised.contains(r#"`quant_method` = "hqq" is not supported; supported: awq, gptq"#),
             "{quantised}"
         );
     }

@@ -64,9 +64,10 @@ impl Attention {
 
     /// `[tokens, width]` to this rank's summand of the same; writes keys and values to the cache.
     pub(crate) fn forward(&self, x: &Tensor, kv: &mut KvLayer, pass: &Pass) -> Result<Tensor> {
-        let mut q = self.project(&self.query, x, self.heads)?;
-        let mut k = self.project(&self.key, x, self.kv_heads)?;
-        let v = self.project(&self.value, x, self.kv_heads)?;
+        let [q, k, v] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        let mut q = self.in_heads(q, self.heads)?;
+        let mut k = self.in_heads(k, self.kv_heads)?;
+        let v = self.in_heads(v, self.kv_heads)?;
         if let Some([queries, keys]) = &self.norms {
             q = queries.forward(&q, pass.comm)?;
             k = keys.forward(&k, pass.comm)?;
@@ -79,13 +80,13 @@ impl Attention {
             .forward(&attend(&q, &k, &v, kv, pass.step, &self.how)?)
     }
 
-    /// `[tokens, heads, head]`.
-    fn project(&self, linear: &Linear, x: &Tensor, heads: usize) -> Result<Tensor> {
-        let mut y = linear.forward(x)?;
+    /// A projection as `[tokens, heads, head]`.
+    fn in_heads(&self, mut y: Tensor, heads: usize) -> Result<Tensor> {
         if let Some(limit) = self.clip {
             y = clip(&y, limit)?;
         }
-        y.reshape((x.dim(0)?, heads, self.head))
+        let tokens = y.dim(0)?;
+        y.reshape((tokens, heads, self.head))
     }
 }
 

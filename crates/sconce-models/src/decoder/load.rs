@@ -8,6 +8,7 @@ use sconce_nn::{Embedding, Linear, Norm, Rope, RopeSpec};
 use super::footprint::Footprint;
 use super::layout::{Projection, as_halves, stored_rows};
 use super::load_error::LoadError;
+use super::quantise::{Quantisation, Tally};
 use super::share::Share;
 use super::slots::{Axis, Slot, Split};
 use super::spec::{Affine, Head, NormKind, Position, QkNormOver, Qkv, Spec};
@@ -18,8 +19,10 @@ use crate::arch::{Arch, Fix};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
     /// The type of linear and embedding weights in memory: f32, f16 or bf16. `None`: as stored, without a copy.
-    /// Norms, biases and all computation are f32 either way.
+    /// What is quantised stays so. Norms, biases and all computation are f32 either way.
     pub dtype: Option<StoredDtype>,
+    /// In which blocks matrices are kept that the checkpoint has as floating-point numbers. `None`: in none.
+    pub quantise: Option<Quantisation>,
 }
 
 /// Makes the layers of one rank.
@@ -31,6 +34,7 @@ pub(crate) struct Loader<'a> {
     device: Device,
     tensors: Tensors<'a>,
     footprint: Footprint,
+    tally: Tally,
 }
 
 /// Which of the tensors of a slot: of which layer, and of which expert or head where each has its own.
@@ -91,6 +95,7 @@ impl<'a> Loader<'a> {
             device: Device::Cpu,
             tensors,
             footprint: Footprint::default(),
+            tally: Tally::default(),
         }
     }
 
@@ -245,7 +250,7 @@ impl<'a> Loader<'a> {
         let mine = &rows[self.share.range(slot.axes()[0])];
         let bias = whole.bias.map(|bias| picked(&bias, mine)).transpose()?;
         let weight = picked(&whole.weight, mine)?;
-        self.finished(&whole.name, weight, bias)
+        self.finished(slot, &whole.name, weight, bias)
     }
 
     /// This rank's gate and up projections, in one tensor or two.
@@ -279,7 +284,7 @@ impl<'a> Loader<'a> {
         let weight = self
             .tensor(at, Part::Weight)?
             .narrow(0, rows.start, rows.len())?;
-        let weight = self.stored(weight, self.share.world)?;
+        let weight = self.stored(Slot::Embed, weight, self.share.world)?;
         if self.spec.head == Head::Own {
             self.footprint.tables += weight.byte_len() as u64;
         }
@@ -292,7 +297,7 @@ impl<'a> Loader<'a> {
         let dims = &self.spec.dims;
         let (padding, context) = (dims.positions - dims.context, dims.context);
         let weight = self.tensor(at, Part::Weight)?.narrow(0, padding, context)?;
-        let weight = self.stored(weight, 1)?;
+        let weight = self.stored(Slot::Position, weight, 1)?;
         self.footprint.tables += weight.byte_len() as u64;
         self.lookup(at, weight, 0)
     }
@@ -306,7 +311,7 @@ impl<'a> Loader<'a> {
         if self.tensors.has(&name) {
             let own = self.tensor(at, Part::Weight)?;
             let own = self.cut(Slot::Head, &own, Part::Weight)?;
-            let own = self.stored(own, self.share.world)?;
+            let own = self.stored(Slot::Head, own, self.share.world)?;
             if !same_bytes(&own, &weight) {
                 tracing::warn!(
                     "`{name}` differs from the embedding it should be tied to: it is used as it is"
@@ -322,10 +327,10 @@ impl<'a> Loader<'a> {
         self.layer(&name, weight, bias.transpose()?)
     }
 
-    /// Checks that nothing of the checkpoint is left over; what was loaded.
-    pub(crate) fn finish(self) -> Result<Footprint, LoadError> {
+    /// Checks that nothing of the checkpoint is left over; what was loaded, and what it was made to.
+    pub(crate) fn finish(self) -> Result<(Footprint, Tally), LoadError> {
         self.tensors.finish(self.arch.ignore)?;
-        Ok(self.footprint)
+        Ok((self.footprint, self.tally))
     }
 
     fn whole(&mut self, at: At) -> Result<Whole, LoadError> {
@@ -391,17 +396,18 @@ impl<'a> Loader<'a> {
         let added_here = slot.split() != Split::Columns || self.share.rank == 0;
         let bias = whole.bias.filter(|_| added_here);
         let bias = bias.map(|bias| self.cut(slot, &bias, Part::Bias));
-        self.finished(&whole.name, weight, bias.transpose()?)
+        self.finished(slot, &whole.name, weight, bias.transpose()?)
     }
 
     /// The layer of a weight and a bias that are cut already.
     fn finished(
         &mut self,
+        slot: Slot,
         name: &str,
         weight: HostTensor,
         bias: Option<HostTensor>,
     ) -> Result<Linear, LoadError> {
-        let weight = self.stored(weight, self.share.world)?;
+        let weight = self.stored(slot, weight, self.share.world)?;
         if let Some(bias) = &bias {
             self.tensors.touch(bias, self.share.world);
             self.footprint.add_as_f32(bias);
@@ -409,7 +415,7 @@ impl<'a> Loader<'a> {
         self.layer(name, weight, bias)
     }
 
-    /// This rank's part of a tensor; a view.
+    /// This rank's part of a tensor: a view, but where the cut goes through blocks, whose numbers are then kept as f16.
     fn cut(&self, slot: Slot, tensor: &HostTensor, part: Part) -> Result<HostTensor, LoadError> {
         let dim = match (slot.split(), part) {
             (Split::Rows | Split::Vocabulary, _) => 0,
@@ -417,19 +423,37 @@ impl<'a> Loader<'a> {
             (Split::Columns, Part::Bias) | (Split::Copied, _) => return Ok(tensor.clone()),
         };
         let range = self.share.range(slot.axes()[dim]);
+        if !tensor.can_narrow(dim, range.start, range.len()) {
+            let numbers = tensor.to_dtype(StoredDtype::F16)?;
+            return Ok(numbers.narrow(dim, range.start, range.len())?);
+        }
         Ok(tensor.narrow(dim, range.start, range.len())?)
     }
 
     /// The weight in the type that it is computed from, readable in place, all its pages in memory.
-    fn stored(&mut self, weight: HostTensor, parts: usize) -> Result<HostTensor, LoadError> {
-        let as_stored = match weight.dtype() {
-            StoredDtype::F64 => StoredDtype::F32,
-            other => other,
+    fn stored(
+        &mut self,
+        slot: Slot,
+        weight: HostTensor,
+        parts: usize,
+    ) -> Result<HostTensor, LoadError> {
+        let width = weight.shape().last().copied().unwrap_or(0);
+        let format = |wanted: Quantisation| wanted.format(slot, self.spec, width);
+        let wanted = match (weight.dtype(), self.options.quantise.and_then(format)) {
+            (blocks @ StoredDtype::Quantised(_), _) => blocks,
+            (_, Some(format)) => StoredDtype::Quantised(format),
+            (StoredDtype::F64, None) => self.options.dtype.unwrap_or(StoredDtype::F32),
+            (other, None) => self.options.dtype.unwrap_or(other),
         };
-        let weight = weight
-            .to_dtype(self.options.dtype.unwrap_or(as_stored))?
-            .packed()?;
+        let stored = weight.byte_len();
+        let weight = weight.to_dtype(wanted)?.packed()?;
         self.tensors.touch(&weight, parts);
+        // Progress is told in bytes of the checkpoint, and blocks have fewer.
+        let kept = weight.byte_len();
+        self.tensors.report(stored.saturating_sub(kept), parts);
+        if Quantisation::concerns(slot) {
+            self.tally.add(&weight);
+        }
         self.footprint.add(&weight);
         Ok(weight)
     }

@@ -39,7 +39,7 @@ pub enum LoadError {
     },
     /// A tensor's numbers are not of a type that weights can have.
     #[error(
-        "tensor `{tensor}` is stored as {dtype}; weights can be float64, float32, float16 or bfloat16 (no quantised formats)"
+        "tensor `{tensor}` is stored as {dtype}; weights can be float64, float32, float16, bfloat16 or quantised as GGUF, AWQ or GPTQ"
     )]
     Dtype {
         /// The tensor.

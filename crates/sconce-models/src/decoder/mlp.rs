@@ -71,9 +71,7 @@ impl MlpLayer {
 
 impl Gated {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let inner = self
-            .act
-            .gate(&self.gate.forward(x)?, &self.up.forward(x)?)?;
-        self.down.forward(&inner)
+        let [gate, up] = Linear::forward_all([&self.gate, &self.up], x)?;
+        self.down.forward(&self.act.gate(&gate, &up)?)
     }
 }

@@ -10,6 +10,7 @@ mod load;
 mod load_error;
 mod mlp;
 mod qk_norm;
+mod quantise;
 mod share;
 mod slots;
 mod spec;
@@ -22,6 +23,7 @@ use sconce_nn::{Act, Communicator, Embedding, KvCache, KvShape, Linear, Norm, Ro
 pub use footprint::{Footprint, Working};
 pub use load::LoadOptions;
 pub use load_error::LoadError;
+pub use quantise::Quantisation;
 pub use slots::{Axis, Slot, Split};
 pub use spec::{
     Affine, Dims, Embed, Head, Layer, Logits, Mlp, NormKind, Pairing, Position, QkNorm, QkNormOver,
@@ -32,6 +34,7 @@ use crate::arch::Arch;
 use crate::model::Model;
 use block::Block;
 use load::Loader;
+use quantise::Tally;
 use share::Share;
 
 /// A decoder with the weights of one rank.
@@ -82,7 +85,11 @@ impl Decoder {
     ) -> std::result::Result<Self, LoadError> {
         let share = Share::new(comm.rank(), comm.world(), spec.dims)?;
         let loader = Loader::new(arch, spec, share, *options, source, progress);
-        Self::of(loader, spec, comm).map(|(decoder, _)| decoder)
+        let (decoder, _, tally) = Self::of(loader, spec, comm)?;
+        if let (Some(wanted), 0) = (options.quantise, decoder.share.rank) {
+            tracing::info!("weights are quantised to {wanted}; {}", tally.told());
+        }
+        Ok(decoder)
     }
 
     /// What [`Decoder::load`] would keep in memory on the first of `world` ranks, which has as much as any but for
@@ -97,7 +104,7 @@ impl Decoder {
         let share = Share::new(0, world, spec.dims)?;
         let (outlines, mut nobody) = (Outlines(source), |_, _| {});
         let loader = Loader::new(arch, spec, share, *options, &outlines, &mut nobody);
-        Self::of(loader, spec, Box::new(Solo)).map(|(_, footprint)| footprint)
+        Self::of(loader, spec, Box::new(Solo)).map(|(_, footprint, _)| footprint)
     }
 
     /// Takes all layers out of the loader.
@@ -105,7 +112,7 @@ impl Decoder {
         mut loader: Loader,
         spec: &Spec,
         comm: Box<dyn Communicator + Send>,
-    ) -> std::result::Result<(Self, Footprint), LoadError> {
+    ) -> std::result::Result<(Self, Footprint, Tally), LoadError> {
         let share = loader.share;
         let (entry, embed_weight) = Entry::load(&mut loader, spec)?;
         let ropes = match &spec.position {
@@ -115,7 +122,7 @@ impl Decoder {
         let blocks = (0..spec.dims.layers).map(|layer| Block::load(&mut loader, spec, layer));
         let blocks = blocks.collect::<std::result::Result<_, _>>()?;
         let exit = Exit::load(&mut loader, spec, embed_weight)?;
-        let footprint = loader.finish()?;
+        let (footprint, tally) = loader.finish()?;
         let decoder = Self {
             dims: spec.dims,
             share,
@@ -125,7 +132,7 @@ impl Decoder {
             blocks,
             exit,
         };
-        Ok((decoder, footprint))
+        Ok((decoder, footprint, tally))
     }
 
     /// Logits of the sampled tokens, `[sampled, vocab]`; only these rows go through the largest matrix.

@@ -59,11 +59,13 @@ impl<'a> Tensors<'a> {
     /// A view of the tensor of that full name.
     pub(crate) fn take(&mut self, name: &str, hint: &'static str) -> Result<HostTensor, LoadError> {
         let name = self.name_in_file(name).to_owned();
-        if !self.unread.remove(&name) {
+        // A tensor that need not be taken is not listed, but there.
+        let unlisted = || !self.names.contains(&name) && self.source.outline(&name).is_ok();
+        if !self.unread.remove(&name) && !unlisted() {
             return Err(LoadError::Missing { tensor: name, hint });
         }
         let tensor = self.source.get(&name)?;
-        if !tensor.dtype().is_float() {
+        if !tensor.dtype().is_float() && !tensor.dtype().is_quantised() {
             return Err(LoadError::Dtype {
                 tensor: name,
                 dtype: tensor.dtype(),
@@ -123,7 +125,8 @@ impl<'a> Tensors<'a> {
         Ok(())
     }
 
-    fn report(&mut self, bytes: usize, parts: usize) {
+    /// Counts so many bytes as read.
+    pub(crate) fn report(&mut self, bytes: usize, parts: usize) {
         self.touched = self.total.min(self.touched + bytes as u64 * parts as u64);
         (self.progress)(self.touched, self.total);
     }

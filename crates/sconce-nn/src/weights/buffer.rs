@@ -5,6 +5,9 @@
 use std::fs::File;
 use std::io;
 
+use candle_core::quantized::k_quants::{
+    BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, GgmlType,
+};
 use memmap2::{Mmap, MmapMut};
 
 use super::dtype::Element;
@@ -130,6 +133,37 @@ pub(crate) fn cast_mut<T: Element>(bytes: &mut [u8]) -> Option<&mut [T]> {
 pub(crate) fn bytes_of<T: Element>(numbers: &[T]) -> &[u8] {
     // SAFETY: an `Element` has no padding, and bytes have no alignment.
     unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast(), size_of_val(numbers)) }
+}
+
+/// A block of quantised numbers as ggml lays it out.
+///
+/// # Safety
+/// The type has a fixed layout without padding and takes every bit pattern.
+pub(crate) unsafe trait Block: GgmlType {}
+
+macro_rules! blocks {
+    ($($block:ty),* $(,)?) => {$(
+        // SAFETY: `repr(C)` of half-precision numbers and bytes, whose sizes candle asserts to add up to its own.
+        unsafe impl Block for $block {}
+    )*};
+}
+
+blocks! { BlockQ4_0, BlockQ4_1, BlockQ5_0, BlockQ5_1, BlockQ8_0, BlockQ4K, BlockQ5K, BlockQ6K }
+
+/// A copy of the block that these bytes are, wherever they lie.
+///
+/// # Panics
+/// When they are not as many as the block has.
+pub(crate) fn block<B: Block>(bytes: &[u8]) -> B {
+    assert_eq!(bytes.len(), size_of::<B>());
+    // SAFETY: as many bytes as the block has, which takes every bit pattern; the read does not need alignment.
+    unsafe { bytes.as_ptr().cast::<B>().read_unaligned() }
+}
+
+/// Blocks as the bytes that hold them.
+pub(crate) fn bytes_of_blocks<B: Block>(blocks: &[B]) -> &[u8] {
+    // SAFETY: a `Block` has no padding, and bytes have no alignment.
+    unsafe { std::slice::from_raw_parts(blocks.as_ptr().cast(), size_of_val(blocks)) }
 }
 
 #[cfg(test)]

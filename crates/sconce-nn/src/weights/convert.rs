@@ -4,6 +4,7 @@
 use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
+use super::blocks;
 use super::buffer::{self, AlignedBytes};
 use super::dtype::{Element, StoredDtype};
 use super::error::WeightError;
@@ -11,7 +12,7 @@ use super::host_tensor::HostTensor;
 
 /// Side of the square blocks in which a transposed view is copied, so that both sides stay in the cache.
 const TILE: usize = 32;
-/// Numbers that are converted at a time: 16 KiB of f32.
+/// Numbers that are converted at a time: 16 KiB of f32, and whole blocks of every format.
 const PIECE: usize = 4096;
 
 impl HostTensor {
@@ -86,10 +87,14 @@ impl HostTensor {
         Self::owned(bytes, first.dtype(), shape)
     }
 
-    /// The numbers in another floating-point type, rounded to nearest even; itself when the type is the same.
+    /// The numbers in another floating-point type, rounded to nearest even, or in a block format, as ggml rounds;
+    /// itself when the type is the same.
     pub fn to_dtype(&self, wanted: StoredDtype) -> Result<Self, WeightError> {
         if wanted == self.dtype() {
             return Ok(self.clone());
+        }
+        if let StoredDtype::Quantised(format) = wanted {
+            return self.quantised(format);
         }
         if self.is_outline() && wanted.is_float() {
             return Self::outline_of_copy(wanted, self.shape().to_vec());
@@ -140,7 +145,7 @@ impl HostTensor {
     }
 
     /// Itself when its numbers follow each other aligned and without gaps, else a copy.
-    fn in_order(&self) -> Result<Self, WeightError> {
+    pub(super) fn in_order(&self) -> Result<Self, WeightError> {
         if self.is_packed() && self.is_contiguous() {
             Ok(self.clone())
         } else {
@@ -148,8 +153,8 @@ impl HostTensor {
         }
     }
 
-    /// Writes numbers `first..` of a tensor `in_order` into `wide` as f32.
-    fn widen(&self, first: usize, wide: &mut [f32]) -> Result<(), WeightError> {
+    /// Writes numbers `first..` of a tensor `in_order` into `wide` as f32; whole blocks of a quantised one.
+    pub(super) fn widen(&self, first: usize, wide: &mut [f32]) -> Result<(), WeightError> {
         let range = first..first + wide.len();
         match self.dtype() {
             StoredDtype::F32 => wide.copy_from_slice(&self.numbers()?[range]),
@@ -167,6 +172,9 @@ impl HostTensor {
             StoredDtype::Bool => convert(wide, self.run(first, wide.len()), |n: u8| {
                 f32::from(u8::from(n != 0))
             }),
+            StoredDtype::Quantised(format) => {
+                blocks::dequantise(format, self.run(first, wide.len()), wide);
+            }
         }
         Ok(())
     }
@@ -187,7 +195,7 @@ impl HostTensor {
             _ => (1, 1),
         };
         let mut index = vec![0; outer];
-        for plane in target.chunks_exact_mut(rows * columns * self.dtype().size()) {
+        for plane in target.chunks_exact_mut(self.dtype().bytes(rows * columns)) {
             let first = index
                 .iter()
                 .zip(self.strides())
@@ -206,14 +214,16 @@ impl HostTensor {
 
     /// Writes one matrix that begins at element `first`.
     fn write_plane(&self, target: &mut [u8], first: usize, rows: usize, columns: usize) {
-        let size = self.dtype().size();
         let (across, down) = match self.strides() {
             [.., down, across] => (*across, *down),
             [across] => (*across, 0),
             [] => (0, 0),
         };
         if across == 1 || columns == 1 {
-            for (row, line) in target.chunks_exact_mut(columns * size).enumerate() {
+            for (row, line) in target
+                .chunks_exact_mut(self.dtype().bytes(columns))
+                .enumerate()
+            {
                 line.copy_from_slice(self.run(first + row * down, columns));
             }
             return;
@@ -225,7 +235,7 @@ impl HostTensor {
             down,
             across,
         };
-        match size {
+        match self.dtype().size() {
             1 => plane.copy::<1>(target, source),
             2 => plane.copy::<2>(target, source),
             4 => plane.copy::<4>(target, source),

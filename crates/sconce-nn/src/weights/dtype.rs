@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use super::block_format::BlockFormat;
+
 /// Element type of a tensor as the checkpoint stores it, little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum StoredDtype {
@@ -32,10 +34,12 @@ pub enum StoredDtype {
     U8,
     /// One byte, zero or one.
     Bool,
+    /// Blocks of so many numbers of a row in so many bytes.
+    Quantised(BlockFormat),
 }
 
 impl StoredDtype {
-    /// Every type, for tables and tests.
+    /// Every type but the quantised ones, for tables and tests.
     pub const ALL: [Self; 13] = [
         Self::F64,
         Self::F32,
@@ -52,17 +56,36 @@ impl StoredDtype {
         Self::Bool,
     ];
 
-    /// Bytes of one element.
+    /// Bytes of one element, or of one block of a quantised type.
     pub fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 | Self::U64 => 8,
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::F16 | Self::BF16 | Self::I16 | Self::U16 => 2,
             Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::Quantised(format) => format.bytes(),
         }
     }
 
-    /// The name torch and `config.json` use, such as `bfloat16`.
+    /// Elements that share a block: one, but for quantised types.
+    pub fn per_block(self) -> usize {
+        match self {
+            Self::Quantised(format) => format.numbers(),
+            _ => 1,
+        }
+    }
+
+    /// Bytes of so many elements, which are whole blocks.
+    pub fn bytes(self, elements: usize) -> usize {
+        elements / self.per_block() * self.size()
+    }
+
+    /// As [`Self::bytes`]; `None` when that is no number.
+    pub fn checked_bytes(self, elements: usize) -> Option<usize> {
+        (elements / self.per_block()).checked_mul(self.size())
+    }
+
+    /// The name torch and `config.json` use, such as `bfloat16`; for quantised types that of ggml, such as `q4_k`.
     pub fn name(self) -> &'static str {
         match self {
             Self::F64 => "float64",
@@ -78,7 +101,13 @@ impl StoredDtype {
             Self::U16 => "uint16",
             Self::U8 => "uint8",
             Self::Bool => "bool",
+            Self::Quantised(format) => format.name(),
         }
+    }
+
+    /// Whether the type is one of the block formats.
+    pub fn is_quantised(self) -> bool {
+        matches!(self, Self::Quantised(_))
     }
 
     /// Whether the type is one of the four floating-point kinds.

@@ -137,8 +137,29 @@ pub enum WeightError {
         /// The type's name in the file.
         dtype: String,
     },
+    /// A matrix that was packed by AWQ or GPTQ does not fit together.
+    #[error("`{name}` in {origin} cannot be unpacked: {problem}")]
+    Packed {
+        /// The matrix or one of its tensors.
+        name: String,
+        /// The file or index that was read.
+        origin: String,
+        /// What is wrong, with the values.
+        problem: String,
+    },
+    /// The checkpoint should be packed by AWQ or GPTQ and is not.
+    #[error(
+        "{origin}: no tensor is packed (none is called `….qweight`), though config.json has a quantization_config; \
+         remove it, or download the weights again"
+    )]
+    NotPacked {
+        /// The file or index that was read.
+        origin: String,
+    },
     /// A conversion that is not offered.
-    #[error("cannot convert {from} to {to}: only conversions to floating-point types exist")]
+    #[error(
+        "cannot convert {from} to {to}: only conversions to floating-point types and to block formats exist"
+    )]
     Convert {
         /// The stored type.
         from: StoredDtype,
@@ -175,6 +196,7 @@ impl WeightError {
             Self::NotInShard { .. } | Self::Duplicate { .. } => "shards-disagree",
             Self::NoTensor { .. } => "tensor-missing",
             Self::UnsupportedDtype { .. } => "quantised-weights",
+            Self::Packed { .. } | Self::NotPacked { .. } => "quantised-weights",
             Self::Convert { .. } | Self::Layout { .. } => "bad-weights",
         }
     }

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use super::block_format::BlockFormat;
 use super::buffer::{self, AlignedBytes, Buffer};
 use super::dtype::{Element, StoredDtype};
 use super::error::WeightError;
@@ -16,7 +17,8 @@ pub struct HostTensor {
     offset: usize,
     dtype: StoredDtype,
     shape: Vec<usize>,
-    /// Distance of neighbours along each dimension, in elements.
+    /// Distance of neighbours along each dimension, in elements. Of a quantised tensor the neighbours of the last
+    /// dimension touch, and all other distances are whole blocks, as is the last dimension.
     strides: Vec<usize>,
 }
 
@@ -29,6 +31,17 @@ pub enum Rows<'a> {
     F16(&'a [half::f16]),
     /// Upper half of single precision.
     BF16(&'a [half::bf16]),
+}
+
+/// The blocks of a quantised matrix in place: row `r` begins at byte `r * stride`.
+#[derive(Clone, Copy, Debug)]
+pub struct Blocks<'a> {
+    /// What the bytes mean.
+    pub format: BlockFormat,
+    /// All of them, gaps between rows included.
+    pub bytes: &'a [u8],
+    /// Bytes from the beginning of a row to that of the next.
+    pub stride: usize,
 }
 
 impl HostTensor {
@@ -47,13 +60,13 @@ impl HostTensor {
             shape,
             strides,
         };
+        tensor.require_whole_blocks("view")?;
         let held = tensor.buffer.len();
-        let size = dtype.size();
         // Overlapping elements can make the packed size larger than the buffer; it must be a number all the same.
         let packed = tensor.shape.iter().filter(|&&dim| dim > 0);
-        let packed = packed.copied().try_fold(size, usize::checked_mul);
+        let packed = packed.copied().try_fold(dtype.size(), usize::checked_mul);
         let end = span(&tensor.shape, &tensor.strides)
-            .and_then(|elements| elements.checked_mul(size))
+            .and_then(|elements| dtype.checked_bytes(elements))
             .and_then(|bytes| bytes.checked_add(offset))
             .filter(|_| packed.is_some());
         match end {
@@ -104,6 +117,17 @@ impl HostTensor {
         Self::owned(bytes, T::DTYPE, shape.to_vec()).expect("the buffer was made for the shape")
     }
 
+    /// A row-major quantised tensor, copied from blocks at hand; fails unless they are as many as `shape` needs.
+    pub fn from_blocks(
+        format: BlockFormat,
+        blocks: &[u8],
+        shape: &[usize],
+    ) -> Result<Self, WeightError> {
+        let mut bytes = AlignedBytes::zeroed(blocks.len());
+        bytes.bytes_mut().copy_from_slice(blocks);
+        Self::owned(bytes, StoredDtype::Quantised(format), shape.to_vec())
+    }
+
     /// Sizes of the dimensions; empty for a scalar.
     pub fn shape(&self) -> &[usize] {
         &self.shape
@@ -126,10 +150,11 @@ impl HostTensor {
 
     /// Bytes the elements take when packed.
     pub fn byte_len(&self) -> usize {
-        self.elements() * self.dtype.size()
+        self.dtype.bytes(self.elements())
     }
 
-    /// Elements `start..start + len` of one dimension; a view.
+    /// Elements `start..start + len` of one dimension; a view. The last dimension of a quantised tensor can be cut
+    /// between blocks only, see [`Self::can_narrow`].
     pub fn narrow(&self, dim: usize, start: usize, len: usize) -> Result<Self, WeightError> {
         let size = *self
             .shape
@@ -141,19 +166,38 @@ impl HostTensor {
                 format!("{len} elements from {start} leave dimension {dim}"),
             ));
         }
+        if !self.can_narrow(dim, start, len) {
+            let block = self.dtype.per_block();
+            return Err(self.layout(
+                "narrow",
+                format!(
+                    "{len} elements from {start} of dimension {dim} begin or end within a block of {block}; \
+                     cut at multiples of {block}, or convert the tensor to a floating-point type first"
+                ),
+            ));
+        }
         let mut cut = self.clone();
         cut.shape[dim] = len;
         // An empty cut keeps its offset: it may begin past the last element.
         if cut.elements() > 0 {
-            cut.offset += start * self.strides[dim] * self.dtype.size();
+            cut.offset += self.dtype.bytes(start * self.strides[dim]);
         }
         Ok(cut)
     }
 
-    /// The matrix with rows and columns exchanged; a view.
+    /// Whether a cut of that dimension lies between blocks, as every cut of unquantised tensors does.
+    pub fn can_narrow(&self, dim: usize, start: usize, len: usize) -> bool {
+        let block = self.dtype.per_block();
+        dim + 1 < self.shape.len() || start.is_multiple_of(block) && len.is_multiple_of(block)
+    }
+
+    /// The matrix with rows and columns exchanged: a view, or for a quantised one an f32 copy, for blocks lie along rows.
     pub fn transpose(&self) -> Result<Self, WeightError> {
         if self.shape.len() != 2 {
             return Err(self.layout("transpose", "two dimensions are needed".to_owned()));
+        }
+        if self.dtype.is_quantised() {
+            return self.to_dtype(StoredDtype::F32)?.transpose();
         }
         let mut turned = self.clone();
         turned.shape.reverse();
@@ -178,6 +222,7 @@ impl HostTensor {
         let mut other = self.clone();
         other.strides = row_major(shape);
         other.shape = shape.to_vec();
+        other.require_whole_blocks("reshape")?;
         Ok(other)
     }
 
@@ -192,8 +237,13 @@ impl HostTensor {
             (Some(&size), Some(&stride)) => size <= 1 || stride == 1,
             _ => true,
         };
+        let alignment = match self.dtype {
+            // Blocks have odd sizes, so kernels read them byte by byte.
+            StoredDtype::Quantised(_) => 1,
+            plain => plain.size(),
+        };
         let address = self.buffer.address() + self.offset;
-        self.elements() == 0 || (touching && address.is_multiple_of(self.dtype.size()))
+        self.elements() == 0 || (touching && address.is_multiple_of(alignment))
     }
 
     /// Distance between the beginnings of two rows of a matrix, in elements; the length for a vector.
@@ -238,6 +288,27 @@ impl HostTensor {
         Ok((rows, self.row_stride()))
     }
 
+    /// The blocks of a quantised matrix (or vector: one row) in place.
+    pub fn blocks(&self) -> Result<Blocks<'_>, WeightError> {
+        let StoredDtype::Quantised(format) = self.dtype else {
+            return Err(self.layout("blocks", "it is not quantised".to_owned()));
+        };
+        if self.elements() > 0 && self.is_outline() {
+            return Err(self.layout("blocks", "an outline has none".to_owned()));
+        }
+        if self.shape.len() > 2 && !self.is_contiguous() {
+            return Err(self.layout(
+                "blocks",
+                "more than two dimensions must be contiguous".to_owned(),
+            ));
+        }
+        Ok(Blocks {
+            format,
+            bytes: self.run(0, span(&self.shape, &self.strides).unwrap_or(0)),
+            stride: self.dtype.bytes(self.row_stride()),
+        })
+    }
+
     /// The numbers of a packed matrix or vector in place, from the first element to the last, gaps between rows included.
     pub fn numbers<T: Element>(&self) -> Result<&[T], WeightError> {
         if T::DTYPE != self.dtype {
@@ -265,15 +336,42 @@ impl HostTensor {
             .ok_or_else(|| self.layout("numbers", "unaligned".to_owned()))
     }
 
-    /// Bytes of `len` touching elements from element `first`, counted from element zero of the view.
+    /// Bytes of `len` touching elements from element `first`, counted from element zero of the view; whole blocks.
     /// Nothing for an outline.
     pub(crate) fn run(&self, first: usize, len: usize) -> &[u8] {
         if self.is_outline() {
             return &[];
         }
-        let size = self.dtype.size();
-        let begin = self.offset + first * size;
-        &self.buffer.bytes()[begin..begin + len * size]
+        let begin = self.offset + self.dtype.bytes(first);
+        &self.buffer.bytes()[begin..begin + self.dtype.bytes(len)]
+    }
+
+    /// Fails when rows or their distances are not whole blocks of a quantised type.
+    fn require_whole_blocks(&self, operation: &'static str) -> Result<(), WeightError> {
+        let block = self.dtype.per_block();
+        if block == 1 {
+            return Ok(());
+        }
+        let Some((&width, outer)) = self.shape.split_last() else {
+            return Err(self.layout(
+                operation,
+                format!("a scalar is no block of {block} numbers"),
+            ));
+        };
+        if !width.is_multiple_of(block) {
+            return Err(self.layout(
+                operation,
+                format!("rows of {width} numbers are not whole blocks of {block}"),
+            ));
+        }
+        let apart = |(&size, &stride): (&usize, &usize)| size > 1 && !stride.is_multiple_of(block);
+        if self.strides.last() != Some(&1) || outer.iter().zip(&self.strides).any(apart) {
+            return Err(self.layout(
+                operation,
+                format!("strides {:?} lead into blocks of {block}", self.strides),
+            ));
+        }
+        Ok(())
     }
 
     pub(crate) fn layout(&self, operation: &'static str, problem: String) -> WeightError {

@@ -2,6 +2,7 @@
 //! Which tensors a model wants, under which names and in which cut, is left to `sconce-models`.
 
 mod block_format;
+mod blocks;
 mod buffer;
 mod checkpoint;
 mod convert;
@@ -11,6 +12,7 @@ mod host_tensor;
 mod index;
 mod open;
 mod outline;
+mod packed;
 mod random;
 mod safetensors;
 mod torch;
@@ -19,9 +21,10 @@ pub use block_format::BlockFormat;
 pub use checkpoint::is_lfs_pointer;
 pub use dtype::{Element, StoredDtype};
 pub use error::WeightError;
-pub use host_tensor::{HostTensor, Rows};
+pub use host_tensor::{Blocks, HostTensor, Rows};
 pub use open::open;
 pub use outline::Outlines;
+pub use packed::{Packed, PackedKind, Unpacked};
 pub use random::RandomSource;
 pub use torch::{PickleError, PickleProblem};
 
@@ -32,6 +35,11 @@ pub trait WeightSource: Send + Sync {
 
     /// A view of one tensor; for files nothing is read until the numbers are used.
     fn get(&self, name: &str) -> Result<HostTensor, WeightError>;
+
+    /// The tensor without its numbers.
+    fn outline(&self, name: &str) -> Result<HostTensor, WeightError> {
+        self.get(name).map(|tensor| tensor.outline())
+    }
 
     /// Bytes of all tensors together, shared storages counted for each tensor: the sum of [`HostTensor::byte_len`].
     fn total_bytes(&self) -> u64;

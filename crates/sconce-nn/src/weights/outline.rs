@@ -18,7 +18,7 @@ impl WeightSource for Outlines<'_> {
     }
 
     fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
-        self.0.get(name).map(|tensor| tensor.outline())
+        self.0.outline(name)
     }
 
     fn total_bytes(&self) -> u64 {
@@ -58,7 +58,7 @@ impl HostTensor {
         dtype: StoredDtype,
         shape: Vec<usize>,
     ) -> Result<Self, WeightError> {
-        let len = shape.iter().product::<usize>() * dtype.size();
+        let len = dtype.bytes(shape.iter().product());
         let buffer = Arc::new(Buffer::Outline { len, owned: true });
         let strides = row_major(&shape);
         Self::view(buffer, 0, dtype, shape, strides)

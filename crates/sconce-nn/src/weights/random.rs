@@ -50,7 +50,7 @@ impl WeightSource for RandomSource {
     fn total_bytes(&self) -> u64 {
         self.shapes
             .values()
-            .map(|shape| (shape.iter().product::<usize>() * self.dtype.size()) as u64)
+            .map(|shape| self.dtype.bytes(shape.iter().product()) as u64)
             .sum()
     }
 

@@ -31,6 +31,29 @@ pub(super) struct Target {
 /// `a` has `rows` rows of `k`, `b` has `k` rows of `n` and `c` has `rows` rows of `n` numbers, which nobody else uses.
 #[inline(always)]
 pub(super) unsafe fn multiply<L: Lanes>(a: Ptr<f32>, b: Ptr<f32>, c: Target, sizes: Sizes) {
+    #[cfg(target_arch = "x86_64")]
+    if L::WIDE {
+        // SAFETY: as promised by the caller; the code around has the instructions.
+        let done = unsafe { super::wide::multiply(a, b, c, sizes) };
+        // SAFETY: the columns that are left.
+        return unsafe {
+            in_lanes::<L>(
+                a,
+                b.at(done),
+                c.at(done),
+                Sizes {
+                    n: sizes.n - done,
+                    ..sizes
+                },
+            )
+        };
+    }
+    // SAFETY: as promised by the caller.
+    unsafe { in_lanes::<L>(a, b, c, sizes) };
+}
+
+#[inline(always)]
+unsafe fn in_lanes<L: Lanes>(a: Ptr<f32>, b: Ptr<f32>, c: Target, sizes: Sizes) {
     let mut row = 0;
     // SAFETY: rows up to `sizes.rows` are touched only.
     unsafe {
@@ -47,10 +70,20 @@ pub(super) unsafe fn multiply<L: Lanes>(a: Ptr<f32>, b: Ptr<f32>, c: Target, siz
 
 impl Target {
     #[inline(always)]
-    unsafe fn starting_at(self, row: usize) -> Self {
+    pub(super) unsafe fn starting_at(self, row: usize) -> Self {
         // SAFETY: the row exists, as the caller promises.
         Self {
             start: unsafe { self.start.add(row * self.stride) },
+            ..self
+        }
+    }
+
+    #[inline(always)]
+    #[cfg(target_arch = "x86_64")]
+    unsafe fn at(self, column: usize) -> Self {
+        // SAFETY: the column exists, as the caller promises.
+        Self {
+            start: unsafe { self.start.add(column) },
             ..self
         }
     }

@@ -1,9 +1,10 @@
-//! Copies and widens chosen rows of a table.
+//! Copies and widens chosen rows of a table, be it of numbers or of blocks.
 
 use super::lanes::{Kernel, Lanes, Weight, dispatch};
 use super::matmul::widen;
 use super::parallel;
-use crate::weights::Rows;
+use super::quant::dequantise_row;
+use crate::weights::{Blocks, Rows};
 
 /// Writes row `wanted[i]` of the table, `width` numbers from element `row * stride`, to row `i` of `out`; zeros for none.
 pub(crate) fn gather(
@@ -18,6 +19,28 @@ pub(crate) fn gather(
         Rows::F16(rows) => gather_from(rows, stride, width, wanted, out),
         Rows::BF16(rows) => gather_from(rows, stride, width, wanted, out),
     }
+}
+
+/// The same from a table of blocks.
+pub(crate) fn gather_blocks(
+    blocks: Blocks<'_>,
+    width: usize,
+    wanted: &[Option<usize>],
+    out: &mut [f32],
+) {
+    assert_eq!(out.len(), wanted.len() * width);
+    let bytes = width / blocks.format.numbers() * blocks.format.bytes();
+    parallel::over_rows(out, width, width, &|first, out| {
+        for (row, out) in wanted[first..].iter().zip(out.chunks_exact_mut(width)) {
+            match row {
+                Some(row) => {
+                    let row = &blocks.bytes[row * blocks.stride..][..bytes];
+                    dequantise_row(blocks.format, row, out);
+                }
+                None => out.fill(0.0),
+            }
+        }
+    });
 }
 
 fn gather_from<W: Weight>(

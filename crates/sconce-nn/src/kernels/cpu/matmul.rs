@@ -1,8 +1,10 @@
 //! `y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n]`: f32 activations, weights in f32, f16 or bf16 as the checkpoint has them.
 //!
-//! Every element of `y` is one dot product in the order of [`super::tile::dots`], so its bits depend neither on the
-//! number of rows nor on how the work is cut. Few rows stream the weights once, directly from memory; many rows widen a
-//! panel of half-precision weights into the cache and use it for all of them.
+//! Several matrices of one `x` are computed together. Every element of `y` is one dot product in an order that depends
+//! on the machine and the shape of the weights only, so its bits depend neither on the number of rows nor on how the
+//! work is cut. There are three ways: the matrix unit ([`super::tiles`]), 512-bit vectors ([`super::wide`]), and the
+//! vectors of [`super::lanes`], here. In this last one few rows stream the weights once, directly from memory; many rows
+//! widen a panel of half-precision weights into the cache and use it for all of them.
 #![allow(unsafe_code)]
 // Counted loops over constant sizes unroll into registers.
 #![allow(clippy::needless_range_loop)]
@@ -10,7 +12,8 @@
 use half::{bf16, f16};
 
 use super::lanes::{Kernel, LANES, Lanes, Weight, dispatch};
-use super::parallel::{self, Shared};
+use super::operand::{Matrix, Operand, Part, Precision, operands};
+use super::parallel;
 use super::tile::{Ptr, dots};
 use super::{pool, scratch};
 use crate::weights::Rows;
@@ -30,35 +33,70 @@ const TILE: usize = 4;
 /// Panels for each thread: enough to even out threads of unequal speed.
 const PANELS_PER_THREAD: usize = 4;
 
-/// The weight matrix `[n, k]`: row `r` begins at element `r * stride`.
-#[derive(Clone, Copy)]
-pub(crate) struct Matrix<'a> {
-    pub(crate) rows: Rows<'a>,
-    pub(crate) stride: usize,
-    pub(crate) n: usize,
-    pub(crate) k: usize,
-}
-
-/// Computes `out[m, n]` from `x[m, k]`, both row-major without gaps, with `m` from their lengths.
+/// Computes `[m, n]` of each part from the same `x[m, k]`, all row-major without gaps, with `m` from their lengths.
 ///
 /// # Panics
-/// When the lengths do not fit the matrix.
-pub(crate) fn matmul(x: &[f32], weight: Matrix<'_>, bias: Option<&[f32]>, out: &mut [f32]) {
-    match weight.rows {
-        Rows::F32(rows) => Product::new(x, rows, weight, bias, out).run(),
-        Rows::F16(rows) => Product::<f16>::new(x, rows, weight, bias, out).run(),
-        Rows::BF16(rows) => {
-            let product = Product::<bf16>::new(x, rows, weight, bias, out);
-            #[cfg(target_arch = "x86_64")]
-            if super::tiles::suits(product.n, product.k) {
-                return product.run_on_tiles();
-            }
-            product.run();
-        }
+/// When the lengths do not fit the matrices.
+pub(crate) fn matmul(x: &[f32], parts: &mut [Part<'_>]) {
+    for parts in parts.chunk_by_mut(are_alike) {
+        of_one_kind(x, parts);
     }
 }
 
-/// Checked operands.
+/// Whether two parts are computed in the same way.
+fn are_alike(one: &Part<'_>, other: &Part<'_>) -> bool {
+    let (rows, others) = (&one.matrix.rows, &other.matrix.rows);
+    std::mem::discriminant(rows) == std::mem::discriminant(others)
+        && one.precision == other.precision
+}
+
+fn of_one_kind(x: &[f32], parts: &mut [Part<'_>]) {
+    let (Matrix { rows, k, .. }, precision) = (parts[0].matrix, parts[0].precision);
+    match rows {
+        Rows::F32(_) => in_vectors::<f32>(x, k, &operands(x, k, parts)),
+        Rows::F16(_) => in_vectors::<f16>(x, k, &operands(x, k, parts)),
+        Rows::BF16(_) => of_brains(x, k, precision, &operands(x, k, parts)),
+    }
+}
+
+/// bf16 weights have units of their own on some machines.
+fn of_brains(x: &[f32], k: usize, precision: Precision, operands: &[Operand<'_, bf16>]) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if operands.iter().all(|one| super::tiles::suits(one.n, k)) {
+            return operands
+                .iter()
+                .for_each(|operand| super::tiles::matmul(x, k, operand));
+        }
+        if precision == Precision::Bf16 && super::wide::has_bf16() {
+            return super::wide::matmul_rounded(x, k, operands);
+        }
+    }
+    // Without such a unit rounding `x` would only cost precision.
+    let _ = precision;
+    in_vectors(x, k, operands);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn in_vectors<W: super::wide::Wide>(x: &[f32], k: usize, operands: &[Operand<'_, W>]) {
+    if super::wide::is_available() {
+        return super::wide::matmul(x, k, operands);
+    }
+    in_lanes(x, k, operands);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn in_vectors<W: Weight>(x: &[f32], k: usize, operands: &[Operand<'_, W>]) {
+    in_lanes(x, k, operands);
+}
+
+fn in_lanes<W: Weight>(x: &[f32], k: usize, operands: &[Operand<'_, W>]) {
+    for operand in operands {
+        Product::new(x, k, operand).run();
+    }
+}
+
+/// One of the products, in vectors of [`LANES`].
 struct Product<'a, W> {
     x: &'a [f32],
     weights: &'a [W],
@@ -66,43 +104,21 @@ struct Product<'a, W> {
     m: usize,
     n: usize,
     k: usize,
-    bias: Option<&'a [f32]>,
-    out: Shared<f32>,
+    operand: &'a Operand<'a, W>,
 }
 
-// SAFETY of the kernels below rests on the asserts here: `m` rows of `x`, `n` rows of weights and `m * n` outputs exist.
+// SAFETY of the kernels below rests on the asserts of `Operand`: `m` rows of `x`, `n` rows of weights and `m * n`
+// outputs exist.
 impl<'a, W: Weight> Product<'a, W> {
-    fn new(
-        x: &'a [f32],
-        weights: &'a [W],
-        matrix: Matrix<'_>,
-        bias: Option<&'a [f32]>,
-        out: &'a mut [f32],
-    ) -> Self {
-        let Matrix { stride, n, k, .. } = matrix;
-        let m = out.len().checked_div(n).unwrap_or(0);
-        assert_eq!(
-            (out.len(), x.len()),
-            (m * n, m * k),
-            "lengths of a product of {m} rows, [{n}, {k}]"
-        );
-        assert!(
-            n == 0 || k == 0 || weights.len() >= (n - 1) * stride + k,
-            "[{n}, {k}] leaves the weights"
-        );
-        assert!(
-            bias.is_none_or(|bias| bias.len() == n),
-            "a bias for each of {n} outputs"
-        );
+    fn new(x: &'a [f32], k: usize, operand: &'a Operand<'a, W>) -> Self {
         Self {
             x,
-            weights,
-            stride,
-            m,
-            n,
+            weights: operand.weights,
+            stride: operand.stride,
+            m: operand.m,
+            n: operand.n,
             k,
-            bias,
-            out: Shared::new(out),
+            operand,
         }
     }
 
@@ -131,26 +147,6 @@ impl<'a, W: Weight> Product<'a, W> {
                     columns,
                 });
             }
-        });
-    }
-}
-
-#[cfg(target_arch = "x86_64")]
-impl Product<'_, bf16> {
-    /// The same product on the matrix unit, whose sums have an order of their own.
-    fn run_on_tiles(&self) {
-        if self.m == 0 {
-            return;
-        }
-        super::tiles::matmul(&super::tiles::Operands {
-            x: self.x,
-            weights: self.weights,
-            stride: self.stride,
-            m: self.m,
-            n: self.n,
-            k: self.k,
-            bias: self.bias,
-            out: &self.out,
         });
     }
 }
@@ -335,32 +331,13 @@ unsafe fn strip<L: Lanes, P: Weight, W: Weight, const M: usize, const N: usize>(
         let mut column = 0;
         while column + N <= columns.len {
             let sums = dots::<L, P, M, N>(x, weights.starting_at(column), product.k);
-            store(product, row, columns.start + column, &sums);
+            product.operand.store(row, columns.start + column, &sums);
             column += N;
         }
         while column < columns.len {
             let sums = dots::<L, P, M, 1>(x, weights.starting_at(column), product.k);
-            store(product, row, columns.start + column, &sums);
+            product.operand.store(row, columns.start + column, &sums);
             column += 1;
-        }
-    }
-}
-
-/// Adds the bias and writes a tile.
-#[inline(always)]
-unsafe fn store<W, const M: usize, const N: usize>(
-    product: &Product<'_, W>,
-    row: usize,
-    column: usize,
-    sums: &[[f32; N]; M],
-) {
-    for (m, sums) in sums.iter().enumerate() {
-        // SAFETY: the tile belongs to this task.
-        let out = unsafe { product.out.part((row + m) * product.n + column, N) };
-        for n in 0..N {
-            out[n] = product
-                .bias
-                .map_or(sums[n], |bias| sums[n] + bias[column + n]);
         }
     }
 }
@@ -387,10 +364,69 @@ mod tests {
         (0..m * n).map(|index| dot(index / n, index % n)).collect()
     }
 
-    fn product(x: &[f32], weight: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
-        let mut out = vec![f32::NAN; x.len() / weight.k * weight.n];
-        matmul(x, weight, bias, &mut out);
-        out
+    /// A way to compute a product: as this machine does it, with bf16 activations, or in the vectors of any machine.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    enum Way {
+        Best(Precision),
+        Lanes,
+    }
+
+    const WAYS: [Way; 3] = [
+        Way::Best(Precision::Exact),
+        Way::Best(Precision::Bf16),
+        Way::Lanes,
+    ];
+
+    impl Way {
+        fn product(self, x: &[f32], matrix: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+            let mut out = vec![f32::NAN; x.len() / matrix.k * matrix.n];
+            let (precision, compute): (_, fn(&[f32], &mut [Part<'_>])) = match self {
+                Self::Best(precision) => (precision, matmul),
+                Self::Lanes => (Precision::Exact, in_lanes_of),
+            };
+            let part = Part {
+                matrix,
+                precision,
+                bias,
+                out: &mut out,
+            };
+            compute(x, &mut [part]);
+            out
+        }
+
+        /// The numbers that this way takes of `x`.
+        fn taken(self, x: &[f32], matrix: Matrix<'_>) -> Vec<f32> {
+            let rounds = self == Self::Best(Precision::Bf16)
+                && matches!(matrix.rows, Rows::BF16(_))
+                && rounds(matrix.n, matrix.k);
+            let taken = |&x| {
+                if rounds {
+                    bf16::from_f32(x).to_f32()
+                } else {
+                    x
+                }
+            };
+            x.iter().map(taken).collect()
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn rounds(n: usize, k: usize) -> bool {
+        !super::super::tiles::suits(n, k) && super::super::wide::has_bf16()
+    }
+
+    #[cfg(not(target_arch = "x86_64"))]
+    fn rounds(_: usize, _: usize) -> bool {
+        false
+    }
+
+    fn in_lanes_of(x: &[f32], parts: &mut [Part<'_>]) {
+        let Matrix { rows, k, .. } = parts[0].matrix;
+        match rows {
+            Rows::F32(_) => in_lanes::<f32>(x, k, &operands(x, k, parts)),
+            Rows::F16(_) => in_lanes::<f16>(x, k, &operands(x, k, parts)),
+            Rows::BF16(_) => in_lanes::<bf16>(x, k, &operands(x, k, parts)),
+        }
     }
 
     #[test]
@@ -423,11 +459,17 @@ mod tests {
                 ),
             ];
             for (rows, exact) in cases {
-                for m in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21, 32, 40] {
+                let matrix = Matrix { rows, stride, n, k };
+                for (m, way) in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21, 32, 40]
+                    .into_iter()
+                    .flat_map(|m| WAYS.map(|way| (m, way)))
+                {
                     let x = numbers(m * k, 3);
+                    let taken = way.taken(&x, matrix);
                     for bias in [None, Some(&*bias)] {
-                        let got = product(&x, Matrix { rows, stride, n, k }, bias);
-                        assert_close(&got, &reference(&x, &exact, stride, (m, n, k), bias), 1e-5);
+                        let got = way.product(&x, matrix, bias);
+                        let wanted = reference(&taken, &exact, stride, (m, n, k), bias);
+                        assert_close(&got, &wanted, 1e-5);
                     }
                 }
             }
@@ -437,11 +479,13 @@ mod tests {
     #[test]
     fn a_row_has_the_same_bits_in_any_company_and_on_any_number_of_threads() {
         for (n, k) in [(61, 203), (101, 224)] {
-            rows_have_the_same_bits(70, n, k);
+            for way in WAYS {
+                rows_have_the_same_bits(70, n, k, way);
+            }
         }
     }
 
-    fn rows_have_the_same_bits(m: usize, n: usize, k: usize) {
+    fn rows_have_the_same_bits(m: usize, n: usize, k: usize, way: Way) {
         let (x, wide) = (numbers(m * k, 1), numbers(n * k, 2));
         let halves: Vec<f16> = wide.iter().map(|&w| f16::from_f32(w)).collect();
         let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
@@ -456,16 +500,66 @@ mod tests {
             {
                 let _turn = pool::turn(1);
                 x.chunks_exact(k)
-                    .for_each(|x| alone.extend(product(x, matrix, None)));
+                    .for_each(|x| alone.extend(way.product(x, matrix, None)));
             }
             for threads in [1, 2, 7] {
                 let _turn = pool::turn(threads);
                 for company in 1..m {
-                    let got = product(&x[..company * k], matrix, None);
+                    let got = way.product(&x[..company * k], matrix, None);
                     assert!(
                         got == alone[..company * n],
-                        "{company} rows on {threads} threads"
+                        "{way:?}: {company} rows on {threads} threads"
                     );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn matrices_of_one_input_have_the_bits_of_each_alone() {
+        let k = 100;
+        let wide = numbers(300 * k, 1);
+        let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
+        let bias = numbers(91, 2);
+        let matrix = |rows, n| Matrix {
+            rows,
+            stride: k,
+            n,
+            k,
+        };
+        let later = matrix(Rows::BF16(&brains[91 * k..]), 130);
+        let of_brains = [
+            matrix(Rows::BF16(&brains), 91),
+            later,
+            matrix(later.rows, 0),
+        ];
+        let mixed = [
+            matrix(Rows::F32(&wide), 91),
+            later,
+            matrix(Rows::F32(&wide), 7),
+        ];
+        for precision in [Precision::Exact, Precision::Bf16] {
+            for (m, matrices) in [1, 3, 70]
+                .into_iter()
+                .flat_map(|m| [(m, of_brains), (m, mixed)])
+            {
+                let x = numbers(m * k, 3);
+                let biases = [Some(&*bias), None, None];
+                let mut outs = matrices.map(|matrix| vec![f32::NAN; m * matrix.n]);
+                let mut parts: Vec<Part<'_>> = matrices
+                    .into_iter()
+                    .zip(biases)
+                    .zip(&mut outs)
+                    .map(|((matrix, bias), out)| Part {
+                        matrix,
+                        precision,
+                        bias,
+                        out,
+                    })
+                    .collect();
+                matmul(&x, &mut parts);
+                for ((matrix, bias), out) in matrices.into_iter().zip(biases).zip(outs) {
+                    assert_eq!(out, Way::Best(precision).product(&x, matrix, bias));
                 }
             }
         }
@@ -476,13 +570,19 @@ mod tests {
         let (m, n, k) = (5, 7, 37);
         let (x, w) = (numbers(m * k, 1), numbers(n * k, 2));
         let mut out = vec![0.0; m * n];
-        let matrix = Matrix {
-            rows: Rows::F32(&w),
-            stride: k,
-            n,
-            k,
-        };
-        let product = Product::new(&x, &w, matrix, None, &mut out);
+        let mut parts = [Part {
+            matrix: Matrix {
+                rows: Rows::F32(&w),
+                stride: k,
+                n,
+                k,
+            },
+            precision: Precision::Exact,
+            bias: None,
+            out: &mut out,
+        }];
+        let operands = operands::<f32>(&x, k, &mut parts);
+        let product = Product::new(&x, k, &operands[0]);
         let (rows, columns) = (Span { start: 0, len: m }, Span { start: 0, len: n });
         Direct {
             product: &product,
@@ -495,25 +595,31 @@ mod tests {
 
     #[test]
     fn empty_products_write_nothing_and_no_inner_dimension_leaves_the_bias() {
-        let none = Matrix {
+        let matrix = |n, k| Matrix {
             rows: Rows::F32(&[]),
             stride: 0,
-            n: 0,
-            k: 5,
+            n,
+            k,
         };
-        matmul(&[], none, None, &mut []);
-        let mut out = [9.0; 2];
-        matmul(
-            &[],
-            Matrix {
-                rows: Rows::F32(&[]),
-                stride: 0,
-                n: 2,
-                k: 0,
-            },
-            Some(&[1.0, 2.0]),
-            &mut out,
-        );
-        assert_eq!(out, [1.0, 2.0]);
+        let mut out = [9.0; 4];
+        let mut parts = [Part {
+            matrix: matrix(2, 0),
+            precision: Precision::Exact,
+            bias: Some(&[1.0, 2.0]),
+            out: &mut out,
+        }];
+        matmul(&[], &mut parts);
+        assert_eq!(parts[0].out, [1.0, 2.0, 1.0, 2.0]);
+        parts[0].out.fill(9.0);
+        in_lanes_of(&[], &mut parts);
+        assert_eq!(out, [1.0, 2.0, 1.0, 2.0]);
+        let mut parts = [Part {
+            matrix: matrix(0, 5),
+            precision: Precision::Exact,
+            bias: None,
+            out: &mut [],
+        }];
+        matmul(&[], &mut parts);
+        matmul(&[], &mut []);
     }
 }

@@ -8,9 +8,12 @@ pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod lanes;
 pub(crate) mod matmul;
+pub(crate) mod operand;
 pub(crate) mod paged;
 pub(crate) mod parallel;
 pub mod pool;
+#[allow(dead_code, unused_imports)] // Its callers are the layers to come.
+pub(crate) mod quant;
 pub(crate) mod rotate;
 pub(crate) mod rows;
 pub(crate) mod scratch;
@@ -20,3 +23,5 @@ pub(crate) mod testing;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod tiles;
+#[cfg(target_arch = "x86_64")]
+mod wide;

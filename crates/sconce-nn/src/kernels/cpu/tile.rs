@@ -25,6 +25,20 @@ impl<T> Ptr<T> {
             stride: self.stride,
         }
     }
+
+    /// The matrix from column `column` on.
+    ///
+    /// # Safety
+    /// Every row has so many elements.
+    #[inline(always)]
+    #[cfg(target_arch = "x86_64")]
+    pub(super) unsafe fn at(self, column: usize) -> Self {
+        // SAFETY: promised by the caller.
+        Self {
+            start: unsafe { self.start.add(column) },
+            stride: self.stride,
+        }
+    }
 }
 
 /// The dot products of `M` rows of `x` with `N` rows of `w` over `k` elements.

@@ -14,6 +14,7 @@ use std::sync::OnceLock;
 
 use half::bf16;
 
+use super::operand::Operand;
 use super::parallel::{self, Shared};
 use super::{pool, scratch};
 
@@ -35,17 +36,17 @@ const PANEL_BYTES: usize = 512 << 10;
 /// Tasks for each thread: enough to even out threads of unequal speed.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Operands whose lengths were checked: `m` rows of `x` of `k` numbers, `n` rows of weights.
-pub(super) struct Operands<'a> {
-    pub(super) x: &'a [f32],
-    pub(super) weights: &'a [bf16],
+/// `m` rows of `x` of `k` numbers, `n` rows of weights; lengths were checked.
+struct Operands<'a> {
+    x: &'a [f32],
+    weights: &'a [bf16],
     /// Elements from one row of weights to the next.
-    pub(super) stride: usize,
-    pub(super) m: usize,
-    pub(super) n: usize,
-    pub(super) k: usize,
-    pub(super) bias: Option<&'a [f32]>,
-    pub(super) out: &'a Shared<f32>,
+    stride: usize,
+    m: usize,
+    n: usize,
+    k: usize,
+    bias: Option<&'a [f32]>,
+    out: &'a Shared<f32>,
 }
 
 /// Whether this machine has the unit and a matrix of this shape suits it. The number of rows of `x` has no say.
@@ -86,7 +87,20 @@ fn permitted() -> bool {
 }
 
 /// Computes the product. Only where [`suits`].
-pub(super) fn matmul(operands: &Operands<'_>) {
+pub(super) fn matmul(x: &[f32], k: usize, operand: &Operand<'_, bf16>) {
+    if operand.m == 0 {
+        return;
+    }
+    let operands = Operands {
+        x,
+        weights: operand.weights,
+        stride: operand.stride,
+        m: operand.m,
+        n: operand.n,
+        k,
+        bias: operand.bias,
+        out: &operand.out,
+    };
     let groups = operands.groups();
     let packed = groups * operands.chunks() * operands.pieces_of_group() * TILE;
     // Two bf16 numbers in the place of one f32, and a line more to begin at one.

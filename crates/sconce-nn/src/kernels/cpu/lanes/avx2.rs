@@ -1,4 +1,4 @@
-//! Eight numbers in a 256-bit register: AVX2, FMA and F16C.
+//! Eight numbers in a 256-bit register: AVX2, FMA and F16C; where there is AVX-512, products of blocks use its vectors.
 #![allow(unsafe_code)]
 
 use std::arch::x86_64::*;
@@ -6,6 +6,7 @@ use std::arch::x86_64::*;
 use half::{bf16, f16};
 
 use super::{Kernel, LANES, Lanes};
+use crate::kernels::cpu::wide;
 
 /// Whether this machine has all instructions that [`run`] needs.
 pub(super) fn is_available() -> bool {
@@ -18,20 +19,31 @@ pub(super) fn is_available() -> bool {
 pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn with_features<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Avx2>()
+        kernel.run::<Avx2<false>>()
+    }
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
+    fn with_wide_features<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx2<true>>()
     }
     debug_assert!(is_available());
+    if wide::is_available() {
+        // SAFETY: asked.
+        return unsafe { with_wide_features(kernel) };
+    }
     // SAFETY: `dispatch`, the only caller, has asked `is_available`.
     unsafe { with_features(kernel) }
 }
 
-/// Only [`run`] names this type, so every method is inlined into a function that has the instructions.
+/// Only [`run`] names this type, so every method is inlined into a function that has the instructions; `WIDE`: those of
+/// AVX-512 too.
 #[derive(Clone, Copy)]
-struct Avx2(__m256);
+struct Avx2<const WIDE: bool>(__m256);
 
 // SAFETY of every block below: the instructions exist, since only `run` makes kernels of this type; loads and stores
 // are of whole arrays and need no alignment.
-impl Lanes for Avx2 {
+impl<const WIDE: bool> Lanes for Avx2<WIDE> {
+    const WIDE: bool = WIDE;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Self(unsafe { _mm256_set1_ps(value) })

@@ -18,6 +18,9 @@ pub(crate) const LANES: usize = 8;
 /// Eight f32 numbers. Reductions have a fixed order, the same in all implementations; only `mul_add` differs, by
 /// rounding once or twice.
 pub(crate) trait Lanes: Copy {
+    /// Whether the code around has the instructions of [`super::wide`] too.
+    const WIDE: bool;
+
     fn splat(value: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
     fn load_f16(from: &[f16; LANES]) -> Self;

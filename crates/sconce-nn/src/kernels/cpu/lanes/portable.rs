@@ -38,6 +38,8 @@ fn widen_f16(number: f16) -> f32 {
 }
 
 impl Lanes for Portable {
+    const WIDE: bool = false;
+
     #[inline(always)]
     fn splat(value: f32) -> Self {
         Self([value; LANES])

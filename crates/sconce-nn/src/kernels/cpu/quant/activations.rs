@@ -1,0 +1,205 @@
+//! Activations as bytes: every 32 numbers of a row share a scale, as in ggml's q8_0, but one of single precision.
+#![allow(unsafe_code)]
+
+use super::isa::{Instructions, Isa, Kernel, Line};
+use crate::kernels::cpu::parallel::{self, Shared};
+use crate::kernels::cpu::pool;
+
+/// Numbers that share a scale.
+pub(super) const BLOCK: usize = 32;
+
+/// Added to a number below 2^22, it leaves the nearest integer, the even one of two, in the lowest bits.
+const ROUNDING: f32 = 12_582_912.0;
+
+/// The largest byte.
+const LARGEST: f32 = 127.0;
+
+/// Blocks whose numbers are all smaller count as zero: dividing by their scale could overflow.
+const SMALLEST: f32 = f32::MIN_POSITIVE * 256.0;
+
+/// Elementary operations that quantising takes for each number.
+const COST: usize = 2;
+
+/// What belongs to the bytes of a block.
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub(super) struct Block {
+    pub(super) scale: f32,
+    /// The negated sum of the bytes; negated, so that offsets of weights are added.
+    pub(super) minus_sum: f32,
+    /// The same for the first and the last 16 bytes.
+    pub(super) minus_sums: [i32; 2],
+}
+
+/// Rows of quantised activations.
+#[derive(Clone, Copy)]
+pub(super) struct Activations<'a> {
+    pub(super) bytes: &'a [i8],
+    pub(super) blocks: &'a [Block],
+    pub(super) rows: usize,
+    /// Blocks of a row.
+    pub(super) width: usize,
+}
+
+/// Lines of memory that `rows` rows of `width` blocks take.
+pub(super) fn lines(rows: usize, width: usize) -> usize {
+    (rows * width * (BLOCK + size_of::<Block>())).div_ceil(size_of::<Line>())
+}
+
+impl<'a> Activations<'a> {
+    /// Quantises rows of `width` blocks into [`lines`] of memory.
+    pub(super) fn new(
+        x: &[f32],
+        width: usize,
+        room: &'a mut [Line],
+        instructions: Instructions,
+    ) -> Self {
+        let rows = x.len() / (width * BLOCK);
+        let count = rows * width;
+        debug_assert_eq!((x.len(), room.len()), (count * BLOCK, lines(rows, width)));
+        // SAFETY: any bits are a byte or a block, lines are aligned for both, and `lines` counts room for both.
+        let (bytes, blocks) = unsafe {
+            let start = room.as_mut_ptr().cast::<i8>();
+            (
+                std::slice::from_raw_parts_mut(start, count * BLOCK),
+                std::slice::from_raw_parts_mut(start.add(count * BLOCK).cast::<Block>(), count),
+            )
+        };
+        let (tasks, run) = parallel::cut(rows, width * BLOCK * COST);
+        let (all_bytes, all_blocks) = (Shared::new(bytes), Shared::new(blocks));
+        pool::run(tasks, &|task| {
+            let first = task * run * width;
+            let len = (run * width).min(count - first);
+            // SAFETY: the runs of tasks do not overlap.
+            let (bytes, blocks) = unsafe {
+                (
+                    all_bytes.part(first * BLOCK, len * BLOCK),
+                    all_blocks.part(first, len),
+                )
+            };
+            instructions.run(Quantise {
+                x: &x[first * BLOCK..][..len * BLOCK],
+                bytes,
+                blocks,
+            });
+        });
+        Self {
+            bytes,
+            blocks,
+            rows,
+            width,
+        }
+    }
+}
+
+struct Quantise<'a> {
+    x: &'a [f32],
+    bytes: &'a mut [i8],
+    blocks: &'a mut [Block],
+}
+
+impl Kernel for Quantise<'_> {
+    #[inline(always)]
+    unsafe fn run<I: Isa>(self) {
+        let x = self.x.as_chunks::<BLOCK>().0;
+        let bytes = self.bytes.as_chunks_mut::<BLOCK>().0;
+        for ((x, bytes), block) in x.iter().zip(bytes).zip(self.blocks) {
+            *block = quantise(x, bytes);
+        }
+    }
+}
+
+/// Plain loops, which the compiler turns into the vectors of the function around.
+#[inline(always)]
+fn quantise(x: &[f32; BLOCK], bytes: &mut [i8; BLOCK]) -> Block {
+    // Bits without the sign are ordered as the numbers are, with infinity and what is no number above all.
+    let mut largest = 0;
+    for number in x {
+        largest = largest.max(number.to_bits() & 0x7fff_ffff);
+    }
+    let largest = f32::from_bits(largest);
+    let (scale, inverse) = if !largest.is_finite() {
+        (f32::NAN, 0.0)
+    } else if largest < SMALLEST {
+        (0.0, 0.0)
+    } else {
+        (largest / LARGEST, LARGEST / largest)
+    };
+    for (byte, number) in bytes.iter_mut().zip(x) {
+        *byte = (number * inverse + ROUNDING).to_bits() as i8;
+    }
+    let (halves, _) = bytes.as_chunks::<16>();
+    let minus_sums = [0, 1].map(|half| {
+        let mut sum = 0;
+        for &byte in &halves[half] {
+            sum -= i32::from(byte);
+        }
+        sum
+    });
+    Block {
+        scale,
+        minus_sum: (minus_sums[0] + minus_sums[1]) as f32,
+        minus_sums,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cpu::quant::isa::SIDE;
+    use crate::kernels::cpu::testing::numbers;
+
+    fn with<R>(
+        x: &[f32],
+        width: usize,
+        instructions: Instructions,
+        work: impl Fn(Activations<'_>) -> R,
+    ) -> R {
+        let rows = x.len() / (width * BLOCK);
+        let mut room = vec![Line([u32::MAX; SIDE]); lines(rows, width)];
+        work(Activations::new(x, width, &mut room, instructions))
+    }
+
+    #[test]
+    fn every_byte_is_the_nearest_and_sums_are_negated_for_all_instructions() {
+        let mut x = numbers(7 * 3 * BLOCK, 1);
+        // Exactly between two bytes: the even one.
+        x[..4].copy_from_slice(&[127.0, 0.5, 1.5, -2.5]);
+        x[4..BLOCK].fill(-3.0);
+        for instructions in Instructions::available() {
+            with(&x, 3, instructions, |x_bytes| {
+                assert_eq!((x_bytes.rows, x_bytes.width), (7, 3));
+                assert_eq!(x_bytes.bytes[..5], [127, 0, 2, -2, -3]);
+                for (index, block) in x_bytes.blocks.iter().enumerate() {
+                    let x = &x[index * BLOCK..][..BLOCK];
+                    let bytes = &x_bytes.bytes[index * BLOCK..][..BLOCK];
+                    let largest = x.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+                    assert_eq!(block.scale, largest / 127.0);
+                    for (byte, x) in bytes.iter().zip(x) {
+                        let error = f64::from(*byte) * f64::from(block.scale) - f64::from(*x);
+                        assert!(error.abs() <= f64::from(block.scale) * 0.500_001, "{error}");
+                    }
+                    let sum = |bytes: &[i8]| -> i32 { bytes.iter().map(|&b| -i32::from(b)).sum() };
+                    assert_eq!(block.minus_sums, [sum(&bytes[..16]), sum(&bytes[16..])]);
+                    assert_eq!(block.minus_sum, sum(bytes) as f32);
+                }
+            });
+        }
+    }
+
+    #[test]
+    fn numbers_that_have_no_scale_spoil_their_block_only() {
+        for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let mut x = vec![1.0; 3 * BLOCK];
+            x[BLOCK + 3] = bad;
+            x[2 * BLOCK..].fill(1e-44);
+            for instructions in Instructions::available() {
+                with(&x, 3, instructions, |x| {
+                    assert_eq!(x.blocks[0].scale, 1.0 / 127.0);
+                    assert!(x.blocks[1].scale.is_nan());
+                    assert_eq!((x.blocks[2].scale, x.blocks[2].minus_sum), (0.0, 0.0));
+                });
+            }
+        }
+    }
+}

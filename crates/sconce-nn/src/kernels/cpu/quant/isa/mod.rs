@@ -1,0 +1,245 @@
+//! Sixteen 32-bit words that are computed with at once, and the choice of instructions at run time.
+//!
+//! Everything above is written once over [`Isa`]. Integers are exact and no float operation is fused with another, so
+//! all implementations give the same bits.
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+use portable::Portable;
+
+/// Words, floats, and rows of weights that are computed with at once.
+pub(super) const SIDE: usize = 16;
+
+/// Words as they lie in memory.
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+pub(super) struct Line(pub(super) [u32; SIDE]);
+
+/// Words of as many rows, four of each: `rows[j]` has rows `j`, `j + 4`, `j + 8` and `j + 12`, one after the other.
+pub(super) type Rows<I> = [<I as Isa>::Words; 4];
+
+/// A set of instructions. All methods are inlined into a function that has them.
+///
+/// # Safety
+/// Methods may only be called in kernels that [`Instructions::run`] runs, on machines that have the instructions; those
+/// that take pointers read or write what they name there.
+pub(super) trait Isa: Copy {
+    /// Sixteen words of 32 bits, or 64 bytes.
+    type Words: Copy;
+    /// Sixteen f32 numbers.
+    type Floats: Copy;
+
+    /// Rows of `x` and vectors of weight rows in a tile of sums that stays in registers.
+    const TILE: Tile;
+
+    unsafe fn splat(word: u32) -> Self::Words;
+    unsafe fn load(from: *const Line) -> Self::Words;
+    unsafe fn store(words: Self::Words, to: *mut Line);
+    /// Sixteen bytes of the rows 0, 4, 8 and 12.
+    unsafe fn load_four(row: *const u8, stride: usize) -> Self::Words;
+    /// One word of each of sixteen rows.
+    unsafe fn load_words(row: *const u8, stride: usize) -> Self::Words;
+    /// Sixteen bytes, four times.
+    unsafe fn repeat(from: *const [i8; 16]) -> Self::Words;
+    /// `0x10` in the place of every set bit: sixteen bits from each of the rows 0, 4, 8 and 12.
+    unsafe fn spread_bits(row: *const u8, stride: usize) -> Self::Words;
+
+    unsafe fn and(one: Self::Words, other: Self::Words) -> Self::Words;
+    unsafe fn or(one: Self::Words, other: Self::Words) -> Self::Words;
+    unsafe fn xor(one: Self::Words, other: Self::Words) -> Self::Words;
+    unsafe fn add(one: Self::Words, other: Self::Words) -> Self::Words;
+    unsafe fn shift_left(words: Self::Words, bits: u32) -> Self::Words;
+    unsafe fn shift_right(words: Self::Words, bits: u32) -> Self::Words;
+
+    /// To every word of `sums` the products of four bytes: `weights` without sign, below 128 unless `FULL`, and `x` with.
+    unsafe fn dot<const FULL: bool>(
+        sums: Self::Words,
+        weights: Self::Words,
+        x: Self::Words,
+    ) -> Self::Words;
+    /// Word `w` of row `r` becomes word `r` of `result[w]`.
+    unsafe fn transpose(rows: Rows<Self>) -> Rows<Self>;
+    /// The sum of the four words of each row.
+    unsafe fn sum_rows(rows: Rows<Self>) -> Self::Words;
+
+    /// The f16 number in the low half of every word, whose high half is zero.
+    unsafe fn widen(words: Self::Words) -> Self::Floats;
+    /// The f16 number at the beginning of each of sixteen rows.
+    unsafe fn load_halves(row: *const u8, stride: usize) -> Self::Floats;
+    /// The floats of integers with sign.
+    unsafe fn convert(words: Self::Words) -> Self::Floats;
+    unsafe fn splat_float(number: f32) -> Self::Floats;
+    unsafe fn load_floats(from: *const Line) -> Self::Floats;
+    unsafe fn store_floats(floats: Self::Floats, to: *mut Line);
+    unsafe fn add_floats(one: Self::Floats, other: Self::Floats) -> Self::Floats;
+    unsafe fn multiply(one: Self::Floats, other: Self::Floats) -> Self::Floats;
+
+    /// Has the line of the cache at any address read soon.
+    unsafe fn prefetch(at: *const u8);
+}
+
+/// Size of a tile: as many sums as fit into the registers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tile {
+    /// Two rows of `x`, one vector of weight rows.
+    Small,
+    /// Four rows of `x`, two vectors of weight rows.
+    Large,
+}
+
+/// A computation over any set of instructions.
+pub(super) trait Kernel {
+    /// Must be `#[inline(always)]`, as all that it calls.
+    ///
+    /// # Safety
+    /// As for [`Isa`].
+    unsafe fn run<I: Isa>(self);
+}
+
+/// The sets of instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Instructions {
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Instructions {
+    /// All that this machine has, the best one first.
+    pub(super) fn available() -> impl Iterator<Item = Self> {
+        #[cfg(target_arch = "x86_64")]
+        let special = [
+            (Self::Avx512, avx512::is_available()),
+            (Self::Avx2, avx2::is_available()),
+        ];
+        #[cfg(not(target_arch = "x86_64"))]
+        let special = [];
+        special
+            .into_iter()
+            .filter_map(|(instructions, available)| available.then_some(instructions))
+            .chain([Self::Portable])
+    }
+
+    /// The best ones of this machine.
+    pub(super) fn best() -> Self {
+        Self::available().next().unwrap_or(Self::Portable)
+    }
+
+    /// Runs the kernel with these instructions, which are [`Self::available`].
+    pub(super) fn run<K: Kernel>(self, kernel: K) {
+        // SAFETY: the machine has the instructions, of which values are only made by `available`.
+        unsafe {
+            match self {
+                Self::Portable => kernel.run::<Portable>(),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx2 => avx2::run(kernel),
+                #[cfg(target_arch = "x86_64")]
+                Self::Avx512 => avx512::run(kernel),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cpu::quant::testing::bytes;
+    use crate::kernels::cpu::testing::numbers;
+
+    /// What every method makes of some bytes, as words.
+    struct Everything<'a> {
+        bytes: &'a [u8],
+        floats: &'a [f32],
+        results: &'a mut Vec<[u32; SIDE]>,
+    }
+
+    impl Kernel for Everything<'_> {
+        #[inline(always)]
+        unsafe fn run<I: Isa>(self) {
+            const STRIDE: usize = 37;
+            let Self {
+                bytes,
+                floats,
+                results,
+            } = self;
+            assert!(bytes.len() >= SIDE * STRIDE + 64 && floats.len() >= SIDE);
+            let mut keep = |words: I::Words| {
+                let mut line = Line([0; SIDE]);
+                unsafe { I::store(words, &raw mut line) };
+                results.push(line.0);
+            };
+            let keep_floats = |floats: I::Floats| unsafe {
+                let mut line = Line([0; SIDE]);
+                I::store_floats(floats, &raw mut line);
+                I::load(&raw const line)
+            };
+            unsafe {
+                let at = bytes.as_ptr();
+                let rows = [0, 1, 2, 3].map(|row| I::load_four(at.add(row * STRIDE), STRIDE));
+                rows.into_iter().for_each(&mut keep);
+                I::transpose(rows).into_iter().for_each(&mut keep);
+                keep(I::sum_rows(rows));
+                keep(I::load_words(at, STRIDE));
+                keep(I::spread_bits(at, STRIDE));
+                let x = I::repeat(&[
+                    -127, 127, 1, -1, 0, 5, 77, -77, 9, 8, 7, 6, -5, -4, 127, 127,
+                ]);
+                keep(x);
+                keep(I::and(rows[0], rows[1]));
+                keep(I::or(rows[0], rows[1]));
+                keep(I::xor(rows[0], rows[1]));
+                keep(I::add(rows[0], rows[1]));
+                keep(I::shift_left(rows[0], 7));
+                keep(I::shift_right(rows[0], 7));
+                keep(I::dot::<true>(rows[2], rows[3], x));
+                let low = I::and(rows[3], I::splat(0x7f7f_7f7f));
+                keep(I::dot::<false>(
+                    rows[2],
+                    I::and(low, I::splat(0x3f3f_3f3f)),
+                    x,
+                ));
+                keep(I::dot::<true>(rows[2], low, x));
+                keep(keep_floats(I::convert(rows[0])));
+                // Finite halves of both signs.
+                let halves = I::and(rows[1], I::splat(0xbbff));
+                keep(keep_floats(I::widen(halves)));
+                let [one, other] = [0, 1].map(|_| I::splat_float(floats[3]));
+                keep(keep_floats(I::add_floats(one, I::convert(rows[2]))));
+                keep(keep_floats(I::multiply(other, I::convert(rows[2]))));
+                keep(keep_floats(I::load_halves(
+                    [0x3c_u8; 1024].as_ptr(),
+                    STRIDE,
+                )));
+                I::prefetch(at);
+            }
+        }
+    }
+
+    #[test]
+    fn all_instructions_compute_the_same_bits() {
+        let (bytes, floats) = (bytes(1024, 1), numbers(SIDE, 2));
+        let run = |instructions: Instructions| {
+            let mut results = Vec::new();
+            instructions.run(Everything {
+                bytes: &bytes,
+                floats: &floats,
+                results: &mut results,
+            });
+            results
+        };
+        let wanted = run(Instructions::Portable);
+        assert_eq!(wanted.len(), 26);
+        for instructions in Instructions::available() {
+            for (index, (got, wanted)) in run(instructions).iter().zip(&wanted).enumerate() {
+                assert_eq!(got, wanted, "{instructions:?}, result {index}");
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! `y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n]` in 512-bit vectors, for several matrices of one `x` at a time.
+//!
+//! Weights are widened in registers as they are read, once for every four rows of `x`: f32 sums, whatever the weights
+//! are stored as. Where the caller allows it, `x` is rounded to bf16 for bf16 weights, whose products take half the time.
+#![allow(unsafe_code)]
+
+mod broadcast;
+mod tile;
+mod vectors;
+
+use std::arch::x86_64::*;
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use half::bf16;
+
+use super::operand::Operand;
+use super::parallel;
+use super::tile::Ptr;
+use super::{pool, scratch};
+use tile::{Exact, Multiply, Rounded, dots};
+use vectors::CHUNK;
+
+pub(super) use broadcast::multiply;
+pub(super) use vectors::{Wide, is_available};
+
+/// Rows of `x` in a tile, and of weights.
+const TILE: usize = 4;
+
+/// Bytes of weights that a task reads for each tile of rows: they stay in the second-level cache.
+const PANEL_BYTES: usize = 256 << 10;
+
+/// Tasks for each thread: enough to even out threads of unequal speed.
+const TASKS_PER_THREAD: usize = 4;
+
+/// Whether this machine multiplies bf16 numbers with each other.
+pub(super) fn has_bf16() -> bool {
+    is_available() && is_x86_feature_detected!("avx512bf16")
+}
+
+/// Computes all parts with f32 activations `[m, k]`. Only where [`is_available`].
+pub(super) fn matmul<W: Wide>(x: &[f32], k: usize, parts: &[Operand<'_, W>]) {
+    if k.is_multiple_of(CHUNK) && !W::INTERLEAVED {
+        return Products::<Exact<W>>::new(x, k, k, parts).run();
+    }
+    let (rows, padded) = (x.len() / k.max(1), k.next_multiple_of(CHUNK));
+    scratch::with(rows * padded, |room| {
+        for (from, to) in x
+            .chunks_exact(k.max(1))
+            .zip(room.chunks_exact_mut(padded.max(1)))
+        {
+            // SAFETY: the caller has asked for the instructions.
+            unsafe { lay_out(from, to, W::INTERLEAVED) };
+        }
+        Products::<Exact<W>>::new(room, padded, k, parts).run();
+    });
+}
+
+/// Computes all parts with activations rounded to bf16. Only where [`has_bf16`].
+pub(super) fn matmul_rounded(x: &[f32], k: usize, parts: &[Operand<'_, bf16>]) {
+    let (rows, padded) = (x.len() / k.max(1), k.next_multiple_of(CHUNK));
+    scratch::with((rows * padded).div_ceil(2), |room| {
+        // SAFETY: any bits are a bf16, and f32 numbers are aligned for two.
+        let (_, room, _) = unsafe { room.align_to_mut::<bf16>() };
+        for (from, to) in x
+            .chunks_exact(k.max(1))
+            .zip(room.chunks_exact_mut(padded.max(1)))
+        {
+            // SAFETY: the caller has asked for the instructions.
+            unsafe { round(from, to) };
+        }
+        Products::<Rounded>::new(&room[..rows * padded], padded, k, parts).run();
+    });
+}
+
+/// Copies a row of `x` into whole chunks, where asked with the even elements of each chunk before the odd ones.
+#[target_feature(enable = "avx512f")]
+fn lay_out(from: &[f32], to: &mut [f32], interleaved: bool) {
+    let (chunks, rest) = from.as_chunks::<CHUNK>();
+    let (to, _) = to.as_chunks_mut::<CHUNK>();
+    let mut last = [0.0; CHUNK];
+    last[..rest.len()].copy_from_slice(rest);
+    let last = (!rest.is_empty()).then_some(&last);
+    for (from, to) in chunks.iter().chain(last).zip(to) {
+        if interleaved {
+            let (even, odd) = to.split_at_mut(CHUNK / 2);
+            for (pair, (even, odd)) in from.as_chunks::<2>().0.iter().zip(even.iter_mut().zip(odd))
+            {
+                (*even, *odd) = (pair[0], pair[1]);
+            }
+        } else {
+            *to = *from;
+        }
+    }
+}
+
+/// Rounds a row of `x` to the nearest bf16 numbers, ties to even, into whole chunks.
+#[target_feature(enable = "avx512f,avx512bf16,avx512bw")]
+fn round(from: &[f32], to: &mut [bf16]) {
+    let (chunks, rest) = from.as_chunks::<CHUNK>();
+    let (to, _) = to.as_chunks_mut::<CHUNK>();
+    let mut last = [0.0; CHUNK];
+    last[..rest.len()].copy_from_slice(rest);
+    let last = (!rest.is_empty()).then_some(&last);
+    for (from, to) in chunks.iter().chain(last).zip(to) {
+        // SAFETY: a chunk is two vectors of f32 and one of bf16; neither needs alignment.
+        unsafe {
+            let (low, high) = (
+                _mm512_loadu_ps(from.as_ptr()),
+                _mm512_loadu_ps(from.as_ptr().add(CHUNK / 2)),
+            );
+            let both = _mm512_cvtne2ps_pbh(high, low);
+            let bits = std::mem::transmute::<__m512bh, __m512i>(both);
+            _mm512_storeu_si512(to.as_mut_ptr().cast(), bits);
+        }
+    }
+}
+
+/// Products of one `x`, laid out, with several matrices.
+struct Products<'a, P: Multiply> {
+    x: &'a [P::X],
+    /// Elements from one row of `x` to the next: whole chunks.
+    padded: usize,
+    m: usize,
+    k: usize,
+    parts: &'a [Operand<'a, P::W>],
+    way: PhantomData<P>,
+}
+
+/// One task: columns of a part for a band of rows.
+struct Task {
+    part: usize,
+    columns: Range<usize>,
+    rows: Range<usize>,
+}
+
+/// How the products are cut into tasks.
+struct Cut {
+    columns: usize,
+    rows: usize,
+    bands: usize,
+}
+
+impl<'a, P: Multiply> Products<'a, P> {
+    fn new(x: &'a [P::X], padded: usize, k: usize, parts: &'a [Operand<'a, P::W>]) -> Self {
+        Self {
+            x,
+            padded,
+            m: parts.first().map_or(0, |part| part.m),
+            k,
+            parts,
+            way: PhantomData,
+        }
+    }
+
+    fn run(&self) {
+        let cut = self.cut();
+        let tasks = |part: &Operand<'_, P::W>| part.n.div_ceil(cut.columns) * cut.bands;
+        pool::run(self.parts.iter().map(tasks).sum(), &|mut index| {
+            for (part, matrix) in self.parts.iter().enumerate() {
+                let of_part = tasks(matrix);
+                if index < of_part {
+                    let (column, row) = (
+                        index / cut.bands * cut.columns,
+                        index % cut.bands * cut.rows,
+                    );
+                    let task = Task {
+                        part,
+                        columns: column..matrix.n.min(column + cut.columns),
+                        rows: row..self.m.min(row + cut.rows),
+                    };
+                    // SAFETY: whoever made the products has asked for the instructions.
+                    return unsafe { P::compute(self, &task) };
+                }
+                index -= of_part;
+            }
+        });
+    }
+
+    fn cut(&self) -> Cut {
+        let columns: usize = self.parts.iter().map(|part| part.n).sum();
+        let threads = pool::threads();
+        let row_bytes = (self.k * size_of::<P::W>()).max(1);
+        let most = (PANEL_BYTES / row_bytes).max(TILE);
+        // One tile of rows reads every weight once, so that larger panels cost nothing.
+        let most = if self.m <= TILE { columns.max(1) } else { most };
+        if threads == 1 || self.m * columns * self.k < parallel::WORTH_A_FORK {
+            return Cut {
+                columns: most.min(columns.max(1)).next_multiple_of(TILE),
+                rows: self.m.max(1),
+                bands: usize::from(self.m > 0),
+            };
+        }
+        let wanted = threads * TASKS_PER_THREAD;
+        let columns_each = columns.div_ceil(wanted).min(most).next_multiple_of(TILE);
+        // Narrow matrices on many threads are cut along `x` too.
+        let panels = columns.div_ceil(columns_each);
+        let bands = wanted
+            .div_ceil(panels)
+            .min(self.m.div_ceil(TILE * 8))
+            .max(1);
+        let rows = self.m.div_ceil(bands).next_multiple_of(TILE);
+        Cut {
+            columns: columns_each,
+            rows,
+            bands: self.m.div_ceil(rows),
+        }
+    }
+}
+
+impl<P: Multiply> Products<'_, P> {
+    /// Runs a task.
+    ///
+    /// # Safety
+    /// As for [`dots`].
+    #[inline(always)]
+    unsafe fn compute(&self, task: &Task) {
+        let end = task.rows.end;
+        let mut row = task.rows.start;
+        while row < end {
+            // SAFETY: rows `row..end` are in `x`; the tile's outputs are this task's alone.
+            unsafe {
+                match end - row {
+                    1 => self.strip::<1>(row, task),
+                    2 => self.strip::<2>(row, task),
+                    3 => self.strip::<3>(row, task),
+                    _ => self.strip::<TILE>(row, task),
+                }
+            }
+            row += TILE;
+        }
+    }
+
+    /// `M` rows of `x` from `row` on against all weight rows of the task.
+    #[inline(always)]
+    unsafe fn strip<const M: usize>(&self, row: usize, task: &Task) {
+        let part = &self.parts[task.part];
+        let x = Ptr {
+            start: self.x.as_ptr(),
+            stride: self.padded,
+        };
+        let weights = Ptr {
+            start: part.weights.as_ptr(),
+            stride: part.stride,
+        };
+        let Range { mut start, end } = task.columns.clone();
+        // SAFETY: rows `row..row + M` are in `x`, the columns are rows of the matrix.
+        unsafe {
+            let x = x.starting_at(row);
+            while start + TILE <= end {
+                let sums = dots::<P, M, TILE>(x, weights.starting_at(start), self.k);
+                part.store(row, start, &sums);
+                start += TILE;
+            }
+            while start < end {
+                let sums = dots::<P, M, 1>(x, weights.starting_at(start), self.k);
+                part.store(row, start, &sums);
+                start += 1;
+            }
+        }
+    }
+}
