@@ -92,7 +92,7 @@ class Installer:
         for form in QUANTISED:
             self.once(f"gguf/model-{form.lower()}.gguf", lambda out: run(
                 build / "bin" / "llama-quantize", self.peers / "gguf" / "model-f32.gguf", out, form,
-                stdout=subprocess.DEVNULL))
+                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL))
 
     def openvino(self):
         venv = self.venv()
@@ -100,10 +100,11 @@ class Installer:
         # optimum-intel wants an older transformers than the one that is measured.
         older = self.venv("venv-openvino", beside=venv)
         self.pip(older, *OPTIMUM)
-        for bits, form in ((16, "fp16"), (8, "int8"), (4, "int4")):
+        # Groups of 128, which it takes by itself, do not divide rows of 576.
+        for bits, form in ((16, ["fp16"]), (8, ["int8"]), (4, ["int4", "--group-size", "64"])):
             self.once(f"openvino-{bits}", lambda out: run(
                 older / "bin" / "optimum-cli", "export", "openvino", "--model", self.model, "--task",
-                "text-generation-with-past", "--weight-format", form, out))
+                "text-generation-with-past", "--weight-format", *form, out))
 
     def ctranslate2(self):
         venv = self.venv()
