@@ -23,14 +23,11 @@ from pathlib import Path
 import machine
 import plot
 import report
-import wire
 from engines import ENGINES, ROOT, Setting
 from load import Client
 from process import Failure, Server, free_port, read_into_cache
 
 MODES = ("single", "load", "start")
-# What goes wrong with one server and leaves the others alone.
-TROUBLE = (Failure, OSError, wire.Refused, asyncio.TimeoutError, asyncio.IncompleteReadError, ValueError)
 
 
 def arguments():
@@ -45,6 +42,7 @@ def arguments():
         help="rounds with vLLM and transformers, which take long to start; default: all")
     add("--minutes", type=float, default=float("inf"), help="begin nothing that is not expected to end by then")
     add("--streams", nargs="+", type=int, default=[1, 2, 4, 8, 16, 32], metavar="N")
+    add("--again", nargs="+", type=int, metavar="N", help="those that rounds after the first measure; default: all")
     add("--requests", type=int, default=2, help="of each stream in mode load; at least 3 in all")
     add("--limit", type=float, default=60, metavar="S", help="longest time for one number of streams, or mode single")
     add("--settle", type=float, default=20, metavar="S",
@@ -94,7 +92,7 @@ async def visit(engine, setting, args, number):
             if "load" in args.modes:
                 await levels(client, engine, args, number, got)
             got["memory"] = machine.memory(server.pid)
-    except TROUBLE as error:
+    except Exception as error:  # one server's trouble leaves the others alone
         what = str(error) if isinstance(error, Failure) else f"{type(error).__name__}: {error}"
         got["failure"] = short(what, setting)
     got["seconds"] = time.monotonic() - began
@@ -103,7 +101,8 @@ async def visit(engine, setting, args, number):
 
 async def levels(client, engine, args, number, got):
     """Rising numbers of streams, until one is expected to take too long."""
-    for streams in args.streams:
+    wanted = args.again if args.again and number > 1 else args.streams
+    for streams in wanted:
         requests = max(3, streams * args.requests)
         known = got["load"].values()
         if known and requests * 64 / max(one["rate"] for one in known) > args.limit:
