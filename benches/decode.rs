@@ -1,7 +1,7 @@
 //! Prefill and decode of the default model, in process, against two floors measured in the same
 //! run: reading the weights from memory (decode) and candle's own f32 matmul (prefill).
 //!
-//! `cargo bench --bench decode`. Medians of interleaved rounds: the machine may be noisy, the
+//! `cargo bench --bench decode [-- WORD..]`: of stored, bf16, q8_0 and q4_0, and of 1, 8 and 32 streams; without, all. Medians of interleaved rounds: the machine may be noisy, the
 //! ratios are what counts.
 #![allow(clippy::panic, clippy::print_stdout, unreachable_pub, missing_docs)]
 
@@ -12,22 +12,49 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use common::{Rig, median};
+use sconce_engine::Quantisation;
+use sconce_nn::weights::{BlockFormat, StoredDtype};
 
 const ROUNDS: usize = 5;
 const PROMPT: usize = 512;
 const NEW: usize = 64;
 
+/// What to measure, by the word that asks for it: weights as they are stored and f32 products, bf16 products, blocks.
+const WAYS: [(&str, Option<StoredDtype>, Option<BlockFormat>); 4] = [
+    ("stored", None, None),
+    ("bf16", Some(StoredDtype::BF16), None),
+    ("q8_0", None, Some(BlockFormat::Q8_0)),
+    ("q4_0", None, Some(BlockFormat::Q4_0)),
+];
+
 fn main() {
-    let Some(rig) = Rig::open() else {
-        println!("skipped: the default model is not there; run `make model` first");
-        return;
-    };
+    let words: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|word| !word.starts_with('-'))
+        .collect();
+    for (word, dtype, blocks) in WAYS {
+        let of_ways = words.iter().filter(|word| word.parse::<usize>().is_err());
+        if of_ways.clone().count() == 0 || of_ways.into_iter().any(|asked| asked == word) {
+            let Some(rig) = Rig::open_as(dtype, blocks.map(Quantisation::Blocks)) else {
+                println!("skipped: the default model is not there; run `make model` first");
+                return;
+            };
+            measure(word, &rig, &words);
+        }
+    }
+}
+
+fn measure(word: &str, rig: &Rig, words: &[String]) {
     println!(
-        "{}; {} threads; medians of {ROUNDS} rounds",
+        "{word}: {}; {} threads; medians of {ROUNDS} rounds",
         rig.describe(),
         rig.threads()
     );
+    let asked: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
     for streams in [1, 8, 32] {
+        if !asked.is_empty() && !asked.contains(&streams) {
+            continue;
+        }
         let mut prefill = Vec::new();
         let mut decode = Vec::new();
         let mut floor = Vec::new();

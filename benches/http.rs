@@ -1,7 +1,8 @@
 //! The program over HTTP: 1, 8 and 32 clients that stream, time to the first token and between
-//! tokens. Compares the aggregate with that of one client.
+//! tokens. Compares the aggregate, and the pauses between tokens, with those of one client.
 //!
-//! `cargo bench --bench http`. Each client sends its next request when the last is done.
+//! `cargo bench --bench http`. Each client sends its next request when the last is done, so that
+//! prompts arrive beside those who generate.
 #![allow(clippy::panic, clippy::print_stdout, unreachable_pub, missing_docs)]
 
 mod common;
@@ -16,6 +17,8 @@ use sconce_testkit::server::Launch;
 const ROUNDS: usize = 3;
 const PROMPT: usize = 128;
 const NEW: usize = 64;
+/// Requests of each client in a round.
+const REQUESTS: usize = 3;
 
 /// Times of one request in seconds.
 struct Times {
@@ -39,7 +42,7 @@ fn main() {
     println!(
         "SmolLM2-135M-Instruct, {PROMPT} words in, {NEW} tokens out, streaming; medians of {ROUNDS} rounds"
     );
-    let mut alone = f64::NAN;
+    let (mut alone, mut lone_gap) = (f64::NAN, f64::NAN);
     for clients in [1, 8, 32] {
         let rounds: Vec<_> = (0..ROUNDS)
             .map(|round| load(address, clients, round))
@@ -59,19 +62,21 @@ fn main() {
             .collect();
         if clients == 1 {
             alone = rate;
+            lone_gap = percentile(&mut gaps, 0.5);
         }
         println!(
-            "{clients:>3} clients: {rate:7.1} tok/s ({:.2} x one client); TTFT p50 {:.0} p95 {:.0} ms; between tokens p50 {:.1} p95 {:.1} ms",
+            "{clients:>3} clients: {rate:7.1} tok/s ({:.2} x one client); TTFT p50 {:.0} p95 {:.0} ms; between tokens p50 {:.1} p95 {:.1} ms, p95 {:.2} x one client's p50",
             rate / alone,
             percentile(&mut first, 0.5),
             percentile(&mut first, 0.95),
             percentile(&mut gaps, 0.5),
             percentile(&mut gaps, 0.95),
+            percentile(&mut gaps, 0.95) / lone_gap,
         );
     }
 }
 
-/// Two requests per client; generated tokens per second, and the times of each request.
+/// Some requests per client; generated tokens per second, and the times of each request.
 fn load(address: SocketAddr, clients: usize, round: usize) -> (f64, Vec<Times>) {
     let began = Instant::now();
     let times: Vec<Times> = std::thread::scope(|scope| {
@@ -79,7 +84,8 @@ fn load(address: SocketAddr, clients: usize, round: usize) -> (f64, Vec<Times>) 
             .map(|client| {
                 scope.spawn(move || {
                     let seed = (round * 100 + client) * 10 + 1;
-                    [request(address, seed), request(address, seed + 1)]
+                    let next = |number| request(address, seed + number);
+                    (0..REQUESTS).map(next).collect::<Vec<_>>()
                 })
             })
             .collect();

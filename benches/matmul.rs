@@ -1,6 +1,6 @@
 //! Matrix products at the sizes of the default model against candle's f32 matmul, with weights that come from memory.
 //!
-//! `cargo bench --bench matmul [-- WORD..]` runs the sizes whose name contains a word. Every product cycles through
+//! `cargo bench --bench matmul [-- WORD..]` runs the sizes whose name contains a word, with so many rows as a word says. Every product cycles through
 //! copies of its weights that together exceed the caches, as a decoder's layers do. Medians of interleaved rounds: the
 //! machine may be noisy, the ratios are what counts.
 #![allow(
@@ -54,8 +54,10 @@ fn main() {
     );
     for (k, n) in SIZES {
         let name = format!("{k}x{n}");
-        if words.is_empty() || words.iter().any(|word| name.contains(word.as_str())) {
-            ROWS.iter().for_each(|&rows| compare(&name, rows, k, n));
+        if words.iter().all(|word| word.parse::<usize>().is_ok()) || words.iter().any(|word| name.contains(word.as_str())) {
+            let asked: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
+            let rows = ROWS.iter().filter(|rows| asked.is_empty() || asked.contains(rows));
+            rows.for_each(|&rows| compare(&name, rows, k, n));
         }
     }
 }

@@ -41,11 +41,12 @@ fn decode() {
     let mut cases: Vec<_> = [1, 64, 1024]
         .map(|sequences| (sequences, generating(sequences), Times::default()))
         .into();
+    let mut rows = StepPlan::default();
     for _ in 0..ROUNDS {
         for (_, scheduler, times) in &mut cases {
             let (mut plan, mut commit) = (Duration::ZERO, Duration::ZERO);
             for _ in 0..STEPS {
-                let (planned, committed) = step(scheduler, false);
+                let (planned, committed) = step(scheduler, &mut rows, false);
                 plan += planned;
                 commit += committed;
             }
@@ -62,15 +63,16 @@ fn decode() {
 /// or nothing cached and everything to be evicted.
 fn admission() {
     let mut scheduler = Scheduler::new(limits(1, 2 * LONG_PROMPT / BLOCK));
+    let mut plan = StepPlan::default();
     let (mut hits, mut misses) = (Times::default(), Times::default());
     let mut id = 0;
     let mut one = |salt: u32, times: &mut Times| {
         id += 1;
         let added = scheduler.add(sequence(id, LONG_PROMPT, 1, salt));
         added.expect("the cache holds it");
-        let (plan, commit) = step(&mut scheduler, true);
-        times.plan.push(plan.as_nanos() as f64);
-        times.commit.push(commit.as_nanos() as f64);
+        let (planned, committed) = step(&mut scheduler, &mut plan, true);
+        times.plan.push(planned.as_nanos() as f64);
+        times.commit.push(committed.as_nanos() as f64);
     };
     one(0, &mut Times::default());
     for round in 0..(ROUNDS * STEPS) as u32 {
@@ -90,10 +92,11 @@ fn generating(sequences: usize) -> Scheduler {
         let added = scheduler.add(sequence(id, PROMPT, new, id as u32));
         added.expect("the cache holds it");
     }
+    let mut plan = StepPlan::default();
     while scheduler.load().waiting > 0 {
-        step(&mut scheduler, false);
+        step(&mut scheduler, &mut plan, false);
     }
-    step(&mut scheduler, false);
+    step(&mut scheduler, &mut plan, false);
     scheduler
 }
 
@@ -118,13 +121,13 @@ fn sequence(id: u64, length: usize, max_new_tokens: usize, salt: u32) -> Sequenc
 }
 
 /// Plans and commits one step; how long each took.
-fn step(scheduler: &mut Scheduler, ends: bool) -> (Duration, Duration) {
+fn step(scheduler: &mut Scheduler, plan: &mut StepPlan, ends: bool) -> (Duration, Duration) {
     let began = Instant::now();
-    let plan = black_box(scheduler.plan());
+    scheduler.plan(usize::MAX, black_box(plan));
     let planned = began.elapsed();
-    let picked = pick(&plan, ends);
+    let picked = pick(plan, ends);
     let began = Instant::now();
-    scheduler.commit(&plan, black_box(&picked));
+    scheduler.commit(plan, black_box(&picked));
     (planned, began.elapsed())
 }
 

@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::thread;
 
+use sconce_testkit::client::Client;
 use sconce_testkit::hub::{Access, FakeHub};
 use sconce_testkit::s3::FakeS3;
 use sconce_testkit::server::Launch;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{PROGRAM, copy_checkpoint, tiny};
@@ -186,6 +187,36 @@ fn serve_reserves_what_check_plans() {
     let log = server.log();
     let said = format!("MiB for keys and values: {tokens} tokens, ");
     assert!(log.contains(&said), "{said} is not in:\n{log}");
+}
+
+/// Linux tells what a process has in memory; pages of the program and of mapped weights count.
+#[cfg(target_os = "linux")]
+#[test]
+fn serve_takes_no_more_memory_than_check_plans() {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("qwen2", dir.path());
+    let properties = "option.max_model_len=96\noption.kv_cache_memory=3MiB\n";
+    fs::write(model.join("serving.properties"), properties).unwrap();
+    let (_, report) = check(&model, &[]);
+    let planned = report["plan"]["total_bytes"].as_u64().unwrap();
+    let mut server = Launch::serve(PROGRAM, &model).start().unwrap();
+    server.wait_for_log("is ready after").unwrap();
+    let client = Client::new(server.address());
+    thread::scope(|scope| {
+        for number in 0..8 {
+            let body = json!({
+                "inputs": format!("It was number {number} of them"),
+                "parameters": {"max_new_tokens": 64},
+            });
+            let client = &client;
+            scope.spawn(move || {
+                let answer = client.post("/invocations", &body).unwrap();
+                assert_eq!(answer.status, 200, "{}", answer.text());
+            });
+        }
+    });
+    let resident = server.resident_kib().unwrap() * 1024;
+    assert!(resident <= planned, "{resident} of {planned} bytes");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The laws that every architecture keeps, checked over every folder of `models/tiny`, and what is refused.
 //! The reference values come from transformers; `models/tiny/make.py` made them.
 
+mod gguf;
 mod packed;
 mod player;
 mod refusals;

@@ -5,6 +5,7 @@ mod bad_checkpoints;
 mod blocks;
 mod check;
 mod dialects;
+mod gguf;
 mod goldens;
 mod hub;
 mod lifecycle;

@@ -164,7 +164,10 @@ fn sources() -> Vec<Source> {
 
 fn manifests() -> Vec<Manifest> {
     let texts = texts(&["Cargo.toml"]).into_iter();
-    let crates = texts.filter(|(path, _)| path.starts_with("crates/"));
+    // Fuzz targets are crates outside the workspace.
+    let of_workspace =
+        |path: &str| path.starts_with("crates/") && !path.ends_with("/fuzz/Cargo.toml");
+    let crates = texts.filter(|(path, _)| of_workspace(path));
     crates
         .map(|(path, text)| Manifest::new(path, &text))
         .collect()

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use sconce_core::{
     Backend, Event, Generate, GenerateParams, Input, Job, JobId, MaxTokens, Reply, Stop,
 };
-use sconce_engine::{Engine, EngineSettings};
-use sconce_nn::weights;
+use sconce_engine::{Engine, EngineSettings, Quantisation};
+use sconce_nn::weights::{self, BlockFormat, StoredDtype, WeightSource};
 
 /// The folder of the default model.
 pub fn model_dir() -> PathBuf {
@@ -36,7 +36,24 @@ pub fn percentile(values: &mut [f64], share: f64) -> f64 {
 /// The default model, ready to generate.
 pub struct Rig {
     engine: Engine,
+    /// Bytes that a step reads.
     weight_bytes: u64,
+    /// Bytes of the checkpoint, in bf16.
+    stored_bytes: u64,
+}
+
+/// Bytes of the weights in memory: the tied embedding gets blocks of eight bits whatever the others get.
+fn kept_bytes(source: &dyn WeightSource, quantise: Option<Quantisation>) -> u64 {
+    let kept = |name: &String| {
+        let tensor = source.get(name).expect("a listed tensor");
+        let format = match quantise {
+            Some(Quantisation::Blocks(_)) if name.contains("embed") => BlockFormat::Q8_0,
+            Some(Quantisation::Blocks(format)) if tensor.shape().len() == 2 => format,
+            _ => return tensor.byte_len(),
+        };
+        tensor.elements() / format.numbers() * format.bytes()
+    };
+    source.names().iter().map(|name| kept(name) as u64).sum()
 }
 
 /// What a batch of streams took: until each of them had its first token, and from then on.
@@ -65,20 +82,26 @@ impl Reply for Tell {
 }
 
 impl Rig {
-    /// `None` where the model has not been fetched.
+    /// The model as it is stored; `None` where it has not been fetched.
     pub fn open() -> Option<Self> {
+        Self::open_as(None, None)
+    }
+
+    /// With weights in another type, or in blocks.
+    pub fn open_as(dtype: Option<StoredDtype>, quantise: Option<Quantisation>) -> Option<Self> {
         let dir = model_dir();
         if !dir.join("model.safetensors").exists() {
             return None;
         }
-        let weight_bytes = weights::open(&dir)
-            .expect("the weights are readable")
-            .total_bytes();
+        let source = weights::open(&dir).expect("the weights are readable");
+        let stored_bytes = source.total_bytes();
+        let weight_bytes = kept_bytes(&*source, quantise);
         let settings = EngineSettings {
             name: "smollm2".into(),
             dir,
-            dtype: None,
-            quantise: None,
+            gguf_file: None,
+            dtype,
+            quantise,
             packing: None,
             threads: None,
             ranks: 1,
@@ -95,12 +118,13 @@ impl Rig {
         Some(Self {
             engine,
             weight_bytes,
+            stored_bytes,
         })
     }
 
     pub fn describe(&self) -> String {
         format!(
-            "SmolLM2-135M-Instruct bf16, {} MB of weights",
+            "SmolLM2-135M-Instruct, {} MB of weights",
             self.weight_bytes / 1_000_000
         )
     }
@@ -111,7 +135,7 @@ impl Rig {
 
     /// Two operations per weight.
     pub fn flops_per_token(&self) -> f64 {
-        self.weight_bytes as f64
+        self.stored_bytes as f64
     }
 
     /// Generates `new` greedy tokens for each of `streams` prompts of about `prompt` tokens.
@@ -193,7 +217,7 @@ pub fn words(count: usize, seed: usize) -> String {
         "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world",
         "school", "state", "family", "student", "group",
     ];
-    let mut state = seed as u64 * 0x9E37_79B9_7F4A_7C15 + 1;
+    let mut state = (seed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
     let pick = |_| {
         state ^= state << 13;
         state ^= state >> 7;

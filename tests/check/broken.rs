@@ -78,6 +78,22 @@ fn instead(dir: &Path, name: &str) {
     write(dir, name, "x");
 }
 
+/// Nothing but this GGUF file of the fixtures, changed.
+fn gguf(dir: &Path, name: &str, change: impl Fn(&mut Vec<u8>)) {
+    only(dir, "");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf");
+    let mut bytes = fs::read(fixtures.join(name).with_extension("gguf")).unwrap();
+    change(&mut bytes);
+    write(dir, "m.gguf", bytes);
+}
+
+/// Writes over the end of the first place where these bytes stand.
+fn replace(bytes: &mut [u8], find: &[u8], with: &[u8]) {
+    let at = bytes.windows(find.len()).position(|window| window == find);
+    let end = at.unwrap() + find.len();
+    bytes[end - with.len()..end].copy_from_slice(with);
+}
+
 fn class(dir: &Path, name: &str) {
     config(dir, |c| c["architectures"] = json!([name]));
 }
@@ -134,7 +150,6 @@ pub(super) const CASES: &[Case] = &[
     options("an archive alone", "archive-only", |dir| {
         only(dir, "model.tar.gz")
     }),
-    options("GGUF alone", "gguf", |dir| only(dir, "llama.Q4_K_M.gguf")),
     options("an adapter alone", "adapter-only", |dir| {
         only(dir, "adapter_config.json")
     }),
@@ -206,8 +221,53 @@ pub(super) const CASES: &[Case] = &[
         instead(dir, "model-00001-of-00002.safetensors")
     }),
     model("no weights", "weights-missing", |dir| remove(dir, WEIGHTS)),
-    model("GGUF for weights", "gguf", |dir| {
-        instead(dir, "m.Q4_0.gguf")
+    model("a page for a GGUF file", "bad-weights", |dir| {
+        only(dir, "");
+        write(dir, "m.Q4_0.gguf", "<html>404</html>");
+    }),
+    model("a GGUF file cut short", "truncated-shard", |dir| {
+        gguf(dir, "llama", |bytes| bytes.truncate(bytes.len() - 100))
+    }),
+    model("a pointer for a GGUF file", "lfs-pointer", |dir| {
+        only(dir, "");
+        write(dir, "m.gguf", POINTER);
+    }),
+    model("several GGUF files", "several-gguf", |dir| {
+        gguf(dir, "llama", |_| ());
+        write(dir, "other.gguf", "x");
+    }),
+    model("a GGUF file that is not there", "weights-missing", |dir| {
+        gguf(dir, "llama", |_| ());
+        properties(dir, "option.gguf_file=other.gguf\n");
+    }),
+    model("a later GGUF file of a set alone", "shard-missing", |dir| {
+        only(dir, "m-00002-of-00002.gguf")
+    }),
+    model(
+        "a GGUF file of another kind",
+        "unsupported-architecture",
+        |dir| {
+            gguf(dir, "llama", |bytes| {
+                replace(bytes, b"\x05\0\0\0\0\0\0\0llama", b"mamba")
+            })
+        },
+    ),
+    model(
+        "a GGUF file with another tokenizer",
+        "unsupported-tokenizer",
+        |dir| {
+            gguf(dir, "llama", |bytes| {
+                replace(bytes, b"\x05\0\0\0\0\0\0\0gpt-2", b"gpt-9")
+            })
+        },
+    ),
+    model("a GGUF file without tokens", "bad-weights", |dir| {
+        gguf(dir, "llama", |bytes| {
+            replace(bytes, b"tokenizer.ggml.tokens", b"tokenX")
+        })
+    }),
+    options("a path for a GGUF file", "invalid-value", |dir| {
+        properties(dir, "option.gguf_file=sub/m.gguf\n")
     }),
     model("an adapter for weights", "adapter-only", |dir| {
         instead(dir, "adapter_model.safetensors")

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use sconce_models::{Decoder, HfConfig, LoadError, LoadOptions, Model, find};
+use sconce_models::{Arch, Decoder, HfConfig, LoadError, LoadOptions, Model, Spec, find};
 use sconce_nn::weights::{self, WeightSource};
 use sconce_nn::{BLOCK, Communicator, KvCache, Solo, Step, StepRow};
 
@@ -42,9 +42,20 @@ impl Player {
         let config = HfConfig::read(dir).expect("a configuration");
         let arch = find(&config).expect("a known architecture");
         let spec = (arch.spec)(&config).expect("a supported configuration");
+        Self::of(arch, &spec, source, comm, options)
+    }
+
+    /// A decoder that is described already.
+    pub(crate) fn of(
+        arch: &'static Arch,
+        spec: &Spec,
+        source: &dyn WeightSource,
+        comm: Box<dyn Communicator + Send>,
+        options: &LoadOptions,
+    ) -> Result<Self, LoadError> {
         let mut reports = Vec::new();
         let mut progress = |done, total| reports.push((done, total));
-        let model = Decoder::load(arch, &spec, source, comm, options, &mut progress)?;
+        let model = Decoder::load(arch, spec, source, comm, options, &mut progress)?;
         let total = source.total_bytes();
         assert!(
             reports.is_sorted() && reports.last() == Some(&(total, total)),

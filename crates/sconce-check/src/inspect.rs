@@ -74,7 +74,7 @@ fn examine(
             let timeouts = timeouts::propose(bytes, elsewhere, &speed);
             report
                 .warnings
-                .extend(plan::warn_of_time(settings, needs.max_len, &timeouts));
+                .extend(plan::warn_of_time(settings, plan.max_len, &timeouts));
             report.timeouts = Some(timeouts);
             report.speed = Some(speed);
         }

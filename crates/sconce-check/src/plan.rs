@@ -41,6 +41,7 @@ pub(crate) fn of(
         Ok(needs) => {
             match planner.plan(&needs, settings) {
                 Ok(plan) => {
+                    planned.warn_of_length(&needs, &plan);
                     planned.part = Some(part(&needs, &plan));
                     planned.plan = Some(plan);
                 }
@@ -60,6 +61,20 @@ pub(crate) fn of(
 }
 
 impl Planned {
+    fn warn_of_length(&mut self, needs: &Needs, plan: &Plan) {
+        if plan.max_len < needs.max_len {
+            self.warnings.push(Reason {
+                code: "context-shortened",
+                message: format!(
+                    "sequences are at most {} tokens long, not the {} of the model's context: the \
+                     cache holds no more; choose a larger machine, or more for \
+                     option.kv_cache_memory, or say option.max_model_len",
+                    plan.max_len, needs.max_len
+                ),
+            });
+        }
+    }
+
     fn judge_ranks(
         &mut self,
         overview: &Overview,
@@ -212,10 +227,10 @@ fn part(needs: &Needs, plan: &Plan) -> PlanPart {
         available_bytes: plan.room,
         kv_bytes_per_token: plan.per_token,
         cache_tokens: plan.tokens(),
-        max_len: needs.max_len,
+        max_len: plan.max_len,
         max_sequences: needs.max_rows,
-        full_sequences: (plan.tokens() / needs.max_len.max(1)).min(needs.max_rows),
-        tokens_each: (plan.tokens() / needs.max_rows.max(1)).min(needs.max_len),
+        full_sequences: (plan.tokens() / plan.max_len.max(1)).min(needs.max_rows),
+        tokens_each: (plan.tokens() / needs.max_rows.max(1)).min(plan.max_len),
     }
 }
 

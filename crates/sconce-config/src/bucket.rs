@@ -122,6 +122,7 @@ pub(crate) fn model(url: &str, settings: PrefixSettings, draft: &Draft) -> Resul
         settings,
         variables: draft.bucket_access.variables.clone(),
         caches: draft.bucket_access.caches(),
+        gguf_file: draft.model.gguf_file.clone(),
     })
 }
 

@@ -98,6 +98,7 @@ impl Draft {
         let model = ModelSettings {
             name: String::new(),
             source: ModelSource::Directory(PathBuf::new()),
+            gguf_file: None,
             task: None,
             dtype: Dtype::Auto,
             quantize: Quantize::None,

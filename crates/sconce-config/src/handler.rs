@@ -38,12 +38,21 @@ const FOREIGN: &[(&str, &str)] = &[
     ("LightGBM", "models of LightGBM"),
     ("fastText", "models of fastText"),
     ("SentencePiece", "models of SentencePiece"),
-    ("Llama", "GGUF files"),
     ("DLR", "models compiled by Neo"),
 ];
 
+/// DJL's engine around llama.cpp: its files are served, but not with the form of its answers.
+const LLAMA: &str = "Llama";
+
 impl Engine {
     pub(crate) fn parse(value: &str) -> Value<Self> {
+        if value == LLAMA {
+            return Err(Rejection::Unsupported(
+                "GGUF files are served by the native engine, whose answers have another form than those of DJL's \
+                 engine for them; remove it, or write engine=Python"
+                    .into(),
+            ));
+        }
         if let Some((_, engine)) = ENGINES.iter().find(|(name, _)| *name == value) {
             return Ok(*engine);
         }

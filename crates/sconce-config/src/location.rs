@@ -8,6 +8,24 @@ use crate::error::ConfigError;
 use crate::handler::Handler;
 use crate::settings::{HubModel, ModelSource, PrefixSettings};
 
+/// How the names of files end that are models by themselves.
+const GGUF: &str = ".gguf";
+
+/// A model's place, and the GGUF file there, if one is named as the model.
+pub(crate) struct Located {
+    pub(crate) source: ModelSource,
+    pub(crate) gguf_file: Option<String>,
+}
+
+impl From<ModelSource> for Located {
+    fn from(source: ModelSource) -> Self {
+        Self {
+            source,
+            gguf_file: None,
+        }
+    }
+}
+
 /// What a directory holds, in order of name.
 pub(crate) struct Listing {
     items: Vec<Item>,
@@ -61,6 +79,10 @@ impl Listing {
         self.items.iter().any(|item| item.name == name)
     }
 
+    fn has_gguf(&self) -> bool {
+        self.items.iter().any(|item| item.name.ends_with(GGUF))
+    }
+
     /// What a directory without `config.json` is instead of a model: its stable name and a hint.
     fn instead(&self) -> (&'static str, &'static str) {
         let any = |fits: fn(&str) -> bool| self.items.iter().any(|item| fits(&item.name));
@@ -79,11 +101,6 @@ impl Listing {
                 "adapter-only",
                 "; it is an adapter without its base model: merge it with merge_and_unload of peft \
                  and save the result",
-            )
-        } else if any(|name| name.ends_with(".gguf")) {
-            (
-                "gguf",
-                "; GGUF files are not served, take the checkpoint that they were made from",
             )
         } else if any(|name| name == "params.json" || name.starts_with("consolidated.")) {
             (
@@ -132,17 +149,23 @@ pub(crate) fn descend(dir: PathBuf) -> Result<PathBuf, ConfigError> {
 }
 
 /// The model of a directory: what `option.model_id` names, else the directory itself.
-pub(crate) fn of_directory(dir: &Path, draft: &Draft) -> Result<ModelSource, ConfigError> {
+pub(crate) fn of_directory(dir: &Path, draft: &Draft) -> Result<Located, ConfigError> {
     let Some(id) = &draft.model_id else {
         return checkpoint(dir);
     };
     let inner = named(id, Some(dir));
-    if inner.as_deref().is_none_or(|inner| !same(inner, dir)) {
+    let is_here = |inner: &Path| {
+        same(inner, dir)
+            || inner
+                .parent()
+                .is_some_and(|in_| is_gguf(inner) && same(in_, dir))
+    };
+    if !inner.as_deref().is_some_and(is_here) {
         not_here_as_well(dir, id)?;
     }
     match inner {
         Some(inner) => checkpoint(&inner),
-        None => elsewhere(id, draft, "option.model_id"),
+        None => elsewhere(id, draft, "option.model_id").map(Into::into),
     }
 }
 
@@ -151,12 +174,12 @@ pub(crate) fn of_bucket(
     url: &str,
     settings: PrefixSettings,
     draft: &Draft,
-) -> Result<ModelSource, ConfigError> {
+) -> Result<Located, ConfigError> {
     match &draft.model_id {
-        None => in_bucket(url, settings, draft, "model"),
+        None => in_bucket(url, settings, draft, "model").map(Into::into),
         Some(id) => match named(id, None) {
             Some(dir) => checkpoint(&dir),
-            None => elsewhere(id, draft, "option.model_id"),
+            None => elsewhere(id, draft, "option.model_id").map(Into::into),
         },
     }
 }
@@ -195,10 +218,10 @@ fn same(a: &Path, b: &Path) -> bool {
 }
 
 /// The model that this key (`HF_MODEL_ID`, or the command line) names.
-pub(crate) fn of_hub_model(id: &str, key: &str, draft: &Draft) -> Result<ModelSource, ConfigError> {
+pub(crate) fn of_hub_model(id: &str, key: &str, draft: &Draft) -> Result<Located, ConfigError> {
     match named(id, None) {
         Some(dir) => checkpoint(&dir),
-        None => hub(id, draft, key),
+        None => hub(id, draft, key).map(Into::into),
     }
 }
 
@@ -225,14 +248,19 @@ fn in_bucket(
     model.map(ModelSource::S3).map_err(wrong)
 }
 
-/// The directory that an id names, if it exists: as it stands, or within another one.
+/// The directory or GGUF file that an id names, if it exists: as it stands, or within another one.
 pub(crate) fn named(id: &str, within: Option<&Path>) -> Option<PathBuf> {
     let path = without_scheme(id);
     let inner = within.map(|dir| dir.join(path));
     inner
         .into_iter()
         .chain([PathBuf::from(path)])
-        .find(|path| path.is_dir())
+        .find(|path| path.is_dir() || is_gguf(path))
+}
+
+/// Whether the path is that of a GGUF file, which is a model by itself.
+pub(crate) fn is_gguf(path: &Path) -> bool {
+    path.extension().is_some_and(|end| end == &GGUF[1..]) && path.is_file()
 }
 
 /// A path without `file:` or `file://` before it.
@@ -284,10 +312,16 @@ fn named_script(name: &str, dir: &Path) -> Result<PathBuf, ConfigError> {
     })
 }
 
-fn checkpoint(dir: &Path) -> Result<ModelSource, ConfigError> {
+fn checkpoint(dir: &Path) -> Result<Located, ConfigError> {
+    if let (true, Some(folder), Some(name)) = (is_gguf(dir), dir.parent(), dir.file_name()) {
+        return Ok(Located {
+            source: ModelSource::Directory(folder.into()),
+            gguf_file: Some(name.to_string_lossy().into_owned()),
+        });
+    }
     let listing = Listing::read(dir)?;
-    if listing.has("config.json") {
-        return Ok(ModelSource::Directory(dir.into()));
+    if listing.has("config.json") || listing.has_gguf() {
+        return Ok(ModelSource::Directory(dir.into()).into());
     }
     let (code, hint) = listing.instead();
     let (found, hint) = (listing.summary(), hint.into());
@@ -317,5 +351,6 @@ fn hub(id: &str, draft: &Draft, key: &str) -> Result<ModelSource, ConfigError> {
         token: draft.token.clone(),
         endpoint: draft.hub_endpoint.clone(),
         cache,
+        gguf_file: draft.model.gguf_file.clone(),
     }))
 }

@@ -13,7 +13,7 @@ use crate::gather::{Gathered, Setting, Strength, Unknown};
 use crate::handler::Handler;
 use crate::location;
 use crate::provenance::{Origin, Provenance};
-use crate::settings::{ModelSettings, ModelSource, PrefixSettings, S3Model, ServerSettings};
+use crate::settings::{ModelSettings, PrefixSettings, S3Model, ServerSettings};
 use crate::settle::{Settled, apply_all, defaults, settle};
 use crate::startup::{self, Place, Startup};
 
@@ -181,7 +181,7 @@ fn locate(startup: Startup, folder: Option<&BucketFolder>, draft: &mut Draft, wr
         Ok(file) => ConfigError::OwnCode { file },
         Err(problem) => problem,
     });
-    let source: Result<ModelSource, ConfigError> = match &startup.place {
+    let located = match &startup.place {
         Place::HubModel(id) => {
             let key = match startup.from {
                 Provenance::CommandLine => "the command line's model",
@@ -199,8 +199,11 @@ fn locate(startup: Startup, folder: Option<&BucketFolder>, draft: &mut Draft, wr
         }
     };
     draft.model.name = startup.name;
-    match source {
-        Ok(source) => draft.model.source = source,
+    match located {
+        Ok(located) => {
+            draft.model.source = located.source;
+            draft.model.gguf_file = located.gguf_file.or(draft.model.gguf_file.take());
+        }
         // Own code may do without a checkpoint.
         Err(_) if problem.is_some() => {}
         Err(problem) => wrong.unless_caused(&["option.model_id", "option.entryPoint"], problem),

@@ -62,6 +62,8 @@ pub struct ModelSettings {
     pub name: String,
     /// Where its files are.
     pub source: ModelSource,
+    /// The GGUF file among them to serve; `None`: another format, or the only GGUF file there.
+    pub gguf_file: Option<String>,
     /// What it is asked to do; `None`: the checkpoint says.
     pub task: Option<Task>,
     /// Precision of the weights.
@@ -130,7 +132,7 @@ pub enum Dialect {
 /// Where a model's files are.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelSource {
-    /// A directory with `config.json`.
+    /// A directory with `config.json` or a GGUF file.
     Directory(PathBuf),
     /// A repository of the Hugging Face hub.
     Hub(HubModel),
@@ -151,6 +153,8 @@ pub struct HubModel {
     pub endpoint: String,
     /// Where fetched files stay, in the layout of the Python library `huggingface_hub`.
     pub cache: PathBuf,
+    /// The GGUF file to fetch; `None`: weights of another format, or the only GGUF file.
+    pub gguf_file: Option<String>,
 }
 
 impl fmt::Debug for HubModel {
@@ -161,6 +165,7 @@ impl fmt::Debug for HubModel {
             .field("token", &self.token.as_ref().map(|_| "(hidden)"))
             .field("endpoint", &self.endpoint)
             .field("cache", &self.cache)
+            .field("gguf_file", &self.gguf_file)
             .finish()
     }
 }
@@ -178,6 +183,8 @@ pub struct S3Model {
     pub variables: Vec<(String, String)>,
     /// Directories for fetched objects; the first one that can be written counts.
     pub caches: Vec<PathBuf>,
+    /// The GGUF file to fetch; `None`: weights of another format, or the only GGUF file.
+    pub gguf_file: Option<String>,
 }
 
 /// What the `serving.properties` below a prefix is to the settings of the model there.

@@ -52,6 +52,7 @@ impl Startup {
 
     fn hub_model(id: &str, from: Provenance) -> Self {
         let name = match location::named(id, None) {
+            Some(file) if location::is_gguf(&file) => path_name(&file.with_extension("")),
             Some(dir) => path_name(&dir),
             None => model_name(id),
         };
@@ -80,6 +81,9 @@ pub(crate) fn choose(
     if let Some(dir) = &line.model_dir {
         if let Some(url) = dir.to_str().filter(|name| bucket::is_url(name)) {
             return Ok(Startup::bucket(url, Provenance::CommandLine));
+        }
+        if let Some(file) = dir.to_str().filter(|_| location::is_gguf(dir)) {
+            return Ok(Startup::hub_model(file, Provenance::CommandLine));
         }
         return Startup::directory(dir.clone(), Provenance::CommandLine);
     }

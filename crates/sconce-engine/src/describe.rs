@@ -6,22 +6,27 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
-use sconce_models::{Arch, Decoder, HfConfig, LoadOptions, Packing, Spec};
+use sconce_models::{Arch, Decoder, GgufModel, HfConfig, LoadOptions, Packing, Spec};
+use sconce_nn::weights::gguf::{self, Gguf};
 use sconce_nn::weights::{StoredDtype, WeightSource};
 use sconce_text::Tokenizer;
 
 use crate::error::EngineError;
 use crate::memory::Needs;
 use crate::settings::EngineSettings;
+use crate::vocabulary;
 
 /// The parts of a checkpoint, each as far as it can be had; no weight is read.
 pub struct Description {
     dir: PathBuf,
-    /// What `config.json` and `generation_config.json` say.
+    /// What `config.json`, or the keys of a GGUF file, and `generation_config.json` say.
     pub(crate) model: Result<Described, EngineError>,
     pub(crate) tokenizer: Result<Arc<Tokenizer>, EngineError>,
     pub(crate) weights: Result<Arc<dyn WeightSource>, EngineError>,
 }
+
+/// Model, tokenizer and weights.
+pub(crate) type Parts = (Described, Arc<Tokenizer>, Arc<dyn WeightSource>);
 
 /// A model without its weights.
 pub(crate) struct Described {
@@ -37,7 +42,7 @@ pub(crate) struct Described {
 /// A model in some numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Overview {
-    /// The class name in `config.json`.
+    /// The class name of transformers.
     pub architecture: &'static str,
     /// Decoder layers.
     pub layers: usize,
@@ -67,9 +72,26 @@ pub struct Stored {
 }
 
 impl Description {
-    /// Reads configuration, tokenizer and the headers of the weights. `model_sampling` as in
-    /// [`EngineSettings`].
-    pub fn read(dir: &Path, model_sampling: bool) -> Self {
+    /// Reads configuration, tokenizer and the headers of the weights. `gguf_file` and
+    /// `model_sampling` as in [`EngineSettings`].
+    pub fn read(dir: &Path, gguf_file: Option<&str>, model_sampling: bool) -> Self {
+        let file = match gguf::find(dir, gguf_file) {
+            Ok(None) => return Self::of_folder(dir, model_sampling),
+            Ok(Some(path)) => Gguf::open(&path),
+            Err(error) => Err(error),
+        };
+        match file {
+            Ok(file) => Self::of_gguf(dir, Arc::new(file), model_sampling),
+            Err(error) => Self {
+                dir: dir.into(),
+                model: Err(EngineError::Unopened),
+                tokenizer: Err(EngineError::Unopened),
+                weights: Err(error.into()),
+            },
+        }
+    }
+
+    fn of_folder(dir: &Path, model_sampling: bool) -> Self {
         let weights = sconce_nn::weights::open(dir).map(Arc::from);
         let weights = match HfConfig::read(dir) {
             Ok(config) => weights.and_then(|source| sconce_models::unpacked(&config, source)),
@@ -77,9 +99,25 @@ impl Description {
         };
         Self {
             dir: dir.into(),
-            model: Described::read(dir, model_sampling),
+            model: Described::of_folder(dir, model_sampling),
             tokenizer: Tokenizer::open(dir).map(Arc::new).map_err(Into::into),
             weights: weights.map_err(Into::into),
+        }
+    }
+
+    /// A GGUF file has it all. A `tokenizer.json` beside it wins over the file's own vocabulary,
+    /// which does not tell everything; a `config.json` beside it is of another checkpoint's form.
+    fn of_gguf(dir: &Path, file: Arc<Gguf>, model_sampling: bool) -> Self {
+        let tokenizer = if dir.join("tokenizer.json").exists() {
+            Tokenizer::open(dir).map_err(Into::into)
+        } else {
+            vocabulary::tokenizer(file.metadata())
+        };
+        Self {
+            dir: dir.into(),
+            model: Described::of_gguf(dir, &file, model_sampling),
+            tokenizer: tokenizer.map(Arc::new),
+            weights: Ok(Arc::new(sconce_models::gguf::weights(file))),
         }
     }
 
@@ -90,7 +128,18 @@ impl Description {
             self.tokenizer.as_ref().err(),
             self.weights.as_ref().err(),
         ];
-        parts.into_iter().flatten().collect()
+        let unopened = |error: &&EngineError| matches!(error, EngineError::Unopened);
+        let problems = parts.into_iter().flatten();
+        problems.filter(|error| !unopened(error)).collect()
+    }
+
+    /// All parts, or the first problem.
+    pub(crate) fn parts(self) -> Result<Parts, EngineError> {
+        match (self.model, self.weights) {
+            // The file that has all parts cannot be opened.
+            (Err(EngineError::Unopened), Err(cause)) => Err(cause),
+            (model, weights) => Ok((model?, self.tokenizer?, weights?)),
+        }
     }
 
     /// Fails when the tokenizer makes ids that the model has no embedding for.
@@ -154,10 +203,24 @@ impl Description {
 }
 
 impl Described {
-    fn read(dir: &Path, model_sampling: bool) -> Result<Self, EngineError> {
+    fn of_folder(dir: &Path, model_sampling: bool) -> Result<Self, EngineError> {
         let config = HfConfig::read(dir)?;
         let arch = sconce_models::find(&config)?;
         let spec = (arch.spec)(&config)?;
+        Self::with(dir, (arch, spec, config), model_sampling)
+    }
+
+    fn of_gguf(dir: &Path, file: &Gguf, model_sampling: bool) -> Result<Self, EngineError> {
+        let GgufModel { arch, spec, config } = GgufModel::read(file)?;
+        Self::with(dir, (arch, spec, config), model_sampling)
+    }
+
+    /// With what `generation_config.json` says, which may stand beside either.
+    fn with(
+        dir: &Path,
+        (arch, spec, config): (&'static Arch, Spec, HfConfig),
+        model_sampling: bool,
+    ) -> Result<Self, EngineError> {
         let eos = sconce_models::eos_token_ids(dir, &config)?;
         let sampling = if model_sampling {
             sconce_models::sampling_defaults(dir)?
@@ -202,6 +265,7 @@ impl Described {
             kv,
             ranks,
             max_len: longest_sequence(settings, spec.dims.context)?,
+            may_shorten: settings.max_model_len.is_none(),
             max_rows: settings.max_rows,
             wanted_cache: settings.kv_cache_bytes,
         })
@@ -250,6 +314,7 @@ mod tests {
         EngineSettings {
             name: "llama".into(),
             dir: llama(),
+            gguf_file: None,
             dtype: None,
             quantise: None,
             packing: None,
@@ -268,7 +333,7 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_described_by_its_headers() {
-        let description = Description::read(&llama(), false);
+        let description = Description::read(&llama(), None, false);
         assert!(description.problems().is_empty());
         description.check_vocabulary().unwrap();
         let overview = description.overview().unwrap();
@@ -284,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_sequence_beyond_the_context_is_refused() {
-        let needs = Description::read(&llama(), false).needs(&settings(Some(257)));
+        let needs = Description::read(&llama(), None, false).needs(&settings(Some(257)));
         assert!(matches!(
             needs,
             Some(Err(EngineError::Context {
@@ -297,9 +362,40 @@ mod tests {
     #[test]
     fn a_folder_without_anything_has_three_problems() {
         let dir = tempfile::tempdir().unwrap();
-        let description = Description::read(dir.path(), false);
+        let description = Description::read(dir.path(), None, false);
         let codes: Vec<_> = description.problems().iter().map(|e| e.code()).collect();
         assert_eq!(codes, ["unreadable", "no-tokenizer", "weights-missing"]);
         assert!(description.needs(&settings(None)).is_none());
+    }
+
+    /// Hundreds of files with changed bytes before their numbers: each is described, or what is wrong is said.
+    #[test]
+    fn changed_gguf_files_never_panic() {
+        let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf");
+        let mut random = fastrand::Rng::with_seed(11);
+        let dir = tempfile::tempdir().unwrap();
+        let (mut good, mut bad) = (0, 0);
+        for name in ["qwen2_moe", "gemma2", "phi3-longrope", "tokenizers/llama"] {
+            let whole = std::fs::read(fixtures.join(name).with_extension("gguf")).unwrap();
+            let header = whole.len().min(6000);
+            for _ in 0..150 {
+                let mut bytes = whole.clone();
+                for _ in 0..random.usize(1..4) {
+                    let at = random.usize(24..header);
+                    bytes[at] = match random.u8(..3) {
+                        0 => bytes[at] ^ (1 << random.u8(..8)),
+                        1 => random.u8(..),
+                        _ => random.choice([0, 1, 127, 255]).unwrap_or_default(),
+                    };
+                }
+                std::fs::write(dir.path().join("m.gguf"), bytes).unwrap();
+                let description = Description::read(dir.path(), None, false);
+                let settings = settings(None);
+                let needs = description.needs(&settings).transpose();
+                let fine = description.problems().is_empty() && needs.is_ok();
+                *(if fine { &mut good } else { &mut bad }) += 1;
+            }
+        }
+        assert!(good > 50 && bad > 50, "{good} are good, {bad} are bad");
     }
 }

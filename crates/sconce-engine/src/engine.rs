@@ -10,16 +10,17 @@ use sconce_core::{
 };
 use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use sconce_text::Tokenizer;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
+use crate::draws::Draws;
 use crate::error::EngineError;
 use crate::gauges::Gauges;
 use crate::length::{Length, truncated};
 use crate::live::Admitted;
 use crate::load::{Checkpoint, open_checkpoint};
 use crate::memory::{Plan, Room};
+use crate::pace::Pace;
 use crate::ranks::Ranks;
-use crate::sampler::Scratch;
 use crate::settings::EngineSettings;
 use crate::worker::{Message, Worker};
 
@@ -56,7 +57,6 @@ impl Engine {
         checkpoint: Checkpoint,
         observer: Arc<Observer>,
     ) -> Result<Self, EngineError> {
-        let max_len = checkpoint.needs.max_len;
         // One place more than may wait: `Stop` must always find room.
         let (inbox, outbox) = sync_channel(settings.queue + settings.max_rows + 1);
         let (tell_ready, ready) = sync_channel(1);
@@ -74,14 +74,15 @@ impl Engine {
         let thread = std::thread::Builder::new()
             .name("rank-0".into())
             .spawn(move || {
-                let mut worker = match prepare(&settings, checkpoint, gauges, &*observer) {
-                    Ok(worker) => worker,
+                let prepared = prepare(&settings, checkpoint, gauges, &*observer);
+                let (mut worker, max_len) = match prepared {
+                    Ok(prepared) => prepared,
                     Err(error) => {
                         let _ = tell_ready.send(Err(error));
                         return;
                     }
                 };
-                let _ = tell_ready.send(Ok(worker.ranks.vocab()));
+                let _ = tell_ready.send(Ok((worker.ranks.vocab(), max_len)));
                 let outcome = worker.run(&outbox);
                 conclude(&mut worker, outcome, &outbox, &failure);
             })
@@ -93,7 +94,7 @@ impl Engine {
             rank: 0,
             cause: "its thread panicked".into(),
         };
-        let vocab = ready.recv().map_err(died)??;
+        let (vocab, max_len) = ready.recv().map_err(died)??;
         Ok(engine.assemble(max_len, vocab, inbox, thread))
     }
 
@@ -259,13 +260,14 @@ fn conclude(
     worker.fail_all(outbox, &told);
 }
 
-/// Plans the memory, loads the ranks, reserves the cache and proves that the model computes.
+/// Plans the memory, loads the ranks, reserves the cache and proves that the model computes; the
+/// longest sequence, too.
 fn prepare(
     settings: &EngineSettings,
     checkpoint: Checkpoint,
     gauges: Arc<Gauges>,
     observer: &Observer,
-) -> Result<Worker, EngineError> {
+) -> Result<(Worker, usize), EngineError> {
     if let Some(threads) = settings.threads {
         sconce_nn::pool::configure(threads);
     }
@@ -277,13 +279,13 @@ fn prepare(
     observer(Phase::Warming, Progress::default());
     canary(&mut ranks)?;
     gauges.set_blocks(0, plan.blocks);
-    Ok(Worker {
+    let worker = Worker {
         name: settings.name.clone(),
         ranks,
         scheduler: Scheduler::new(Limits {
             max_rows: settings.max_rows,
             max_step_tokens: settings.max_step_tokens,
-            max_len: checkpoint.needs.max_len,
+            max_len: plan.max_len,
             blocks: plan.blocks,
             prefix_sharing: settings.prefix_sharing,
             border: checkpoint.border,
@@ -292,17 +294,29 @@ fn prepare(
         eos: checkpoint.eos.into(),
         predict_timeout: settings.predict_timeout,
         gauges,
-        scratch: Scratch::default(),
+        pace: Pace::new(settings.max_step_tokens, settings.max_rows),
+        draws: Draws::default(),
+        picked: Vec::new(),
         live: HashMap::new(),
         next: 0,
-    })
+    };
+    Ok((worker, plan.max_len))
 }
 
 /// Decides, before a weight is read, what is reserved for the cache.
 fn plan(settings: &EngineSettings, checkpoint: &Checkpoint) -> Result<Plan, EngineError> {
     let room = Room::of_this_machine(settings.ranks, sconce_nn::pool::threads());
     let plan = Plan::new(&checkpoint.needs, &room)?;
-    let (ranks, max_len) = (settings.ranks as u64, checkpoint.needs.max_len);
+    let (ranks, max_len) = (settings.ranks as u64, plan.max_len);
+    if max_len < checkpoint.needs.max_len {
+        warn!(
+            model = settings.name,
+            "sequences are at most {max_len} tokens long, not the {} of the model's context: the \
+             memory at hand holds no more; choose a larger machine, or more for \
+             option.kv_cache_memory, or say option.max_model_len to be refused otherwise",
+            checkpoint.needs.max_len,
+        );
+    }
     let mib = |bytes: u64| bytes * ranks / (1 << 20);
     info!(
         model = settings.name,

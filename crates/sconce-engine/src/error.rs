@@ -22,6 +22,9 @@ pub enum EngineError {
     /// There is no usable tokenizer.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A part of a GGUF file that cannot be opened; the weights' error says why.
+    #[error("it was not read, since the file that has it cannot be opened")]
+    Unopened,
     /// The tokenizer makes ids that the model has no embedding for.
     #[error(
         "{}: the tokenizer has {tokenizer} entries but the model's vocabulary has {model}: the \
@@ -144,6 +147,7 @@ impl EngineError {
             Self::Weights(error) => error.code(),
             Self::Load(error) => error.code(),
             Self::Text(error) => error.code(),
+            Self::Unopened => "unopened",
             Self::Vocabulary { .. } => "tokenizer-of-another-model",
             Self::Context { .. } => "context-too-long",
             Self::Memory { .. } => "cache-too-small",

@@ -5,6 +5,7 @@
 //! decided in `sconce-sched`, how in `sconce-models` and `sconce-nn`.
 
 mod describe;
+mod draws;
 mod engine;
 mod error;
 mod gauges;
@@ -12,10 +13,12 @@ mod length;
 mod live;
 mod load;
 mod memory;
+mod pace;
 mod pack;
 mod ranks;
 pub mod sampler;
 mod settings;
+mod vocabulary;
 mod worker;
 
 pub use describe::{Description, Overview, Stored};
@@ -28,5 +31,6 @@ pub use ranks::Loader;
 pub use sconce_models::{Packing, Quantisation};
 pub use sconce_nn::pool::threads;
 pub use sconce_nn::read_bandwidth;
+pub use sconce_nn::weights::gguf::{first_files, header_end, set_of};
 pub use sconce_nn::weights::{BlockFormat, StoredDtype};
 pub use settings::EngineSettings;

@@ -11,7 +11,7 @@ use sconce_text::{TextStream, Tokenizer};
 
 use crate::gauges::Permit;
 use crate::length::Length;
-use crate::sampler::{Picked, Sampler, SamplerError, Scratch, log_softmax_at};
+use crate::sampler::{Picked, Sampler, log_softmax_at};
 
 /// A job that passed the door: tokenised, checked and counted.
 pub(crate) struct Admitted {
@@ -70,7 +70,8 @@ pub(crate) enum Leave {
 pub(crate) struct Live {
     job: Admitted,
     tokenizer: Arc<Tokenizer>,
-    sampler: Sampler,
+    /// `None` while it is lent for a pick.
+    sampler: Option<Sampler>,
     seed: u64,
     text: TextStream,
     /// The prompt as its tokens spell it, if that is asked for.
@@ -112,7 +113,7 @@ impl Live {
         Self {
             job,
             tokenizer,
-            sampler,
+            sampler: Some(sampler),
             seed,
             text,
             echo,
@@ -167,23 +168,27 @@ impl Live {
         }
     }
 
-    /// Picks the next token from its logits and tells the client; the token, and whether and
-    /// why the job leaves now.
-    pub(crate) fn advance(
-        &mut self,
-        logits: &[f32],
-        scratch: &mut Scratch,
-    ) -> Result<(u32, Option<Leave>), SamplerError> {
-        let wanted = self.job.params.report.top_n_tokens;
-        let picked = self.sampler.pick(logits, wanted, scratch)?;
+    /// Lends the sampler for the next pick, and says how many of the likeliest tokens are wanted.
+    pub(crate) fn lend(&mut self) -> (Sampler, usize) {
+        let sampler = self.sampler.take();
+        let sampler = sampler.expect("the sampler came back from the last pick");
+        (sampler, self.job.params.report.top_n_tokens)
+    }
+
+    /// Takes the sampler back.
+    pub(crate) fn take_back(&mut self, sampler: Sampler) {
+        self.sampler = Some(sampler);
+    }
+
+    /// Tells the client of the token that was picked; whether and why the job leaves now.
+    pub(crate) fn advance(&mut self, picked: &Picked) -> Option<Leave> {
         self.generated += 1;
         let (text, finish) = self.release_text(picked.token);
-        let token = self.token(&picked, text, finish.is_some());
+        let token = self.token(picked, text, finish.is_some());
         if !self.job.reply.send(Event::Token(token)) {
-            return Ok((picked.token, Some(Leave::Gone)));
+            return Some(Leave::Gone);
         }
-        let leave = finish.map(|finish| self.finish(finish));
-        Ok((picked.token, leave))
+        finish.map(|finish| self.finish(finish))
     }
 
     /// The text that this token releases, and the reason if it is the last one.

@@ -35,9 +35,9 @@ pub struct Checkpoint {
 
 /// Reads configuration, tokenizer and the headers of the weights.
 pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineError> {
-    let description = Description::read(&settings.dir, settings.model_sampling);
-    let model = description.model?;
-    let (tokenizer, weights) = (description.tokenizer?, description.weights?);
+    let gguf_file = settings.gguf_file.as_deref();
+    let description = Description::read(&settings.dir, gguf_file, settings.model_sampling);
+    let (model, tokenizer, weights) = description.parts()?;
     let dims = model.spec.dims;
     check_vocabulary(&settings.dir, &tokenizer, dims.vocab)?;
     info!(

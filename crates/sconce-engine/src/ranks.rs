@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 
 use candle_core::{Device, Tensor};
 use sconce_models::Model;
-use sconce_nn::{Communicator, KvCache, Solo, Threads};
+use sconce_nn::{Communicator, KvCache, Solo, Step, Threads};
 use sconce_sched::StepPlan;
 
 use crate::error::EngineError;
@@ -56,7 +56,7 @@ impl Ranks {
             follower.loaded()?;
         }
         Ok(Self {
-            leader: Rank { model, cache: None },
+            leader: Rank::new(model),
             followers,
             first_failure,
         })
@@ -110,9 +110,19 @@ enum Order {
 struct Rank {
     model: Box<dyn Model>,
     cache: Option<KvCache>,
+    /// The plan at hand as the kernels want it; its vectors are used again.
+    step: Step,
 }
 
 impl Rank {
+    fn new(model: Box<dyn Model>) -> Self {
+        Self {
+            model,
+            cache: None,
+            step: Step::default(),
+        }
+    }
+
     fn reserve(&mut self, blocks: usize) -> Result<(), String> {
         let cache = KvCache::new(self.model.kv_shape(), blocks, &Device::Cpu);
         self.cache = Some(cache.map_err(|error| error.to_string())?);
@@ -124,8 +134,9 @@ impl Rank {
             .cache
             .as_mut()
             .expect("the cache is reserved before the first step");
+        pack(plan, &mut self.step);
         self.model
-            .forward(&pack(plan), cache)
+            .forward(&self.step, cache)
             .map_err(|error| error.to_string())
     }
 
@@ -165,7 +176,7 @@ impl Follower {
                     }
                 };
                 let _ = tell_loaded.send(Ok(()));
-                follow(Rank { model, cache: None }, rank, &inbox, &first_failure);
+                follow(Rank::new(model), rank, &inbox, &first_failure);
             })
             .map_err(|source| EngineError::System {
                 what: "starting a rank's thread",

@@ -12,6 +12,8 @@ pub struct EngineSettings {
     pub name: String,
     /// Directory of the checkpoint.
     pub dir: PathBuf,
+    /// The GGUF file in it to serve; `None`: another format, or the only GGUF file there.
+    pub gguf_file: Option<String>,
     /// Weights are converted to this dtype; `None`: as stored.
     pub dtype: Option<StoredDtype>,
     /// In which blocks matrices are kept that the checkpoint has as floating-point numbers.

@@ -4,7 +4,6 @@
 //! A failed step fails the jobs at hand and ends the thread; one job's failure ends that job.
 
 use std::collections::HashMap;
-use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
@@ -12,15 +11,16 @@ use std::time::Instant;
 
 use candle_core::{Storage, Tensor};
 use sconce_core::{Event, ServeError};
-use sconce_sched::{Picked, Row, Scheduler, SeqId, Sequence, StepPlan};
+use sconce_sched::{Picked, Row, Scheduler, SeqId, Sequence, StepPlan, Want};
 use sconce_text::Tokenizer;
 use tracing::debug;
 
+use crate::draws::{Drawn, Draws};
 use crate::gauges::Gauges;
 use crate::live::{Admitted, Live};
+use crate::pace::Pace;
 use crate::pack::logit_rows;
 use crate::ranks::{Ranks, panic_message};
-use crate::sampler::Scratch;
 
 /// What the engine's thread is told.
 pub(crate) enum Message {
@@ -46,8 +46,12 @@ pub(crate) struct Worker {
     pub(crate) predict_timeout: u64,
     /// Counters that others read.
     pub(crate) gauges: Arc<Gauges>,
-    /// Buffers that all samplers share.
-    pub(crate) scratch: Scratch,
+    /// What a step may compute of prompts.
+    pub(crate) pace: Pace,
+    /// The picks of a step.
+    pub(crate) draws: Draws,
+    /// What was picked in a step; kept for its memory.
+    pub(crate) picked: Vec<Picked>,
     /// Jobs in the scheduler.
     pub(crate) live: HashMap<SeqId, Live>,
     /// The next sequence's name.
@@ -74,12 +78,20 @@ impl Worker {
     }
 
     fn serve(&mut self, inbox: &Receiver<Message>) -> Result<(), String> {
+        let mut plan = StepPlan::default();
         while self.take_in(inbox) {
             self.sweep();
-            let plan = self.scheduler.plan();
+            let load = self.scheduler.load();
+            let prompts = self
+                .pace
+                .prompts(load.generating, load.running + load.waiting);
+            self.scheduler.plan(prompts, &mut plan);
             if !plan.rows.is_empty() {
+                let began = Instant::now();
                 let logits = self.ranks.forward(&plan)?;
                 self.answer(&plan, &logits)?;
+                let tokens = plan.rows.iter().map(|row| row.tokens.len()).sum();
+                self.pace.record(tokens, began.elapsed());
             }
             let load = self.scheduler.load();
             self.gauges.set_blocks(load.used_blocks, load.total_blocks);
@@ -158,41 +170,67 @@ impl Worker {
             .contiguous_offsets()
             .ok_or("the logits are not contiguous")?;
         let values = &values[start..end];
-        let mut picked = Vec::with_capacity(plan.rows.len());
         let mut at = 0;
         for row in &plan.rows {
             let count = logit_rows(row);
-            let row_logits = &values[at * vocab..(at + count) * vocab];
+            self.prepare(row, at, &values[at * vocab..(at + count) * vocab]);
             at += count;
-            picked.extend(self.answer_row(row, row_logits, vocab));
         }
+        self.draws.pick(values, vocab);
+        let mut picked = std::mem::take(&mut self.picked);
+        let mut draws = std::mem::take(&mut self.draws);
+        let mut drawn = draws.drain();
+        for row in &plan.rows {
+            if self.picks(row) {
+                let drawn = drawn.next().expect("every row that picks was prepared");
+                picked.push(self.answer_row(row.seq, drawn));
+            }
+        }
+        drop(drawn);
         self.scheduler.commit(plan, &picked);
-        for Picked { seq, ends, .. } in picked {
+        for Picked { seq, ends, .. } in picked.drain(..) {
             if ends {
                 self.live.remove(&seq);
             }
         }
+        (self.draws, self.picked) = (draws, picked);
         Ok(())
     }
 
-    /// `None` for rows that are not at their end yet.
-    fn answer_row(&mut self, row: &Row, logits: &[f32], vocab: usize) -> Option<Picked> {
+    /// Whether the row came to the end of what is known of its sequence.
+    fn picks(&self, row: &Row) -> bool {
+        let end = row.start + row.tokens.len();
+        row.want != Want::None && end == self.live[&row.seq].known()
+    }
+
+    /// Takes note of the logits of a row, which begin at row `at` of all, and prepares the pick.
+    fn prepare(&mut self, row: &Row, at: usize, logits: &[f32]) {
+        let picks = self.picks(row);
         let live = self
             .live
             .get_mut(&row.seq)
             .expect("planned sequences are live");
         live.begin();
+        let count = logit_rows(row);
         let end = row.start + row.tokens.len();
-        let wanted: Range<usize> = end - logits.len() / vocab..end;
-        for (position, logits) in wanted.zip(logits.chunks_exact(vocab)) {
-            live.note_prompt_logits(position, logits);
+        if row.want == Want::All {
+            let rows = logits.chunks_exact(logits.len() / count);
+            for (position, logits) in (end - count..end).zip(rows) {
+                live.note_prompt_logits(position, logits);
+            }
         }
-        if logits.is_empty() || end < live.known() {
-            return None;
+        if picks {
+            let (sampler, top) = live.lend();
+            self.draws.push(sampler, at + count - 1, top);
         }
-        let last = &logits[logits.len() - vocab..];
-        let (token, ends) = match live.advance(last, &mut self.scratch) {
-            Ok((token, leave)) => (token, leave.is_some()),
+    }
+
+    /// Tells the client of a pick.
+    fn answer_row(&mut self, seq: SeqId, (sampler, picked): Drawn) -> Picked {
+        let live = self.live.get_mut(&seq).expect("planned sequences are live");
+        live.take_back(sampler);
+        let (token, ends) = match picked {
+            Ok(picked) => (picked.token, live.advance(&picked).is_some()),
             Err(error) => {
                 let cause = error.to_string();
                 live.fail(ServeError::Engine {
@@ -202,10 +240,6 @@ impl Worker {
                 (0, true)
             }
         };
-        Some(Picked {
-            seq: row.seq,
-            token,
-            ends,
-        })
+        Picked { seq, token, ends }
     }
 }

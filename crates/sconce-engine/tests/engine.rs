@@ -136,6 +136,7 @@ fn settings() -> EngineSettings {
     EngineSettings {
         name: "fake".into(),
         dir: "fake".into(),
+        gguf_file: None,
         dtype: None,
         quantise: None,
         packing: None,
@@ -165,6 +166,7 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
         kv: Fake::default().kv_shape(),
         ranks: settings.ranks,
         max_len: settings.max_model_len.unwrap_or(512),
+        may_shorten: settings.max_model_len.is_none(),
         max_rows: settings.max_rows,
         wanted_cache: settings.kv_cache_bytes,
     };
@@ -488,6 +490,28 @@ fn a_seed_draws_the_same_alone_as_among_others() {
     for other in others {
         other.end().unwrap();
     }
+}
+
+#[test]
+fn a_length_that_nobody_asked_for_is_what_the_cache_holds() {
+    let engine = start(EngineSettings {
+        max_model_len: None,
+        // 10 blocks of 32 tokens, where the context has 512.
+        kv_cache_bytes: Some(10 * 2 * 32 * 8 * 4),
+        ..settings()
+    });
+    let refused = submit(&engine, &prompt(320, 1), GenerateParams::default());
+    assert_eq!(
+        refused.err(),
+        Some(ServeError::PromptTooLong {
+            prompt: 320,
+            limit: 320
+        })
+    );
+    let text = prompt(300, 1);
+    let (tokens, _) = submit(&engine, &text, params(20)).unwrap().end().unwrap();
+    let ids: Vec<_> = tokens.iter().map(|token| token.id).collect();
+    assert_eq!(ids, expected(&text, 20));
 }
 
 #[test]

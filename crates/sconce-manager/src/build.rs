@@ -28,6 +28,7 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
     EngineSettings {
         name: settings.name.clone(),
         dir,
+        gguf_file: settings.gguf_file.clone(),
         dtype: stored_dtype(settings.dtype),
         quantise: quantisation(settings.quantize),
         packing: packing(settings.quantize),

@@ -12,10 +12,10 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use sconce_config::HubModel;
 use sconce_core::{Phase, Progress};
-use sconce_engine::Observer;
+use sconce_engine::{Observer, first_files};
 use serde::Deserialize;
 use tracing::{info, warn};
 
@@ -108,8 +108,21 @@ impl Remote for HubFiles<'_> {
 
 /// The folder with the files of an earlier start, if there was one.
 pub(crate) fn cached(model: &HubModel) -> Option<PathBuf> {
-    let repo = Cache::new(model.cache.clone()).repo(branch(model));
-    repo.get("config.json")?.parent().map(PathBuf::from)
+    let dir = head(&Cache::new(model.cache.clone()).repo(branch(model)))?;
+    let names: Vec<String> = std::fs::read_dir(&dir)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
+        .collect();
+    let has_gguf = || !first_files(names.iter().map(String::as_str)).is_empty();
+    (dir.join("config.json").exists() || has_gguf()).then_some(dir)
+}
+
+/// The folder of the commit that the cache calls the head of a branch, if it has one. The
+/// library's own question is for a file, and there is none that all repositories have.
+fn head(branch: &CacheRepo) -> Option<PathBuf> {
+    let dir = branch.get("")?;
+    // Without the slash at its end.
+    Some(dir.components().collect())
 }
 
 /// What was asked for, a branch in most cases.
@@ -185,10 +198,11 @@ impl<'a> Hub<'a> {
         match self.listing(&branch) {
             Ok(listing) => {
                 let dir = self.complete(&listing)?;
-                let head = self.cache.repo(branch.clone());
+                let branch = self.cache.repo(branch.clone());
                 // A cache that is complete may be one that can only be read.
-                if head.get("config.json") != Some(dir.join("config.json")) {
-                    head.create_ref(&listing.sha)
+                if head(&branch).as_ref() != Some(&dir) {
+                    branch
+                        .create_ref(&listing.sha)
                         .map_err(|cause| Problem::cache(&dir, &cause))?;
                 }
                 Ok(dir)
@@ -235,7 +249,8 @@ impl<'a> Hub<'a> {
             .iter()
             .map(|file| file.rfilename.as_str())
             .collect();
-        let wanted = wanted_files(&names).ok_or_else(|| Problem::no_weights(&names))?;
+        let wanted = wanted_files(&names, self.model.gguf_file.as_deref())
+            .map_err(|unclear| Problem::unclear(unclear, &names))?;
         let commit = self.repo(&listing.sha);
         let dir = self.cache.repo(commit.clone()).pointer_path(&listing.sha);
         let missing: Vec<&File> = listing

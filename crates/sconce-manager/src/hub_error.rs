@@ -8,6 +8,8 @@ use hf_hub::api::sync::ApiError;
 use sconce_config::HubModel;
 use thiserror::Error;
 
+use crate::wanted::Unclear;
+
 /// A problem, and the model that has it.
 #[derive(Debug, Error)]
 #[error(
@@ -48,6 +50,7 @@ impl HubError {
             } => "hub-access",
             Problem::Refused { status: 404, .. } => "no-such-model",
             Problem::NoWeights { .. } => "weights-missing",
+            Problem::Gguf(ref unclear) => unclear.code(),
             Problem::Cache { .. } => "hub-cache",
             _ => "hub-unreachable",
         }
@@ -83,8 +86,11 @@ pub(crate) enum Problem {
     #[error("{file} does not come from the commit {commit} that the listing names")]
     Commit { file: String, commit: String },
     /// There is nothing to serve in the repository.
-    #[error("it has neither safetensors nor pytorch_model*.bin files, only {files}")]
+    #[error("it has neither safetensors nor pytorch_model*.bin nor GGUF files, only {files}")]
     NoWeights { files: String },
+    /// It cannot be told which GGUF file is to be served.
+    #[error(transparent)]
+    Gguf(Unclear),
     /// The cache cannot be read or written.
     #[error("{path}: {cause}")]
     Cache { path: String, cause: String },
@@ -111,7 +117,14 @@ impl Problem {
         Self::Commit { file, commit }
     }
 
-    pub(crate) fn no_weights(files: &[&str]) -> Self {
+    pub(crate) fn unclear(unclear: Unclear, files: &[&str]) -> Self {
+        match unclear {
+            Unclear::NoWeights => Self::no_weights(files),
+            other => Self::Gguf(other),
+        }
+    }
+
+    fn no_weights(files: &[&str]) -> Self {
         const MOST: usize = 12;
         let some = &files[..files.len().min(MOST)];
         let files = match files.len() {
@@ -157,7 +170,9 @@ impl Problem {
         match self {
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..),
             Self::Connection { .. } | Self::Part { .. } | Self::Length { .. } => true,
-            Self::Commit { .. } | Self::NoWeights { .. } | Self::Cache { .. } => false,
+            Self::Commit { .. } | Self::NoWeights { .. } | Self::Gguf(_) | Self::Cache { .. } => {
+                false
+            }
         }
     }
 
@@ -195,6 +210,7 @@ impl Problem {
             Self::Length { .. } => "try again; what has arrived of other files is kept".into(),
             Self::Commit { .. } => "start again: the repository has changed meanwhile".into(),
             Self::NoWeights { .. } => "name a repository with a checkpoint of transformers".into(),
+            Self::Gguf(_) => format!("its files are listed at {endpoint}/{id}/tree/main"),
             Self::Cache { .. } => "set HF_HOME to a directory with room that can be written".into(),
         }
     }

@@ -31,14 +31,15 @@ pub struct Inspection {
 impl Inspection {
     /// Reads what is in the model's directory, or of a model elsewhere the headers alone.
     pub fn of(settings: &ModelSettings) -> Result<Self, ManagerError> {
+        let gguf_file = settings.gguf_file.as_deref();
         let (dir, kept) = match &settings.source {
             ModelSource::Directory(dir) => (dir.clone(), None),
             ModelSource::Hub(model) => {
-                let files = HubFiles::open(model).and_then(|files| headers(&files));
+                let files = HubFiles::open(model).and_then(|files| headers(&files, gguf_file));
                 elsewhere(files, || hub::cached(model))?
             }
             ModelSource::S3(model) => {
-                let files = S3Files::open(model).and_then(|files| headers(&files));
+                let files = S3Files::open(model).and_then(|files| headers(&files, gguf_file));
                 elsewhere(files, || s3::cached(model))?
             }
         };
@@ -46,7 +47,7 @@ impl Inspection {
         Ok(Self {
             task: task::of(&dir, named),
             served: task::require_served(&dir, named),
-            description: Description::read(&dir, settings.model_sampling),
+            description: Description::read(&dir, gguf_file, settings.model_sampling),
             settings: engine_settings(settings, dir),
             _headers: kept,
         })

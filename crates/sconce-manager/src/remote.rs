@@ -6,6 +6,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::Path;
 
+use sconce_engine::header_end;
 use tempfile::TempDir;
 
 use crate::error::ManagerError;
@@ -39,8 +40,15 @@ const MAX_HEADER: u64 = 100_000_000;
 /// What is fetched of a safetensors file at once; most headers are shorter.
 const FIRST_PART: u64 = 256 << 10;
 
+/// What is fetched of a GGUF file at first, and twice as much each time that it is not enough: most
+/// vocabularies are longer than one such part and shorter than four.
+const FIRST_GGUF_PART: u64 = 4 << 20;
+
 /// A folder of headers in the directory for temporary files. Its weights read as zeros.
-pub(crate) fn headers(remote: &dyn Remote) -> Result<TempDir, ManagerError> {
+pub(crate) fn headers(
+    remote: &dyn Remote,
+    gguf_file: Option<&str>,
+) -> Result<TempDir, ManagerError> {
     let files = remote.list()?;
     if files.is_empty() {
         return Err(ManagerError::Empty {
@@ -49,11 +57,11 @@ pub(crate) fn headers(remote: &dyn Remote) -> Result<TempDir, ManagerError> {
     }
     let dir = tempfile::tempdir().map_err(|cause| ManagerError::temporary(&cause))?;
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    let wanted = wanted_files(&names);
+    let wanted = wanted_files(&names, gguf_file).ok();
     for file in files.iter().filter(|file| !file.name.contains('/')) {
         let is_wanted = match &wanted {
             Some(wanted) => wanted.contains(&file.name.as_str()),
-            // Whatever there is instead of weights is told by its name.
+            // Whatever there is instead of weights, or which of several are meant, is told by names.
             None => true,
         };
         if is_wanted {
@@ -70,6 +78,8 @@ fn lay_out(remote: &dyn Remote, file: &RemoteFile, dir: &Path) -> Result<(), Man
         safetensors_header(file.size, &read)?
     } else if file.name.ends_with(".bin") {
         torch_headers::parts(file.size, &read)?
+    } else if file.name.ends_with(".gguf") {
+        gguf_header(file.size, &read)?
     } else if is_text(&file.name) {
         vec![(0, read(0..file.size)?)]
     } else {
@@ -97,6 +107,20 @@ pub(crate) type Part = (u64, Vec<u8>);
 
 /// Reads bytes of one file.
 pub(crate) type Read<'a> = dyn Fn(Range<u64>) -> Result<Vec<u8>, ManagerError> + 'a;
+
+/// Keys with the vocabulary, and the descriptions of tensors. Nothing states their length: more is
+/// fetched until it is enough. What makes no sense is left to the reader of the folder.
+fn gguf_header(size: u64, read: &Read) -> Result<Vec<Part>, ManagerError> {
+    let mut beginning = Vec::new();
+    let mut end = FIRST_GGUF_PART.min(size);
+    loop {
+        beginning.append(&mut read(beginning.len() as u64..end)?);
+        match header_end(&beginning, size) {
+            Ok(None) if end < size => end = end.saturating_mul(2).min(size),
+            _ => return Ok(vec![(0, beginning)]),
+        }
+    }
+}
 
 /// The length before the header, and the header. A length that makes no sense is left to the
 /// reader of the folder.
@@ -169,13 +193,13 @@ mod tests {
     #[test]
     fn a_folder_of_headers_is_described_like_the_model_itself() {
         let remote = Fake::of("models/tiny/llama", &[]);
-        let dir = headers(&remote).unwrap();
+        let dir = headers(&remote, None).unwrap();
         let here: PathBuf = [env!("CARGO_MANIFEST_DIR"), "../../models/tiny/llama"]
             .iter()
             .collect();
         let (copy, own) = (
-            Description::read(dir.path(), false),
-            Description::read(&here, false),
+            Description::read(dir.path(), None, false),
+            Description::read(&here, None, false),
         );
         assert!(copy.problems().is_empty());
         assert_eq!(copy.overview(), own.overview());
@@ -194,16 +218,39 @@ mod tests {
             )],
         );
         remote.files.remove("model.safetensors");
-        let dir = headers(&remote).unwrap();
-        let copy = Description::read(dir.path(), false);
+        let dir = headers(&remote, None).unwrap();
+        let copy = Description::read(dir.path(), None, false);
         assert!(copy.problems().is_empty(), "{:?}", copy.problems());
         let whole = tempfile::tempdir().unwrap();
         for (name, bytes) in &remote.files {
             std::fs::write(whole.path().join(name), bytes).unwrap();
         }
-        let own = Description::read(whole.path(), false).stored().unwrap();
+        let own = Description::read(whole.path(), None, false)
+            .stored()
+            .unwrap();
         let copy = copy.stored().unwrap();
         assert_eq!((copy.parameters, copy.bytes), (own.parameters, own.bytes));
+    }
+
+    #[test]
+    fn gguf_files_are_described_by_what_stands_before_their_numbers() {
+        let from = "tests/fixtures/gguf/qwen2_moe.gguf";
+        let mut remote = Fake::of("models/tiny/llama", &[("m.gguf", from)]);
+        let other = ["config.json", "model.safetensors", "tokenizer.json"];
+        remote
+            .files
+            .retain(|name, _| !other.contains(&name.as_str()));
+        let file = remote.files.get_mut("m.gguf").unwrap();
+        // Longer than what is fetched at first, of which the header is a part.
+        file.resize(32 << 20, 0);
+        let dir = headers(&remote, Some("m.gguf")).unwrap();
+        assert!(remote.read.get() < 5 << 20, "{}", remote.read.get());
+        let copy = Description::read(dir.path(), None, false);
+        assert!(copy.problems().is_empty(), "{:?}", copy.problems());
+        let overview = copy.overview().unwrap();
+        assert_eq!(overview.architecture, "Qwen2MoeForCausalLM");
+        let none = headers(&remote, Some("other.gguf")).unwrap();
+        assert!(none.path().join("m.gguf").exists());
     }
 
     #[test]
@@ -224,9 +271,9 @@ mod tests {
         longer.extend(&file[8 + length..]);
         longer.resize(longer.len() + (64 << 20), 1);
         *file = longer;
-        let dir = headers(&remote).unwrap();
+        let dir = headers(&remote, None).unwrap();
         assert!(remote.read.get() < 1 << 20, "{}", remote.read.get());
-        let stored = Description::read(dir.path(), false).stored().unwrap();
+        let stored = Description::read(dir.path(), None, false).stored().unwrap();
         assert!(stored.parameters > 16 << 20);
     }
 
@@ -236,7 +283,7 @@ mod tests {
             files: BTreeMap::new(),
             read: Cell::new(0),
         };
-        let error = headers(&remote).unwrap_err();
+        let error = headers(&remote, None).unwrap_err();
         assert_eq!(error.code(), "empty-prefix");
         assert!(error.to_string().contains("nowhere"), "{error}");
     }

@@ -1,10 +1,11 @@
 //! What a model is for, by DJL Serving's rules: `option.task`, else the ending of the class name
-//! in `config.json`, else the pipeline in `model_index.json`.
+//! in `config.json`, else the pipeline in `model_index.json`. GGUF files are of text generation.
 
 use std::fs;
 use std::path::Path;
 
 use sconce_config::ModelSettings;
+use sconce_engine::first_files;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -78,9 +79,10 @@ impl Names {
     }
 }
 
-/// What `option.task` says: the configuration takes no task that is not served.
+/// What `option.task` says, as far as it is served: the configuration takes no other. A GGUF file that is named says as
+/// much, whatever is beside it.
 pub(crate) fn named(settings: &ModelSettings) -> Option<&'static str> {
-    settings.task.as_ref().map(|_| SERVED)
+    (settings.task.is_some() || settings.gguf_file.is_some()).then_some(SERVED)
 }
 
 /// The task of the model in `dir`; `named` is what `option.task` says.
@@ -99,11 +101,22 @@ pub(crate) fn of(dir: &Path, named: Option<&str>) -> Result<String, TaskError> {
         Some(pipeline) => Err(TaskError::Unknown {
             what: pipeline.into(),
         }),
+        None if has_gguf(dir) => Ok(SERVED.into()),
         None => Err(TaskError::Unknown {
             what: "config.json, which names no architectures, and there is no model_index.json"
                 .into(),
         }),
     }
+}
+
+/// Whether there is a model in a GGUF file. Of which architecture it is, and whether it is a decoder, the engine tells.
+fn has_gguf(dir: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return false;
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let names: Vec<String> = names.collect();
+    !first_files(names.iter().map(String::as_str)).is_empty()
 }
 
 /// Fails when the model in `dir` is for something that no engine does. A class that no rule knows
@@ -179,6 +192,8 @@ mod tests {
         assert_eq!(of(both.path(), None).unwrap(), "fill-mask");
         let image = folder(&[pipeline]);
         assert_eq!(of(image.path(), None).unwrap(), "text-to-image");
+        let gguf = folder(&[("m.gguf", "")]);
+        assert_eq!(of(gguf.path(), None).unwrap(), SERVED);
         for nothing in [folder(&[]), folder(&[("config.json", "[")])] {
             let error = of(nothing.path(), None).unwrap_err();
             assert_eq!(error.code(), "unknown-task");

@@ -1,8 +1,47 @@
 //! Which files of a repository serving needs.
 
-/// The files of the top folder that serving needs: safetensors if there are any, else
-/// `pytorch_model*.bin`, and all JSON and vocabulary files. `None`: no weights.
-pub(crate) fn wanted_files<'a>(files: &[&'a str]) -> Option<Vec<&'a str>> {
+use sconce_engine::{first_files, set_of};
+use thiserror::Error;
+
+/// Why it cannot be told which weights of a repository are meant.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub(crate) enum Unclear {
+    /// There are none.
+    #[error("it has no weights")]
+    NoWeights,
+    /// There are several models.
+    #[error(
+        "it has several GGUF files, {}: name the one to serve with option.gguf_file",
+        .0.join(", ")
+    )]
+    Several(Vec<String>),
+    /// The file that is named is not there, or not all of its set.
+    #[error("it has no file {name}, which option.gguf_file names or which belongs to its set; GGUF files there: {}", .files.join(", "))]
+    Absent {
+        /// The file.
+        name: String,
+        /// Those that are there.
+        files: Vec<String>,
+    },
+}
+
+impl Unclear {
+    /// The stable name of the problem, for programs.
+    pub(crate) fn code(&self) -> &'static str {
+        match self {
+            Self::NoWeights | Self::Absent { .. } => "weights-missing",
+            Self::Several(_) => "several-gguf",
+        }
+    }
+}
+
+/// The files of the top folder that serving needs: all JSON and vocabulary files, and as weights
+/// the GGUF file that is named, else safetensors, else `pytorch_model*.bin`, else the only GGUF
+/// file.
+pub(crate) fn wanted_files<'a>(
+    files: &[&'a str],
+    gguf_file: Option<&str>,
+) -> Result<Vec<&'a str>, Unclear> {
     let top = || files.iter().copied().filter(|file| !file.contains('/'));
     let is_safetensors = |file: &&str| {
         let stem = file.trim_end_matches(".index.json");
@@ -12,12 +51,15 @@ pub(crate) fn wanted_files<'a>(files: &[&'a str]) -> Option<Vec<&'a str>> {
         let stem = file.trim_end_matches(".index.json");
         stem.starts_with("pytorch_model") && stem.ends_with(".bin")
     };
-    let mut weights: Vec<&str> = top().filter(is_safetensors).collect();
-    if weights.is_empty() {
-        weights = top().filter(is_torch).collect();
+    let mut weights: Vec<&str> = Vec::new();
+    if gguf_file.is_none() {
+        weights = top().filter(is_safetensors).collect();
+        if weights.is_empty() {
+            weights = top().filter(is_torch).collect();
+        }
     }
     if weights.is_empty() {
-        return None;
+        weights = gguf_set(&top().collect::<Vec<_>>(), gguf_file)?;
     }
     let text = top().filter(|file| {
         let is_index = file.ends_with(".index.json");
@@ -26,7 +68,27 @@ pub(crate) fn wanted_files<'a>(files: &[&'a str]) -> Option<Vec<&'a str>> {
             || file.ends_with(".model")
             || matches!(*file, "merges.txt" | "vocab.txt")
     });
-    Some(text.chain(weights).collect())
+    Ok(text.chain(weights).collect())
+}
+
+/// All files of the set that is meant.
+fn gguf_set<'a>(top: &[&'a str], named: Option<&str>) -> Result<Vec<&'a str>, Unclear> {
+    let models = first_files(top.iter().copied());
+    let owned = || models.iter().map(ToString::to_string).collect();
+    let first = match (named, models.as_slice()) {
+        (Some(name), _) => name,
+        (None, []) => return Err(Unclear::NoWeights),
+        (None, [only]) => only,
+        (None, _) => return Err(Unclear::Several(owned())),
+    };
+    let parts = set_of(first).into_iter().map(|name| {
+        let found = top.iter().find(|there| **there == name).copied();
+        found.ok_or_else(|| Unclear::Absent {
+            name,
+            files: owned(),
+        })
+    });
+    parts.collect()
 }
 
 #[cfg(test)]
@@ -45,7 +107,7 @@ mod tests {
             "pytorch_model.bin",
             "tokenizer.json",
         ];
-        let wanted = wanted_files(&files).unwrap();
+        let wanted = wanted_files(&files, None).unwrap();
         assert_eq!(
             wanted,
             [
@@ -67,13 +129,52 @@ mod tests {
             "tokenizer.model",
         ];
         assert_eq!(
-            wanted_files(&files).unwrap(),
+            wanted_files(&files, None).unwrap(),
             ["config.json", "tokenizer.model", "pytorch_model.bin"]
         );
     }
 
     #[test]
     fn a_repository_without_weights_is_refused() {
-        assert_eq!(wanted_files(&["config.json", "model.gguf"]), None);
+        assert_eq!(
+            wanted_files(&["config.json", "model.onnx"], None),
+            Err(Unclear::NoWeights)
+        );
+    }
+
+    #[test]
+    fn of_gguf_files_the_only_one_is_taken_or_the_one_that_is_named() {
+        let files = [
+            "README.md",
+            "config.json",
+            "m.Q4_K_M.gguf",
+            "m.Q8_0-00001-of-00002.gguf",
+            "m.Q8_0-00002-of-00002.gguf",
+            "mmproj-m.gguf",
+        ];
+        assert_eq!(
+            wanted_files(&files[..3], None).unwrap(),
+            ["config.json", "m.Q4_K_M.gguf"]
+        );
+        let several = wanted_files(&files, None).unwrap_err();
+        assert_eq!(several.code(), "several-gguf");
+        let text = several.to_string();
+        assert!(
+            text.contains("m.Q4_K_M.gguf, m.Q8_0-00001-of-00002.gguf: name"),
+            "{text}"
+        );
+        assert_eq!(
+            wanted_files(&files, Some("m.Q8_0-00001-of-00002.gguf")).unwrap(),
+            ["config.json", files[3], files[4]]
+        );
+        let absent = wanted_files(&files[..4], Some("m.Q8_0-00001-of-00002.gguf"));
+        let text = absent.unwrap_err().to_string();
+        assert!(
+            text.contains("no file m.Q8_0-00002-of-00002.gguf"),
+            "{text}"
+        );
+        let both = [files[2], "model.safetensors"];
+        assert_eq!(wanted_files(&both, None).unwrap(), ["model.safetensors"]);
+        assert_eq!(wanted_files(&both, Some(files[2])).unwrap(), [files[2]]);
     }
 }

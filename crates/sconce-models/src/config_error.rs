@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sconce_nn::weights::WeightError;
 use thiserror::Error;
 
 /// Why a checkpoint's configuration cannot be served.
@@ -78,6 +79,9 @@ pub enum ConfigError {
         /// All architectures that are built in.
         supported: String,
     },
+    /// A GGUF file's keys or tensors cannot be read.
+    #[error(transparent)]
+    Gguf(#[from] WeightError),
     /// Two values contradict each other.
     #[error("{}: `{key}` = {value} is not a multiple of `{divisor}` = {by}", file.display())]
     NotMultiple {
@@ -110,9 +114,12 @@ impl ConfigError {
             Self::Read { .. } => "unreadable",
             Self::LfsPointer { .. } => "lfs-pointer",
             Self::NotJson { .. } => "bad-json",
-            Self::Absent { key, .. } | Self::Unsupported { key, .. } if key == "architectures" => {
+            Self::Absent { key, .. } | Self::Unsupported { key, .. }
+                if key == "architectures" || key == crate::gguf::ARCHITECTURE =>
+            {
                 "unsupported-architecture"
             }
+            Self::Gguf(error) => error.code(),
             Self::Unsupported { key, .. } if PACKING_KEYS.contains(&key.as_str()) => {
                 "quantised-weights"
             }

@@ -67,6 +67,11 @@ impl HfConfig {
         }
     }
 
+    /// A configuration of keys at hand; `file` is what they were read from.
+    pub(crate) fn of(file: PathBuf, keys: Map<String, Value>) -> Self {
+        Self { file, keys }
+    }
+
     /// The class names under `architectures`; empty when absent.
     pub fn architectures(&self) -> Result<Vec<&str>, ConfigError> {
         let Some((key, value)) = self.find("architectures") else {

@@ -1,12 +1,14 @@
 //! The decoder and its architectures.
 //!
 //! `config.json` ([`HfConfig`]) names an [`Arch`], which turns it into a [`Spec`]; the spec and a checkpoint make a
-//! [`Decoder`], which turns steps into logits. Layers and kernels are `sconce-nn`'s, batching is the engine's.
+//! [`Decoder`], which turns steps into logits. A GGUF file is read as the configuration that it was made from
+//! ([`GgufModel`]). Layers and kernels are `sconce-nn`'s, batching is the engine's.
 
 pub mod arch;
 mod config_error;
 pub mod decoder;
 mod generation_config;
+pub mod gguf;
 mod hf_config;
 mod model;
 mod packing;
@@ -17,6 +19,7 @@ pub use arch::{ARCHS, Arch, find};
 pub use config_error::ConfigError;
 pub use decoder::{Decoder, Footprint, LoadError, LoadOptions, Quantisation, Spec, Working};
 pub use generation_config::{length_default, sampling_defaults};
+pub use gguf::GgufModel;
 pub use hf_config::HfConfig;
 pub use model::Model;
 pub use packing::{Packing, packing, unpacked};

@@ -33,6 +33,12 @@ impl Table {
         &self.blocks[..tokens.div_ceil(BLOCK)]
     }
 
+    /// Makes room for the names of the blocks of so many tokens.
+    pub(crate) fn reserve(&mut self, tokens: usize) {
+        let missing = tokens.div_ceil(BLOCK).saturating_sub(self.blocks.len());
+        self.blocks.reserve_exact(missing);
+    }
+
     /// Tokens for which there is room.
     pub(crate) fn capacity(&self) -> usize {
         self.blocks.len() * BLOCK
@@ -110,7 +116,7 @@ impl BlockManager {
         for &block in &blocks {
             self.acquire(block);
         }
-        blocks.reserve(missing + 1);
+        blocks.reserve(missing);
         for _ in 0..missing {
             blocks.push(self.take().expect("available blocks were counted"));
         }

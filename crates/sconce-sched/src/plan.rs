@@ -26,7 +26,7 @@ pub struct StepPlan {
 }
 
 /// A run of consecutive tokens of one sequence.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
     /// Whose tokens.
     pub seq: SeqId,
@@ -44,9 +44,10 @@ pub struct Row {
 }
 
 /// Which of a row's tokens need logits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Want {
     /// None: the row ends before the last known token.
+    #[default]
     None,
     /// Those of the last token, from which the next one is picked.
     Last,

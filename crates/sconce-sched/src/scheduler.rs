@@ -3,7 +3,8 @@
 //! Sequences run in the order of their arrival, and everyone who runs is older than everyone who
 //! waits. Each step first gives one token to every sequence that generates, then the rest of
 //! the budget to prompts, the oldest first; so at most the youngest one has a prompt that is
-//! only partly computed. When blocks run out the youngest steps back: its blocks are released,
+//! only partly computed. How much of the budget prompts may take beside those who generate, who
+//! wait for the whole step, is the caller's word, step by step: there is no clock here. When blocks run out the youngest steps back: its blocks are released,
 //! its tokens are kept, it waits at the front and is computed again. The oldest never steps
 //! back and has a row in every plan, so every sequence comes to its end.
 //!
@@ -47,6 +48,8 @@ pub struct Load {
     pub waiting: usize,
     /// Sequences that compute.
     pub running: usize,
+    /// Those of them that are past their prompts: one token is pending.
+    pub generating: usize,
     /// Blocks that running sequences own; the others are free or cached and can be handed out.
     pub used_blocks: usize,
     /// All blocks.
@@ -99,24 +102,33 @@ impl Scheduler {
         }
     }
 
-    /// Decides the next step. Empty exactly when there are no sequences; any other plan must be
-    /// committed before the next one.
+    /// Decides the next step and leaves it in `plan`, whose vectors are used again. It is empty
+    /// exactly when there are no sequences; any other plan must be committed before the next one.
+    ///
+    /// Beside sequences that generate, `prompts` tokens of prompts are computed at most, though
+    /// at least one: whoever has a prompt goes on. Where nobody generates they take all of
+    /// [`Limits::max_step_tokens`].
     ///
     /// # Panics
     /// If the last plan was not committed.
-    pub fn plan(&mut self) -> StepPlan {
+    pub fn plan(&mut self, prompts: usize, plan: &mut StepPlan) {
         assert!(
             !self.in_flight,
             "the last plan must be committed before the next"
         );
-        let mut rows = Vec::with_capacity(self.running.len() + 1);
-        let mut budget = self.limits.max_step_tokens;
+        let mut rows = Rows {
+            plan,
+            len: 0,
+            left: self.limits.max_step_tokens,
+            prompts: prompts.max(1),
+            generating: 0,
+        };
         // Whoever just stepped back must not take the room that was made.
-        if self.plan_running(&mut rows, &mut budget) {
-            self.plan_waiting(&mut rows, &mut budget);
+        if self.plan_running(&mut rows) {
+            self.plan_waiting(&mut rows);
         }
-        self.in_flight = !rows.is_empty();
-        StepPlan { rows }
+        self.in_flight = rows.len > 0;
+        rows.finish();
     }
 
     /// Records that a plan was computed, with one [`Picked`] in row order for each row that
@@ -154,6 +166,7 @@ impl Scheduler {
         Load {
             waiting: self.waiting.len(),
             running: self.running.len(),
+            generating: self.running.iter().filter(|one| one.generates()).count(),
             used_blocks: self.blocks.used(),
             total_blocks: self.blocks.total(),
         }
@@ -214,7 +227,7 @@ impl Scheduler {
 
     /// One row for each running sequence, the oldest first. False if blocks ran out, so that
     /// sequences stepped back.
-    fn plan_running(&mut self, rows: &mut Vec<Row>, budget: &mut usize) -> bool {
+    fn plan_running(&mut self, rows: &mut Rows) -> bool {
         let before = self.running.len();
         let mut at = 0;
         while at < self.running.len() {
@@ -223,7 +236,7 @@ impl Scheduler {
                 let (computed, reusable) = (sequence.computed, sequence.reusable());
                 let (table, known) = (&mut sequence.table, &sequence.known);
                 sequence.computed = self.blocks.adopt(table, known, computed, reusable);
-                push_row(sequence, rows, budget);
+                rows.push(sequence);
                 at += 1;
             }
         }
@@ -271,8 +284,8 @@ impl Scheduler {
     }
 
     /// Lets waiting sequences run, the oldest first, while there are tokens, rows and blocks.
-    fn plan_waiting(&mut self, rows: &mut Vec<Row>, budget: &mut usize) {
-        while *budget > 0 && self.running.len() < self.limits.max_rows {
+    fn plan_waiting(&mut self, rows: &mut Rows) {
+        while rows.room() > 0 && self.running.len() < self.limits.max_rows {
             let reserve = self.reserve();
             let Some(oldest) = self.waiting.front() else {
                 return;
@@ -284,7 +297,7 @@ impl Scheduler {
             };
             let mut sequence = self.waiting.pop_front().expect("the oldest is in front");
             sequence.start(table);
-            push_row(&mut sequence, rows, budget);
+            rows.push(&mut sequence);
             self.running.push(sequence);
         }
     }
@@ -299,13 +312,54 @@ impl Scheduler {
     }
 }
 
-/// Plans as many pending tokens as the budget allows; it is never empty here, because there are
-/// at most as many rows as tokens and only the last row takes more than one.
-fn push_row(sequence: &mut Tracked, rows: &mut Vec<Row>, budget: &mut usize) {
-    debug_assert!(*budget > 0, "every running sequence gets a token");
-    let row = sequence.plan_row(*budget);
-    *budget -= row.tokens.len();
-    rows.push(row);
+/// The rows of a plan while it is made, and what of the budget is left.
+struct Rows<'a> {
+    plan: &'a mut StepPlan,
+    /// Rows that are planned; those of the plan behind them are of an older step.
+    len: usize,
+    /// Tokens that the step still takes.
+    left: usize,
+    /// Tokens of prompts that it takes beside sequences that generate.
+    prompts: usize,
+    /// Rows at the front whose sequences generate. One that needs a single token behind prompts
+    /// has just come, with all the others in the cache.
+    generating: usize,
+}
+
+impl Rows<'_> {
+    /// Tokens of a prompt that the step still takes.
+    fn room(&self) -> usize {
+        if self.generating > 0 {
+            self.left.min(self.prompts)
+        } else {
+            self.left
+        }
+    }
+
+    /// Plans the one token of a sequence that generates, or as many of a prompt as there is room
+    /// for. That is never nothing: there are at most as many rows as tokens, and prompts, of
+    /// which only the last one is cut, come after all that generated before.
+    fn push(&mut self, sequence: &mut Tracked) {
+        debug_assert!(self.left > 0, "every running sequence gets a token");
+        if self.len == self.plan.rows.len() {
+            self.plan.rows.push(Row::default());
+        }
+        let room = self.room().max(1);
+        let row = &mut self.plan.rows[self.len];
+        if sequence.generates() {
+            self.generating += usize::from(self.generating == self.len);
+            sequence.plan_row(1, row);
+        } else {
+            sequence.plan_row(room, row);
+            self.prompts = self.prompts.saturating_sub(row.tokens.len());
+        }
+        self.left -= row.tokens.len();
+        self.len += 1;
+    }
+
+    fn finish(self) {
+        self.plan.rows.truncate(self.len);
+    }
 }
 
 /// Walks through what came back, in the order of rows, beside the running sequences. Rows of

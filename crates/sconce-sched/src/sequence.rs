@@ -8,7 +8,7 @@ use crate::blocks::Table;
 use crate::plan::{BLOCK, Row, Want};
 
 /// Names a sequence; unique among those in the scheduler.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SeqId(pub u64);
 
 /// A prompt to continue.
@@ -119,24 +119,35 @@ impl Tracked {
         }
     }
 
-    /// Takes over blocks for all known tokens.
+    /// Takes over blocks for all known tokens. Makes room for the names of all that may follow,
+    /// so that nothing is allocated from step to step.
     pub(crate) fn start(&mut self, table: Table) {
+        let most = self.prompt + self.max_new_tokens;
+        self.known.reserve_exact(most - self.known.len());
         self.computed = table.published();
         self.table = table;
+        self.table.reserve(most);
     }
 
-    /// Plans the next tokens, as many as are pending but at most `budget`, which must not be 0.
-    pub(crate) fn plan_row(&mut self, budget: usize) -> Row {
+    /// Whether it is past its prompt: only what was picked last is pending.
+    pub(crate) fn generates(&self) -> bool {
+        self.pending() == 1
+    }
+
+    /// Plans the next tokens, as many as are pending but at most `budget`, which must not be 0,
+    /// and describes them in `row`.
+    pub(crate) fn plan_row(&mut self, budget: usize, row: &mut Row) {
         self.planned = self.pending().min(budget);
         let end = self.computed + self.planned;
-        Row {
-            seq: self.id,
-            tokens: self.known[self.computed..end].to_vec(),
-            start: self.computed,
-            blocks: self.table.covering(end).to_vec(),
-            known: self.known.len(),
-            want: self.want(end),
-        }
+        row.seq = self.id;
+        row.tokens.clear();
+        row.tokens
+            .extend_from_slice(&self.known[self.computed..end]);
+        row.start = self.computed;
+        row.blocks.clear();
+        row.blocks.extend_from_slice(self.table.covering(end));
+        row.known = self.known.len();
+        row.want = self.want(end);
     }
 
     /// Whether the planned row ends with the last known token, so that the next one is picked.

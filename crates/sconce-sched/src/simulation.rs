@@ -17,6 +17,8 @@ use crate::sequence::{SeqId, Sequence};
 const VOCABULARY: u64 = 200;
 /// Ends a sequence.
 const END: u32 = 0;
+/// Tokens of prompts beside those that generate, where an operation does not say.
+const PACE: usize = 16;
 
 /// What the keys and values of one position depend on.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -130,10 +132,13 @@ impl Simulation {
         self.scheduler.audit().unwrap();
     }
 
-    /// One step; between plan and commit some sequences are cancelled.
-    fn step(&mut self, cancelled_meanwhile: &[usize]) {
+    /// One step with so many tokens of prompts beside those that generate; between plan and
+    /// commit some sequences are cancelled.
+    fn step(&mut self, prompts: usize, cancelled_meanwhile: &[usize]) {
         let idle = self.scheduler.is_idle();
-        let plan = self.scheduler.plan();
+        // What is left of an older plan must not show.
+        let mut plan = self.history.last().cloned().unwrap_or_default();
+        self.scheduler.plan(prompts, &mut plan);
         self.scheduler.audit().unwrap();
         assert_eq!(plan.rows.is_empty(), idle);
         if idle {
@@ -144,6 +149,7 @@ impl Simulation {
             .checked_sub(1)
             .expect("somebody waits forever");
         self.check_shape(&plan);
+        self.check_delay(&plan, prompts);
         self.write(&plan);
         let picked: Vec<_> = plan
             .rows
@@ -163,7 +169,7 @@ impl Simulation {
 
     fn finish(&mut self) {
         while !self.scheduler.is_idle() {
-            self.step(&[]);
+            self.step(PACE, &[]);
         }
         assert_eq!(self.scheduler.load().used_blocks, 0);
         for client in self.clients.values() {
@@ -201,6 +207,24 @@ impl Simulation {
             let read = &row.blocks[..row.start / BLOCK];
             assert!(!read.iter().any(|block| seen.contains(block)));
         }
+    }
+
+    /// Who generates waits for no more tokens of prompts than were allowed, and prompts get all
+    /// that is allowed and of use.
+    fn check_delay(&self, plan: &StepPlan, prompts: usize) {
+        let generates = |row: &&Row| row.known - row.start == 1;
+        let is_prompt = |row: &&Row| !generates(row);
+        if !plan.rows.first().is_some_and(|oldest| generates(&oldest)) {
+            return;
+        }
+        let tokens = |row: &Row| row.tokens.len();
+        let computed: usize = plan.rows.iter().filter(is_prompt).map(tokens).sum();
+        assert!(computed <= prompts.max(1), "{computed} of {prompts}");
+        let all: usize = plan.rows.iter().map(tokens).sum();
+        let room = prompts.min(self.limits.max_step_tokens - (all - computed));
+        let is_cut = |row: &Row| row.start + row.tokens.len() < row.known;
+        // Only a budget that is used up cuts a prompt.
+        assert!(!plan.rows.iter().any(is_cut) || computed == room.max(1));
     }
 
     /// Writes all rows to the cache. Digests follow positions, so rows go from front to back.
@@ -295,6 +319,7 @@ enum Operation {
     },
     Cancel(usize),
     Step {
+        prompts: usize,
         cancelled_meanwhile: Vec<usize>,
     },
 }
@@ -319,11 +344,14 @@ fn operation() -> impl Strategy<Value = Operation> {
         }),
         1 => (0..100_usize).prop_map(Operation::Cancel),
         // Mostly nobody is cancelled in between.
-        24 => prop_oneof![
-            19 => Just(Vec::new()),
-            1 => prop::collection::vec(0..100_usize, 1..3),
-        ]
-        .prop_map(|cancelled_meanwhile| Operation::Step { cancelled_meanwhile }),
+        24 => (
+            prop_oneof![1 => 0..3_usize, 3 => 3..40_usize, 3 => Just(usize::MAX)],
+            prop_oneof![
+                19 => Just(Vec::new()),
+                1 => prop::collection::vec(0..100_usize, 1..3),
+            ],
+        )
+        .prop_map(|(prompts, cancelled_meanwhile)| Operation::Step { prompts, cancelled_meanwhile }),
     ]
 }
 
@@ -365,8 +393,9 @@ fn run(limits: Limits, hash_bits: u64, operations: &[Operation]) -> Vec<StepPlan
             }
             Operation::Cancel(choice) => simulation.cancel(*choice),
             Operation::Step {
+                prompts,
                 cancelled_meanwhile,
-            } => simulation.step(cancelled_meanwhile),
+            } => simulation.step(*prompts, cancelled_meanwhile),
         }
     }
     simulation.finish();

@@ -67,6 +67,20 @@ pub enum TextError {
         /// The first thing that is wrong.
         cause: String,
     },
+    /// A vocabulary of a kind that is not read.
+    #[error(
+        "{}: {cause}; supported: {supported}. Put the tokenizer.json of the checkpoint that it was \
+         made from beside it",
+        path.display()
+    )]
+    Vocabulary {
+        /// The file.
+        path: PathBuf,
+        /// What it asks for.
+        cause: String,
+        /// All that is read.
+        supported: String,
+    },
     /// The operating system refuses to read the file.
     #[error("{} cannot be read: {source}", path.display())]
     Unreadable {
@@ -144,7 +158,9 @@ impl TextError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoTokenizer { .. } | Self::Missing { .. } => "no-tokenizer",
-            Self::UnknownClass { .. } | Self::Unnamed { .. } => "unsupported-tokenizer",
+            Self::UnknownClass { .. } | Self::Unnamed { .. } | Self::Vocabulary { .. } => {
+                "unsupported-tokenizer"
+            }
             Self::Unreadable { .. } => "unreadable",
             Self::LfsPointer { .. } => "lfs-pointer",
             Self::NotJson { .. } => "bad-json",

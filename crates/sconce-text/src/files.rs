@@ -4,7 +4,7 @@
 //! kind become the parts of a tokenizer (`byte_level`, `word_piece`, `llama`, `unigram`), and
 //! `assemble` puts these together with the special and added tokens. This is what transformers'
 //! `convert_slow_tokenizer.py` does when it makes a fast tokenizer of a slow one; everything
-//! outside of here sees only the result.
+//! outside of here sees only the result. A `vocabulary` may also be at hand, from a GGUF file.
 
 mod assemble;
 mod byte_level;
@@ -13,12 +13,14 @@ mod folder;
 #[cfg(test)]
 mod goldens;
 mod llama;
+mod pre_tokenizers;
 #[cfg(test)]
 mod refusals;
 mod roles;
 mod sentence_piece;
 mod tokenizer_json;
 mod unigram;
+mod vocabulary;
 mod word_piece;
 
 use std::path::Path;
@@ -26,6 +28,8 @@ use std::path::Path;
 use crate::error::TextError;
 use crate::json::read_bytes;
 use crate::settings::Settings;
+
+pub use vocabulary::{TokenKind, Vocabulary, VocabularyModel};
 
 /// A tokenizer as its files describe it.
 pub(crate) struct Read {

@@ -19,5 +19,6 @@ mod testing;
 mod tokenizer;
 
 pub use error::TextError;
+pub use files::{TokenKind, Vocabulary, VocabularyModel};
 pub use stream::{Piece, TextStream};
 pub use tokenizer::Tokenizer;

@@ -8,7 +8,7 @@ use std::path::Path;
 use tokenizers::{Decoder, EncodeInput, Model, ModelWrapper};
 
 use crate::error::TextError;
-use crate::files;
+use crate::files::{self, Vocabulary};
 use crate::guard::guarded;
 use crate::settings::Settings;
 use crate::stages::{CLEAN_UP, Stage, clean_up_stages, stages};
@@ -19,6 +19,7 @@ pub struct Tokenizer {
     added_as_written: bool,
     clean_up: bool,
     stages: Vec<Stage>,
+    chat_template: Option<String>,
 }
 
 impl Tokenizer {
@@ -40,7 +41,25 @@ impl Tokenizer {
             added_as_written: read.added_as_written,
             clean_up,
             stages,
+            chat_template: None,
         })
+    }
+
+    /// The tokenizer of a vocabulary at hand.
+    pub fn of(vocabulary: &Vocabulary) -> Result<Self, TextError> {
+        let inner = vocabulary.build()?;
+        Ok(Self {
+            stages: stages(inner.get_decoder()),
+            inner,
+            added_as_written: true,
+            clean_up: false,
+            chat_template: vocabulary.chat_template.map(str::to_owned),
+        })
+    }
+
+    /// The template that makes a prompt of a chat, if it came with the vocabulary.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.chat_template.as_deref()
     }
 
     /// The ids of a text, with the special tokens that the post-processor adds

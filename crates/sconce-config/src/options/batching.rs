@@ -62,7 +62,8 @@ pub(super) const BATCHING: &[Entry] = &[
         kind: Kind::Whole(1, 1 << 20),
         default: "512",
         since: "0.24",
-        doc: "Tokens computed in one step; longer prompts are computed in chunks.",
+        doc: "Tokens computed in one step at most; longer prompts are computed in chunks, and in \
+              smaller ones beside sequences that generate, so that these do not pause.",
         status: Status::Honoured(|d, v| {
             put(&mut d.model.max_batched_tokens, count(v, 1..=1 << 20))
         }),
@@ -74,7 +75,7 @@ pub(super) const BATCHING: &[Entry] = &[
         default: "auto",
         since: "0.26",
         doc: "Longest sequence, prompt and answer, 2 to 16777216 tokens; auto: the model's \
-              context.",
+              context, or what the key/value cache holds if that is less.",
         status: Status::Honoured(|d, v| {
             put(
                 &mut d.model.max_model_len,

@@ -87,7 +87,8 @@ pub(super) const PLACEMENT: &[Entry] = &[
         key: "option.threads",
         default: "auto",
         since: "sconce",
-        doc: "Threads that compute, 1 to 1024; auto: one per core.",
+        doc: "Threads that compute, 1 to 1024; auto: one for each core that the process may use, \
+              by its affinity and the quota of its control group.",
         status: Status::Honoured(|d, v| {
             put(&mut d.model.threads, auto_or(v, |v| count(v, 1..=1024)))
         }),

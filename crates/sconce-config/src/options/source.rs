@@ -16,7 +16,7 @@ pub(super) const SOURCE: &[Entry] = &[
         key: "option.model_id",
         aliases: &["option.s3url"],
         doc: "The checkpoint: an id of the Hugging Face hub, s3://bucket/prefix/, or a directory \
-              (absolute, or within the model's). Unset: the model's directory itself.",
+              or GGUF file (absolute, or within the model's). Unset: the model's directory itself.",
         status: Status::Honoured(|d, v| put(&mut d.model_id, model_id(v).map(Some))),
         ..OPTION
     },
@@ -25,6 +25,14 @@ pub(super) const SOURCE: &[Entry] = &[
         kind: Kind::Path,
         doc: "The model's directory.",
         status: Status::NoOp("it is the directory of serving.properties"),
+        ..OPTION
+    },
+    Entry {
+        key: "option.gguf_file",
+        since: "sconce",
+        doc: "The GGUF file of the checkpoint to serve, of a set the first one; needed where there \
+              are several. It wins over weights of other formats.",
+        status: Status::Honoured(|d, v| put(&mut d.model.gguf_file, gguf_file(v).map(Some))),
         ..OPTION
     },
     Entry {
@@ -242,6 +250,16 @@ pub(super) fn model_id(value: &str) -> Value<String> {
         Some(_) => "models come from the Hugging Face hub, S3 or a directory; name one of these",
     };
     Err(Rejection::Unsupported(reason.into()))
+}
+
+/// The name of a file beside the others of the model.
+fn gguf_file(value: &str) -> Value<String> {
+    if value.ends_with(".gguf") && !value.contains(['/', '\\']) {
+        return text(value);
+    }
+    Err(Rejection::Invalid(
+        "must be the name of a file that ends in .gguf, without a path".into(),
+    ))
 }
 
 const OTHER_MODEL: &str = "config.json is taken as it is; change it there and remove this";

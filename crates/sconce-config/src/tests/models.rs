@@ -15,6 +15,7 @@ fn hub(id: &str) -> ModelSource {
         token: None,
         endpoint: "https://huggingface.co".into(),
         cache: "/home/user/.cache/huggingface/hub".into(),
+        gguf_file: None,
     })
 }
 
@@ -184,13 +185,50 @@ fn no_model_says_where_it_was_looked_for() {
 }
 
 #[test]
+fn gguf_files_are_models_by_themselves_or_in_a_directory() {
+    let inside = |start: &Start| {
+        (
+            start.resolved().model.source,
+            start.resolved().model.gguf_file,
+        )
+    };
+    let alone = Start::without_model().file("model/weights.Q8_0.gguf", "");
+    let dir = ModelSource::Directory(alone.path("model"));
+    assert_eq!(inside(&alone), (dir.clone(), None));
+    let named = alone.properties("option.gguf_file=weights.Q8_0.gguf\n");
+    let file = Some("weights.Q8_0.gguf".to_owned());
+    assert_eq!(inside(&named), (dir.clone(), file.clone()));
+    let within = named.properties("option.model_id=weights.Q8_0.gguf\n");
+    assert_eq!(inside(&within), (dir.clone(), file.clone()));
+    let path = within.path("model/weights.Q8_0.gguf");
+    let absolute = within.properties(&format!("option.model_id={}\n", path.display()));
+    assert_eq!(inside(&absolute), (dir.clone(), file.clone()));
+    let mut direct = Start::without_model().file("model/weights.Q8_0.gguf", "");
+    direct.line.model_dir = Some(direct.path("model/weights.Q8_0.gguf"));
+    let dir = ModelSource::Directory(direct.path("model"));
+    assert_eq!(inside(&direct), (dir, file));
+    assert_eq!(direct.resolved().model.name, "weights_Q8_0");
+    let path = absolute.properties("option.gguf_file=sub/weights.gguf\n");
+    says(
+        &path.refused(),
+        &["option.gguf_file=sub/weights.gguf", "without a path"],
+    );
+    let hub = Start::without_model()
+        .properties("option.model_id=my-org/llama-GGUF\noption.gguf_file=llama.Q8_0.gguf\n");
+    let ModelSource::Hub(model) = hub.resolved().model.source else {
+        panic!("a repository of the hub")
+    };
+    assert_eq!(model.gguf_file.as_deref(), Some("llama.Q8_0.gguf"));
+}
+
+#[test]
 fn a_directory_without_a_checkpoint_says_what_it_holds() {
     let mut start = Start::without_model()
-        .file("model/weights.gguf", "")
+        .file("model/params.json", "")
         .file("model/notes", "");
     says(
         &start.refused(),
-        &["no config.json", "notes, weights.gguf", "GGUF"],
+        &["no config.json", "notes, params.json", "original authors"],
     );
     start.line.model_dir = Some("/no/such/model".into());
     says(&start.refused(), &["/no/such/model cannot be read"]);

@@ -23,6 +23,9 @@ const PROGRAM: u64 = 64 << 20;
 /// `option.kv_cache_memory` says more: others live there too.
 const CACHE_PART_OF_MACHINE: u64 = 4;
 
+/// A model is not served with a shorter context than this, in tokens, unless that is asked for.
+const LEAST_LEN: usize = 256;
+
 /// Where a model computes, as far as memory goes; all of one rank.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Room {
@@ -62,6 +65,9 @@ pub struct Needs {
     pub ranks: usize,
     /// Longest sequence in tokens.
     pub max_len: usize,
+    /// Whether it may be less, down to `LEAST_LEN`, where the cache holds no more: nobody has
+    /// asked for so many.
+    pub may_shorten: bool,
     /// Sequences computed at the same time.
     pub max_rows: usize,
     /// `option.kv_cache_memory`, of all ranks; `None`: chosen from the memory at hand.
@@ -81,6 +87,8 @@ pub struct Plan {
     pub overhead: u64,
     /// Keys and values of one token.
     pub per_token: u64,
+    /// Longest sequence in tokens.
+    pub max_len: usize,
     /// Blocks of the cache.
     pub blocks: usize,
     /// All blocks.
@@ -119,7 +127,7 @@ impl Keys {
 impl Plan {
     /// Reserves what the option says for the cache, else what `max_rows` sequences of full length
     /// need, as far as there is room; fails when there is none for the rest, or not for one
-    /// sequence.
+    /// sequence. One that may be shorter is as long as the cache.
     pub fn new(needs: &Needs, room: &Room) -> Result<Self, EngineError> {
         let block = room.keys.bytes_per_block(&needs.kv).max(1);
         let workspace = room.scratch + needs.rotations;
@@ -149,7 +157,12 @@ impl Plan {
             (None, None) => one,
         };
         let blocks = (budget / block) as usize;
-        if blocks < needs.max_len.div_ceil(BLOCK) {
+        let max_len = if needs.may_shorten && blocks * BLOCK >= LEAST_LEN {
+            needs.max_len.min(blocks * BLOCK)
+        } else {
+            needs.max_len
+        };
+        if blocks < max_len.div_ceil(BLOCK) {
             return Err(EngineError::Memory {
                 budget: budget * ranks,
                 holds: blocks * BLOCK,
@@ -163,6 +176,7 @@ impl Plan {
             workspace,
             overhead: room.overhead,
             per_token: block / BLOCK as u64,
+            max_len,
             blocks,
             cache: blocks as u64 * block,
             room: room.bytes,
@@ -201,6 +215,7 @@ mod tests {
         },
         ranks: 1,
         max_len: 64,
+        may_shorten: false,
         max_rows: 4,
         wanted_cache: None,
     };
@@ -263,6 +278,32 @@ mod tests {
         for part in ["150", "at most 32", "64", "option.kv_cache_memory", "256"] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
+    }
+
+    #[test]
+    fn a_length_that_nobody_asked_for_is_what_the_cache_holds_but_not_too_little() {
+        let long = Needs {
+            max_len: 1000,
+            max_rows: 1,
+            may_shorten: true,
+            ..NEEDS
+        };
+        let len = |cache: u64| Plan::new(&long, &room(1250 + cache)).map(|plan| plan.max_len);
+        // 1000 tokens take 32 blocks of 128 bytes.
+        assert_eq!(len(1 << 20).unwrap(), 1000);
+        assert_eq!(len(32 * 128).unwrap(), 1000);
+        assert_eq!(len(31 * 128).unwrap(), 992);
+        assert_eq!(len(8 * 128).unwrap(), LEAST_LEN);
+        let text = len(8 * 128 - 1).unwrap_err().to_string();
+        assert!(
+            text.contains("at most 224") && text.contains("1000"),
+            "{text}"
+        );
+        let asked = Needs {
+            may_shorten: false,
+            ..long
+        };
+        assert!(Plan::new(&asked, &room(1250 + 31 * 128)).is_err());
     }
 
     #[test]

@@ -5,10 +5,10 @@
 //! that are equal at the border of top-p the lower ids are kept.
 
 use sconce_core::Sampling;
+use sconce_nn::logits;
 
 use super::Scratch;
 use super::select::{Candidate, largest, mass_cut};
-use super::softmax::{exp, sum};
 
 /// The filters of one sequence; a filter that keeps everything is absent.
 pub(super) struct Filters {
@@ -30,6 +30,25 @@ impl Filters {
             min_p: (params.min_p > 0.0).then_some(params.min_p.min(1.0)),
             typical_p: share(params.typical_p),
         }
+    }
+
+    /// The token at `chance` (from 0 to 1) of what may be drawn. `peak` is the highest of the
+    /// scores.
+    pub(super) fn draw(
+        &self,
+        scores: &[f32],
+        peak: f32,
+        chance: f64,
+        scratch: &mut Scratch,
+    ) -> u32 {
+        let cuts = self.top_p.is_some() || self.min_p.is_some() || self.typical_p.is_some();
+        if cuts || self.top_k.is_some_and(|count| count < scores.len()) {
+            self.keep(scores, peak, scratch);
+            return draw(&scratch.candidates, chance);
+        }
+        let (weights, total) = self.weigh(scores, peak, &mut scratch.weights);
+        let weight = |&weight: &f32| weight;
+        index_at(weights, weight, logits::sum, chance * total) as u32
     }
 
     /// Leaves in `scratch.candidates` what may be drawn, in order of id, with the weights of the
@@ -58,25 +77,26 @@ impl Filters {
     fn gather_top(&self, scores: &[f32], peak: f32, count: usize, scratch: &mut Scratch) -> f64 {
         largest(scores, count, &mut scratch.ranked);
         let lowest = scratch.ranked.last().map_or(peak, |last| last.key);
+        let floor = lowest.next_down();
+        let candidates = &mut scratch.candidates;
         let mut total = 0.0;
-        for (&score, id) in scores.iter().zip(0..) {
-            if score >= lowest {
-                let key = self.key(score, peak);
-                let weight = exp(key);
-                total += f64::from(weight);
-                scratch.candidates.push(Candidate { id, key, weight });
-            }
-        }
+        logits::visit_above(scores, floor, &mut |id, score| {
+            let key = self.key(score, peak);
+            let weight = key.exp();
+            total += f64::from(weight);
+            candidates.push(Candidate {
+                id: id as u32,
+                key,
+                weight,
+            });
+            floor
+        });
         total
     }
 
     /// Every token that top-p and min-p may keep; the sum of the weights of all tokens.
     fn gather_all(&self, scores: &[f32], peak: f32, scratch: &mut Scratch) -> f64 {
-        scratch.weights.clear();
-        scratch
-            .weights
-            .extend(scores.iter().map(|&score| exp(self.key(score, peak))));
-        let total = sum(&scratch.weights, |weight| weight);
+        let (weights, total) = self.weigh(scores, peak, &mut scratch.weights);
         // Tokens below this have together less than 1 - p, so top-p drops them all; a little less
         // because sums are rounded. The peak's weight is 1, so it stays.
         let tail = self
@@ -84,14 +104,25 @@ impl Filters {
             .map_or(0.0, |share| (1.0 - share) * total / scores.len() as f64);
         let floor = (tail as f32 * 0.999)
             .max(self.min_p.unwrap_or(0.0))
-            .max(f32::MIN_POSITIVE);
-        for (&weight, id) in scratch.weights.iter().zip(0..) {
-            if weight >= floor {
-                let key = self.key(scores[id as usize], peak);
-                scratch.candidates.push(Candidate { id, key, weight });
-            }
-        }
+            .max(f32::MIN_POSITIVE)
+            .next_down();
+        let candidates = &mut scratch.candidates;
+        logits::visit_above(weights, floor, &mut |id, weight| {
+            candidates.push(Candidate {
+                id: id as u32,
+                key: self.key(scores[id], peak),
+                weight,
+            });
+            floor
+        });
         total
+    }
+
+    /// The weights of all tokens, the peak's being 1, and their sum.
+    fn weigh<'a>(&self, scores: &[f32], peak: f32, weights: &'a mut Vec<f32>) -> (&'a [f32], f64) {
+        weights.resize(scores.len(), 0.0);
+        let total = logits::exp_into(scores, peak, self.temperature, weights);
+        (weights, total)
     }
 
     fn key(&self, score: f32, peak: f32) -> f32 {
@@ -101,18 +132,37 @@ impl Filters {
 
 /// The token at `chance` (from 0 to 1) of the candidates' weights laid end to end.
 pub(super) fn draw(candidates: &[Candidate], chance: f64) -> u32 {
-    let mut left = chance * mass(candidates);
-    let drawn = candidates.iter().find(|candidate| {
-        left -= f64::from(candidate.weight);
-        left < 0.0
-    });
-    // Rounding may leave nothing at the very end: then the last token that has a weight.
-    let last = || candidates.iter().rfind(|candidate| candidate.weight > 0.0);
-    drawn
-        .or_else(last)
-        .or(candidates.last())
-        .expect("the filters keep a token")
-        .id
+    let weight = |candidate: &Candidate| candidate.weight;
+    let place = chance * mass(candidates);
+    candidates[index_at(candidates, weight, mass, place)].id
+}
+
+/// The index of the item at `place` of all weights laid end to end: first the run is found, by
+/// its mass, then the item in it. There must be one.
+fn index_at<T>(
+    items: &[T],
+    weight: impl Fn(&T) -> f32,
+    mass: impl Fn(&[T]) -> f64,
+    place: f64,
+) -> usize {
+    const RUN: usize = 256;
+    let mut left = place;
+    for (number, run) in items.chunks(RUN).enumerate() {
+        let mass = mass(run);
+        if left < mass {
+            let drawn = run.iter().position(|item| {
+                left -= f64::from(weight(item));
+                left < 0.0
+            });
+            // Rounding may leave nothing at the end of a run: then its last item with a weight.
+            let last = || run.iter().rposition(|item| weight(item) > 0.0);
+            return number * RUN + drawn.or_else(last).unwrap_or(0);
+        }
+        left -= mass;
+    }
+    // Nor at the very end.
+    let last = items.iter().rposition(|item| weight(item) > 0.0);
+    last.unwrap_or(items.len() - 1)
 }
 
 /// The sum of the weights, in lanes because one sum would wait for each addition.
@@ -222,6 +272,26 @@ mod tests {
             },
         ] {
             assert_eq!(kept(&params, &scores), [1]);
+        }
+    }
+
+    #[test]
+    fn a_draw_from_all_tokens_finds_what_a_draw_from_candidates_does() {
+        let score = |at: usize| match at % 7 {
+            0 => f32::NEG_INFINITY,
+            _ => ((at.wrapping_mul(0x9E37_79B9) >> 7) % 900) as f32 / 100.0,
+        };
+        for count in [1, 2, 1025, 5000] {
+            // The first and the last runs of a long row have little weight.
+            let scores: Vec<f32> = (1..=count).map(score).collect();
+            let peak = scores.iter().copied().fold(f32::MIN, f32::max);
+            let (mut scratch, filters) = (Scratch::default(), Filters::new(&Sampling::default()));
+            filters.keep(&scores, peak, &mut scratch);
+            let candidates = scratch.candidates.clone();
+            for chance in [0.0, 1e-9, 0.1, 0.37, 0.5, 0.9, 1.0 - 1e-9, 1.0] {
+                let drawn = filters.draw(&scores, peak, chance, &mut scratch);
+                assert_eq!(drawn, draw(&candidates, chance), "{chance} of {count}");
+            }
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::cmp::Ordering;
 
+use sconce_nn::logits;
+
 /// A token among others.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Candidate {
@@ -29,21 +31,20 @@ pub(super) fn largest(values: &[f32], count: usize, best: &mut Vec<Candidate>) {
     }
     let full = count.saturating_mul(2).max(128);
     let mut floor = f32::NEG_INFINITY;
-    for (&key, id) in values.iter().zip(0..) {
-        // An equal value with a higher id cannot displace one of `count` that are at least so high.
-        if key > floor {
-            best.push(Candidate {
-                id,
-                key,
-                weight: 0.0,
-            });
-            if best.len() == full {
-                best.select_nth_unstable_by(count - 1, Candidate::order);
-                best.truncate(count);
-                floor = best[count - 1].key;
-            }
+    // An equal value with a higher id cannot displace one of `count` that are at least so high.
+    logits::visit_above(values, floor, &mut |id, key| {
+        best.push(Candidate {
+            id: id as u32,
+            key,
+            weight: 0.0,
+        });
+        if best.len() == full {
+            best.select_nth_unstable_by(count - 1, Candidate::order);
+            best.truncate(count);
+            floor = best[count - 1].key;
         }
-    }
+        floor
+    });
     best.sort_unstable_by(Candidate::order);
     best.truncate(count);
 }

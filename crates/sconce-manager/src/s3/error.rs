@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::access::{self, Credentials};
 use super::connector::Refusal;
 use super::nothing::{Nothing, UNPACK, is_archive};
+use crate::wanted::Unclear;
 
 /// A problem, and the model that has it.
 #[derive(Debug, Error)]
@@ -50,6 +51,7 @@ impl S3Error {
             Problem::Credentials { .. } => "s3-credentials",
             Problem::Nothing(_) => "empty-prefix",
             Problem::NoWeights { .. } => "weights-missing",
+            Problem::Gguf(unclear) => unclear.code(),
             Problem::Certificates { .. } | Problem::Runtime(_) | Problem::Connection { .. } => {
                 "s3-unreachable"
             }
@@ -79,10 +81,13 @@ pub(crate) enum Problem {
     Nothing(Nothing),
     /// There are objects, but no weights.
     #[error(
-        "it has neither safetensors nor pytorch_model*.bin files, only {}",
+        "it has neither safetensors nor pytorch_model*.bin nor GGUF files, only {}",
         some_of(files)
     )]
     NoWeights { files: Vec<String> },
+    /// It cannot be told which GGUF file is to be served.
+    #[error(transparent)]
+    Gguf(Unclear),
     /// An object is not the one that was listed any more.
     #[error("{file} has changed while it was fetched")]
     Changed { file: String },
@@ -153,7 +158,14 @@ impl Problem {
         }
     }
 
-    pub(crate) fn no_weights(files: &[&str]) -> Self {
+    pub(crate) fn unclear(unclear: Unclear, files: &[&str]) -> Self {
+        match unclear {
+            Unclear::NoWeights => Self::no_weights(files),
+            other => Self::Gguf(other),
+        }
+    }
+
+    fn no_weights(files: &[&str]) -> Self {
         let files = files.iter().map(|name| (*name).to_owned()).collect();
         Self::NoWeights { files }
     }
@@ -202,6 +214,7 @@ impl Problem {
             Self::NoWeights { .. } => {
                 "name the prefix of a checkpoint of transformers, unpacked".into()
             }
+            Self::Gguf(_) => "set it to the name of a file directly below the prefix".into(),
             Self::Changed { .. } | Self::Settings(_) => {
                 "start again when nobody writes there any more".into()
             }

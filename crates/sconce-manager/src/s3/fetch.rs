@@ -85,7 +85,8 @@ fn check_settings(model: &S3Model, files: &[S3Object]) -> Result<(), Problem> {
 
 fn wanted<'f>(model: &S3Model, files: &'f [S3Object]) -> Result<Vec<&'f S3Object>, Problem> {
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    let wanted = wanted_files(&names).ok_or_else(|| Problem::no_weights(&names))?;
+    let wanted = wanted_files(&names, model.gguf_file.as_deref())
+        .map_err(|unclear| Problem::unclear(unclear, &names))?;
     let has_settings = model.settings != PrefixSettings::Elsewhere;
     let is_wanted = |file: &&S3Object| {
         wanted.contains(&file.name.as_str()) || (has_settings && file.name == "serving.properties")

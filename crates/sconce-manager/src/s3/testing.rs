@@ -17,6 +17,7 @@ pub(super) fn model(endpoint: &str, variables: &[(&str, &str)]) -> S3Model {
             .map(owned)
             .collect(),
         caches: vec![],
+        gguf_file: None,
     }
 }
 

@@ -6,6 +6,7 @@ mod cohere;
 mod common;
 mod falcon;
 mod gemma;
+pub(crate) mod gguf;
 mod gpt2;
 mod gpt_bigcode;
 mod gpt_neo;

@@ -19,7 +19,8 @@ use crate::arch::{Arch, Fix};
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
     /// The type of linear and embedding weights in memory: f32, f16 or bf16. `None`: as stored, without a copy.
-    /// What is quantised stays so. Norms, biases and all computation are f32 either way.
+    /// What is quantised stays so. Norms, biases and sums are f32 either way. Asked for bf16, products take their
+    /// input rounded to bf16 too, where the machine computes faster so.
     pub dtype: Option<StoredDtype>,
     /// In which blocks matrices are kept that the checkpoint has as floating-point numbers. `None`: in none.
     pub quantise: Option<Quantisation>,
@@ -465,7 +466,12 @@ impl<'a> Loader<'a> {
         bias: Option<HostTensor>,
     ) -> Result<Linear, LoadError> {
         let tensor = self.tensors.name_in_file(name).to_owned();
-        Linear::new(weight, bias, &self.device).map_err(|cause| LoadError::Layer { tensor, cause })
+        let linear = Linear::new(weight, bias, &self.device)
+            .map_err(|cause| LoadError::Layer { tensor, cause })?;
+        Ok(match self.options.dtype {
+            Some(StoredDtype::BF16) => linear.with_bf16_products(),
+            _ => linear,
+        })
     }
 
     fn lookup(&self, at: At, weight: HostTensor, first: usize) -> Result<Embedding, LoadError> {

@@ -1,5 +1,5 @@
 //! One checkpoint, of one file or of several shards, as a source of tensors.
-//! What a file's bytes mean is left to `safetensors` and `torch`, which files belong together to `index`.
+//! What a file's bytes mean is left to `safetensors`, `torch` and `gguf`, which files belong together to `index`.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -18,7 +18,7 @@ const LFS_POINTER: &[u8] = b"version https://git-lfs";
 /// How many similar names an error lists.
 const SIMILAR: usize = 3;
 
-/// The two readable file formats.
+/// The formats of checkpoints that transformers reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     Safetensors,
@@ -53,9 +53,22 @@ impl Checkpoint {
         format: Format,
         shards: Vec<PathBuf>,
     ) -> Result<Self, WeightError> {
+        let files = shards.into_iter().map(|path| {
+            let contents = contents(&path, format)?;
+            Ok((path, contents))
+        });
+        Self::join(origin, files.collect::<Result<_, WeightError>>()?)
+    }
+
+    /// The checkpoint of files that have been read.
+    pub(crate) fn join(
+        origin: PathBuf,
+        files: Vec<(PathBuf, Contents)>,
+    ) -> Result<Self, WeightError> {
+        let (shards, all): (Vec<PathBuf>, Vec<Contents>) = files.into_iter().unzip();
         let mut tensors = BTreeMap::new();
-        for (position, path) in shards.iter().enumerate() {
-            for (name, stored) in contents(path, format)? {
+        for (position, (path, contents)) in shards.iter().zip(all).enumerate() {
+            for (name, stored) in contents {
                 match tensors.entry(name) {
                     Entry::Vacant(place) => {
                         place.insert((position, stored));
@@ -134,14 +147,15 @@ impl WeightSource for Checkpoint {
 
 /// Maps one file and reads what it says about its tensors.
 fn contents(path: &Path, format: Format) -> Result<Contents, WeightError> {
-    let buffer = Arc::new(map(path, format)?);
+    let buffer = Arc::new(map(path, format.name())?);
     match format {
         Format::Safetensors => safetensors::read(path, &buffer),
         Format::Torch => torch::read(path, &buffer),
     }
 }
 
-fn map(path: &Path, format: Format) -> Result<Buffer, WeightError> {
+/// Maps one file that is neither empty nor a pointer; `format` is for the message.
+pub(crate) fn map(path: &Path, format: &'static str) -> Result<Buffer, WeightError> {
     let fail = |cause| WeightError::Read {
         path: path.to_owned(),
         cause,
@@ -151,7 +165,7 @@ fn map(path: &Path, format: Format) -> Result<Buffer, WeightError> {
     if size == 0 {
         return Err(WeightError::Malformed {
             path: path.to_owned(),
-            format: format.name(),
+            format,
             problem: "it is empty; download it again".to_owned(),
         });
     }

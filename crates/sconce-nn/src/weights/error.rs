@@ -18,7 +18,7 @@ pub enum WeightError {
         cause: std::io::Error,
     },
     /// The folder has no checkpoint in a readable format.
-    #[error("no weights in {}: looked for {}; {advice}", dir.display(), super::open::LOOKED_FOR.join(", "))]
+    #[error("no weights in {}: looked for {}, *.gguf; {advice}", dir.display(), super::open::LOOKED_FOR.join(", "))]
     NoWeights {
         /// The folder.
         dir: PathBuf,
@@ -26,6 +26,28 @@ pub enum WeightError {
         code: &'static str,
         /// What is there instead, and what to do about it.
         advice: String,
+    },
+    /// The folder has several models in GGUF files.
+    #[error(
+        "{} has several GGUF files, {}: name the one to serve with option.gguf_file",
+        dir.display(),
+        files.join(", ")
+    )]
+    SeveralGguf {
+        /// The folder.
+        dir: PathBuf,
+        /// All that could be meant, sorted.
+        files: Vec<String>,
+    },
+    /// The folder lacks the GGUF file that is to be served.
+    #[error("{} has no file `{name}`; GGUF files there: {}", dir.display(), listed(files))]
+    NoSuchGguf {
+        /// The folder.
+        dir: PathBuf,
+        /// The file that was named.
+        name: String,
+        /// All that are there, sorted.
+        files: Vec<String>,
     },
     /// The file is a git-lfs pointer, not the weights it points to.
     #[error("{} is a git-lfs pointer, not weights: run `git lfs pull` in its repository or download the file again", path.display())]
@@ -186,6 +208,8 @@ impl WeightError {
         match self {
             Self::Read { .. } => "unreadable",
             Self::NoWeights { code, .. } => code,
+            Self::SeveralGguf { .. } => "several-gguf",
+            Self::NoSuchGguf { .. } => "weights-missing",
             Self::LfsPointer { .. } => "lfs-pointer",
             Self::Truncated { .. } => "truncated-shard",
             Self::Malformed { format, .. } if *format == super::index::FORMAT => "bad-index",
@@ -200,6 +224,13 @@ impl WeightError {
             Self::Convert { .. } | Self::Layout { .. } => "bad-weights",
         }
     }
+}
+
+fn listed(files: &[String]) -> String {
+    if files.is_empty() {
+        return "none".to_owned();
+    }
+    files.join(", ")
 }
 
 fn similar_names(names: &[String]) -> String {

@@ -1,4 +1,4 @@
-//! Checkpoints on disk as read-only tensors: safetensors and torch files, whole or in shards.
+//! Checkpoints on disk as read-only tensors: safetensors, torch and GGUF files, whole or in shards.
 //! Which tensors a model wants, under which names and in which cut, is left to `sconce-models`.
 
 mod block_format;
@@ -8,6 +8,7 @@ mod checkpoint;
 mod convert;
 mod dtype;
 mod error;
+pub mod gguf;
 mod host_tensor;
 mod index;
 mod open;

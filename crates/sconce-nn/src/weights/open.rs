@@ -7,9 +7,10 @@ use std::path::Path;
 use super::WeightSource;
 use super::checkpoint::{Checkpoint, Format};
 use super::error::WeightError;
+use super::gguf::{self, Gguf};
 use super::index;
 
-/// Files that are tried, in this order, which is that of transformers.
+/// Files that are tried, in this order, which is that of transformers; GGUF files come after them.
 pub(crate) const LOOKED_FOR: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -52,12 +53,6 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "",
         "other-format",
         "is in the layout of the original authors: use the folder that was converted for transformers",
-    ),
-    (
-        "",
-        ".gguf",
-        "gguf",
-        "is a GGUF file: use the checkpoint it was made from",
     ),
     (
         "tf_model",
@@ -154,6 +149,9 @@ pub fn open(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
             Checkpoint::read(path.clone(), format, vec![path])?
         };
         return Ok(Box::new(checkpoint));
+    }
+    if let Some(path) = gguf::find(dir, None)? {
+        return Ok(Box::new(Gguf::open(&path)?));
     }
     let (code, advice) = advice(dir)?;
     Err(WeightError::NoWeights {
@@ -298,7 +296,7 @@ mod tests {
     fn a_folder_without_readable_weights_says_what_to_do() {
         for (name, part) in [
             ("tf_model.h5", "tf_model.h5 is of TensorFlow"),
-            ("model.Q4_K_M.gguf", "is a GGUF file"),
+            ("model-00002-of-00002.gguf", "is a later file of a set"),
             ("consolidated.00.pth", "layout of the original authors"),
             ("adapter_model.safetensors", "merge_and_unload"),
             (

@@ -36,6 +36,18 @@ fn twin(id: u64, length: usize, max_new_tokens: usize) -> Sequence {
     }
 }
 
+/// The next plan, without a limit for prompts.
+fn planned(scheduler: &mut Scheduler) -> StepPlan {
+    plan_beside(scheduler, usize::MAX)
+}
+
+/// The next plan, with so many tokens of prompts beside those who generate.
+fn plan_beside(scheduler: &mut Scheduler, prompts: usize) -> StepPlan {
+    let mut plan = StepPlan::default();
+    scheduler.plan(prompts, &mut plan);
+    plan
+}
+
 /// Each row as (sequence, start, tokens, want).
 fn rows(plan: &StepPlan) -> Vec<(u64, usize, usize, Want)> {
     let row = |row: &Row| (row.seq.0, row.start, row.tokens.len(), row.want);
@@ -59,7 +71,11 @@ fn commit(scheduler: &mut Scheduler, plan: &StepPlan) {
 }
 
 fn step(scheduler: &mut Scheduler) -> Vec<(u64, usize, usize, Want)> {
-    let plan = scheduler.plan();
+    step_beside(scheduler, usize::MAX)
+}
+
+fn step_beside(scheduler: &mut Scheduler, prompts: usize) -> Vec<(u64, usize, usize, Want)> {
+    let plan = plan_beside(scheduler, prompts);
     scheduler.audit().unwrap();
     commit(scheduler, &plan);
     rows(&plan)
@@ -87,6 +103,32 @@ fn a_long_prompt_is_cut_while_others_generate_and_the_next_waits_its_turn() {
         (2, 17, 3, Want::Last),
     ];
     assert_eq!(step(&mut scheduler), third);
+}
+
+#[test]
+fn prompts_take_what_they_may_beside_those_who_generate_and_all_where_nobody_does() {
+    let mut scheduler = scheduler(LIMITS);
+    scheduler.add(sequence(0, 70, 9)).unwrap();
+    assert_eq!(step_beside(&mut scheduler, 5), [(0, 0, 64, Want::None)]);
+    assert_eq!(step_beside(&mut scheduler, 5), [(0, 64, 6, Want::Last)]);
+    scheduler.add(sequence(1, 7, 9)).unwrap();
+    scheduler.add(sequence(2, 20, 9)).unwrap();
+    let shared = [(0, 70, 1, Want::Last), (1, 0, 5, Want::None)];
+    assert_eq!(step_beside(&mut scheduler, 5), shared);
+    let next = [
+        (0, 71, 1, Want::Last),
+        (1, 5, 2, Want::Last),
+        (2, 0, 3, Want::None),
+    ];
+    assert_eq!(step_beside(&mut scheduler, 5), next);
+    // Whoever runs has a token in every step, whatever is allowed.
+    let slow = [
+        (0, 72, 1, Want::Last),
+        (1, 7, 1, Want::Last),
+        (2, 3, 1, Want::None),
+    ];
+    assert_eq!(step_beside(&mut scheduler, 0), slow);
+    assert_eq!(scheduler.load().generating, 2);
 }
 
 #[test]
@@ -170,10 +212,10 @@ fn all_logits_are_wanted_of_every_prompt_token_although_its_prefix_is_cached() {
             ..twin(9, 64, 9)
         })
         .unwrap();
-    let plan = scheduler.plan();
+    let plan = planned(&mut scheduler);
     assert_eq!(rows(&plan), [(9, 0, 40, Want::All)]);
     scheduler.commit(&plan, &[]);
-    let plan = scheduler.plan();
+    let plan = planned(&mut scheduler);
     assert_eq!(rows(&plan), [(9, 40, 24, Want::All)]);
     scheduler.commit(
         &plan,
@@ -211,7 +253,7 @@ fn logits_that_were_delivered_before_a_preemption_are_not_wanted_again() {
     );
     scheduler.cancel(SeqId(1));
     assert_eq!(step(&mut scheduler)[1], (9, 0, 39, Want::None));
-    assert_eq!(scheduler.plan().rows[1].want, Want::All);
+    assert_eq!(planned(&mut scheduler).rows[1].want, Want::All);
 }
 
 #[test]
@@ -264,7 +306,7 @@ fn cancelling_between_plan_and_commit_frees_at_once_and_is_ignored_later() {
     for id in 0..3 {
         scheduler.add(sequence(id, 10, 9)).unwrap();
     }
-    let plan = scheduler.plan();
+    let plan = planned(&mut scheduler);
     assert!(scheduler.cancel(SeqId(1)));
     assert!(!scheduler.cancel(SeqId(1)));
     assert_eq!(scheduler.load().used_blocks, 2);
@@ -282,11 +324,11 @@ fn cancelling_between_plan_and_commit_frees_at_once_and_is_ignored_later() {
 fn cancelling_everyone_in_flight_still_needs_the_commit() {
     let mut scheduler = scheduler(LIMITS);
     scheduler.add(sequence(0, 10, 9)).unwrap();
-    let plan = scheduler.plan();
+    let plan = planned(&mut scheduler);
     scheduler.cancel(SeqId(0));
     assert!(scheduler.is_idle());
     scheduler.commit(&plan, &[]);
-    assert_eq!(scheduler.plan(), StepPlan::default());
+    assert_eq!(planned(&mut scheduler), StepPlan::default());
     assert_eq!(scheduler.load().used_blocks, 0);
 }
 
@@ -296,7 +338,7 @@ fn a_sequence_ends_when_told_or_after_its_last_token() {
     scheduler.add(sequence(0, 10, 9)).unwrap();
     scheduler.add(sequence(1, 10, 2)).unwrap();
     step(&mut scheduler);
-    let plan = scheduler.plan();
+    let plan = planned(&mut scheduler);
     let picked = |seq, ends| Picked {
         seq: SeqId(seq),
         token: 3,
@@ -356,8 +398,8 @@ fn what_cannot_come_to_its_end_is_refused_with_numbers() {
 fn a_second_plan_in_flight_is_not_made() {
     let mut scheduler = scheduler(LIMITS);
     scheduler.add(sequence(0, 10, 9)).unwrap();
-    scheduler.plan();
-    scheduler.plan();
+    planned(&mut scheduler);
+    planned(&mut scheduler);
 }
 
 #[test]
@@ -365,9 +407,9 @@ fn a_second_plan_in_flight_is_not_made() {
 fn an_older_plan_is_not_committed() {
     let mut scheduler = scheduler(LIMITS);
     scheduler.add(sequence(0, 10, 9)).unwrap();
-    let plan = scheduler.plan();
+    let plan = planned(&mut scheduler);
     commit(&mut scheduler, &plan);
-    scheduler.plan();
+    planned(&mut scheduler);
     commit(&mut scheduler, &plan);
 }
 
@@ -376,7 +418,7 @@ fn an_older_plan_is_not_committed() {
 fn a_missing_token_is_noticed() {
     let mut scheduler = scheduler(LIMITS);
     scheduler.add(sequence(0, 10, 9)).unwrap();
-    let plan = scheduler.plan();
+    let plan = planned(&mut scheduler);
     scheduler.commit(&plan, &[]);
 }
 

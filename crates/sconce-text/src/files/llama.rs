@@ -121,10 +121,9 @@ fn parts(folder: &Folder, roles: &Roles, legacy: bool, prefix: bool) -> Result<P
         (token.to_owned(), 0.0)
     });
     let scores = first.chain(file.scores(3)).collect();
+    let steps = steps(prefix).map_err(|cause| folder.damaged(MODEL, cause))?;
     let (normalizer, pre_tokenizer) = if legacy {
-        let prepend: Option<NormalizerWrapper> = prefix.then(|| Prepend::new("▁".into()).into());
-        let steps = prepend.into_iter().chain([spaces(folder)?]).collect();
-        (Some(Normalizers::new(steps).into()), None)
+        (Some(steps.normalizer), None)
     } else {
         let scheme = if prefix {
             PrependScheme::First
@@ -133,16 +132,12 @@ fn parts(folder: &Folder, roles: &Roles, legacy: bool, prefix: bool) -> Result<P
         };
         (None, Some(Metaspace::new('▁', scheme, false).into()))
     };
-    let mut decoders = decoders(folder)?;
-    if prefix {
-        decoders.push(Strip::new(' ', 1, 0).into());
-    }
     Ok(Parts {
         model: file.model(scores, 0, true)?,
         tokens: file.tokens(&[]),
         normalizer,
         pre_tokenizer,
-        decoder: Decoders::new(decoders).into(),
+        decoder: steps.decoder,
         frame: frame(folder, roles)?,
         additional: roles.additional.clone().unwrap_or_default(),
     })
@@ -164,14 +159,41 @@ fn gemma(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
     }
     let split = guarded(|| Split::new(" ", SplitDelimiterBehavior::MergedWithPrevious, false));
     let split = split.map_err(|cause| folder.damaged(MODEL, cause))?;
+    let steps = steps(false).map_err(|cause| folder.damaged(MODEL, cause))?;
     Ok(Parts {
         model: file.model(scores, 3, true)?,
         tokens: file.tokens(&["<start_of_turn>", "<end_of_turn>"]),
-        normalizer: Some(spaces(folder)?),
+        normalizer: Some(steps.normalizer),
         pre_tokenizer: Some(split.into()),
-        decoder: Decoders::new(decoders(folder)?).into(),
+        decoder: steps.decoder,
         frame: frame(folder, roles)?,
         additional: roles.additional.clone().unwrap_or_default(),
+    })
+}
+
+/// What comes before and after the model, for vocabularies that are read without a folder.
+pub(super) struct Steps {
+    pub(super) normalizer: NormalizerWrapper,
+    pub(super) decoder: DecoderWrapper,
+}
+
+/// As Llama's legacy tokenizers have them; `prefix` puts the space in front of every text between
+/// special tokens.
+pub(super) fn steps(prefix: bool) -> Result<Steps, String> {
+    let prepend: Option<NormalizerWrapper> = prefix.then(|| Prepend::new("▁".into()).into());
+    let spaces = guarded(|| Replace::new(" ", "▁"))?.into();
+    let replace = guarded(|| Replace::new("▁", " "))?;
+    let mut decoders: Vec<DecoderWrapper> = vec![
+        replace.into(),
+        ByteFallback::new().into(),
+        Fuse::new().into(),
+    ];
+    if prefix {
+        decoders.push(Strip::new(' ', 1, 0).into());
+    }
+    Ok(Steps {
+        normalizer: Normalizers::new(prepend.into_iter().chain([spaces]).collect()).into(),
+        decoder: Decoders::new(decoders).into(),
     })
 }
 
@@ -194,21 +216,4 @@ fn frame(folder: &Folder, roles: &Roles) -> Result<Option<Frame>, TextError> {
     pair.push("$B:1");
     pair.extend(typed_after.iter().map(String::as_str));
     Ok(Some(Frame::new(&single, &pair)))
-}
-
-fn spaces(folder: &Folder) -> Result<NormalizerWrapper, TextError> {
-    let replace = guarded(|| Replace::new(" ", "▁"));
-    Ok(replace
-        .map_err(|cause| folder.damaged(MODEL, cause))?
-        .into())
-}
-
-fn decoders(folder: &Folder) -> Result<Vec<DecoderWrapper>, TextError> {
-    let replace = guarded(|| Replace::new("▁", " "));
-    let replace = replace.map_err(|cause| folder.damaged(MODEL, cause))?;
-    Ok(vec![
-        replace.into(),
-        ByteFallback::new().into(),
-        Fuse::new().into(),
-    ])
 }

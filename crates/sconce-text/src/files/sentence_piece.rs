@@ -177,7 +177,8 @@ impl<'a> SentencePiece<'a> {
         if !scores.iter().any(|(token, _)| token == unknown) {
             return Err(self.damaged(format!("it has no piece {unknown:?}, its unknown piece")));
         }
-        let merges = self.merges(&scores);
+        let ids = self.pieces.iter().map(Piece::piece).zip(0..).collect();
+        let merges = merges(&scores, ids);
         let tokens = scores.into_iter().map(|(token, _)| token);
         let vocab: Vocab = tokens.zip(0..).collect();
         let model = guarded(|| {
@@ -191,37 +192,35 @@ impl<'a> SentencePiece<'a> {
         Ok(model.map_err(|cause| self.damaged(cause))?.into())
     }
 
-    /// All ways to join two pieces to a third, the best score first, as `generate_merges` of
-    /// transformers orders them.
-    fn merges(&self, scores: &Scores) -> Merges {
-        let mut ids: HashMap<&str, usize> = self.pieces.iter().map(Piece::piece).zip(0..).collect();
-        // Gemma's tab is spelled as a byte in its first files.
-        if let (None, Some(&tab)) = (ids.get("\t"), ids.get("<0x09>")) {
-            ids.insert("\t", tab);
-        }
-        let mut merges = Vec::new();
-        for (token, score) in scores {
-            let cuts = token
-                .char_indices()
-                .skip(1)
-                .map(|(at, _)| token.split_at(at));
-            let known = cuts.filter_map(|(left, right)| {
-                Some(((*ids.get(left)?, *ids.get(right)?), (left, right)))
-            });
-            let mut local: Vec<_> = known.collect();
-            local.sort_by_key(|&(ids, _)| ids);
-            // Adding zero makes -0 and 0 equal.
-            merges.extend(local.into_iter().map(|(_, (left, right))| {
-                let lengths = (left.chars().count(), right.chars().count());
-                (score + 0.0, lengths, left, right)
-            }));
-        }
-        merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
-        let pair = |(_, _, left, right): (f64, _, &str, &str)| (left.to_owned(), right.to_owned());
-        merges.into_iter().map(pair).collect()
-    }
-
     fn damaged(&self, cause: impl Into<String>) -> TextError {
         self.folder.damaged(self.name, cause)
     }
+}
+
+/// All ways to join two pieces to a third, the best score first, as `generate_merges` of
+/// transformers orders them. `ids` are those of the pieces that can be joined.
+pub(super) fn merges(scores: &Scores, mut ids: HashMap<&str, usize>) -> Merges {
+    // Gemma's tab is spelled as a byte in its first files.
+    if let (None, Some(&tab)) = (ids.get("\t"), ids.get("<0x09>")) {
+        ids.insert("\t", tab);
+    }
+    let mut merges = Vec::new();
+    for (token, score) in scores {
+        let cuts = token
+            .char_indices()
+            .skip(1)
+            .map(|(at, _)| token.split_at(at));
+        let known = cuts
+            .filter_map(|(left, right)| Some(((*ids.get(left)?, *ids.get(right)?), (left, right))));
+        let mut local: Vec<_> = known.collect();
+        local.sort_by_key(|&(ids, _)| ids);
+        // Adding zero makes -0 and 0 equal.
+        merges.extend(local.into_iter().map(|(_, (left, right))| {
+            let lengths = (left.chars().count(), right.chars().count());
+            (score + 0.0, lengths, left, right)
+        }));
+    }
+    merges.sort_by(|a, b| b.0.total_cmp(&a.0).then(b.1.cmp(&a.1)));
+    let pair = |(_, _, left, right): (f64, _, &str, &str)| (left.to_owned(), right.to_owned());
+    merges.into_iter().map(pair).collect()
 }

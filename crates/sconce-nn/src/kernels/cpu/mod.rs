@@ -7,6 +7,7 @@ mod broadcast;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
 pub(crate) mod lanes;
+pub mod logits;
 pub(crate) mod matmul;
 pub(crate) mod operand;
 pub(crate) mod paged;

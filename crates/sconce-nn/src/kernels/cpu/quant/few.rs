@@ -85,11 +85,12 @@ impl<I: Isa, F: Format, const M: usize> Visit<I> for Dots<I, F, M> {
                 let x = self.bytes.add(row * self.width * BLOCK).cast::<[i8; 16]>();
                 let x = [I::repeat(x), I::repeat(x.add(1))];
                 let none = [I::splat(0); 4];
+                let first = dot::<I, F>(none, weights.bytes[0], x[0]);
                 let sums = if F::Kind::HALVES {
-                    [0, 1].map(|half| I::sum_rows(dot::<I, F>(none, weights.bytes[half], x[half])))
+                    let last = dot::<I, F>(none, weights.bytes[1], x[1]);
+                    [I::sum_rows(first), I::sum_rows(last)]
                 } else {
-                    let sums = dot::<I, F>(none, weights.bytes[0], x[0]);
-                    [I::sum_rows(dot::<I, F>(sums, weights.bytes[1], x[1])); 2]
+                    [I::sum_rows(dot::<I, F>(first, weights.bytes[1], x[1])); 2]
                 };
                 let block = &*self.blocks.add(row * self.width);
                 self.sums[row] =

@@ -3,6 +3,8 @@
 //! Layouts are those of `ggml-common.h`, meanings those of `dequantize_row_*` in `ggml-quants.c`. A weight is
 //! `scale * (q - offset)` or `scale * q + minimum`, with `q` an unsigned byte here in every format.
 #![allow(unsafe_code)]
+// Counted loops over constant sizes unroll into registers, closures would not be compiled with the instructions.
+#![allow(clippy::needless_range_loop)]
 
 use super::isa::{Isa, Rows};
 
@@ -27,17 +29,31 @@ impl Source {
     /// Sixteen bytes of each row.
     #[inline(always)]
     unsafe fn rows<I: Isa>(self) -> Rows<I> {
+        let Self { start, stride } = self;
         // SAFETY: as above.
-        [0, 1, 2, 3]
-            .map(|row| unsafe { I::load_four(self.start.add(row * self.stride), self.stride) })
+        unsafe {
+            [
+                I::load_four(start, stride),
+                I::load_four(start.add(stride), stride),
+                I::load_four(start.add(2 * stride), stride),
+                I::load_four(start.add(3 * stride), stride),
+            ]
+        }
     }
 
     /// `0x10` for each set bit of two bytes of each row.
     #[inline(always)]
     unsafe fn bits<I: Isa>(self) -> Rows<I> {
+        let Self { start, stride } = self;
         // SAFETY: as above.
-        [0, 1, 2, 3]
-            .map(|row| unsafe { I::spread_bits(self.start.add(row * self.stride), self.stride) })
+        unsafe {
+            [
+                I::spread_bits(start, stride),
+                I::spread_bits(start.add(stride), stride),
+                I::spread_bits(start.add(2 * stride), stride),
+                I::spread_bits(start.add(3 * stride), stride),
+            ]
+        }
     }
 }
 
@@ -116,16 +132,47 @@ pub(super) trait Format {
 const LOW_NIBBLES: u32 = 0x0f0f_0f0f;
 const HIGH_BITS: u32 = 0x8080_8080;
 
+/// The bits of `mask` of every word, after a shift to the right.
+#[inline(always)]
+unsafe fn extract<I: Isa>(mut rows: Rows<I>, shift: u32, mask: u32) -> Rows<I> {
+    for row in 0..4 {
+        // SAFETY: as for `Isa`, here and below.
+        rows[row] = unsafe { I::and(I::shift_right(rows[row], shift), I::splat(mask)) };
+    }
+    rows
+}
+
 /// The low or, shifted by four, the high four bits of every byte.
 #[inline(always)]
 unsafe fn nibbles<I: Isa>(rows: Rows<I>, shift: u32) -> Rows<I> {
-    // SAFETY: as for `Isa`, here and below.
-    rows.map(|row| unsafe { I::and(I::shift_right(row, shift), I::splat(LOW_NIBBLES)) })
+    unsafe { extract::<I>(rows, shift, LOW_NIBBLES) }
+}
+
+/// Puts bits of `high`, those of `mask` after a shift to the right, above nibbles.
+#[inline(always)]
+unsafe fn above<I: Isa>(mut low: Rows<I>, high: Rows<I>, shift: u32, mask: u32) -> Rows<I> {
+    let high = unsafe { extract::<I>(high, shift, mask) };
+    for row in 0..4 {
+        low[row] = unsafe { I::or(low[row], I::shift_left(high[row], 4)) };
+    }
+    low
 }
 
 #[inline(always)]
-unsafe fn or<I: Isa>(one: Rows<I>, other: Rows<I>) -> Rows<I> {
-    [0, 1, 2, 3].map(|row| unsafe { I::or(one[row], other[row]) })
+unsafe fn or<I: Isa>(mut one: Rows<I>, other: Rows<I>) -> Rows<I> {
+    for row in 0..4 {
+        one[row] = unsafe { I::or(one[row], other[row]) };
+    }
+    one
+}
+
+/// Adds 128 to bytes with sign.
+#[inline(always)]
+unsafe fn without_sign<I: Isa>(mut rows: Rows<I>) -> Rows<I> {
+    for row in 0..4 {
+        rows[row] = unsafe { I::xor(rows[row], I::splat(HIGH_BITS)) };
+    }
+    rows
 }
 
 /// An f16 scale and minimum that share the words.
@@ -244,11 +291,11 @@ impl Format for Q8_0 {
     #[inline(always)]
     unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
         unsafe {
-            let halves = [from.at(2).rows::<I>(), from.at(18).rows::<I>()];
+            let first = without_sign::<I>(from.at(2).rows::<I>());
+            let last = without_sign::<I>(from.at(18).rows::<I>());
             let scale = I::load_halves(from.start, from.stride);
             visit.block(Weights {
-                // Adds 128 to bytes with sign.
-                bytes: halves.map(|rows| rows.map(|row| I::xor(row, I::splat(HIGH_BITS)))),
+                bytes: [first, last],
                 scales: [scale; 2],
             });
         }
@@ -277,14 +324,15 @@ impl<I: Isa> SixBits<I> {
                 I::splat(0x3030_3030),
             );
             // Of the last four, the upper two bits lie above the first four.
-            let upper = |words: I::Words| I::and(I::shift_right(words, 2), two);
+            let scales_above = I::and(I::shift_right(first, 2), two);
+            let minima_above = I::and(I::shift_right(second, 2), two);
             Self {
                 scale,
                 minimum,
-                scales: [I::and(first, six), I::or(I::and(third, four), upper(first))],
+                scales: [I::and(first, six), I::or(I::and(third, four), scales_above)],
                 minima: [
                     I::and(second, six),
-                    I::or(I::and(I::shift_right(third, 4), four), upper(second)),
+                    I::or(I::and(I::shift_right(third, 4), four), minima_above),
                 ],
             }
         }
@@ -293,14 +341,14 @@ impl<I: Isa> SixBits<I> {
     /// Scale and negated minimum of a block.
     #[inline(always)]
     unsafe fn of(&self, block: usize) -> [I::Floats; 2] {
+        let shift = 8 * (block as u32 % 4);
         unsafe {
-            let byte = |words: I::Words| {
-                let shifted = I::shift_right(words, 8 * (block as u32 % 4));
-                I::convert(I::and(shifted, I::splat(0xff)))
-            };
+            let byte = I::splat(0xff);
+            let scale = I::and(I::shift_right(self.scales[block / 4], shift), byte);
+            let minimum = I::and(I::shift_right(self.minima[block / 4], shift), byte);
             [
-                I::multiply(self.scale, byte(self.scales[block / 4])),
-                I::multiply(self.minimum, byte(self.minima[block / 4])),
+                I::multiply(self.scale, I::convert(scale)),
+                I::multiply(self.minimum, I::convert(minimum)),
             ]
         }
     }
@@ -319,13 +367,16 @@ impl Format for Q4K {
             let head = SixBits::<I>::read(from);
             // Two blocks share 32 bytes: the low and the high nibbles.
             for pair in 0..4 {
-                let halves = [0, 16].map(|half| from.at(16 + 32 * pair + half).rows::<I>());
-                for high in 0..2 {
-                    visit.block(Weights {
-                        bytes: halves.map(|rows| nibbles::<I>(rows, 4 * high as u32)),
-                        scales: head.of(2 * pair + high),
-                    });
-                }
+                let first = from.at(16 + 32 * pair).rows::<I>();
+                let last = from.at(32 + 32 * pair).rows::<I>();
+                visit.block(Weights {
+                    bytes: [nibbles::<I>(first, 0), nibbles::<I>(last, 0)],
+                    scales: head.of(2 * pair),
+                });
+                visit.block(Weights {
+                    bytes: [nibbles::<I>(first, 4), nibbles::<I>(last, 4)],
+                    scales: head.of(2 * pair + 1),
+                });
             }
         }
     }
@@ -342,21 +393,24 @@ impl Format for Q5K {
     unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
         unsafe {
             let head = SixBits::<I>::read(from);
-            for block in 0..8 {
-                let nibbles_at = from.at(48 + 32 * (block / 2));
-                let bytes = [0, 16].map(|half| {
-                    let low = nibbles::<I>(nibbles_at.at(half).rows::<I>(), 4 * (block as u32 % 2));
-                    // Bit `block` of these bytes is the fifth one.
-                    let high = from.at(16 + half).rows::<I>().map(|row| {
-                        let bit = I::and(I::shift_right(row, block as u32), I::splat(0x0101_0101));
-                        I::shift_left(bit, 4)
+            for pair in 0..4 {
+                // Bit `block` of the bytes in front is the fifth one of a block.
+                let ahead = [from.at(16).rows::<I>(), from.at(32).rows::<I>()];
+                let first = from.at(48 + 32 * pair).rows::<I>();
+                let last = from.at(64 + 32 * pair).rows::<I>();
+                for high in 0..2 {
+                    let block = 2 * pair + high;
+                    let (shift, bit) = (4 * high as u32, block as u32);
+                    let first = nibbles::<I>(first, shift);
+                    let last = nibbles::<I>(last, shift);
+                    visit.block(Weights {
+                        bytes: [
+                            above::<I>(first, ahead[0], bit, 0x0101_0101),
+                            above::<I>(last, ahead[1], bit, 0x0101_0101),
+                        ],
+                        scales: head.of(block),
                     });
-                    or::<I>(low, high)
-                });
-                visit.block(Weights {
-                    bytes,
-                    scales: head.of(block),
-                });
+                }
             }
         }
     }
@@ -380,28 +434,33 @@ impl Format for Q6K {
             for block in 0..8 {
                 // Four blocks share 64 bytes of low bits, two for each nibble, and 32 bytes of high bits.
                 let (group, member) = (block / 4, block % 4);
-                let bytes = [0, 16].map(|half| {
-                    let low_at = from.at(64 * group + 32 * (member % 2) + half);
-                    let low = nibbles::<I>(low_at.rows::<I>(), 4 * (member as u32 / 2));
-                    let high = from.at(HIGH + 32 * group + half).rows::<I>().map(|row| {
-                        let shifted = I::shift_right(row, 2 * member as u32);
-                        I::shift_left(I::and(shifted, I::splat(0x0303_0303)), 4)
-                    });
-                    or::<I>(low, high)
-                });
+                let low = from.at(64 * group + 32 * (member % 2));
+                let high = from.at(HIGH + 32 * group);
+                let (shift, bits) = (4 * (member as u32 / 2), 2 * member as u32);
+                let first = nibbles::<I>(low.rows::<I>(), shift);
+                let last = nibbles::<I>(low.at(16).rows::<I>(), shift);
+                // Moved to the upper end and back, a byte keeps its sign.
+                let upper = I::shift_left(scales[block / 2], 16 * (1 - block as u32 % 2));
                 visit.block(Weights {
-                    bytes,
-                    scales: [0, 1].map(|half| {
-                        let byte = 2 * (block % 2) as u32 + half;
-                        // Moved to the upper end and back, the byte keeps its sign.
-                        let top = I::shift_left(scales[block / 2], 24 - 8 * byte);
-                        let top = I::and(top, I::splat(0xff00_0000));
-                        let whole =
-                            I::multiply(I::convert(top), I::splat_float(1.0 / (1 << 24) as f32));
-                        I::multiply(scale, whole)
-                    }),
+                    bytes: [
+                        above::<I>(first, high.rows::<I>(), bits, 0x0303_0303),
+                        above::<I>(last, high.at(16).rows::<I>(), bits, 0x0303_0303),
+                    ],
+                    scales: [
+                        I::multiply(scale, upper_byte::<I>(I::shift_left(upper, 8))),
+                        I::multiply(scale, upper_byte::<I>(upper)),
+                    ],
                 });
             }
         }
+    }
+}
+
+/// The upper byte of every word, with its sign.
+#[inline(always)]
+unsafe fn upper_byte<I: Isa>(words: I::Words) -> I::Floats {
+    unsafe {
+        let top = I::and(words, I::splat(0xff00_0000));
+        I::multiply(I::convert(top), I::splat_float(1.0 / (1 << 24) as f32))
     }
 }

@@ -341,14 +341,10 @@ unsafe fn add_block<I: Isa, K: Kind>(
     let [first, second] = block.minus_sums;
     // SAFETY: promised by the caller.
     unsafe {
-        let without_offset = |words: I::Words, minus_sum: i32| {
-            let offset = I::shift_left(I::splat(minus_sum as u32), K::OFFSET);
-            I::convert(I::add(words, offset))
-        };
         let product = if K::HALVES {
             I::add_floats(
-                I::multiply(without_offset(words[0], first), scales[0]),
-                I::multiply(without_offset(words[1], second), scales[1]),
+                I::multiply(without_offset::<I, K>(words[0], first), scales[0]),
+                I::multiply(without_offset::<I, K>(words[1], second), scales[1]),
             )
         } else if K::MINIMA {
             I::add_floats(
@@ -356,8 +352,18 @@ unsafe fn add_block<I: Isa, K: Kind>(
                 I::multiply(I::splat_float(block.minus_sum), scales[1]),
             )
         } else {
-            I::multiply(without_offset(words[0], first + second), scales[0])
+            I::multiply(without_offset::<I, K>(words[0], first + second), scales[0])
         };
         I::add_floats(sums, I::multiply(product, I::splat_float(block.scale)))
+    }
+}
+
+/// Integer sums without the offset of the weights in them.
+#[inline(always)]
+unsafe fn without_offset<I: Isa, K: Kind>(words: I::Words, minus_sum: i32) -> I::Floats {
+    // SAFETY: as for `Isa`.
+    unsafe {
+        let offset = I::shift_left(I::splat(minus_sum as u32), K::OFFSET);
+        I::convert(I::add(words, offset))
     }
 }

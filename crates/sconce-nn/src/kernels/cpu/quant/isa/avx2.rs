@@ -27,9 +27,73 @@ pub(super) struct Avx2;
 type Words = [__m256i; 2];
 type Floats = [__m256; 2];
 
-#[inline(always)]
-fn both<T: Copy>(one: [T; 2], other: [T; 2], operation: impl Fn(T, T) -> T) -> [T; 2] {
-    [operation(one[0], other[0]), operation(one[1], other[1])]
+/// Eight words, one from each row.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn eight_words(row: *const u8, stride: usize) -> __m256i {
+    // SAFETY: promised by the caller, here and below.
+    let word = |index: usize| unsafe { row.add(index * stride).cast::<i32>().read_unaligned() };
+    #[rustfmt::skip]
+    let words = _mm256_setr_epi32(
+        word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7),
+    );
+    words
+}
+
+/// `0x10` for each set bit of rows 0 and 4.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn spread_two(row: *const u8, stride: usize) -> __m256i {
+    let bits = |index: usize| unsafe { row.add(index * stride).cast::<i16>().read_unaligned() };
+    let (low, high) = (_mm_set1_epi16(bits(0)), _mm_set1_epi16(bits(4)));
+    let ones = 0x0101_0101_0101_0101;
+    let bytes = _mm256_shuffle_epi8(
+        _mm256_set_m128i(high, low),
+        _mm256_set_epi64x(ones, 0, ones, 0),
+    );
+    // Every byte looks at its own bit.
+    let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
+    let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
+    _mm256_and_si256(set, _mm256_set1_epi8(0x10))
+}
+
+/// Pairs of products are summed in 16 bits, where a byte of 255 would saturate: a full byte goes in as its upper bit and
+/// the rest.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn dot<const FULL: bool>(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+    let ones = _mm256_set1_epi16(1);
+    if FULL {
+        let upper = _mm256_set1_epi8(i8::MIN);
+        let rest = _mm256_maddubs_epi16(_mm256_andnot_si256(upper, weights), x);
+        let upper = _mm256_maddubs_epi16(_mm256_and_si256(upper, weights), x);
+        let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(rest, ones));
+        _mm256_add_epi32(sums, _mm256_madd_epi16(upper, ones))
+    } else {
+        let pairs = _mm256_maddubs_epi16(weights, x);
+        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones))
+    }
+}
+
+/// Transposes the words of each half of the registers.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn transpose(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256i; 4] {
+    let low = [_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d)];
+    let high = [_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d)];
+    [
+        _mm256_unpacklo_epi64(low[0], low[1]),
+        _mm256_unpackhi_epi64(low[0], low[1]),
+        _mm256_unpacklo_epi64(high[0], high[1]),
+        _mm256_unpackhi_epi64(high[0], high[1]),
+    ]
+}
+
+/// Sums the words of each half of the registers.
+#[inline]
+#[target_feature(enable = "avx2,f16c")]
+fn sum(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> __m256i {
+    _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
 }
 
 // SAFETY of every block below: promised by the callers, see the trait.
@@ -75,13 +139,10 @@ impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn load_words(row: *const u8, stride: usize) -> Words {
         unsafe {
-            let word = |index: usize| row.add(index * stride).cast::<i32>().read_unaligned();
-            #[rustfmt::skip]
-            let eight = |from: usize| _mm256_setr_epi32(
-                word(from), word(from + 1), word(from + 2), word(from + 3),
-                word(from + 4), word(from + 5), word(from + 6), word(from + 7),
-            );
-            [eight(0), eight(8)]
+            [
+                eight_words(row, stride),
+                eight_words(row.add(8 * stride), stride),
+            ]
         }
     }
 
@@ -93,48 +154,51 @@ impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn spread_bits(row: *const u8, stride: usize) -> Words {
         unsafe {
-            let bits = |index: usize| {
-                let bits = row.add(4 * index * stride).cast::<u16>().read_unaligned();
-                _mm_set1_epi16(bits as i16)
-            };
-            // Every byte looks at its own bit.
-            let byte = _mm256_set_epi64x(0x0101_0101_0101_0101, 0, 0x0101_0101_0101_0101, 0);
-            let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-            let spread = |low: __m128i, high: __m128i| {
-                let bytes = _mm256_shuffle_epi8(_mm256_set_m128i(high, low), byte);
-                let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
-                _mm256_and_si256(set, _mm256_set1_epi8(0x10))
-            };
-            [spread(bits(0), bits(1)), spread(bits(2), bits(3))]
+            [
+                spread_two(row, stride),
+                spread_two(row.add(8 * stride), stride),
+            ]
         }
     }
 
     #[inline(always)]
     unsafe fn and(one: Words, other: Words) -> Words {
-        both(one, other, |one, other| unsafe {
-            _mm256_and_si256(one, other)
-        })
+        unsafe {
+            [
+                _mm256_and_si256(one[0], other[0]),
+                _mm256_and_si256(one[1], other[1]),
+            ]
+        }
     }
 
     #[inline(always)]
     unsafe fn or(one: Words, other: Words) -> Words {
-        both(one, other, |one, other| unsafe {
-            _mm256_or_si256(one, other)
-        })
+        unsafe {
+            [
+                _mm256_or_si256(one[0], other[0]),
+                _mm256_or_si256(one[1], other[1]),
+            ]
+        }
     }
 
     #[inline(always)]
     unsafe fn xor(one: Words, other: Words) -> Words {
-        both(one, other, |one, other| unsafe {
-            _mm256_xor_si256(one, other)
-        })
+        unsafe {
+            [
+                _mm256_xor_si256(one[0], other[0]),
+                _mm256_xor_si256(one[1], other[1]),
+            ]
+        }
     }
 
     #[inline(always)]
     unsafe fn add(one: Words, other: Words) -> Words {
-        both(one, other, |one, other| unsafe {
-            _mm256_add_epi32(one, other)
-        })
+        unsafe {
+            [
+                _mm256_add_epi32(one[0], other[0]),
+                _mm256_add_epi32(one[1], other[1]),
+            ]
+        }
     }
 
     #[inline(always)]
@@ -161,42 +225,20 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     unsafe fn dot<const FULL: bool>(sums: Words, weights: Words, x: Words) -> Words {
-        // Pairs of products are summed in 16 bits, where a byte of 255 would saturate: a full byte goes in as its upper
-        // bit and the rest.
-        let dot = |sums: __m256i, weights: __m256i, x: __m256i| unsafe {
-            let ones = _mm256_set1_epi16(1);
-            let upper = _mm256_set1_epi8(i8::MIN);
-            if FULL {
-                let rest = _mm256_maddubs_epi16(_mm256_andnot_si256(upper, weights), x);
-                let upper = _mm256_maddubs_epi16(_mm256_and_si256(upper, weights), x);
-                let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(rest, ones));
-                _mm256_add_epi32(sums, _mm256_madd_epi16(upper, ones))
-            } else {
-                let pairs = _mm256_maddubs_epi16(weights, x);
-                _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones))
-            }
-        };
-        [
-            dot(sums[0], weights[0], x[0]),
-            dot(sums[1], weights[1], x[1]),
-        ]
+        unsafe {
+            [
+                dot::<FULL>(sums[0], weights[0], x[0]),
+                dot::<FULL>(sums[1], weights[1], x[1]),
+            ]
+        }
     }
 
     #[inline(always)]
     unsafe fn transpose(rows: Rows<Self>) -> Rows<Self> {
         unsafe {
-            let transpose = |half: usize| {
-                let [a, b, c, d] = rows.map(|row| row[half]);
-                let low = [_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d)];
-                let high = [_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d)];
-                [
-                    _mm256_unpacklo_epi64(low[0], low[1]),
-                    _mm256_unpackhi_epi64(low[0], low[1]),
-                    _mm256_unpacklo_epi64(high[0], high[1]),
-                    _mm256_unpackhi_epi64(high[0], high[1]),
-                ]
-            };
-            let (one, other) = (transpose(0), transpose(1));
+            let [a, b, c, d] = rows;
+            let one = transpose(a[0], b[0], c[0], d[0]);
+            let other = transpose(a[1], b[1], c[1], d[1]);
             [
                 [one[0], other[0]],
                 [one[1], other[1]],
@@ -209,11 +251,8 @@ impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn sum_rows(rows: Rows<Self>) -> Words {
         unsafe {
-            let sum = |half: usize| {
-                let [a, b, c, d] = rows.map(|row| row[half]);
-                _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
-            };
-            [sum(0), sum(1)]
+            let [a, b, c, d] = rows;
+            [sum(a[0], b[0], c[0], d[0]), sum(a[1], b[1], c[1], d[1])]
         }
     }
 
@@ -245,7 +284,7 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     unsafe fn convert(words: Words) -> Floats {
-        words.map(|words| unsafe { _mm256_cvtepi32_ps(words) })
+        unsafe { [_mm256_cvtepi32_ps(words[0]), _mm256_cvtepi32_ps(words[1])] }
     }
 
     #[inline(always)]
@@ -272,16 +311,22 @@ impl Isa for Avx2 {
 
     #[inline(always)]
     unsafe fn add_floats(one: Floats, other: Floats) -> Floats {
-        both(one, other, |one, other| unsafe {
-            _mm256_add_ps(one, other)
-        })
+        unsafe {
+            [
+                _mm256_add_ps(one[0], other[0]),
+                _mm256_add_ps(one[1], other[1]),
+            ]
+        }
     }
 
     #[inline(always)]
     unsafe fn multiply(one: Floats, other: Floats) -> Floats {
-        both(one, other, |one, other| unsafe {
-            _mm256_mul_ps(one, other)
-        })
+        unsafe {
+            [
+                _mm256_mul_ps(one[0], other[0]),
+                _mm256_mul_ps(one[1], other[1]),
+            ]
+        }
     }
 
     #[inline(always)]

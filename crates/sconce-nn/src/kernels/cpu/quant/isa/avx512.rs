@@ -148,13 +148,14 @@ impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn sum_rows(rows: Rows<Self>) -> __m512i {
         unsafe {
-            let pair = |one: __m512i, other: __m512i| {
-                _mm512_add_epi32(
-                    _mm512_unpacklo_epi32(one, other),
-                    _mm512_unpackhi_epi32(one, other),
-                )
-            };
-            let (one, other) = (pair(rows[0], rows[1]), pair(rows[2], rows[3]));
+            let one = _mm512_add_epi32(
+                _mm512_unpacklo_epi32(rows[0], rows[1]),
+                _mm512_unpackhi_epi32(rows[0], rows[1]),
+            );
+            let other = _mm512_add_epi32(
+                _mm512_unpacklo_epi32(rows[2], rows[3]),
+                _mm512_unpackhi_epi32(rows[2], rows[3]),
+            );
             _mm512_add_epi32(
                 _mm512_unpacklo_epi64(one, other),
                 _mm512_unpackhi_epi64(one, other),
