@@ -1,7 +1,7 @@
 //! What fewer bits cost: the default model reads a fixed text in every format of `option.quantize`, and its logits are
 //! compared with those of f32 weights.
 //!
-//! `cargo bench --bench quality`; the report is Markdown. The text is the beginning of "The Time Machine" by H. G. Wells
+//! `cargo bench --bench quality`; the table goes into `benches/results/quality.md`. The text is the beginning of "The Time Machine" by H. G. Wells
 //! (1895), in windows of 512 tokens, of which the second half is judged, as llama.cpp's `llama-perplexity` does.
 #![allow(clippy::panic, clippy::print_stdout, unreachable_pub, missing_docs)]
 
