@@ -54,6 +54,7 @@ fn main() {
     let full = LoadOptions {
         dtype: Some(StoredDtype::F32),
         quantise: None,
+        in_huge_pages: false,
     };
     let reference = rig.read(&full);
     println!(
@@ -69,6 +70,7 @@ fn main() {
     let blocks = |format| LoadOptions {
         dtype: None,
         quantise: Some(Quantisation::Blocks(format)),
+        in_huge_pages: false,
     };
     let mut cases = vec![
         ("f32".to_owned(), full),
@@ -89,6 +91,7 @@ fn main() {
     let int4 = LoadOptions {
         dtype: None,
         quantise: Some(Quantisation::Int4),
+        in_huge_pages: false,
     };
     cases.push(("int4".to_owned(), int4));
     for (name, options) in cases {

@@ -306,6 +306,7 @@ fn half_precision_weights_compute_as_their_f32_values() {
             let options = LoadOptions {
                 dtype,
                 quantise: None,
+                in_huge_pages: false,
             };
             let player = Player::load(&golden.dir, source, Box::new(Solo), &options);
             player.expect("loadable").logits(&run.ids, &[run.ids.len()])

@@ -255,6 +255,7 @@ impl Described {
         let options = LoadOptions {
             dtype: settings.dtype,
             quantise: settings.quantise,
+        in_huge_pages: has_huge_pages(),
         };
         let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
         let working = spec.working(settings.max_step_tokens, ranks);

@@ -56,6 +56,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
     let options = LoadOptions {
         dtype: settings.dtype,
         quantise: settings.quantise,
+        in_huge_pages: has_huge_pages(),
     };
     let loader: Arc<Loader> = Arc::new(move |communicator, progress| {
         let decoder = Decoder::load(arch, &spec, &*weights, communicator, &options, progress)?;

@@ -2,7 +2,7 @@
 //! names, transposes, the split of fused projections, the cut for this rank, the storage type.
 
 use candle_core::Device;
-use sconce_nn::weights::{HostTensor, StoredDtype, WeightSource};
+use sconce_nn::weights::{Arena, HostTensor, StoredDtype, WeightSource};
 use sconce_nn::{Embedding, Linear, Norm, Rope, RopeSpec};
 
 use super::footprint::Footprint;
@@ -24,6 +24,8 @@ pub struct LoadOptions {
     pub dtype: Option<StoredDtype>,
     /// In which blocks matrices are kept that the checkpoint has as floating-point numbers. `None`: in none.
     pub quantise: Option<Quantisation>,
+    /// Whether matrices are copied into huge pages, from which products read them faster than from a mapped file.
+    pub in_huge_pages: bool,
 }
 
 /// Makes the layers of one rank.
@@ -36,6 +38,7 @@ pub(crate) struct Loader<'a> {
     tensors: Tensors<'a>,
     footprint: Footprint,
     tally: Tally,
+    arena: Option<Arena>,
 }
 
 /// Which of the tensors of a slot: of which layer, and of which expert or head where each has its own.
@@ -97,6 +100,7 @@ impl<'a> Loader<'a> {
             tensors,
             footprint: Footprint::default(),
             tally: Tally::default(),
+            arena: options.in_huge_pages.then(Arena::default),
         }
     }
 
@@ -447,7 +451,11 @@ impl<'a> Loader<'a> {
             (other, None) => self.options.dtype.unwrap_or(other),
         };
         let stored = weight.byte_len();
-        let weight = weight.to_dtype(wanted)?.packed()?;
+        let weight = weight.to_dtype(wanted)?;
+        let weight = match &mut self.arena {
+            Some(arena) => arena.hold(&weight)?,
+            None => weight.packed()?,
+        };
         self.tensors.touch(&weight, parts);
         // Progress is told in bytes of the checkpoint, and blocks have fewer.
         let kept = weight.byte_len();

@@ -41,6 +41,42 @@ impl Buffer {
         unsafe { Mmap::map(file) }.map(Self::Mapped)
     }
 
+    /// Zeros in memory of its own, in huge pages where the system has them; `None` when the system refuses.
+    pub(super) fn anonymous(len: usize) -> Option<Self> {
+        AlignedBytes::large(len).map(Self::Owned)
+    }
+
+    /// Lets `write` fill bytes of an [anonymous](Self::anonymous) buffer that is shared already.
+    ///
+    /// # Safety
+    /// Nobody reads or writes these bytes during the call.
+    ///
+    /// # Panics
+    /// When the buffer is another or too short.
+    pub(super) unsafe fn fill(&self, begin: usize, len: usize, write: impl FnOnce(&mut [u8])) {
+        let Self::Owned(AlignedBytes::Large(map)) = self else {
+            panic!("only anonymous buffers are filled");
+        };
+        assert!(begin + len <= map.len(), "{begin} + {len} bytes fit");
+        // SAFETY: inside the writable map, and the caller's alone.
+        write(unsafe {
+            std::slice::from_raw_parts_mut(map.as_ptr().cast_mut().add(begin), len)
+        });
+    }
+
+    /// Takes the pages of a mapped file out of this process' memory; they are read again when they are needed.
+    pub(super) fn give_back(&self, begin: usize, len: usize) {
+        #[cfg(unix)]
+        if let Self::Mapped(map) = self {
+            // SAFETY: the map is read-only and of a file, so nothing is lost; it is only a hint.
+            let _ = unsafe {
+                map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, begin, len)
+            };
+        }
+        #[cfg(not(unix))]
+        let _ = (begin, len);
+    }
+
     pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Mapped(map) => map,
@@ -81,17 +117,22 @@ pub(crate) enum AlignedBytes {
 impl AlignedBytes {
     pub(crate) fn zeroed(len: usize) -> Self {
         if len >= HUGE_PAGE
-            && let Ok(map) = MmapMut::map_anon(len)
+            && let Some(large) = Self::large(len)
         {
-            // Only a hint: without huge pages everything works, slower.
-            #[cfg(target_os = "linux")]
-            let _ = map.advise(memmap2::Advice::HugePage);
-            return Self::Large(map);
+            return large;
         }
         // Unlike aligned allocation, this takes pages that are zero already.
         let bytes = vec![0; len + ALIGNMENT - 1];
         let begin = bytes.as_ptr().align_offset(ALIGNMENT);
         Self::Small { bytes, begin, len }
+    }
+
+    fn large(len: usize) -> Option<Self> {
+        let map = MmapMut::map_anon(len).ok()?;
+        // Only a hint: without huge pages everything works, slower.
+        #[cfg(target_os = "linux")]
+        let _ = map.advise(memmap2::Advice::HugePage);
+        Some(Self::Large(map))
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {

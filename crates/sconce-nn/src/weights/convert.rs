@@ -180,7 +180,7 @@ impl HostTensor {
     }
 
     /// Writes all elements row-major into `target`, which has their size.
-    fn write_to(&self, target: &mut [u8]) {
+    pub(super) fn write_to(&self, target: &mut [u8]) {
         if self.elements() == 0 {
             return;
         }

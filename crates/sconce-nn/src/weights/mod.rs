@@ -1,6 +1,7 @@
 //! Checkpoints on disk as read-only tensors: safetensors, torch and GGUF files, whole or in shards.
 //! Which tensors a model wants, under which names and in which cut, is left to `sconce-models`.
 
+mod arena;
 mod block_format;
 mod blocks;
 mod buffer;
@@ -18,6 +19,7 @@ mod random;
 mod safetensors;
 mod torch;
 
+pub use arena::{Arena, has_huge_pages};
 pub use block_format::BlockFormat;
 pub use checkpoint::is_lfs_pointer;
 pub use dtype::{Element, StoredDtype};

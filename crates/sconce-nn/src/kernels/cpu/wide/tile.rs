@@ -14,6 +14,7 @@ use super::vectors::{CHUNK, LANES, Wide, sum, sums};
 use super::{Products, Task};
 use crate::kernels::cpu::tile::Ptr;
 
+pub static DIST: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
 /// How `x` and the weights are multiplied: the numbers that `x` consists of, and a step over one chunk of both.
 pub(super) trait Multiply: Sync + Sized {
     type X: Copy + Sync;
@@ -153,7 +154,11 @@ pub(super) unsafe fn dots<P: Multiply, const M: usize, const N: usize>(
         let mut lanes = [[_mm512_setzero_ps(); N]; M];
         let whole = k - k % CHUNK;
         let mut at = 0;
+        let d = DIST.load(std::sync::atomic::Ordering::Relaxed);
         while at < whole {
+            if N == 1 && d > 0 {
+                _mm_prefetch::<_MM_HINT_T0>(w.start.add(at).cast::<i8>().wrapping_add(d));
+            }
             P::step(&mut lanes, x.at(at), w.at(at), CHUNK);
             at += CHUNK;
         }
