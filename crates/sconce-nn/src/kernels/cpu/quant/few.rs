@@ -13,6 +13,10 @@ use super::{Job, add_block};
 /// So many rows of `x` are few.
 pub(super) const MOST: usize = 2;
 
+/// The first-level cache has too few requests under way for the speed of memory, so the second level is asked so many
+/// bytes earlier.
+const FARTHER: usize = 8 << 10;
+
 /// A task with few rows.
 pub(super) struct Few<'a, F> {
     pub(super) job: Job<'a>,
@@ -79,7 +83,9 @@ impl<I: Isa, F: Format, const M: usize> Visit<I> for Dots<I, F, M> {
         // SAFETY: the block lies in the rows of `x`; addresses ahead are not read.
         unsafe {
             for line in 0..ahead.div_ceil(size_of::<Line>()) {
-                I::prefetch(self.next.wrapping_add(line * size_of::<Line>()));
+                let next = self.next.wrapping_add(line * size_of::<Line>());
+                I::prefetch(next);
+                I::prefetch_to_second_level(next.wrapping_add(FARTHER));
             }
             for row in 0..M {
                 let x = self.bytes.add(row * self.width * BLOCK).cast::<[i8; 16]>();

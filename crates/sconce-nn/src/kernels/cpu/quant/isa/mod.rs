@@ -81,6 +81,8 @@ pub(super) trait Isa: Copy {
 
     /// Has the line of the cache at any address read soon.
     unsafe fn prefetch(at: *const u8);
+    /// The same, but not into the first level of the cache.
+    unsafe fn prefetch_to_second_level(at: *const u8);
 }
 
 /// Size of a tile: as many sums as fit into the registers.
@@ -218,6 +220,7 @@ mod tests {
                     STRIDE,
                 )));
                 I::prefetch(at);
+                I::prefetch_to_second_level(at);
             }
         }
     }

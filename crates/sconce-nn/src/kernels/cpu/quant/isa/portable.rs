@@ -211,4 +211,7 @@ impl Isa for Portable {
 
     #[inline(always)]
     unsafe fn prefetch(_: *const u8) {}
+
+    #[inline(always)]
+    unsafe fn prefetch_to_second_level(_: *const u8) {}
 }
