@@ -54,9 +54,13 @@ fn main() {
     );
     for (k, n) in SIZES {
         let name = format!("{k}x{n}");
-        if words.iter().all(|word| word.parse::<usize>().is_ok()) || words.iter().any(|word| name.contains(word.as_str())) {
+        if words.iter().all(|word| word.parse::<usize>().is_ok())
+            || words.iter().any(|word| name.contains(word.as_str()))
+        {
             let asked: Vec<usize> = words.iter().filter_map(|word| word.parse().ok()).collect();
-            let rows = ROWS.iter().filter(|rows| asked.is_empty() || asked.contains(rows));
+            let rows = ROWS
+                .iter()
+                .filter(|rows| asked.is_empty() || asked.contains(rows));
             rows.for_each(|&rows| compare(&name, rows, k, n));
         }
     }

@@ -217,7 +217,9 @@ pub fn words(count: usize, seed: usize) -> String {
         "time", "year", "people", "way", "day", "man", "thing", "woman", "life", "child", "world",
         "school", "state", "family", "student", "group",
     ];
-    let mut state = (seed as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(1);
+    let mut state = (seed as u64)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .wrapping_add(1);
     let pick = |_| {
         state ^= state << 13;
         state ^= state >> 7;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use sconce_core::{MaxTokens, Sampling};
 use sconce_models::{Arch, Decoder, GgufModel, HfConfig, LoadOptions, Packing, Spec};
 use sconce_nn::weights::gguf::{self, Gguf};
-use sconce_nn::weights::{StoredDtype, WeightSource};
+use sconce_nn::weights::{StoredDtype, WeightSource, has_huge_pages};
 use sconce_text::Tokenizer;
 
 use crate::error::EngineError;
@@ -255,7 +255,7 @@ impl Described {
         let options = LoadOptions {
             dtype: settings.dtype,
             quantise: settings.quantise,
-        in_huge_pages: has_huge_pages(),
+            in_huge_pages: has_huge_pages(),
         };
         let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
         let working = spec.working(settings.max_step_tokens, ranks);

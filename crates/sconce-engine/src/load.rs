@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
 use sconce_models::{Decoder, LoadOptions, Model};
+use sconce_nn::weights::has_huge_pages;
 use sconce_text::Tokenizer;
 use tracing::info;
 

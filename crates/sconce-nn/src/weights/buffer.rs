@@ -59,9 +59,7 @@ impl Buffer {
         };
         assert!(begin + len <= map.len(), "{begin} + {len} bytes fit");
         // SAFETY: inside the writable map, and the caller's alone.
-        write(unsafe {
-            std::slice::from_raw_parts_mut(map.as_ptr().cast_mut().add(begin), len)
-        });
+        write(unsafe { std::slice::from_raw_parts_mut(map.as_ptr().cast_mut().add(begin), len) });
     }
 
     /// Takes the pages of a mapped file out of this process' memory; they are read again when they are needed.

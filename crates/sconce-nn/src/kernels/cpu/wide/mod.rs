@@ -154,8 +154,6 @@ impl<'a, P: Multiply> Products<'a, P> {
     }
 
     fn run(&self) {
-        static ONCE: std::sync::Once = std::sync::Once::new();
-        ONCE.call_once(|| tile::DIST.store(std::env::var("DIST").map_or(0, |d| d.parse().unwrap()), std::sync::atomic::Ordering::Relaxed));
         let cut = self.cut();
         let tasks = |part: &Operand<'_, P::W>| part.n.div_ceil(cut.columns) * cut.bands;
         pool::run(self.parts.iter().map(tasks).sum(), &|mut index| {

@@ -14,7 +14,13 @@ use super::vectors::{CHUNK, LANES, Wide, sum, sums};
 use super::{Products, Task};
 use crate::kernels::cpu::tile::Ptr;
 
-pub static DIST: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+/// How far ahead of a chunk of weights the first and the second cache level are filled, in bytes: rows that come from
+/// memory are read in their order, across the pages where the processor stops guessing.
+const AHEAD: [usize; 2] = [2 << 10, 8 << 10];
+
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
 /// How `x` and the weights are multiplied: the numbers that `x` consists of, and a step over one chunk of both.
 pub(super) trait Multiply: Sync + Sized {
     type X: Copy + Sync;
@@ -154,10 +160,9 @@ pub(super) unsafe fn dots<P: Multiply, const M: usize, const N: usize>(
         let mut lanes = [[_mm512_setzero_ps(); N]; M];
         let whole = k - k % CHUNK;
         let mut at = 0;
-        let d = DIST.load(std::sync::atomic::Ordering::Relaxed);
         while at < whole {
-            if N == 1 && d > 0 {
-                _mm_prefetch::<_MM_HINT_T0>(w.start.add(at).cast::<i8>().wrapping_add(d));
+            if N == 1 {
+                fetch_ahead(w.start.add(at));
             }
             P::step(&mut lanes, x.at(at), w.at(at), CHUNK);
             at += CHUNK;
@@ -166,6 +171,21 @@ pub(super) unsafe fn dots<P: Multiply, const M: usize, const N: usize>(
             P::step(&mut lanes, x.at(whole), w.at(whole), k - whole);
         }
         summed(&lanes)
+    }
+}
+
+/// Asks for the weights that come [`AHEAD`] of this chunk.
+#[inline(always)]
+unsafe fn fetch_ahead<W>(chunk: *const W) {
+    let mut line = 0;
+    while line < CHUNK * size_of::<W>() {
+        let here = chunk.cast::<i8>().wrapping_add(line);
+        // SAFETY: a hint, which reads nothing and may point anywhere.
+        unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(here.wrapping_add(AHEAD[0]));
+            _mm_prefetch::<_MM_HINT_T1>(here.wrapping_add(AHEAD[1]));
+        }
+        line += LINE;
     }
 }
 
