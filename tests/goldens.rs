@@ -344,12 +344,17 @@ fn half_precision_weights_compute_as_their_f32_values() {
                 &widened,
                 Tolerance::F32,
             );
+            // Asked for bf16, products round their input too, on machines that multiply such numbers.
+            let tolerance = match to {
+                StoredDtype::BF16 => Tolerance::BF16,
+                _ => Tolerance::EXACT,
+            };
             check(
                 &golden,
                 &format!("converted to {to}"),
                 &converted,
                 &stored,
-                Tolerance::EXACT,
+                tolerance,
             );
             check(
                 &golden,

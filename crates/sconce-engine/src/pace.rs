@@ -87,15 +87,14 @@ impl Pace {
     /// What a step of so many tokens will take; beyond what was seen each token costs as much as
     /// there. `None`: nothing was seen.
     fn cost(&self, tokens: usize) -> Option<f64> {
-        let (below, above) = self.around(tokens);
-        match (below, above) {
-            (Some((low, cost)), Some((high, more))) => {
+        match self.around(tokens) {
+            [Some((low, cost)), Some((high, more))] => {
                 let share = (tokens - low) as f64 / (high - low) as f64;
                 Some(cost + share * (more - cost))
             }
-            (Some((low, cost)), None) => Some(cost * tokens as f64 / low as f64),
-            (None, Some((_, more))) => Some(more),
-            (None, None) => None,
+            [Some((low, cost)), None] => Some(cost * tokens as f64 / low as f64),
+            [None, Some((_, more))] => Some(more),
+            [None, None] => None,
         }
     }
 
@@ -104,7 +103,7 @@ impl Pace {
     fn least(&self, tokens: usize) -> Option<f64> {
         let (at, _) = place(tokens.max(1));
         match self.around(tokens) {
-            (Some((low, cost)), above) => {
+            [Some((low, cost)), above] => {
                 let is_near =
                     low == knot(at) && above.is_some_and(|(high, _)| high == knot(at + 1));
                 if is_near {
@@ -113,16 +112,16 @@ impl Pace {
                     Some(cost)
                 }
             }
-            (None, above) => above.map(|(_, more)| more),
+            [None, above] => above.map(|(_, more)| more),
         }
     }
 
     /// The nearest knots with a cost: one of at most `tokens` tokens, and one of more.
-    fn around(&self, tokens: usize) -> (Option<(usize, f64)>, Option<(usize, f64)>) {
+    fn around(&self, tokens: usize) -> [Option<(usize, f64)>; 2] {
         let at = place(tokens.max(1)).0.min(self.costs.len() - 1);
         let seen = |at: usize| self.costs[at].map(|cost| (knot(at), cost));
         let below = (0..=at).rev().find_map(seen);
-        (below, (at + 1..self.costs.len()).find_map(seen))
+        [below, (at + 1..self.costs.len()).find_map(seen)]
     }
 }
 

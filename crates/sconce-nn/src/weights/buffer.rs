@@ -55,7 +55,7 @@ impl Buffer {
     /// When the buffer is another or too short.
     pub(super) unsafe fn fill(&self, begin: usize, len: usize, write: impl FnOnce(&mut [u8])) {
         let Self::Owned(AlignedBytes::Large(map)) = self else {
-            panic!("only anonymous buffers are filled");
+            unreachable!("only anonymous buffers are filled");
         };
         assert!(begin + len <= map.len(), "{begin} + {len} bytes fit");
         // SAFETY: inside the writable map, and the caller's alone.

@@ -13,7 +13,6 @@ pub(crate) mod operand;
 pub(crate) mod paged;
 pub(crate) mod parallel;
 pub mod pool;
-#[allow(dead_code, unused_imports)] // Its callers are the layers to come.
 pub(crate) mod quant;
 pub(crate) mod rotate;
 pub(crate) mod rows;

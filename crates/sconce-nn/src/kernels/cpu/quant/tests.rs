@@ -1,3 +1,5 @@
+//! Products with blocks against plain loops, and the same bits from all instructions and in any company.
+
 use std::panic::catch_unwind;
 
 use half::f16;

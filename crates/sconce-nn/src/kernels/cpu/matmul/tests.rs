@@ -1,0 +1,281 @@
+//! All ways to multiply against plain loops, and the same bits in any company.
+
+use super::*;
+use crate::kernels::cpu::lanes::Portable;
+use crate::kernels::cpu::testing::{assert_close, numbers};
+
+/// The plain twin, in double precision.
+fn reference(
+    x: &[f32],
+    w: &[f32],
+    stride: usize,
+    (m, n, k): (usize, usize, usize),
+    bias: Option<&[f32]>,
+) -> Vec<f32> {
+    let dot = |row: usize, column: usize| {
+        let terms = (0..k).map(|i| f64::from(x[row * k + i]) * f64::from(w[column * stride + i]));
+        (terms.sum::<f64>() + bias.map_or(0.0, |bias| f64::from(bias[column]))) as f32
+    };
+    (0..m * n).map(|index| dot(index / n, index % n)).collect()
+}
+
+/// A way to compute a product: as this machine does it, with bf16 activations, or in the vectors of any machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Way {
+    Best(Precision),
+    Lanes,
+}
+
+const WAYS: [Way; 3] = [
+    Way::Best(Precision::Exact),
+    Way::Best(Precision::Bf16),
+    Way::Lanes,
+];
+
+impl Way {
+    fn product(self, x: &[f32], matrix: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
+        let mut out = vec![f32::NAN; x.len() / matrix.k * matrix.n];
+        let part = Part {
+            matrix,
+            precision: match self {
+                Self::Best(precision) => precision,
+                Self::Lanes => Precision::Exact,
+            },
+            bias,
+            out: &mut out,
+        };
+        match self {
+            Self::Best(_) => matmul(x, &mut [part]),
+            Self::Lanes => in_lanes_of(x, &mut [part]),
+        }
+        out
+    }
+
+    /// The numbers that this way takes of `x`.
+    fn taken(self, x: &[f32], matrix: Matrix<'_>) -> Vec<f32> {
+        let rounds = self == Self::Best(Precision::Bf16)
+            && matches!(matrix.rows, Rows::BF16(_))
+            && rounds(matrix.n, matrix.k);
+        let taken = |&x| {
+            if rounds {
+                bf16::from_f32(x).to_f32()
+            } else {
+                x
+            }
+        };
+        x.iter().map(taken).collect()
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn rounds(n: usize, k: usize) -> bool {
+    !crate::kernels::cpu::tiles::suits(n, k) && crate::kernels::cpu::wide::has_bf16()
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn rounds(_: usize, _: usize) -> bool {
+    false
+}
+
+fn in_lanes_of(x: &[f32], parts: &mut [Part<'_>]) {
+    let Matrix { rows, k, .. } = parts[0].matrix;
+    match rows {
+        Rows::F32(_) => in_lanes::<f32>(x, k, &operands(x, k, parts)),
+        Rows::F16(_) => in_lanes::<f16>(x, k, &operands(x, k, parts)),
+        Rows::BF16(_) => in_lanes::<bf16>(x, k, &operands(x, k, parts)),
+    }
+}
+
+#[test]
+fn odd_sizes_in_all_types_equal_the_plain_loops() {
+    // The last three suit the matrix unit, where there is one.
+    for (n, k) in [
+        (1, 1),
+        (3, 7),
+        (13, 8),
+        (17, 33),
+        (29, 100),
+        (64, 32),
+        (75, 96),
+        (150, 64),
+    ] {
+        let stride = k + 3;
+        let wide = numbers(n * stride, 1);
+        let bias = numbers(n, 2);
+        let halves: Vec<f16> = wide.iter().map(|&w| f16::from_f32(w)).collect();
+        let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
+        let cases = [
+            (Rows::F32(&wide), wide.clone()),
+            (
+                Rows::F16(&halves),
+                halves.iter().map(|w| w.to_f32()).collect(),
+            ),
+            (
+                Rows::BF16(&brains),
+                brains.iter().map(|w| w.to_f32()).collect(),
+            ),
+        ];
+        for (rows, exact) in cases {
+            let matrix = Matrix { rows, stride, n, k };
+            for (m, way) in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21, 32, 40]
+                .into_iter()
+                .flat_map(|m| WAYS.map(|way| (m, way)))
+            {
+                let x = numbers(m * k, 3);
+                let taken = way.taken(&x, matrix);
+                for bias in [None, Some(&*bias)] {
+                    let got = way.product(&x, matrix, bias);
+                    let wanted = reference(&taken, &exact, stride, (m, n, k), bias);
+                    assert_close(&got, &wanted, 1e-5);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_row_has_the_same_bits_in_any_company_and_on_any_number_of_threads() {
+    for (n, k) in [(61, 203), (101, 224)] {
+        for way in WAYS {
+            rows_have_the_same_bits(70, n, k, way);
+        }
+    }
+}
+
+fn rows_have_the_same_bits(m: usize, n: usize, k: usize, way: Way) {
+    let (x, wide) = (numbers(m * k, 1), numbers(n * k, 2));
+    let halves: Vec<f16> = wide.iter().map(|&w| f16::from_f32(w)).collect();
+    let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
+    for rows in [Rows::F32(&wide), Rows::F16(&halves), Rows::BF16(&brains)] {
+        let matrix = Matrix {
+            rows,
+            stride: k,
+            n,
+            k,
+        };
+        let mut alone = Vec::new();
+        {
+            let _turn = pool::turn(1);
+            x.chunks_exact(k)
+                .for_each(|x| alone.extend(way.product(x, matrix, None)));
+        }
+        for threads in [1, 2, 7] {
+            let _turn = pool::turn(threads);
+            for company in 1..m {
+                let got = way.product(&x[..company * k], matrix, None);
+                assert!(
+                    got == alone[..company * n],
+                    "{way:?}: {company} rows on {threads} threads"
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn matrices_of_one_input_have_the_bits_of_each_alone() {
+    let k = 100;
+    let wide = numbers(300 * k, 1);
+    let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
+    let bias = numbers(91, 2);
+    let matrix = |rows, n| Matrix {
+        rows,
+        stride: k,
+        n,
+        k,
+    };
+    let later = matrix(Rows::BF16(&brains[91 * k..]), 130);
+    let of_brains = [
+        matrix(Rows::BF16(&brains), 91),
+        later,
+        matrix(later.rows, 0),
+    ];
+    let mixed = [
+        matrix(Rows::F32(&wide), 91),
+        later,
+        matrix(Rows::F32(&wide), 7),
+    ];
+    for precision in [Precision::Exact, Precision::Bf16] {
+        for (m, matrices) in [1, 3, 70]
+            .into_iter()
+            .flat_map(|m| [(m, of_brains), (m, mixed)])
+        {
+            let x = numbers(m * k, 3);
+            let biases = [Some(&*bias), None, None];
+            let mut outs = matrices.map(|matrix| vec![f32::NAN; m * matrix.n]);
+            let mut parts: Vec<Part<'_>> = matrices
+                .into_iter()
+                .zip(biases)
+                .zip(&mut outs)
+                .map(|((matrix, bias), out)| Part {
+                    matrix,
+                    precision,
+                    bias,
+                    out,
+                })
+                .collect();
+            matmul(&x, &mut parts);
+            for ((matrix, bias), out) in matrices.into_iter().zip(biases).zip(outs) {
+                assert_eq!(out, Way::Best(precision).product(&x, matrix, bias));
+            }
+        }
+    }
+}
+
+#[test]
+fn plain_vectors_give_close_numbers() {
+    let (m, n, k) = (5, 7, 37);
+    let (x, w) = (numbers(m * k, 1), numbers(n * k, 2));
+    let mut out = vec![0.0; m * n];
+    let mut parts = [Part {
+        matrix: Matrix {
+            rows: Rows::F32(&w),
+            stride: k,
+            n,
+            k,
+        },
+        precision: Precision::Exact,
+        bias: None,
+        out: &mut out,
+    }];
+    let operands = operands::<f32>(&x, k, &mut parts);
+    let product = Product::new(&x, k, &operands[0]);
+    let (rows, columns) = (Span { start: 0, len: m }, Span { start: 0, len: n });
+    Direct {
+        product: &product,
+        rows,
+        columns,
+    }
+    .run::<Portable>();
+    assert_close(&out, &reference(&x, &w, k, (m, n, k), None), 1e-5);
+}
+
+#[test]
+fn empty_products_write_nothing_and_no_inner_dimension_leaves_the_bias() {
+    let matrix = |n, k| Matrix {
+        rows: Rows::F32(&[]),
+        stride: 0,
+        n,
+        k,
+    };
+    let mut out = [9.0; 4];
+    let mut parts = [Part {
+        matrix: matrix(2, 0),
+        precision: Precision::Exact,
+        bias: Some(&[1.0, 2.0]),
+        out: &mut out,
+    }];
+    matmul(&[], &mut parts);
+    assert_eq!(parts[0].out, [1.0, 2.0, 1.0, 2.0]);
+    parts[0].out.fill(9.0);
+    in_lanes_of(&[], &mut parts);
+    assert_eq!(out, [1.0, 2.0, 1.0, 2.0]);
+    let mut parts = [Part {
+        matrix: matrix(0, 5),
+        precision: Precision::Exact,
+        bias: None,
+        out: &mut [],
+    }];
+    matmul(&[], &mut parts);
+    matmul(&[], &mut []);
+}
