@@ -293,7 +293,8 @@ def versions(setting, venv, *packages):
 
 # The first of sconce's rows with equal bits is what a peer is compared with.
 ENGINES = [
-    Sconce("bf16", 16),
+    Sconce("bf16", 16, "option.dtype=bf16\n"),
+    Sconce("bf16 stored", 16),
     Sconce("q8_0", 8, "option.quantize=q8_0\n"),
     Sconce("q4_0", 4, "option.quantize=q4_0\n"),
     Sconce("q4_k", 4.5, "option.quantize=q4_k\n"),
