@@ -18,8 +18,9 @@ pub(super) const PLACEMENT: &[Entry] = &[
             "bfloat16", "int8", "int4", "fp8",
         ]),
         default: "auto",
-        doc: "Precision of the weights; auto: as stored. int8 and int4 are those of \
-              option.quantize; what the checkpoint has in blocks stays so.",
+        doc: "Precision of the weights; auto: as stored. bf16: products take their input in bf16 \
+              too, where the processor has AVX-512 BF16; else all is computed in f32. int8 and \
+              int4 are those of option.quantize; what the checkpoint has in blocks stays so.",
         status: Status::Honoured(|d, v| {
             match v {
                 "int8" => d.model.quantize = Quantize::Q8_0,

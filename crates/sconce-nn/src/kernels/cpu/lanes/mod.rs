@@ -6,6 +6,8 @@
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use half::{bf16, f16};
@@ -130,6 +132,9 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     if avx2::is_available() {
         return avx2::run(kernel);
     }
+    #[cfg(target_arch = "aarch64")]
+    return kernel.run::<neon::Neon>();
+    #[cfg(not(target_arch = "aarch64"))]
     kernel.run::<Portable>()
 }
 

@@ -23,7 +23,7 @@ impl Portable {
 
 /// Exact for every bit pattern; the conversion of `half` may call a function for each number.
 #[inline(always)]
-fn widen_f16(number: f16) -> f32 {
+pub(super) fn widen_f16(number: f16) -> f32 {
     let bits = u32::from(number.to_bits());
     let magnitude = (bits & 0x7fff) << 13;
     // The exponent is rebased by a multiplication, which is right for subnormal numbers too.
