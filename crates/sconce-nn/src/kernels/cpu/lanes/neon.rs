@@ -14,7 +14,11 @@ pub(super) struct Neon(float32x4_t, float32x4_t);
 
 impl Neon {
     #[inline(always)]
-    fn each(self, other: Self, operation: impl Fn(float32x4_t, float32x4_t) -> float32x4_t) -> Self {
+    fn each(
+        self,
+        other: Self,
+        operation: impl Fn(float32x4_t, float32x4_t) -> float32x4_t,
+    ) -> Self {
         Self(operation(self.0, other.0), operation(self.1, other.1))
     }
 }

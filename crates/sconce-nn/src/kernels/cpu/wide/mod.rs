@@ -19,7 +19,7 @@ use super::parallel;
 use super::tile::Ptr;
 use super::{pool, scratch};
 use tile::{Exact, Multiply, Rounded, dots};
-use vectors::CHUNK;
+use vectors::{CHUNK, LINE};
 
 pub(super) use broadcast::multiply;
 pub(super) use vectors::{Wide, is_available};
@@ -27,8 +27,9 @@ pub(super) use vectors::{Wide, is_available};
 /// Rows of `x` in a tile, and of weights.
 const TILE: usize = 4;
 
-/// Bytes of weights that a task reads for each tile of rows: they stay in the second-level cache.
-const PANEL_BYTES: usize = 256 << 10;
+/// Bytes of weights that are read again for each tile of rows: these and the next as many stay in the second-level
+/// cache.
+const PANEL_BYTES: usize = 128 << 10;
 
 /// Tasks for each thread: enough to even out threads of unequal speed.
 const TASKS_PER_THREAD: usize = 4;
@@ -180,19 +181,15 @@ impl<'a, P: Multiply> Products<'a, P> {
     fn cut(&self) -> Cut {
         let columns: usize = self.parts.iter().map(|part| part.n).sum();
         let threads = pool::threads();
-        let row_bytes = (self.k * size_of::<P::W>()).max(1);
-        let most = (PANEL_BYTES / row_bytes).max(TILE);
-        // One tile of rows reads every weight once, so that larger panels cost nothing.
-        let most = if self.m <= TILE { columns.max(1) } else { most };
         if threads == 1 || self.m * columns * self.k < parallel::WORTH_A_FORK {
             return Cut {
-                columns: most.min(columns.max(1)).next_multiple_of(TILE),
+                columns: columns.max(1).next_multiple_of(TILE),
                 rows: self.m.max(1),
                 bands: usize::from(self.m > 0),
             };
         }
         let wanted = threads * TASKS_PER_THREAD;
-        let columns_each = columns.div_ceil(wanted).min(most).next_multiple_of(TILE);
+        let columns_each = columns.div_ceil(wanted).next_multiple_of(TILE);
         // Narrow matrices on many threads are cut along `x` too.
         let panels = columns.div_ceil(columns_each);
         let bands = wanted
@@ -215,26 +212,73 @@ impl<P: Multiply> Products<'_, P> {
     /// As for [`dots`].
     #[inline(always)]
     unsafe fn compute(&self, task: &Task) {
-        let end = task.rows.end;
-        let mut row = task.rows.start;
-        while row < end {
-            // SAFETY: rows `row..end` are in `x`; the tile's outputs are this task's alone.
-            unsafe {
-                match end - row {
-                    1 => self.strip::<1>(row, task),
-                    2 => self.strip::<2>(row, task),
-                    3 => self.strip::<3>(row, task),
-                    _ => self.strip::<TILE>(row, task),
-                }
-            }
-            row += TILE;
+        let part = &self.parts[task.part];
+        let rows = task.rows.end - task.rows.start;
+        let row_bytes = (self.k * size_of::<P::W>()).max(1);
+        let panel = (PANEL_BYTES / row_bytes).next_multiple_of(TILE);
+        // One tile of rows reads every weight once.
+        let panel = if rows <= TILE { part.n } else { panel };
+        let mut start = task.columns.start;
+        while start < task.columns.end {
+            let columns = start..task.columns.end.min(start + panel);
+            let next = columns.end..task.columns.end.min(columns.end + panel);
+            // The first rows of the first panel have enough to wait for.
+            let busy = usize::from(start == task.columns.start);
+            let strips = rows.div_ceil(TILE) - busy;
+            let tiles = strips * (columns.end - columns.start).div_ceil(TILE);
+            let from = &part.weights[next.start * part.stride..];
+            let from = &from[..from.len().min((next.end - next.start) * part.stride)];
+            let mut ahead = Ahead::of(from, tiles);
+            // SAFETY: the task's rows are in `x`, its columns in the matrix; the outputs are this task's alone.
+            unsafe { self.panel(part, task, columns, &mut ahead) };
+            start += panel;
         }
     }
 
-    /// `M` rows of `x` from `row` on against all weight rows of the task.
+    /// All rows of a task against a panel of its columns, with the next one on its way from memory meanwhile.
     #[inline(always)]
-    unsafe fn strip<const M: usize>(&self, row: usize, task: &Task) {
-        let part = &self.parts[task.part];
+    unsafe fn panel(
+        &self,
+        part: &Operand<'_, P::W>,
+        task: &Task,
+        columns: Range<usize>,
+        ahead: &mut Ahead,
+    ) {
+        let end = task.rows.end;
+        let mut row = task.rows.start;
+        // SAFETY: as the caller promises.
+        unsafe {
+            if columns.start == task.columns.start {
+                // Nobody has fetched these: they are read in their order, which is when memory gives most.
+                match end - row {
+                    1 => self.strip::<1, 1>(part, row, &columns, ahead),
+                    2 => self.strip::<2, 1>(part, row, &columns, ahead),
+                    3 => self.strip::<3, 1>(part, row, &columns, ahead),
+                    _ => self.strip::<TILE, 1>(part, row, &columns, ahead),
+                }
+                row += TILE;
+            }
+            while row < end {
+                match end - row {
+                    1 => self.strip::<1, TILE>(part, row, &columns, ahead),
+                    2 => self.strip::<2, TILE>(part, row, &columns, ahead),
+                    3 => self.strip::<3, TILE>(part, row, &columns, ahead),
+                    _ => self.strip::<TILE, TILE>(part, row, &columns, ahead),
+                }
+                row += TILE;
+            }
+        }
+    }
+
+    /// `M` rows of `x` from `row` on against the weight rows of `columns`, `N` at a time.
+    #[inline(always)]
+    unsafe fn strip<const M: usize, const N: usize>(
+        &self,
+        part: &Operand<'_, P::W>,
+        row: usize,
+        columns: &Range<usize>,
+        ahead: &mut Ahead,
+    ) {
         let x = Ptr {
             start: self.x.as_ptr(),
             stride: self.padded,
@@ -243,21 +287,55 @@ impl<P: Multiply> Products<'_, P> {
             start: part.weights.as_ptr(),
             stride: part.stride,
         };
-        let Range { mut start, end } = task.columns.clone();
+        let Range { mut start, end } = *columns;
         // SAFETY: rows `row..row + M` are in `x`, the columns are rows of the matrix.
         unsafe {
             let x = x.starting_at(row);
-            // Whoever comes first reads the weights from memory, which gives most when they are read in their order.
-            while row > task.rows.start && start + TILE <= end {
-                let sums = dots::<P, M, TILE>(x, weights.starting_at(start), self.k);
+            while start + N <= end {
+                if N > 1 {
+                    ahead.fetch();
+                }
+                let sums = dots::<P, M, N>(x, weights.starting_at(start), self.k);
                 part.store(row, start, &sums);
-                start += TILE;
+                start += N;
             }
             while start < end {
                 let sums = dots::<P, M, 1>(x, weights.starting_at(start), self.k);
                 part.store(row, start, &sums);
                 start += 1;
             }
+        }
+    }
+}
+
+/// Weights that are on their way to the second-level cache, some lines with each tile.
+struct Ahead {
+    at: *const i8,
+    end: *const i8,
+    lines: usize,
+}
+
+impl Ahead {
+    /// All of these weights in so many tiles.
+    fn of<W>(weights: &[W], tiles: usize) -> Self {
+        let range = weights.as_ptr_range();
+        let lines = size_of_val(weights).div_ceil(LINE);
+        Self {
+            at: range.start.cast(),
+            end: range.end.cast(),
+            lines: lines.div_ceil(tiles.max(1)),
+        }
+    }
+
+    #[inline(always)]
+    fn fetch(&mut self) {
+        for _ in 0..self.lines {
+            if self.at >= self.end {
+                return;
+            }
+            // SAFETY: a hint, which reads nothing.
+            unsafe { _mm_prefetch::<_MM_HINT_T1>(self.at) };
+            self.at = self.at.wrapping_add(LINE);
         }
     }
 }

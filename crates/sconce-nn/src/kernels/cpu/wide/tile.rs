@@ -10,16 +10,13 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::vectors::{CHUNK, LANES, Wide, sum, sums};
+use super::vectors::{CHUNK, LANES, LINE, Wide, sum, sums};
 use super::{Products, Task};
 use crate::kernels::cpu::tile::Ptr;
 
 /// How far ahead of a chunk of weights the first and the second cache level are filled, in bytes: rows that come from
 /// memory are read in their order, across the pages where the processor stops guessing.
 const AHEAD: [usize; 2] = [2 << 10, 8 << 10];
-
-/// Bytes of a line of the cache.
-const LINE: usize = 64;
 
 /// How `x` and the weights are multiplied: the numbers that `x` consists of, and a step over one chunk of both.
 pub(super) trait Multiply: Sync + Sized {

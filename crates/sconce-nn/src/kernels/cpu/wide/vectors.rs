@@ -8,6 +8,9 @@ use half::{bf16, f16};
 /// Elements that are read at a time: two vectors of f32.
 pub(super) const CHUNK: usize = 32;
 
+/// Bytes of a line of the cache.
+pub(super) const LINE: usize = 64;
+
 /// Lanes of a vector.
 pub(super) const LANES: usize = 16;
 
