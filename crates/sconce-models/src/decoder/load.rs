@@ -329,7 +329,7 @@ impl<'a> Loader<'a> {
         }
         let bias = self.bias(at)?;
         let bias = bias.map(|bias| self.cut(Slot::Head, &bias, Part::Bias));
-        self.layer(&name, weight, bias.transpose()?)
+        self.layer(Slot::Head, &name, weight, bias.transpose()?)
     }
 
     /// Checks that nothing of the checkpoint is left over; what was loaded, and what it was made to.
@@ -417,7 +417,7 @@ impl<'a> Loader<'a> {
             self.tensors.touch(bias, self.share.world);
             self.footprint.add_as_f32(bias);
         }
-        self.layer(name, weight, bias)
+        self.layer(slot, name, weight, bias)
     }
 
     /// This rank's part of a tensor: a view, but where the cut goes through blocks, whose numbers are then kept as f16.
@@ -469,6 +469,7 @@ impl<'a> Loader<'a> {
 
     fn layer(
         &self,
+        slot: Slot,
         name: &str,
         weight: HostTensor,
         bias: Option<HostTensor>,
@@ -476,8 +477,10 @@ impl<'a> Loader<'a> {
         let tensor = self.tensors.name_in_file(name).to_owned();
         let linear = Linear::new(weight, bias, &self.device)
             .map_err(|cause| LoadError::Layer { tensor, cause })?;
+        // A rounded input could pick other experts.
+        let picks = matches!(slot, Slot::Router | Slot::SharedRouter);
         Ok(match self.options.dtype {
-            Some(StoredDtype::BF16) => linear.with_bf16_products(),
+            Some(StoredDtype::BF16) if !picks => linear.with_bf16_products(),
             _ => linear,
         })
     }

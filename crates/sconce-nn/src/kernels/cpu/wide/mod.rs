@@ -226,7 +226,9 @@ impl<P: Multiply> Products<'_, P> {
             let busy = usize::from(start == task.columns.start);
             let strips = rows.div_ceil(TILE) - busy;
             let tiles = strips * (columns.end - columns.start).div_ceil(TILE);
-            let from = &part.weights[next.start * part.stride..];
+            // Nothing lies behind the last row, not even what the stride leaves out between rows.
+            let from = part.weights.get(next.start * part.stride..);
+            let from = from.unwrap_or_default();
             let from = &from[..from.len().min((next.end - next.start) * part.stride)];
             let mut ahead = Ahead::of(from, tiles);
             // SAFETY: the task's rows are in `x`, its columns in the matrix; the outputs are this task's alone.
