@@ -3,8 +3,12 @@
 //!
 //! A block holds [`BLOCK`] tokens of one layer and one kv head. Keys lie transposed, `[head_dim, BLOCK]`, so that one
 //! vector holds the scores of eight keys; values lie as `[BLOCK, width]`, with the head padded to whole vectors.
+#![allow(unsafe_code)]
+
+use std::ops::{Deref, DerefMut};
 
 use candle_core::{Device, Result};
+use memmap2::MmapMut;
 
 use crate::error::NnError;
 use crate::step::BLOCK;
@@ -55,9 +59,9 @@ pub struct KvLayer {
     pub(crate) shape: KvShape,
     pub(crate) blocks: usize,
     /// `[blocks, kv_heads, head_dim, BLOCK]`.
-    pub(crate) keys: Vec<f32>,
+    pub(crate) keys: Pages,
     /// `[blocks, kv_heads, BLOCK, value_width]`.
-    pub(crate) values: Vec<f32>,
+    pub(crate) values: Pages,
 }
 
 impl KvCache {
@@ -116,7 +120,7 @@ impl KvLayer {
         let reserve = |block: usize| {
             heads
                 .and_then(|heads| heads.checked_mul(block))
-                .and_then(zeroed)
+                .and_then(Pages::zeroed)
         };
         match (reserve(shape.key_block()), reserve(shape.value_block())) {
             (Some(keys), Some(values)) => Ok(Self {
@@ -138,12 +142,39 @@ impl KvLayer {
     }
 }
 
-/// Zeros, or `None` where the system refuses so much. Untouched pages of such an allocation take no time.
-fn zeroed(len: usize) -> Option<Vec<f32>> {
-    let bytes = len.checked_mul(size_of::<f32>())?;
-    // Asked first without filling, because `vec!` ends the process when memory is refused.
-    (bytes <= isize::MAX as usize && Vec::<f32>::new().try_reserve_exact(len).is_ok())
-        .then(|| vec![0.0; len])
+/// Numbers in pages of their own, zeros until they are written: a page takes memory and time from then on only. Of a
+/// vector the allocator may take memory that was used, and fill all of it.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    map: MmapMut,
+    len: usize,
+}
+
+impl Pages {
+    /// `None` where the system refuses so much.
+    fn zeroed(len: usize) -> Option<Self> {
+        let bytes = len.checked_mul(size_of::<f32>())?;
+        let bytes = Some(bytes).filter(|&bytes| bytes <= isize::MAX as usize)?;
+        // An empty map is an error.
+        let map = MmapMut::map_anon(bytes.max(1)).ok()?;
+        Some(Self { map, len })
+    }
+}
+
+impl Deref for Pages {
+    type Target = [f32];
+
+    fn deref(&self) -> &[f32] {
+        // SAFETY: so many numbers lie in the map, which begins on a page and outlives the borrow; any bits are a number.
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
+    }
+}
+
+impl DerefMut for Pages {
+    fn deref_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above, and the borrow is exclusive.
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.len) }
+    }
 }
 
 #[cfg(test)]
