@@ -12,6 +12,7 @@ mod portable;
 
 use half::{bf16, f16};
 
+#[cfg(any(test, not(target_arch = "aarch64")))]
 pub(crate) use portable::Portable;
 
 /// Numbers in one vector.

@@ -122,7 +122,7 @@ impl Instructions {
             (Self::Avx2, avx2::is_available()),
         ];
         #[cfg(not(target_arch = "x86_64"))]
-        let special = [];
+        let special: [(Self, bool); 0] = [];
         special
             .into_iter()
             .filter_map(|(instructions, available)| available.then_some(instructions))
