@@ -92,45 +92,30 @@ fn in_vectors<W: Weight>(x: &[f32], k: usize, operands: &[Operand<'_, W>]) {
 
 fn in_lanes<W: Weight>(x: &[f32], k: usize, operands: &[Operand<'_, W>]) {
     for operand in operands {
-        Product::new(x, k, operand).run();
+        Product { x, k, operand }.run();
     }
 }
 
 /// One of the products, in vectors of [`LANES`].
 struct Product<'a, W> {
     x: &'a [f32],
-    weights: &'a [W],
-    stride: usize,
-    m: usize,
-    n: usize,
     k: usize,
     operand: &'a Operand<'a, W>,
 }
 
 // SAFETY of the kernels below rests on the asserts of `Operand`: `m` rows of `x`, `n` rows of weights and `m * n`
 // outputs exist.
-impl<'a, W: Weight> Product<'a, W> {
-    fn new(x: &'a [f32], k: usize, operand: &'a Operand<'a, W>) -> Self {
-        Self {
-            x,
-            weights: operand.weights,
-            stride: operand.stride,
-            m: operand.m,
-            n: operand.n,
-            k,
-            operand,
-        }
-    }
-
+impl<W: Weight> Product<'_, W> {
     fn run(&self) {
-        if self.m == 0 || self.n == 0 {
+        let Operand { m, n, .. } = *self.operand;
+        if m == 0 || n == 0 {
             return;
         }
-        let widen = size_of::<W>() < size_of::<f32>() && self.m >= WIDEN_FROM;
+        let widen = size_of::<W>() < size_of::<f32>() && m >= WIDEN_FROM;
         let cut = Cut::new(self);
         pool::run(cut.panels * cut.bands, &|task| {
-            let columns = span(task / cut.bands, cut.columns, self.n);
-            let rows = span(task % cut.bands, cut.rows, self.m);
+            let columns = span(task / cut.bands, cut.columns, n);
+            let rows = span(task % cut.bands, cut.rows, m);
             if widen {
                 scratch::with(columns.len * self.k, |panel| {
                     dispatch(Widened {
@@ -176,7 +161,7 @@ struct Cut {
 
 impl Cut {
     fn new<W>(product: &Product<'_, W>) -> Self {
-        let Product { m, n, k, .. } = *product;
+        let (m, n, k) = (product.operand.m, product.operand.n, product.k);
         let threads = pool::threads();
         if threads == 1 || m * n * k < parallel::WORTH_A_FORK {
             let columns = panel_rows(k).min(n.next_multiple_of(PANEL_STEP));
@@ -229,8 +214,8 @@ impl<W: Weight> Kernel for Direct<'_, W> {
             columns,
         } = self;
         let weights = Ptr {
-            start: product.weights.as_ptr(),
-            stride: product.stride,
+            start: product.operand.weights.as_ptr(),
+            stride: product.operand.stride,
         };
         // SAFETY: the columns are rows of the weight matrix.
         unsafe { panel::<L, W, _>(product, rows, columns, weights.starting_at(columns.start)) };
@@ -258,9 +243,9 @@ impl<W: Weight> Kernel for Widened<'_, W> {
         } = self;
         let k = product.k;
         for column in 0..columns.len {
-            let start = (columns.start + column) * product.stride;
+            let start = (columns.start + column) * product.operand.stride;
             widen::<L, W>(
-                &product.weights[start..start + k],
+                &product.operand.weights[start..start + k],
                 &mut widened[column * k..(column + 1) * k],
             );
         }

@@ -224,6 +224,26 @@ fn matrices_of_one_input_have_the_bits_of_each_alone() {
 }
 
 #[test]
+fn rows_longer_than_a_panel_are_multiplied_too() {
+    let (m, n, k) = (6, 9, 70_000);
+    let (x, wide) = (numbers(m * k, 1), numbers(n * k, 2));
+    let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
+    for rows in [Rows::F32(&wide), Rows::BF16(&brains)] {
+        let matrix = Matrix {
+            rows,
+            stride: k,
+            n,
+            k,
+        };
+        for way in WAYS {
+            let all = way.product(&x, matrix, None);
+            let last = way.product(&x[(m - 1) * k..], matrix, None);
+            assert_eq!(all[(m - 1) * n..], last);
+        }
+    }
+}
+
+#[test]
 fn plain_vectors_give_close_numbers() {
     let (m, n, k) = (5, 7, 37);
     let (x, w) = (numbers(m * k, 1), numbers(n * k, 2));
@@ -240,7 +260,11 @@ fn plain_vectors_give_close_numbers() {
         out: &mut out,
     }];
     let operands = operands::<f32>(&x, k, &mut parts);
-    let product = Product::new(&x, k, &operands[0]);
+    let product = Product {
+        x: &x,
+        k,
+        operand: &operands[0],
+    };
     let (rows, columns) = (Span { start: 0, len: m }, Span { start: 0, len: n });
     Direct {
         product: &product,

@@ -46,10 +46,7 @@ pub(super) fn matmul<W: Wide>(x: &[f32], k: usize, parts: &[Operand<'_, W>]) {
     }
     let (rows, padded) = (x.len() / k.max(1), k.next_multiple_of(CHUNK));
     scratch::with(rows * padded, |room| {
-        for (from, to) in x
-            .chunks_exact(k.max(1))
-            .zip(room.chunks_exact_mut(padded.max(1)))
-        {
+        for (from, to) in rows_of(x, k, room, padded) {
             // SAFETY: the caller has asked for the instructions.
             unsafe { lay_out(from, to, W::INTERLEAVED) };
         }
@@ -63,15 +60,23 @@ pub(super) fn matmul_rounded(x: &[f32], k: usize, parts: &[Operand<'_, bf16>]) {
     scratch::with((rows * padded).div_ceil(2), |room| {
         // SAFETY: any bits are a bf16, and f32 numbers are aligned for two.
         let (_, room, _) = unsafe { room.align_to_mut::<bf16>() };
-        for (from, to) in x
-            .chunks_exact(k.max(1))
-            .zip(room.chunks_exact_mut(padded.max(1)))
-        {
+        for (from, to) in rows_of(x, k, room, padded) {
             // SAFETY: the caller has asked for the instructions.
             unsafe { round(from, to) };
         }
         Products::<Rounded>::new(&room[..rows * padded], padded, k, parts).run();
     });
+}
+
+/// The rows of `x` with the room for each.
+fn rows_of<'a, T>(
+    x: &'a [f32],
+    k: usize,
+    room: &'a mut [T],
+    padded: usize,
+) -> impl Iterator<Item = (&'a [f32], &'a mut [T])> {
+    let rows = x.chunks_exact(k.max(1));
+    rows.zip(room.chunks_exact_mut(padded.max(1)))
 }
 
 /// Copies a row of `x` into whole chunks, where asked with the even elements of each chunk before the odd ones.
@@ -215,9 +220,12 @@ impl<P: Multiply> Products<'_, P> {
         let part = &self.parts[task.part];
         let rows = task.rows.end - task.rows.start;
         let row_bytes = (self.k * size_of::<P::W>()).max(1);
-        let panel = (PANEL_BYTES / row_bytes).next_multiple_of(TILE);
-        // One tile of rows reads every weight once.
-        let panel = if rows <= TILE { part.n } else { panel };
+        let panel = match rows {
+            // One tile of rows reads every weight once.
+            ..=TILE => part.n,
+            // Rows longer than a panel go one tile at a time.
+            _ => (PANEL_BYTES / row_bytes).max(1).next_multiple_of(TILE),
+        };
         let mut start = task.columns.start;
         while start < task.columns.end {
             let columns = start..task.columns.end.min(start + panel);
