@@ -35,7 +35,7 @@ fn main() {
     for (word, dtype, blocks) in WAYS {
         let of_ways = words.iter().filter(|word| word.parse::<usize>().is_err());
         if of_ways.clone().count() == 0 || of_ways.into_iter().any(|asked| asked == word) {
-            let Some(rig) = Rig::open_as(dtype, blocks.map(Quantisation::Blocks)) else {
+            let Some(rig) = Rig::open(dtype, blocks.map(Quantisation::Blocks)) else {
                 println!("skipped: the default model is not there; run `make model` first");
                 return;
             };

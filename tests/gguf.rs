@@ -90,6 +90,25 @@ fn a_file_is_a_model_by_itself() {
     assert!(!answer(&server).is_empty());
 }
 
+#[test]
+fn a_file_is_found_by_its_bare_name() {
+    let dir = folder(&["m.gguf"], "");
+    let mut check = Command::new(PROGRAM);
+    let check = check.args(["check", "m.gguf"]).current_dir(dir.path());
+    let told = check.output().unwrap();
+    let text = String::from_utf8_lossy(&told.stdout);
+    assert!(text.contains("LlamaForCausalLM"), "{text}");
+}
+
+#[test]
+fn a_file_is_a_model_of_the_list_of_models() {
+    let dir = folder(&["m.gguf"], "");
+    let file = dir.path().join("m.gguf");
+    let launch = without_folder(dir.path()).argument("-m");
+    let server = started(launch.argument(&file.to_string_lossy()));
+    assert!(!answer(&server).is_empty());
+}
+
 /// A start whose model is the hub's.
 fn of_hub(hub: &RunningHub, home: &Path, gguf_file: Option<&str>) -> Launch<'static> {
     let launch = without_folder(home)

@@ -82,13 +82,8 @@ impl Reply for Tell {
 }
 
 impl Rig {
-    /// The model as it is stored; `None` where it has not been fetched.
-    pub fn open() -> Option<Self> {
-        Self::open_as(None, None)
-    }
-
-    /// With weights in another type, or in blocks.
-    pub fn open_as(dtype: Option<StoredDtype>, quantise: Option<Quantisation>) -> Option<Self> {
+    /// The model with weights as stored, in another type, or in blocks; `None` where it has not been fetched.
+    pub fn open(dtype: Option<StoredDtype>, quantise: Option<Quantisation>) -> Option<Self> {
         let dir = model_dir();
         if !dir.join("model.safetensors").exists() {
             return None;

@@ -11,8 +11,7 @@ use crate::value::flag;
 pub(crate) fn contradictions(settled: &[Settled<'_>]) -> Vec<ConfigError> {
     let all = Settings(settled);
     let pairs = [
-        all.eight_bits_and_four(),
-        all.bits_and_quantize(),
+        all.two_precisions(),
         all.eight_bits_without_accelerate(),
         all.streams_of_fixed_batches(),
         all.fewer_workers_at_most(),
@@ -71,16 +70,8 @@ impl<'a> Settings<'a> {
         Some((setting, setting.value.parse().ok()?))
     }
 
-    fn eight_bits_and_four(&self) -> Option<Pair<'a>> {
-        Some(Pair {
-            first: self.on("option.load_in_8bit")?,
-            second: self.on("option.load_in_4bit")?,
-            reason: "weights have one precision; keep one of them",
-        })
-    }
-
-    /// Bits by an old name, and others by `option.quantize`.
-    fn bits_and_quantize(&self) -> Option<Pair<'a>> {
+    /// Bits by an old name, and others by another or by `option.quantize`.
+    fn two_precisions(&self) -> Option<Pair<'a>> {
         let bits = |key, value: &str, bits| {
             let setting = self.get(key)?;
             let meant = match value {
@@ -95,14 +86,18 @@ impl<'a> Settings<'a> {
             bits("option.load_in_8bit", "", Quantize::Q8_0),
             bits("option.load_in_4bit", "", Quantize::Int4),
         ];
-        let second = self.get("option.quantize")?;
-        let meant = quantize(&second.value).ok()?;
-        let mut others = old.into_iter().flatten();
-        let (first, _) = others.find(|(_, bits)| *bits != meant)?;
+        let new = self.get("option.quantize");
+        let new = new.and_then(|setting| Some((setting, quantize(&setting.value).ok()?)));
+        let mut all = new.into_iter().chain(old.into_iter().flatten());
+        let (second, meant) = all.next()?;
+        let (first, _) = all.find(|(_, bits)| *bits != meant)?;
         Some(Pair {
             first,
             second,
-            reason: "weights have one precision; keep option.quantize",
+            reason: match new {
+                Some(_) => "weights have one precision; keep option.quantize",
+                None => "weights have one precision; keep one of them",
+            },
         })
     }
 

@@ -314,8 +314,10 @@ fn named_script(name: &str, dir: &Path) -> Result<PathBuf, ConfigError> {
 
 fn checkpoint(dir: &Path) -> Result<Located, ConfigError> {
     if let (true, Some(folder), Some(name)) = (is_gguf(dir), dir.parent(), dir.file_name()) {
+        // A bare name has an empty parent.
+        let here = folder.as_os_str().is_empty();
         return Ok(Located {
-            source: ModelSource::Directory(folder.into()),
+            source: ModelSource::Directory(if here { ".".into() } else { folder.into() }),
             gguf_file: Some(name.to_string_lossy().into_owned()),
         });
     }

@@ -155,6 +155,9 @@ fn scan(store: &Path, from: &Provenance) -> Result<Vec<Startup>, ConfigError> {
 }
 
 fn model_at(path: PathBuf, from: &Provenance) -> Result<Startup, ConfigError> {
+    if let Some(file) = path.to_str().filter(|_| location::is_gguf(&path)) {
+        return Ok(Startup::hub_model(file, from.clone()));
+    }
     if path.is_file() {
         let reason = "archives are not unpacked yet; unpack it into a directory".into();
         let written = Written {

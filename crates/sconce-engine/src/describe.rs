@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
-use sconce_models::{Arch, Decoder, GgufModel, HfConfig, LoadOptions, Packing, Spec};
+use sconce_models::{Arch, Decoder, GgufModel, HfConfig, Packing, Spec};
 use sconce_nn::weights::gguf::{self, Gguf};
-use sconce_nn::weights::{StoredDtype, WeightSource, has_huge_pages};
+use sconce_nn::weights::{StoredDtype, WeightSource};
 use sconce_text::Tokenizer;
 
 use crate::error::EngineError;
@@ -252,11 +252,7 @@ impl Described {
             return Err(EngineError::Packing { wanted, found });
         }
         let kv = spec.kv_shape(ranks)?;
-        let options = LoadOptions {
-            dtype: settings.dtype,
-            quantise: settings.quantise,
-            in_huge_pages: has_huge_pages(),
-        };
+        let options = settings.load_options();
         let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
         let working = spec.working(settings.max_step_tokens, ranks);
         Ok(Needs {

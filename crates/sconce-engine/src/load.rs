@@ -5,8 +5,7 @@
 use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
-use sconce_models::{Decoder, LoadOptions, Model};
-use sconce_nn::weights::has_huge_pages;
+use sconce_models::{Decoder, Model};
 use sconce_text::Tokenizer;
 use tracing::info;
 
@@ -54,11 +53,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
     );
     let needs = model.needs(&*weights, settings)?;
     let (arch, border, spec) = (model.arch, model.spec.border(), model.spec);
-    let options = LoadOptions {
-        dtype: settings.dtype,
-        quantise: settings.quantise,
-        in_huge_pages: has_huge_pages(),
-    };
+    let options = settings.load_options();
     let loader: Arc<Loader> = Arc::new(move |communicator, progress| {
         let decoder = Decoder::load(arch, &spec, &*weights, communicator, &options, progress)?;
         Ok(Box::new(decoder) as Box<dyn Model>)

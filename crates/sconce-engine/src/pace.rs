@@ -68,6 +68,14 @@ impl Pace {
             }
             (None, _) => self.costs[at] = Some(took),
         }
+        // So an interruption of a size that was never seen before is forgotten too, though nobody tries it again.
+        let mut each = f64::INFINITY;
+        for (at, cost) in self.costs.iter_mut().enumerate() {
+            if let Some(cost) = cost {
+                *cost = cost.min(each * knot(at) as f64);
+                each = *cost / knot(at) as f64;
+            }
+        }
     }
 
     /// Tokens of prompts beside `generating` of the sequences that are `present`, generating,
@@ -230,6 +238,27 @@ mod tests {
         assert_eq!(pace.prompts(30, 32), 50);
         assert_eq!(pace.prompts(24, 90), 56, "no more than can run are at hand");
         assert_eq!(pace.prompts(8, 8), 16, "with few at hand the time decides");
+    }
+
+    #[test]
+    fn an_interruption_of_a_new_size_is_forgotten_too() {
+        for size in [8, 12, 16] {
+            let mut pace = Pace::new(512, 32);
+            for tokens in [1, 2, 3, 4, 6] {
+                seen(&mut pace, tokens);
+            }
+            pace.record(size, Duration::from_secs(3));
+            let after = play(&mut pace, 2, 200);
+            let mut usual = Pace::new(512, 32);
+            let usual = play(&mut usual, 2, 200);
+            assert!(
+                after
+                    .last()
+                    .zip(usual.last())
+                    .is_some_and(|(after, usual)| after * 2 >= *usual),
+                "{size}: {after:?}"
+            );
+        }
     }
 
     #[test]

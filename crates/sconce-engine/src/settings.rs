@@ -2,8 +2,8 @@
 
 use std::path::PathBuf;
 
-use sconce_models::{Packing, Quantisation};
-use sconce_nn::weights::StoredDtype;
+use sconce_models::{LoadOptions, Packing, Quantisation};
+use sconce_nn::weights::{StoredDtype, has_huge_pages};
 
 /// Settings of one text-generation engine.
 #[derive(Clone, Debug)]
@@ -40,4 +40,15 @@ pub struct EngineSettings {
     pub queue: usize,
     /// Seconds after which a job fails; only for the message.
     pub predict_timeout: u64,
+}
+
+impl EngineSettings {
+    /// How weights are kept, planned and loaded alike.
+    pub(crate) fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            dtype: self.dtype,
+            quantise: self.quantise,
+            in_huge_pages: has_huge_pages(),
+        }
+    }
 }

@@ -99,9 +99,10 @@ pub enum ConfigError {
 }
 
 /// Keys of `quantization_config` whose values may name what is not read.
-const PACKING_KEYS: [&str; 5] = [
+const PACKING_KEYS: [&str; 6] = [
     "quant_method",
     "bits",
+    "w_bit",
     "version",
     "checkpoint_format",
     "zero_point",

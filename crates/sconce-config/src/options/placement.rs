@@ -19,7 +19,7 @@ pub(super) const PLACEMENT: &[Entry] = &[
         ]),
         default: "auto",
         doc: "Precision of the weights; auto: as stored. bf16: products take their input in bf16 \
-              too, where the processor has AVX-512 BF16; else all is computed in f32. int8 and \
+              too, where the processor has AVX-512 BF16 and no AMX; else all is computed in f32. int8 and \
               int4 are those of option.quantize; what the checkpoint has in blocks stays so.",
         status: Status::Honoured(|d, v| {
             match v {

@@ -23,6 +23,14 @@ fn options_that_exclude_each_other_name_both_places() {
         &["properties:2", "properties:1", "keep one of them"],
     );
     contradicts(
+        "option.dtype=int8\noption.load_in_4bit=True\n",
+        &[
+            "option.dtype=int8",
+            "option.load_in_4bit",
+            "keep one of them",
+        ],
+    );
+    contradicts(
         "option.dtype=int8\noption.quantize=q4_0\n",
         &["option.dtype=int8", "option.quantize=q4_0", "one precision"],
     );

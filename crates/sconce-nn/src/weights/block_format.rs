@@ -1,5 +1,5 @@
 //! The block formats of quantised weights, as ggml defines them (`ggml-common.h`): so many numbers of a row share a
-//! block of so many bytes. What the bytes mean is left to the kernels, changing between formats to `convert`.
+//! block of so many bytes. What the bytes mean is left to the kernels, changing between formats to `blocks`.
 
 use std::fmt;
 

@@ -29,7 +29,7 @@ const COST: usize = 16;
 ///
 /// # Panics
 /// When `out` has not as many numbers as the blocks.
-pub(super) fn dequantise(format: BlockFormat, blocks: &[u8], out: &mut [f32]) {
+pub(crate) fn dequantise(format: BlockFormat, blocks: &[u8], out: &mut [f32]) {
     match format {
         BlockFormat::Q4_0 => widen::<BlockQ4_0>(blocks, out),
         BlockFormat::Q4_1 => widen::<BlockQ4_1>(blocks, out),

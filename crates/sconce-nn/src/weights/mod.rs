@@ -21,6 +21,7 @@ mod torch;
 
 pub use arena::{Arena, has_huge_pages};
 pub use block_format::BlockFormat;
+pub(crate) use blocks::dequantise;
 pub use checkpoint::is_lfs_pointer;
 pub use dtype::{Element, StoredDtype};
 pub use error::WeightError;

@@ -134,9 +134,12 @@ impl Unpacked {
             PackedKind::Gptq { .. } => Order::Inputs,
         };
         let less_one = matches!(self.packed.kind, PackedKind::Gptq { less_one: true, .. });
-        let (words, zeros) = (in_place(tensor("qweight")?)?, in_place(tensor("qzeros")?)?);
+        let (words, zeros) = (
+            tensor("qweight")?.in_order()?,
+            tensor("qzeros")?.in_order()?,
+        );
         let groups = match self.source.get(&format!("{name}.g_idx")) {
-            Ok(groups) => Some(in_place(groups)?),
+            Ok(groups) => Some(groups.in_order()?),
             Err(WeightError::NoTensor { .. }) => None,
             Err(error) => return Err(error),
         };
@@ -253,7 +256,7 @@ impl Matrix {
             PackedKind::Gptq {
                 act_order: true, ..
             } => {
-                let groups = in_place(source.get(&format!("{name}.g_idx"))?)?;
+                let groups = source.get(&format!("{name}.g_idx"))?.in_order()?;
                 levels::in_order(groups.numbers()?, group)
             }
             _ => true,
@@ -299,15 +302,6 @@ impl Matrix {
             });
         }
         HostTensor::owned(bytes, self.dtype, shape)
-    }
-}
-
-/// The tensor where its numbers can be read one after the other.
-fn in_place(tensor: HostTensor) -> Result<HostTensor, WeightError> {
-    if tensor.is_packed() && tensor.is_contiguous() {
-        Ok(tensor)
-    } else {
-        tensor.copied()
     }
 }
 

@@ -3,8 +3,7 @@
 use super::lanes::{Kernel, Lanes, Weight, dispatch};
 use super::matmul::widen;
 use super::parallel;
-use super::quant::dequantise_row;
-use crate::weights::{Blocks, Rows};
+use crate::weights::{Blocks, Rows, dequantise};
 
 /// Writes row `wanted[i]` of the table, `width` numbers from element `row * stride`, to row `i` of `out`; zeros for none.
 pub(crate) fn gather(
@@ -35,7 +34,7 @@ pub(crate) fn gather_blocks(
             match row {
                 Some(row) => {
                     let row = &blocks.bytes[row * blocks.stride..][..bytes];
-                    dequantise_row(blocks.format, row, out);
+                    dequantise(blocks.format, row, out);
                 }
                 None => out.fill(0.0),
             }

@@ -43,11 +43,22 @@ pub(crate) fn matmul(x: &[f32], parts: &mut [Part<'_>]) {
     }
 }
 
-/// Whether two parts are computed in the same way.
+/// Whether two parts are computed in the same way, which each of them would be alone.
 fn are_alike(one: &Part<'_>, other: &Part<'_>) -> bool {
     let (rows, others) = (&one.matrix.rows, &other.matrix.rows);
     std::mem::discriminant(rows) == std::mem::discriminant(others)
         && one.precision == other.precision
+        && suits_tiles(one) == suits_tiles(other)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn suits_tiles(part: &Part<'_>) -> bool {
+    super::tiles::suits(part.matrix.n, part.matrix.k)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn suits_tiles(_: &Part<'_>) -> bool {
+    false
 }
 
 fn of_one_kind(x: &[f32], parts: &mut [Part<'_>]) {

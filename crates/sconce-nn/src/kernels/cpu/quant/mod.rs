@@ -7,7 +7,6 @@
 #![allow(unsafe_code)]
 
 mod activations;
-mod dequantise;
 mod few;
 mod formats;
 mod isa;
@@ -22,7 +21,6 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use activations::{Activations, BLOCK, Block};
-pub(crate) use dequantise::dequantise_row;
 use few::Few;
 use formats::{Format, Kind, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Source};
 use isa::{Instructions, Isa, Line, SIDE};

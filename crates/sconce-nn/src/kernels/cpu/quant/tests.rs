@@ -281,7 +281,7 @@ fn a_row_is_dequantised_as_ggml_does() {
     for format in BlockFormat::ALL {
         let row = blocks(format, 6, 17);
         let mut got = vec![f32::NAN; 6 * format.numbers()];
-        dequantise_row(format, &row, &mut got);
+        crate::weights::dequantise(format, &row, &mut got);
         for (got, wanted) in got.iter().zip(weights(format, &row)) {
             let error = (f64::from(*got) - wanted).abs();
             assert!(

@@ -152,7 +152,8 @@ impl<'a, P: Multiply> Products<'a, P> {
         Self {
             x,
             padded,
-            m: parts.first().map_or(0, |part| part.m),
+            // A matrix without rows does not tell.
+            m: parts.iter().map(|part| part.m).max().unwrap_or(0),
             k,
             parts,
             way: PhantomData,
