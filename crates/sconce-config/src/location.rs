@@ -148,8 +148,16 @@ pub(crate) fn descend(dir: PathBuf) -> Result<PathBuf, ConfigError> {
     }
 }
 
-/// The model of a directory: what `option.model_id` names, else the directory itself.
-pub(crate) fn of_directory(dir: &Path, draft: &Draft) -> Result<Located, ConfigError> {
+/// The model of a directory: the `file` there that is the model, else what `option.model_id` names,
+/// else the directory itself.
+pub(crate) fn of_directory(
+    dir: &Path,
+    file: Option<&str>,
+    draft: &Draft,
+) -> Result<Located, ConfigError> {
+    if let Some(file) = file {
+        return of_file(dir, file, draft);
+    }
     let Some(id) = &draft.model_id else {
         return checkpoint(dir);
     };
@@ -167,6 +175,23 @@ pub(crate) fn of_directory(dir: &Path, draft: &Draft) -> Result<Located, ConfigE
         Some(inner) => checkpoint(&inner),
         None => elsewhere(id, draft, "option.model_id").map(Into::into),
     }
+}
+
+/// A file that is named itself: `option.model_id` beside it may name it as well, or where it is.
+fn of_file(dir: &Path, file: &str, draft: &Draft) -> Result<Located, ConfigError> {
+    let path = dir.join(file);
+    if let Some(id) = &draft.model_id {
+        let named = named(id, Some(dir));
+        if !named.is_some_and(|named| same(&named, &path) || same(&named, dir)) {
+            return Err(ConfigError::NamedAndPresent {
+                key: "option.model_id".into(),
+                id: id.into(),
+                dir: dir.into(),
+                files: vec![file.into()],
+            });
+        }
+    }
+    checkpoint(&path)
 }
 
 /// The model of a URL of S3: what `option.model_id` names, else the objects there.
@@ -312,13 +337,23 @@ fn named_script(name: &str, dir: &Path) -> Result<PathBuf, ConfigError> {
     })
 }
 
+/// Folder and name of a file.
+pub(crate) fn split(file: &Path) -> (PathBuf, String) {
+    // A bare name has an empty parent.
+    let folder = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let name = file.file_name().unwrap_or_default();
+    (
+        folder.unwrap_or(Path::new(".")).into(),
+        name.to_string_lossy().into_owned(),
+    )
+}
+
 fn checkpoint(dir: &Path) -> Result<Located, ConfigError> {
-    if let (true, Some(folder), Some(name)) = (is_gguf(dir), dir.parent(), dir.file_name()) {
-        // A bare name has an empty parent.
-        let here = folder.as_os_str().is_empty();
+    if is_gguf(dir) {
+        let (folder, name) = split(dir);
         return Ok(Located {
-            source: ModelSource::Directory(if here { ".".into() } else { folder.into() }),
-            gguf_file: Some(name.to_string_lossy().into_owned()),
+            source: ModelSource::Directory(folder),
+            gguf_file: Some(name),
         });
     }
     let listing = Listing::read(dir)?;

@@ -8,7 +8,7 @@ use crate::contradictions;
 use crate::draft::Draft;
 use crate::entry::{self, Scope};
 use crate::environment::{CommandLine, Environment};
-use crate::error::{ConfigError, ConfigErrors};
+use crate::error::{ConfigError, ConfigErrors, Written};
 use crate::gather::{Gathered, Setting, Strength, Unknown};
 use crate::handler::Handler;
 use crate::location;
@@ -84,7 +84,7 @@ pub fn resolve_with(
     warnings.append(&mut gathered.doubtful);
     if let Some(startup) = startup {
         warnings.extend(idle_script(&startup, folder.as_ref(), &draft));
-        locate(startup, folder.as_ref(), &mut draft, &mut wrong);
+        locate(startup, folder.as_ref(), &settled, &mut draft, &mut wrong);
     }
     let mut problems = gathered.problems;
     problems.extend(wrong.0.into_iter().map(|(_, problem)| problem));
@@ -166,8 +166,16 @@ impl Wrong {
 }
 
 /// Sets name and source of the model.
-fn locate(startup: Startup, folder: Option<&BucketFolder>, draft: &mut Draft, wrong: &mut Wrong) {
+fn locate(
+    startup: Startup,
+    folder: Option<&BucketFolder>,
+    settled: &[Settled<'_>],
+    draft: &mut Draft,
+    wrong: &mut Wrong,
+) {
     let code = match &startup.place {
+        // A script that happens to lie beside a file that is named as the model is not its own.
+        Place::Directory(_) if startup.file.is_some() && draft.facts.handler.is_none() => Ok(None),
         Place::Directory(dir) => location::own_code(dir, draft),
         Place::HubModel(_) | Place::Bucket(_) if draft.has_own_code() => {
             Ok(draft.entry_point.clone().map(Into::into))
@@ -189,7 +197,7 @@ fn locate(startup: Startup, folder: Option<&BucketFolder>, draft: &mut Draft, wr
             };
             location::of_hub_model(id, key, draft)
         }
-        Place::Directory(dir) => location::of_directory(dir, draft),
+        Place::Directory(dir) => location::of_directory(dir, startup.file.as_deref(), draft),
         Place::Bucket(url) => {
             let settings = folder.map_or(PrefixSettings::Unread, |folder| {
                 let file = folder.properties.as_ref();
@@ -198,11 +206,14 @@ fn locate(startup: Startup, folder: Option<&BucketFolder>, draft: &mut Draft, wr
             location::of_bucket(url, settings, draft)
         }
     };
-    draft.model.name = startup.name;
     match located {
         Ok(located) => {
+            let file = one_file(&startup, located.gguf_file, settled, draft);
+            draft.model.gguf_file = file.unwrap_or_else(|problem| {
+                wrong.unless_caused(&["option.gguf_file"], problem);
+                None
+            });
             draft.model.source = located.source;
-            draft.model.gguf_file = located.gguf_file.or(draft.model.gguf_file.take());
         }
         // Own code may do without a checkpoint.
         Err(_) if problem.is_some() => {}
@@ -212,6 +223,40 @@ fn locate(startup: Startup, folder: Option<&BucketFolder>, draft: &mut Draft, wr
         draft.facts.handler = Some(Handler::OwnCode);
         wrong.0.push(("option.entryPoint", problem));
     }
+    draft.model.name = startup.name;
+}
+
+/// The GGUF file of the model: the one that is named as the model, or by its own option.
+fn one_file(
+    startup: &Startup,
+    located: Option<String>,
+    settled: &[Settled<'_>],
+    draft: &Draft,
+) -> Result<Option<String>, ConfigError> {
+    let named = draft.model.gguf_file.clone();
+    let (Some(model), Some(option)) = (&located, &named) else {
+        return Ok(located.or(named));
+    };
+    if model == option {
+        return Ok(located);
+    }
+    let by = |key| settled.iter().find(|found| found.setting.entry.key == key);
+    let is_startup = startup.file.is_some() || matches!(startup.place, Place::HubModel(_));
+    let id = by("option.model_id").filter(|_| !is_startup);
+    let startup = || {
+        Box::new(Written {
+            key: "model".into(),
+            value: startup.what(),
+            from: startup.from.clone(),
+        })
+    };
+    let second = by("option.gguf_file").map(|found| found.setting.written());
+    Err(ConfigError::Contradiction {
+        first: id.map_or_else(startup, |found| found.setting.written()),
+        second: second.expect("the option is set"),
+        reason: "each names another GGUF file; remove option.gguf_file, or name the folder as the \
+                 model",
+    })
 }
 
 impl Gathered {
@@ -258,14 +303,10 @@ impl Startup {
     }
 
     fn origin(&self) -> Origin {
-        let value = match &self.place {
-            Place::Directory(dir) => dir.display().to_string(),
-            Place::HubModel(name) | Place::Bucket(name) => name.clone(),
-        };
         let note = Some(format!("named {}", self.name));
         Origin {
             key: "model".into(),
-            value,
+            value: self.what(),
             from: self.from.clone(),
             note,
         }

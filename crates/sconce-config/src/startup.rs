@@ -15,6 +15,8 @@ use crate::provenance::Provenance;
 pub(crate) struct Startup {
     pub(crate) name: String,
     pub(crate) place: Place,
+    /// The GGUF file of the directory that is named as the model.
+    pub(crate) file: Option<String>,
     pub(crate) from: Provenance,
     /// The engine that `load_models` names.
     pub(crate) engine: Option<String>,
@@ -36,15 +38,29 @@ impl Startup {
         Ok(Self {
             name: path_name(&dir),
             place: Place::Directory(dir),
+            file: None,
             from,
             engine: None,
         })
+    }
+
+    /// A GGUF file, whose settings lie beside it.
+    fn file(path: &Path, from: Provenance) -> Self {
+        let (dir, file) = location::split(path);
+        Self {
+            name: path_name(&path.with_extension("")),
+            place: Place::Directory(dir),
+            file: Some(file),
+            from,
+            engine: None,
+        }
     }
 
     fn bucket(url: &str, from: Provenance) -> Self {
         Self {
             name: model_name(bucket::last_part(url)),
             place: Place::Bucket(url.into()),
+            file: None,
             from,
             engine: None,
         }
@@ -59,16 +75,23 @@ impl Startup {
         Self {
             name,
             place: Place::HubModel(id.into()),
+            file: None,
             from,
             engine: None,
         }
     }
 
-    fn shown(&self) -> String {
-        match &self.place {
-            Place::Directory(dir) => format!("{} ({})", dir.display(), self.from),
-            Place::HubModel(name) | Place::Bucket(name) => format!("{name} ({})", self.from),
+    /// What is named.
+    pub(crate) fn what(&self) -> String {
+        match (&self.place, &self.file) {
+            (Place::Directory(dir), Some(file)) => dir.join(file).display().to_string(),
+            (Place::Directory(dir), None) => dir.display().to_string(),
+            (Place::HubModel(name) | Place::Bucket(name), _) => name.clone(),
         }
+    }
+
+    fn shown(&self) -> String {
+        format!("{} ({})", self.what(), self.from)
     }
 }
 
@@ -82,8 +105,8 @@ pub(crate) fn choose(
         if let Some(url) = dir.to_str().filter(|name| bucket::is_url(name)) {
             return Ok(Startup::bucket(url, Provenance::CommandLine));
         }
-        if let Some(file) = dir.to_str().filter(|_| location::is_gguf(dir)) {
-            return Ok(Startup::hub_model(file, Provenance::CommandLine));
+        if location::is_gguf(dir) {
+            return Ok(Startup::file(dir, Provenance::CommandLine));
         }
         return Startup::directory(dir.clone(), Provenance::CommandLine);
     }
@@ -155,8 +178,8 @@ fn scan(store: &Path, from: &Provenance) -> Result<Vec<Startup>, ConfigError> {
 }
 
 fn model_at(path: PathBuf, from: &Provenance) -> Result<Startup, ConfigError> {
-    if let Some(file) = path.to_str().filter(|_| location::is_gguf(&path)) {
-        return Ok(Startup::hub_model(file, from.clone()));
+    if location::is_gguf(&path) {
+        return Ok(Startup::file(&path, from.clone()));
     }
     if path.is_file() {
         let reason = "archives are not unpacked yet; unpack it into a directory".into();

@@ -31,6 +31,6 @@ pub use ranks::Loader;
 pub use sconce_models::{Packing, Quantisation};
 pub use sconce_nn::pool::threads;
 pub use sconce_nn::read_bandwidth;
-pub use sconce_nn::weights::gguf::{first_files, header_end, set_of};
+pub use sconce_nn::weights::gguf::{find as find_gguf, first_files, header_end, set_of};
 pub use sconce_nn::weights::{BlockFormat, StoredDtype};
 pub use settings::EngineSettings;

@@ -11,7 +11,7 @@ use sconce_engine::{
 
 use crate::error::ManagerError;
 use crate::store;
-use crate::task;
+use crate::task::{self, Wish};
 
 /// Fetches and loads a model; the observer is told of each phase.
 pub(crate) fn backend(
@@ -19,7 +19,7 @@ pub(crate) fn backend(
     observer: Arc<Observer>,
 ) -> Result<Arc<dyn Backend>, ManagerError> {
     let dir = store::directory(&settings.source, &*observer)?;
-    task::require_served(&dir, task::named(settings))?;
+    task::require_served(&dir, Wish::of(settings))?;
     let engine = Engine::start(engine_settings(settings, dir), observer)?;
     Ok(Arc::new(engine))
 }

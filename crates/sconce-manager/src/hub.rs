@@ -22,7 +22,7 @@ use tracing::{info, warn};
 use crate::error::ManagerError;
 use crate::hub_error::{HubError, Problem};
 use crate::remote::{Remote, RemoteFile};
-use crate::wanted::wanted_files;
+use crate::wanted::{Unclear, wanted_files};
 
 /// A file is asked for again after each of these; then the connection counts as broken.
 const PAUSES: [Duration; 3] = [
@@ -103,6 +103,10 @@ impl Remote for HubFiles<'_> {
 
     fn describe(&self) -> String {
         format!("{} of {}", self.hub.model.id, self.hub.model.endpoint)
+    }
+
+    fn unclear(&self, unclear: Unclear, names: &[&str]) -> ManagerError {
+        self.error(Problem::unclear(unclear, names))
     }
 }
 

@@ -12,7 +12,7 @@ use crate::error::ManagerError;
 use crate::hub::{self, HubFiles};
 use crate::remote::headers;
 use crate::s3::{self, S3Files};
-use crate::task::{self, TaskError};
+use crate::task::{self, TaskError, Wish};
 
 /// A model whose headers have been read.
 pub struct Inspection {
@@ -43,10 +43,10 @@ impl Inspection {
                 elsewhere(files, || s3::cached(model))?
             }
         };
-        let named = task::named(settings);
+        let wish = Wish::of(settings);
         Ok(Self {
-            task: task::of(&dir, named),
-            served: task::require_served(&dir, named),
+            task: task::of(&dir, wish),
+            served: task::require_served(&dir, wish),
             description: Description::read(&dir, gguf_file, settings.model_sampling),
             settings: engine_settings(settings, dir),
             _headers: kept,

@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::error::ManagerError;
 use crate::torch_headers;
-use crate::wanted::wanted_files;
+use crate::wanted::{Unclear, wanted_files};
 
 /// Files that can be listed and read in parts.
 pub(crate) trait Remote {
@@ -23,6 +23,9 @@ pub(crate) trait Remote {
 
     /// The place, for messages.
     fn describe(&self) -> String;
+
+    /// That it cannot be told which of its files are the model, as a start from there says it.
+    fn unclear(&self, unclear: Unclear, names: &[&str]) -> ManagerError;
 }
 
 /// A file that is elsewhere.
@@ -44,7 +47,8 @@ const FIRST_PART: u64 = 256 << 10;
 /// vocabularies are longer than one such part and shorter than four.
 const FIRST_GGUF_PART: u64 = 4 << 20;
 
-/// A folder of headers in the directory for temporary files. Its weights read as zeros.
+/// A folder of headers in the directory for temporary files. Its weights read as zeros. Fails where
+/// a start would not know which GGUF file to fetch.
 pub(crate) fn headers(
     remote: &dyn Remote,
     gguf_file: Option<&str>,
@@ -55,13 +59,17 @@ pub(crate) fn headers(
             place: remote.describe(),
         });
     }
-    let dir = tempfile::tempdir().map_err(|cause| ManagerError::temporary(&cause))?;
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    let wanted = wanted_files(&names, gguf_file).ok();
+    let wanted = match wanted_files(&names, gguf_file) {
+        Ok(wanted) => Some(wanted),
+        Err(Unclear::NoWeights) => None,
+        Err(unclear) => return Err(remote.unclear(unclear, &names)),
+    };
+    let dir = tempfile::tempdir().map_err(|cause| ManagerError::temporary(&cause))?;
     for file in files.iter().filter(|file| !file.name.contains('/')) {
         let is_wanted = match &wanted {
             Some(wanted) => wanted.contains(&file.name.as_str()),
-            // Whatever there is instead of weights, or which of several are meant, is told by names.
+            // Whatever there is instead of weights is told by names.
             None => true,
         };
         if is_wanted {
@@ -188,6 +196,12 @@ mod tests {
         fn describe(&self) -> String {
             "nowhere".into()
         }
+
+        fn unclear(&self, unclear: Unclear, _: &[&str]) -> ManagerError {
+            ManagerError::Temporary {
+                cause: unclear.to_string(),
+            }
+        }
     }
 
     #[test]
@@ -249,8 +263,22 @@ mod tests {
         assert!(copy.problems().is_empty(), "{:?}", copy.problems());
         let overview = copy.overview().unwrap();
         assert_eq!(overview.architecture, "Qwen2MoeForCausalLM");
-        let none = headers(&remote, Some("other.gguf")).unwrap();
-        assert!(none.path().join("m.gguf").exists());
+        let refused = |named| headers(&remote, named).unwrap_err().to_string();
+        let text = refused(Some("other.gguf"));
+        assert!(text.contains("no file other.gguf"), "{text}");
+        assert!(text.contains("files there: m.gguf"), "{text}");
+        let file = remote.files["m.gguf"].clone();
+        remote.files.insert("n.gguf".into(), file);
+        remote.read.set(0);
+        let text = headers(&remote, None).unwrap_err().to_string();
+        assert!(
+            text.contains("several GGUF files, m.gguf, n.gguf"),
+            "{text}"
+        );
+        assert_eq!(remote.read.get(), 0, "none of them is read");
+        let dir = headers(&remote, Some("n.gguf")).unwrap();
+        assert!(remote.read.get() < 5 << 20, "{}", remote.read.get());
+        assert!(!dir.path().join("m.gguf").exists());
     }
 
     #[test]

@@ -1,11 +1,12 @@
 //! What a model is for, by DJL Serving's rules: `option.task`, else the ending of the class name
-//! in `config.json`, else the pipeline in `model_index.json`. GGUF files are of text generation.
+//! in `config.json`, else the pipeline in `model_index.json`. What the engine would load from a
+//! GGUF file is for text generation, whatever is beside it.
 
 use std::fs;
 use std::path::Path;
 
 use sconce_config::ModelSettings;
-use sconce_engine::first_files;
+use sconce_engine::find_gguf;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
@@ -79,16 +80,33 @@ impl Names {
     }
 }
 
-/// What `option.task` says, as far as it is served: the configuration takes no other. A GGUF file that is named says as
-/// much, whatever is beside it.
-pub(crate) fn named(settings: &ModelSettings) -> Option<&'static str> {
-    (settings.task.is_some() || settings.gguf_file.is_some()).then_some(SERVED)
+/// What is asked for: a task, a file, both or neither.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wish<'a> {
+    /// What `option.task` says.
+    pub(crate) task: Option<&'a str>,
+    /// The GGUF file that is named.
+    pub(crate) gguf_file: Option<&'a str>,
 }
 
-/// The task of the model in `dir`; `named` is what `option.task` says.
-pub(crate) fn of(dir: &Path, named: Option<&str>) -> Result<String, TaskError> {
-    if let Some(task) = named {
+impl<'a> Wish<'a> {
+    /// Of `option.task` as far as it is served: the configuration takes no other.
+    pub(crate) fn of(settings: &'a ModelSettings) -> Self {
+        Self {
+            task: settings.task.is_some().then_some(SERVED),
+            gguf_file: settings.gguf_file.as_deref(),
+        }
+    }
+}
+
+/// The task of the model in `dir`.
+pub(crate) fn of(dir: &Path, wish: Wish<'_>) -> Result<String, TaskError> {
+    if let Some(task) = wish.task {
         return Ok(task.into());
+    }
+    // Of which architecture the file is, and whether it can be had at all, the engine tells.
+    if !matches!(find_gguf(dir, wish.gguf_file), Ok(None)) {
+        return Ok(SERVED.into());
     }
     let config = Names::read(&dir.join("config.json")).unwrap_or_default();
     if let Some(class) = config.architectures[0].as_str() {
@@ -101,7 +119,6 @@ pub(crate) fn of(dir: &Path, named: Option<&str>) -> Result<String, TaskError> {
         Some(pipeline) => Err(TaskError::Unknown {
             what: pipeline.into(),
         }),
-        None if has_gguf(dir) => Ok(SERVED.into()),
         None => Err(TaskError::Unknown {
             what: "config.json, which names no architectures, and there is no model_index.json"
                 .into(),
@@ -109,22 +126,12 @@ pub(crate) fn of(dir: &Path, named: Option<&str>) -> Result<String, TaskError> {
     }
 }
 
-/// Whether there is a model in a GGUF file. Of which architecture it is, and whether it is a decoder, the engine tells.
-fn has_gguf(dir: &Path) -> bool {
-    let Ok(entries) = fs::read_dir(dir) else {
-        return false;
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    let names: Vec<String> = names.collect();
-    !first_files(names.iter().map(String::as_str)).is_empty()
-}
-
 /// Fails when the model in `dir` is for something that no engine does. A class that no rule knows
 /// is left to the engine, which names those that it has.
-pub(crate) fn require_served(dir: &Path, named: Option<&str>) -> Result<(), TaskError> {
-    match of(dir, named) {
+pub(crate) fn require_served(dir: &Path, wish: Wish<'_>) -> Result<(), TaskError> {
+    match of(dir, wish) {
         Ok(task) if task != SERVED => Err(TaskError::NotServed {
-            what: what(dir, named),
+            what: what(dir, wish.task),
             task,
         }),
         _ => Ok(()),
@@ -180,6 +187,15 @@ mod tests {
         dir
     }
 
+    fn none() -> Wish<'static> {
+        Wish::default()
+    }
+
+    fn task(task: &str) -> Wish<'_> {
+        let task = Some(task);
+        Wish { task, ..none() }
+    }
+
     #[test]
     fn the_option_wins_then_the_class_then_the_pipeline() {
         let class = ("config.json", r#"{"architectures": ["BertForMaskedLM"]}"#);
@@ -188,16 +204,34 @@ mod tests {
             r#"{"_class_name": "StableDiffusionXLPipeline"}"#,
         );
         let both = folder(&[class, pipeline]);
-        assert_eq!(of(both.path(), Some("ner")).unwrap(), "ner");
-        assert_eq!(of(both.path(), None).unwrap(), "fill-mask");
+        assert_eq!(of(both.path(), task("ner")).unwrap(), "ner");
+        assert_eq!(of(both.path(), none()).unwrap(), "fill-mask");
         let image = folder(&[pipeline]);
-        assert_eq!(of(image.path(), None).unwrap(), "text-to-image");
-        let gguf = folder(&[("m.gguf", "")]);
-        assert_eq!(of(gguf.path(), None).unwrap(), SERVED);
+        assert_eq!(of(image.path(), none()).unwrap(), "text-to-image");
         for nothing in [folder(&[]), folder(&[("config.json", "[")])] {
-            let error = of(nothing.path(), None).unwrap_err();
+            let error = of(nothing.path(), none()).unwrap_err();
             assert_eq!(error.code(), "unknown-task");
         }
+    }
+
+    #[test]
+    fn a_gguf_file_decides_exactly_where_it_is_what_is_loaded() {
+        let (gguf, other) = (("m.gguf", ""), ("n.gguf", ""));
+        let bert = ("config.json", r#"{"architectures": ["BertForMaskedLM"]}"#);
+        let weights = ("model.safetensors", "");
+        for files in [&[gguf][..], &[gguf, bert], &[gguf, other, bert]] {
+            let dir = folder(files);
+            assert_eq!(of(dir.path(), none()).unwrap(), SERVED, "{files:?}");
+            require_served(dir.path(), none()).unwrap();
+        }
+        let dir = folder(&[gguf, bert, weights]);
+        assert_eq!(of(dir.path(), none()).unwrap(), "fill-mask");
+        let gguf_file = Some("m.gguf");
+        let named = Wish {
+            gguf_file,
+            ..none()
+        };
+        assert_eq!(of(dir.path(), named).unwrap(), SERVED);
     }
 
     #[test]
@@ -206,21 +240,21 @@ mod tests {
             "config.json",
             r#"{"architectures": ["T5ForConditionalGeneration"]}"#,
         )]);
-        let text = require_served(t5.path(), None).unwrap_err().to_string();
+        let text = require_served(t5.path(), none()).unwrap_err().to_string();
         assert!(
             text.starts_with(
                 "T5ForConditionalGeneration is text2text-generation, which is not served yet"
             ),
             "{text}"
         );
-        require_served(t5.path(), Some("text-generation")).unwrap();
-        let named = require_served(t5.path(), Some("fill-mask")).unwrap_err();
+        require_served(t5.path(), task("text-generation")).unwrap();
+        let named = require_served(t5.path(), task("fill-mask")).unwrap_err();
         assert!(
             named
                 .to_string()
                 .starts_with("option.task=fill-mask is fill-mask")
         );
         let other = folder(&[("config.json", r#"{"architectures": ["MambaModel"]}"#)]);
-        require_served(other.path(), None).unwrap();
+        require_served(other.path(), none()).unwrap();
     }
 }

@@ -222,6 +222,60 @@ fn gguf_files_are_models_by_themselves_or_in_a_directory() {
 }
 
 #[test]
+fn two_names_of_different_gguf_files_are_refused() {
+    let start = Start::without_model().file("model/a.gguf", "");
+    let start = start.file("model/b.gguf", "");
+    let both = start.properties("option.model_id=a.gguf\noption.gguf_file=b.gguf\n");
+    let (first, second) = ("option.model_id=a.gguf", "option.gguf_file=b.gguf");
+    says(
+        &both.refused(),
+        &[first, second, "remove", "serving.properties, line 2"],
+    );
+    let mut direct = both.properties("option.gguf_file=b.gguf\n");
+    let a = direct.path("model/a.gguf");
+    direct.line.model_dir = Some(a.clone());
+    says(
+        &direct.refused(),
+        &["the command line: model=", "a.gguf", second],
+    );
+    direct.line.model_dir = None;
+    let id = a.to_string_lossy().into_owned();
+    let hub = Start::without_model().variable("HF_MODEL_ID", &id);
+    let hub = hub.variable("OPTION_GGUF_FILE", "b.gguf");
+    says(&hub.refused(), &["HF_MODEL_ID", &id, second]);
+    let store = direct.properties("option.model_id=a.gguf\noption.gguf_file=a.gguf\n");
+    let file = store.resolved().model.gguf_file;
+    assert_eq!(file.as_deref(), Some("a.gguf"));
+}
+
+#[test]
+fn a_gguf_file_that_is_named_has_the_settings_beside_it() {
+    let start = Start::without_model().file("model/a.gguf", "");
+    let start = start.file("model/model.py", "");
+    let mut start = start.properties("option.max_model_len=96\n");
+    let path = start.path("model/a.gguf");
+    let check = |start: &Start| {
+        let model = start.resolved().model;
+        assert_eq!((model.name.as_str(), model.max_model_len), ("a", Some(96)));
+        assert_eq!(model.gguf_file.as_deref(), Some("a.gguf"));
+    };
+    start.line.model_dir = Some(path.clone());
+    check(&start);
+    start.line.model_dir = None;
+    start.line.load_models = Some(path.display().to_string());
+    check(&start);
+    let start = start.properties("option.max_model_len=96\noption.model_id=a.gguf\n");
+    check(&start);
+    let other = start.properties("option.model_id=my-org/other\n");
+    says(
+        &other.refused(),
+        &["option.model_id=my-org/other names a model", "a.gguf"],
+    );
+    let code = other.properties("option.entryPoint=model.py\n");
+    says(&code.refused(), &["model.py is Python code"]);
+}
+
+#[test]
 fn a_directory_without_a_checkpoint_says_what_it_holds() {
     let mut start = Start::without_model()
         .file("model/params.json", "")

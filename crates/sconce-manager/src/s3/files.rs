@@ -9,6 +9,7 @@ use super::bucket::Bucket;
 use super::error::{Asked, Problem, S3Error};
 use crate::error::ManagerError;
 use crate::remote::{Remote, RemoteFile};
+use crate::wanted::Unclear;
 
 /// Whoever asks waits in front of a terminal.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -54,5 +55,9 @@ impl Remote for S3Files<'_> {
 
     fn describe(&self) -> String {
         self.model.url()
+    }
+
+    fn unclear(&self, unclear: Unclear, names: &[&str]) -> ManagerError {
+        error(self.model, Problem::unclear(unclear, names))
     }
 }
