@@ -1,8 +1,9 @@
 //! Prefill and decode of the default model, in process, against two floors measured in the same
 //! run: reading the weights from memory (decode) and candle's own f32 matmul (prefill).
 //!
-//! `cargo bench --bench decode [-- WORD..]`: of stored, bf16, q8_0 and q4_0, and of 1, 8 and 32 streams; without, all. Medians of interleaved rounds: the machine may be noisy, the
-//! ratios are what counts.
+//! `cargo bench --bench decode [-- WORD..]`: of stored, bf16, q8_0 and q4_0, and of 1, 8 and 32
+//! streams; without, all. Medians of interleaved rounds: the machine may be noisy, the ratios are
+//! what counts.
 #![allow(clippy::panic, clippy::print_stdout, unreachable_pub, missing_docs)]
 
 mod common;

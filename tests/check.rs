@@ -115,6 +115,25 @@ fn no_alarm_is_raised_for_any_architecture() {
     });
 }
 
+#[test]
+fn weights_that_are_in_blocks_are_kept_so_whatever_the_options_say() {
+    let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/packed");
+    for (name, kept) in [
+        ("awq", "q4_1"),
+        ("gptq", "q4_0"),
+        ("gptq-act-order", "q8_0"),
+    ] {
+        for dtype in ["", "option.dtype=bf16\n"] {
+            let dir = TempDir::new().unwrap();
+            let file = dir.path().join("int8.properties");
+            fs::write(&file, format!("option.quantize=int8\n{dtype}")).unwrap();
+            let file = file.to_string_lossy();
+            let (_, report) = check(&packed.join(name), &["--properties", &file]);
+            assert_eq!(report["model"]["dtype"], kept, "{name} {dtype}: {report:#}");
+        }
+    }
+}
+
 /// What the SDK wrote, with the model in place of the bucket.
 #[test]
 fn no_alarm_is_raised_for_what_the_sdk_writes() {

@@ -8,7 +8,6 @@ mod refusals;
 mod spellings;
 
 use std::path::Path;
-use std::thread;
 
 use sconce_models::{LoadError, LoadOptions};
 use sconce_nn::weights::{self, HostTensor, StoredDtype, WeightError, WeightSource};
@@ -16,7 +15,7 @@ use sconce_nn::{Solo, Threads};
 use sconce_testkit::close::{Tolerance, difference};
 use sconce_testkit::golden::Golden;
 
-use player::{Player, Sequence};
+use player::{Player, Sequence, on_ranks};
 
 fn all() -> Vec<Golden> {
     Golden::all().expect("the goldens of models/tiny")
@@ -186,15 +185,7 @@ fn several_ranks_equal_one() {
     for golden in all() {
         let mut possible = Vec::new();
         for world in [2, 3, 6] {
-            let ranks = thread::scope(|scope| {
-                let golden = &golden;
-                let start = |comm| scope.spawn(move || play_rank(golden, comm));
-                let threads: Vec<_> = Threads::group(world).into_iter().map(start).collect();
-                threads
-                    .into_iter()
-                    .map(|rank| rank.join().expect("no panic"))
-                    .collect::<Vec<_>>()
-            });
+            let ranks = on_ranks(world, |comm| play_rank(&golden, comm));
             if ranks.iter().any(Option::is_none) {
                 assert!(
                     ranks.iter().all(Option::is_none),

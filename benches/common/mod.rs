@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use sconce_core::{
     Backend, Event, Generate, GenerateParams, Input, Job, JobId, MaxTokens, Reply, Stop,
 };
-use sconce_engine::{Engine, EngineSettings, Quantisation};
-use sconce_nn::weights::{self, BlockFormat, StoredDtype, WeightSource};
+use sconce_engine::{Description, Engine, EngineSettings, Quantisation, StoredDtype};
 
 /// The folder of the default model.
 pub fn model_dir() -> PathBuf {
@@ -40,20 +39,6 @@ pub struct Rig {
     weight_bytes: u64,
     /// Bytes of the checkpoint, in bf16.
     stored_bytes: u64,
-}
-
-/// Bytes of the weights in memory: the tied embedding gets blocks of eight bits whatever the others get.
-fn kept_bytes(source: &dyn WeightSource, quantise: Option<Quantisation>) -> u64 {
-    let kept = |name: &String| {
-        let tensor = source.get(name).expect("a listed tensor");
-        let format = match quantise {
-            Some(Quantisation::Blocks(_)) if name.contains("embed") => BlockFormat::Q8_0,
-            Some(Quantisation::Blocks(format)) if tensor.shape().len() == 2 => format,
-            _ => return tensor.byte_len(),
-        };
-        tensor.elements() / format.numbers() * format.bytes()
-    };
-    source.names().iter().map(|name| kept(name) as u64).sum()
 }
 
 /// What a batch of streams took: until each of them had its first token, and from then on.
@@ -88,9 +73,6 @@ impl Rig {
         if !dir.join("model.safetensors").exists() {
             return None;
         }
-        let source = weights::open(&dir).expect("the weights are readable");
-        let stored_bytes = source.total_bytes();
-        let weight_bytes = kept_bytes(&*source, quantise);
         let settings = EngineSettings {
             name: "smollm2".into(),
             dir,
@@ -109,6 +91,10 @@ impl Rig {
             queue: 64,
             predict_timeout: 600,
         };
+        let description = Description::read(&settings.dir, None, false);
+        let stored_bytes = description.stored().expect("readable weights").bytes;
+        let needs = description.needs(&settings).expect("a whole model");
+        let weight_bytes = description.read_by(&needs.expect("a model that fits"), 1);
         let engine = Engine::start(settings, Arc::new(|_, _| {})).expect("the engine starts");
         Some(Self {
             engine,

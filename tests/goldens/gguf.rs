@@ -5,15 +5,15 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use safetensors::SafeTensors;
-use sconce_models::{GgufModel, LoadOptions, gguf};
-use sconce_nn::Solo;
+use sconce_models::{GgufModel, LoadError, LoadOptions, gguf};
 use sconce_nn::weights::WeightSource;
 use sconce_nn::weights::gguf::Gguf;
+use sconce_nn::{Communicator, Solo};
 use sconce_testkit::close::{Tolerance, difference};
 use sconce_testkit::golden::Golden;
+use sconce_testkit::reference::Reference;
 
-use super::player::Player;
+use super::player::{Player, on_ranks};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/gguf")
@@ -50,46 +50,58 @@ fn open(case: &str) -> Arc<Gguf> {
 }
 
 fn player(case: &str) -> Player {
+    rank(case, Box::new(Solo)).unwrap_or_else(|error| panic!("{case}: {error}"))
+}
+
+fn rank(case: &str, comm: Box<dyn Communicator + Send>) -> Result<Player, LoadError> {
     let file = open(case);
     let model = GgufModel::read(&file).unwrap_or_else(|error| panic!("{case}: {error}"));
     let source = gguf::weights(file);
     let options = LoadOptions::default();
-    Player::of(model.arch, &model.spec, &source, Box::new(Solo), &options)
-        .unwrap_or_else(|error| panic!("{case}: {error}"))
+    Player::of(model.arch, &model.spec, &source, comm, &options)
 }
 
-fn ids(golden: &SafeTensors, name: &str) -> Vec<u32> {
-    let tensor = golden.tensor(name).expect("a golden");
-    let (words, []) = tensor.data().as_chunks() else {
-        panic!("{name} ends within a number")
-    };
-    let id = |word: &[u8; 8]| u32::try_from(i64::from_le_bytes(*word)).expect("an id");
-    words.iter().map(id).collect()
-}
-
-fn numbers(golden: &SafeTensors, name: &str) -> Vec<f32> {
-    let tensor = golden.tensor(name).expect("a golden");
-    let (words, []) = tensor.data().as_chunks() else {
-        panic!("{name} ends within a number")
-    };
-    words.iter().map(|word| f32::from_le_bytes(*word)).collect()
+fn golden(name: &str) -> Reference {
+    Reference::open(&folder().join(name)).expect("goldens")
 }
 
 #[test]
 fn logits_and_greedy_tokens_equal_those_of_the_checkpoint() {
-    let bytes = bytes("golden.safetensors");
-    let golden = SafeTensors::deserialize(&bytes).expect("goldens");
+    let golden = golden("golden.safetensors");
     for case in cases() {
         let mut player = player(&case);
-        let prompt = ids(&golden, &format!("prompt.{case}"));
-        let want = numbers(&golden, &format!("logits.{case}"));
+        let prompt = golden.ids(&format!("prompt.{case}")).unwrap();
+        let want = golden.numbers(&format!("logits.{case}")).unwrap();
         let got = player.logits(&prompt, &[prompt.len()]);
         if let Some(difference) = difference(&got, &want, Tolerance::F32) {
             panic!("{case}: {difference}");
         }
-        let greedy = ids(&golden, &format!("greedy.{case}"));
+        let greedy = golden.ids(&format!("greedy.{case}")).unwrap();
         assert_eq!(player.greedy(&prompt, greedy.len()), greedy, "{case}");
     }
+}
+
+#[test]
+fn two_ranks_equal_the_checkpoint() {
+    let golden = golden("golden.safetensors");
+    let mut played = Vec::new();
+    for case in cases() {
+        let prompt = golden.ids(&format!("prompt.{case}")).unwrap();
+        let want = golden.numbers(&format!("logits.{case}")).unwrap();
+        let ranks = on_ranks(2, |comm| match rank(&case, Box::new(comm)) {
+            Ok(mut player) => Some(player.logits(&prompt, &[prompt.len()])),
+            Err(LoadError::Ranks { .. }) => None,
+            Err(error) => panic!("{case}: {error}"),
+        });
+        for got in ranks.iter().flatten() {
+            if let Some(difference) = difference(got, &want, Tolerance::F32) {
+                panic!("{case}: {difference}");
+            }
+            played.push(case.clone());
+        }
+    }
+    played.dedup();
+    assert!(played.len() > 25, "{played:?}");
 }
 
 #[test]
@@ -112,15 +124,14 @@ fn a_tiny_model_in_a_file_equals_its_own_goldens() {
 
 #[test]
 fn quantised_matrices_are_what_gguf_py_reads() {
-    let bytes = bytes("quantised.safetensors");
-    let golden = SafeTensors::deserialize(&bytes).expect("goldens");
+    let golden = golden("quantised.safetensors");
     let file = open("quantised");
     assert_eq!(file.names().len(), 10);
     for name in file.names() {
         let tensor = file.get(&name).expect("a readable type");
         assert!(!tensor.is_owned());
         let got = tensor.to_vec_f32().expect("numbers");
-        let want = numbers(&golden, &name);
+        let want = golden.numbers(&name).unwrap();
         let largest = want
             .iter()
             .fold(0f32, |largest, number| largest.max(number.abs()));

@@ -5,19 +5,21 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sconce_models::{HfConfig, LoadOptions, Quantisation, unpacked};
+use sconce_nn::Solo;
 use sconce_nn::weights::{self, BlockFormat, HostTensor, StoredDtype, WeightError, WeightSource};
-use sconce_nn::{Solo, Threads};
+use sconce_testkit::reference::Reference;
 
-use super::player::Player;
+use super::player::{Player, on_ranks};
 
 /// What is in each folder, and what its matrices are unpacked to.
-const CASES: [(&str, StoredDtype); 6] = [
+const CASES: [(&str, StoredDtype); 7] = [
     ("awq", StoredDtype::Quantised(BlockFormat::Q4_1)),
     ("gptq", StoredDtype::Quantised(BlockFormat::Q4_0)),
     ("gptq-asymmetric", StoredDtype::Quantised(BlockFormat::Q4_1)),
     ("gptq-v2", StoredDtype::Quantised(BlockFormat::Q4_1)),
     ("gptq-act-order", StoredDtype::F16),
     ("gptq-8", StoredDtype::Quantised(BlockFormat::Q8_0)),
+    ("gptq-gpt2", StoredDtype::Quantised(BlockFormat::Q4_0)),
 ];
 
 /// How far logits are moved by inputs that are rounded to 8 bits, as a share of the largest: random layers of width 64
@@ -34,25 +36,15 @@ fn open(dir: &Path) -> Arc<dyn WeightSource> {
     unpacked(&config, weights::open(dir).unwrap().into()).unwrap()
 }
 
-/// The tensors of a file beside the weights.
-fn golden(dir: &Path) -> safetensors::SafeTensors<'static> {
-    let bytes = std::fs::read(dir.join("golden.safetensors")).unwrap();
-    safetensors::SafeTensors::deserialize(Box::leak(bytes.into_boxed_slice())).unwrap()
+/// What is beside the weights.
+fn golden(dir: &Path) -> Reference {
+    Reference::open(&dir.join("golden.safetensors")).expect("goldens")
 }
 
-fn ids(golden: &safetensors::SafeTensors<'_>) -> Vec<u32> {
-    let ids = golden.tensor("ids").unwrap();
-    let ids = ids.data().chunks_exact(8);
-    ids.map(|id| i64::from_le_bytes(id.try_into().unwrap()) as u32)
-        .collect()
-}
-
-fn logits(golden: &safetensors::SafeTensors<'_>) -> Vec<f32> {
-    let logits = golden.tensor("logits").unwrap();
-    let logits = logits.data().chunks_exact(4);
-    logits
-        .map(|x| f32::from_le_bytes(x.try_into().unwrap()))
-        .collect()
+/// Tokens, and the logits of all of them.
+fn run(golden: &Reference) -> (Vec<u32>, Vec<f32>) {
+    let (ids, logits) = (golden.ids("ids"), golden.numbers("logits"));
+    (ids.expect("tokens"), logits.expect("logits"))
 }
 
 /// The same weights as f32, which kernels multiply without rounding the input; by way of f16, as the tools have them.
@@ -66,6 +58,10 @@ impl WeightSource for Wide {
     fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
         let tensor = self.0.get(name)?.to_dtype(StoredDtype::F16)?;
         tensor.to_dtype(StoredDtype::F32)
+    }
+
+    fn has_outputs_as_rows(&self, name: &str) -> bool {
+        self.0.has_outputs_as_rows(name)
     }
 
     fn total_bytes(&self) -> u64 {
@@ -90,21 +86,14 @@ fn matrices_are_unpacked_to_the_numbers_that_their_tools_read_back() {
     for (name, dtype) in CASES {
         let dir = folder(name);
         let (source, golden) = (open(&dir), golden(&dir));
-        for matrix in [
-            "model.layers.0.self_attn.q_proj",
-            "model.layers.1.mlp.down_proj",
-        ] {
+        let names = golden.names().unwrap();
+        let matrices: Vec<_> = names.iter().filter(|name| name.contains('.')).collect();
+        assert_eq!(matrices.len(), 2, "{names:?}");
+        for matrix in matrices {
             let weight = source.get(&format!("{matrix}.weight")).unwrap();
-            let wanted = golden.tensor(matrix).unwrap();
-            assert_eq!(
-                (weight.dtype(), weight.shape()),
-                (dtype, wanted.shape()),
-                "{name}"
-            );
-            let wanted = wanted.data().chunks_exact(2);
-            let wanted: Vec<f32> = wanted
-                .map(|x| half::f16::from_le_bytes(x.try_into().unwrap()).to_f32())
-                .collect();
+            let shape = golden.shape(matrix).unwrap();
+            assert_eq!((weight.dtype(), weight.shape()), (dtype, &*shape), "{name}");
+            let wanted = golden.numbers(matrix).unwrap();
             let got = weight.to_vec_f32().unwrap();
             let distance = largest_distance(&got, &wanted);
             // The tools round products to f16; the minimum of q4_1 is rounded so as well.
@@ -122,7 +111,7 @@ fn logits_are_those_of_the_numbers_that_are_packed() {
     for (name, dtype) in CASES {
         let dir = folder(name);
         let (source, golden) = (open(&dir), golden(&dir));
-        let (ids, wanted) = (ids(&golden), logits(&golden));
+        let (ids, wanted) = run(&golden);
         let spread = wanted.iter().fold(0.0f32, |most, x| most.max(x.abs()));
         // The minimum of a block is rounded to f16, which moves all its numbers alike.
         let limit = match dtype {
@@ -151,21 +140,15 @@ fn ranks_cut_blocks_where_they_can_and_numbers_where_they_cannot() {
     for (name, _) in CASES {
         let dir = folder(name);
         let (source, golden) = (open(&dir), golden(&dir));
-        let (ids, wanted) = (ids(&golden), logits(&golden));
+        let (ids, wanted) = run(&golden);
         let spread = wanted.iter().fold(0.0f32, |most, x| most.max(x.abs()));
-        let ranks: Vec<_> = Threads::group(2)
-            .into_iter()
-            .map(|comm| {
-                let (dir, source, ids) = (dir.clone(), Arc::clone(&source), ids.clone());
-                std::thread::spawn(move || {
-                    let options = LoadOptions::default();
-                    let player = Player::load(&dir, &*source, Box::new(comm), &options);
-                    player.expect("loadable").logits(&ids, &[ids.len()])
-                })
-            })
-            .collect();
+        let ranks = on_ranks(2, |comm| {
+            let options = LoadOptions::default();
+            let player = Player::load(&dir, &*source, Box::new(comm), &options);
+            player.expect("loadable").logits(&ids, &[ids.len()])
+        });
         for rank in ranks {
-            let distance = largest_distance(&rank.join().expect("computable"), &wanted);
+            let distance = largest_distance(&rank, &wanted);
             assert!(
                 distance < spread * ROUNDED,
                 "{name}: {distance} of {spread}"
@@ -217,7 +200,7 @@ fn what_is_quantised_while_loading_computes_as_what_was_quantised_before() {
     use BlockFormat::{Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
     let dir = folder("gptq-act-order");
     let (source, golden) = (Wide(open(&dir)), golden(&dir));
-    let ids = ids(&golden);
+    let (ids, _) = run(&golden);
     let play = |source: &dyn WeightSource, quantise| {
         let options = LoadOptions {
             quantise,

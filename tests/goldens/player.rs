@@ -1,10 +1,11 @@
 //! Plays sequences through a decoder with the plainest paging there is: blocks in the order of a list.
 
 use std::path::Path;
+use std::thread;
 
 use sconce_models::{Arch, Decoder, HfConfig, LoadError, LoadOptions, Model, Spec, find};
 use sconce_nn::weights::{self, WeightSource};
-use sconce_nn::{BLOCK, Communicator, KvCache, Solo, Step, StepRow};
+use sconce_nn::{BLOCK, Communicator, KvCache, Solo, Step, StepRow, Threads};
 
 /// Blocks of the cache of a player.
 const BLOCKS: usize = 64;
@@ -24,6 +25,17 @@ pub(crate) struct Player {
     border: Option<usize>,
     cache: KvCache,
     free: Vec<u32>,
+}
+
+/// What every rank of a group of `world` gets when they play together.
+pub(crate) fn on_ranks<T: Send>(world: usize, play: impl Fn(Threads) -> T + Sync) -> Vec<T> {
+    thread::scope(|scope| {
+        let play = &play;
+        let start = |comm| scope.spawn(move || play(comm));
+        let ranks: Vec<_> = Threads::group(world).into_iter().map(start).collect();
+        let results = ranks.into_iter().map(|rank| rank.join());
+        results.map(|result| result.expect("no panic")).collect()
+    })
 }
 
 impl Player {

@@ -97,6 +97,7 @@ impl Target {
                 scratch: CUBLAS,
                 most_cache: None,
                 keys: Keys::Plain(number),
+                packs_inputs: false,
             },
         }
     }

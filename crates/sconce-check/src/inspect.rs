@@ -104,11 +104,16 @@ fn dtype(
     settings.dtype.or(stored)
 }
 
-/// What weights are kept in, in one word.
+/// What most weights are kept in, in one word: what is in blocks stays so, whatever the options say.
 fn kept(settings: &EngineSettings, description: &Description) -> Option<&'static str> {
-    match settings.quantise {
-        Some(quantisation) => Some(quantisation.name()),
-        None => dtype(settings, description).map(|dtype| dtype.name()),
+    let stored = description.stored().map(|stored| stored.dtype);
+    match (
+        stored.filter(|dtype| dtype.is_quantised()),
+        settings.quantise,
+    ) {
+        (Some(blocks), _) => Some(blocks.name()),
+        (None, Some(quantisation)) => Some(quantisation.name()),
+        (None, None) => dtype(settings, description).map(|dtype| dtype.name()),
     }
 }
 

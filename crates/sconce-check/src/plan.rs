@@ -62,17 +62,11 @@ pub(crate) fn of(
 
 impl Planned {
     fn warn_of_length(&mut self, needs: &Needs, plan: &Plan) {
-        if plan.max_len < needs.max_len {
-            self.warnings.push(Reason {
+        self.warnings
+            .extend(plan.shortened(needs).map(|message| Reason {
                 code: "context-shortened",
-                message: format!(
-                    "sequences are at most {} tokens long, not the {} of the model's context: the \
-                     cache holds no more; choose a larger machine, or more for \
-                     option.kv_cache_memory, or say option.max_model_len",
-                    plan.max_len, needs.max_len
-                ),
-            });
-        }
+                message,
+            }));
     }
 
     fn judge_ranks(

@@ -92,14 +92,16 @@ impl Description {
     }
 
     fn of_folder(dir: &Path, model_sampling: bool) -> Self {
+        let config = HfConfig::read(dir);
         let weights = sconce_nn::weights::open(dir).map(Arc::from);
-        let weights = match HfConfig::read(dir) {
-            Ok(config) => weights.and_then(|source| sconce_models::unpacked(&config, source)),
+        let weights = match &config {
+            Ok(config) => weights.and_then(|source| sconce_models::unpacked(config, source)),
             Err(_) => weights,
         };
+        let config = config.map_err(EngineError::from);
         Self {
             dir: dir.into(),
-            model: Described::of_folder(dir, model_sampling),
+            model: config.and_then(|config| Described::of_folder(dir, config, model_sampling)),
             tokenizer: Tokenizer::open(dir).map(Arc::new).map_err(Into::into),
             weights: weights.map_err(Into::into),
         }
@@ -203,8 +205,7 @@ impl Description {
 }
 
 impl Described {
-    fn of_folder(dir: &Path, model_sampling: bool) -> Result<Self, EngineError> {
-        let config = HfConfig::read(dir)?;
+    fn of_folder(dir: &Path, config: HfConfig, model_sampling: bool) -> Result<Self, EngineError> {
         let arch = sconce_models::find(&config)?;
         let spec = (arch.spec)(&config)?;
         Self::with(dir, (arch, spec, config), model_sampling)
@@ -258,6 +259,7 @@ impl Described {
         Ok(Needs {
             weights: footprint,
             activations: working.activations,
+            packed_inputs: working.packed_inputs,
             rotations: working.rotations,
             kv,
             ranks,

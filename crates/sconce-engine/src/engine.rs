@@ -308,14 +308,8 @@ fn plan(settings: &EngineSettings, checkpoint: &Checkpoint) -> Result<Plan, Engi
     let room = Room::of_this_machine(settings.ranks, sconce_nn::pool::threads());
     let plan = Plan::new(&checkpoint.needs, &room)?;
     let (ranks, max_len) = (settings.ranks as u64, plan.max_len);
-    if max_len < checkpoint.needs.max_len {
-        warn!(
-            model = settings.name,
-            "sequences are at most {max_len} tokens long, not the {} of the model's context: the \
-             memory at hand holds no more; choose a larger machine, or more for \
-             option.kv_cache_memory, or say option.max_model_len to be refused otherwise",
-            checkpoint.needs.max_len,
-        );
+    if let Some(text) = plan.shortened(&checkpoint.needs) {
+        warn!(model = settings.name, "{text}");
     }
     let mib = |bytes: u64| bytes * ranks / (1 << 20);
     info!(

@@ -7,6 +7,8 @@ use sconce_nn::weights::WeightError;
 use sconce_text::TextError;
 use thiserror::Error;
 
+use crate::memory::bytes_for;
+
 /// The first cause that keeps a model from answering.
 #[derive(Debug, Error)]
 pub enum EngineError {
@@ -55,7 +57,7 @@ pub enum EngineError {
         "a key/value cache of {budget} bytes holds {holds} tokens, fewer than one sequence of \
          {max_len} tokens ({per_token} bytes a token); lower option.max_model_len to at most \
          {holds} or raise option.kv_cache_memory to at least {}",
-        *max_len as u64 * per_token
+        bytes_for(*max_len, *per_token)
     )]
     Memory {
         /// Bytes planned for the cache.

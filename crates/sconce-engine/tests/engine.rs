@@ -162,6 +162,7 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
     let needs = Needs {
         weights: Footprint::default(),
         activations: 0,
+        packed_inputs: 0,
         rotations: 0,
         kv: Fake::default().kv_shape(),
         ranks: settings.ranks,

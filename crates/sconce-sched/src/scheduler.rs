@@ -4,9 +4,10 @@
 //! waits. Each step first gives one token to every sequence that generates, then the rest of
 //! the budget to prompts, the oldest first; so at most the youngest one has a prompt that is
 //! only partly computed. How much of the budget prompts may take beside those who generate, who
-//! wait for the whole step, is the caller's word, step by step: there is no clock here. When blocks run out the youngest steps back: its blocks are released,
-//! its tokens are kept, it waits at the front and is computed again. The oldest never steps
-//! back and has a row in every plan, so every sequence comes to its end.
+//! wait for the whole step, is the caller's word, step by step: there is no clock here. When blocks
+//! run out the youngest steps back: its blocks are released, its tokens are kept, it waits at the
+//! front and is computed again. The oldest never steps back and has a row in every plan, so every
+//! sequence comes to its end.
 //!
 //! Only `plan` hands blocks out, and there is no second plan before the first one is committed.
 //! Hence a sequence that is cancelled in between can release its blocks at once: the step in

@@ -4,8 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
-use safetensors::SafeTensors;
-use safetensors::tensor::Dtype;
+
+use crate::reference::Reference;
 
 /// One folder of `models/tiny`: a checkpoint that can be served, and its goldens.
 #[derive(Clone, Debug)]
@@ -65,13 +65,12 @@ impl Golden {
             fs::read(&path).with_context(|| format!("reading {}", path.display()))
         };
         let texts: serde_json::Value = serde_json::from_slice(&read("golden.json")?)?;
-        let bytes = read("golden.safetensors")?;
-        let tensors = SafeTensors::deserialize(&bytes)?;
+        let numbers = Reference::open(&dir.join("golden.safetensors"))?;
         let texts = texts["runs"]
             .as_array()
             .context("golden.json has no list `runs`")?;
         let runs: Result<Vec<Run>> = (0..texts.len())
-            .map(|i| Run::read(&tensors, &texts[i], i))
+            .map(|i| Run::read(&numbers, &texts[i], i))
             .collect();
         let name = dir
             .file_name()
@@ -87,32 +86,25 @@ impl Golden {
 }
 
 impl Run {
-    fn read(tensors: &SafeTensors, texts: &serde_json::Value, index: usize) -> Result<Self> {
+    fn read(numbers: &Reference, texts: &serde_json::Value, index: usize) -> Result<Self> {
         let text = |key: &str| {
             let text = texts[key]
                 .as_str()
                 .with_context(|| format!("golden.json: `{key}` of run {index}"));
             text.map(str::to_owned)
         };
-        let ids = tokens(tensors, &format!("prompt.{index}"))?;
-        let logits = tensors.tensor(&format!("logits.{index}"))?;
-        ensure!(
-            logits.dtype() == Dtype::F32 && logits.shape().len() == 2,
-            "logits.{index} is no f32 matrix"
-        );
-        ensure!(
-            logits.shape()[0] == ids.len(),
-            "logits.{index} has not one row for each token"
-        );
-        let (words, []) = logits.data().as_chunks() else {
-            bail!("logits.{index} ends within a number")
+        let ids = numbers.ids(&format!("prompt.{index}"))?;
+        let name = format!("logits.{index}");
+        let [rows, vocab] = numbers.shape(&name)?[..] else {
+            bail!("{name} is no matrix")
         };
+        ensure!(rows == ids.len(), "{name} has not one row for each token");
         Ok(Self {
             prompt: text("prompt")?,
             ids,
-            vocab: logits.shape()[1],
-            logits: words.iter().map(|word| f32::from_le_bytes(*word)).collect(),
-            greedy: tokens(tensors, &format!("greedy.{index}"))?,
+            vocab,
+            logits: numbers.numbers(&name)?,
+            greedy: numbers.ids(&format!("greedy.{index}"))?,
             text: text("text")?,
         })
     }
@@ -121,18 +113,6 @@ impl Run {
     pub fn last_logits(&self) -> &[f32] {
         &self.logits[self.logits.len() - self.vocab..]
     }
-}
-
-fn tokens(tensors: &SafeTensors, name: &str) -> Result<Vec<u32>> {
-    let tensor = tensors.tensor(name)?;
-    ensure!(tensor.dtype() == Dtype::I64, "{name} is no i64 tensor");
-    let (words, []) = tensor.data().as_chunks() else {
-        bail!("{name} ends within a number")
-    };
-    words
-        .iter()
-        .map(|word| Ok(u32::try_from(i64::from_le_bytes(*word))?))
-        .collect()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod close;
 pub mod fakes;
 pub mod golden;
 pub mod hub;
+pub mod reference;
 pub mod reply;
 pub mod s3;
 pub mod server;

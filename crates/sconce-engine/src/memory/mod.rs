@@ -39,6 +39,8 @@ pub struct Room {
     pub most_cache: Option<u64>,
     /// How keys and values are kept.
     pub keys: Keys,
+    /// Whether kernels pack the inputs of products, as those of the CPU do.
+    pub packs_inputs: bool,
 }
 
 /// How keys and values are kept.
@@ -57,6 +59,8 @@ pub struct Needs {
     pub weights: Footprint,
     /// Activations of the largest step, in bytes.
     pub activations: u64,
+    /// The widest input of its products, packed, in bytes.
+    pub packed_inputs: u64,
     /// Tables of positions, in bytes.
     pub rotations: u64,
     /// Its part of the cache.
@@ -108,6 +112,7 @@ impl Room {
             scratch: SCRATCH_PER_THREAD * threads as u64 / ranks,
             most_cache: bytes.map(|bytes| bytes / CACHE_PART_OF_MACHINE),
             keys: Keys::Cpu,
+            packs_inputs: true,
         }
     }
 }
@@ -131,7 +136,13 @@ impl Plan {
     pub fn new(needs: &Needs, room: &Room) -> Result<Self, EngineError> {
         let block = room.keys.bytes_per_block(&needs.kv).max(1);
         let workspace = room.scratch + needs.rotations;
-        let fixed = needs.weights.weights + needs.activations + workspace + room.overhead;
+        let packed = if room.packs_inputs {
+            needs.packed_inputs
+        } else {
+            0
+        };
+        let activations = needs.activations + packed;
+        let fixed = needs.weights.weights + activations + workspace + room.overhead;
         let left = room.bytes.map(|bytes| bytes.saturating_sub(fixed));
         if let Some(bytes) = room.bytes.filter(|&bytes| bytes < fixed) {
             return Err(EngineError::TooLarge {
@@ -172,7 +183,7 @@ impl Plan {
         }
         Ok(Self {
             weights: needs.weights.weights,
-            activations: needs.activations,
+            activations,
             workspace,
             overhead: room.overhead,
             per_token: block / BLOCK as u64,
@@ -180,6 +191,28 @@ impl Plan {
             blocks,
             cache: blocks as u64 * block,
             room: room.bytes,
+        })
+    }
+
+    /// Why sequences are shorter than the model's context, if they are: a sentence with the cure.
+    pub fn shortened(&self, needs: &Needs) -> Option<String> {
+        if self.max_len >= needs.max_len {
+            return None;
+        }
+        let (holds, context) = (self.max_len, needs.max_len);
+        let length = "option.max_model_len to be refused where it does not fit";
+        Some(match needs.wanted_cache {
+            Some(wanted) => format!(
+                "sequences are at most {holds} tokens long, not the {context} of the model's \
+                 context: option.kv_cache_memory = {wanted} holds no more; raise it to {} bytes, \
+                 or set {length}",
+                bytes_for(context, self.per_token * needs.ranks as u64)
+            ),
+            None => format!(
+                "sequences are at most {holds} tokens long, not the {context} of the model's \
+                 context: the memory at hand holds no more; choose a larger machine, or more for \
+                 option.kv_cache_memory, or set {length}"
+            ),
         })
     }
 
@@ -192,6 +225,11 @@ impl Plan {
     pub fn total(&self) -> u64 {
         self.weights + self.activations + self.workspace + self.overhead + self.cache
     }
+}
+
+/// Bytes of the blocks for so many tokens.
+pub(crate) fn bytes_for(tokens: usize, per_token: u64) -> u64 {
+    tokens.next_multiple_of(BLOCK) as u64 * per_token
 }
 
 #[cfg(test)]
@@ -207,6 +245,7 @@ mod tests {
             experts: 0,
         },
         activations: 200,
+        packed_inputs: 60,
         rotations: 30,
         kv: KvShape {
             layers: 1,
@@ -225,6 +264,7 @@ mod tests {
         scratch: 15,
         most_cache: None,
         keys: Keys::Plain(2),
+        packs_inputs: false,
     };
 
     fn room(bytes: u64) -> Room {
@@ -240,6 +280,16 @@ mod tests {
         assert_eq!((plan.blocks, plan.tokens(), plan.cache), (8, 256, 1024));
         assert_eq!((plan.per_token, plan.workspace), (4, 45));
         assert_eq!(plan.total(), 1000 + 200 + 45 + 5 + 1024);
+    }
+
+    #[test]
+    fn packed_inputs_count_where_kernels_pack_them() {
+        let packs = Room {
+            packs_inputs: true,
+            ..ROOM
+        };
+        let activations = |room| Plan::new(&NEEDS, &room).unwrap().activations;
+        assert_eq!((activations(ROOM), activations(packs)), (200, 260));
     }
 
     #[test]
@@ -304,6 +354,42 @@ mod tests {
             ..long
         };
         assert!(Plan::new(&asked, &room(1250 + 31 * 128)).is_err());
+    }
+
+    #[test]
+    fn a_cache_that_is_asked_for_and_too_small_is_named_with_what_it_should_be() {
+        let needs = Needs {
+            max_len: 1000,
+            may_shorten: true,
+            ranks: 2,
+            wanted_cache: Some(2 * 31 * 128),
+            ..NEEDS
+        };
+        let plan = Plan::new(&needs, &ROOM).unwrap();
+        let text = plan.shortened(&needs).unwrap();
+        for part in ["992", "1000", "option.kv_cache_memory = 7936", "8192 bytes"] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
+        let enough = Needs {
+            wanted_cache: Some(8192),
+            ..needs
+        };
+        assert_eq!(Plan::new(&enough, &ROOM).unwrap().shortened(&enough), None);
+        let chosen = Needs {
+            wanted_cache: None,
+            ..needs
+        };
+        let plan = Plan::new(&chosen, &room(1250 + 31 * 128)).unwrap();
+        let text = plan.shortened(&chosen).unwrap();
+        assert!(text.contains("the memory at hand holds no more"), "{text}");
+        let nothing = Needs {
+            wanted_cache: Some(2 * 7 * 128),
+            ..needs
+        };
+        let text = Plan::new(&nothing, &ROOM).unwrap_err().to_string();
+        for part in ["1792 bytes", "224 tokens", "1000", "option.kv_cache_memory"] {
+            assert!(text.contains(part), "{part} is not in: {text}");
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ pub struct Footprint {
 pub struct Working {
     /// Activations of the largest step, at their peak.
     pub activations: u64,
+    /// What kernels of the CPU make of a product's input before they multiply it.
+    pub packed_inputs: u64,
     /// Cosines and sines of all positions.
     pub rotations: u64,
 }
@@ -128,7 +130,8 @@ impl Spec {
             _ => &[],
         };
         Working {
-            activations: tokens as u64 * (numbers * F32 + widest * PACKED),
+            activations: tokens as u64 * numbers * F32,
+            packed_inputs: tokens as u64 * widest * PACKED,
             rotations: tables.iter().map(rotation_bytes).sum(),
         }
     }
@@ -301,7 +304,8 @@ mod tests {
         // Logits: 10 + 2 * 8; attention: 3 * 8 + 2 * (8 + 2 * 4) + 8 = 64; MLP: 4 * 8 + 3 * 12 = 68 numbers.
         let working = spec.working(5, 1);
         // The widest input of a product is the inside of the MLP.
-        assert_eq!(working.activations, 5 * (68 * 4 + 12 * 6));
+        assert_eq!(working.activations, 5 * 68 * 4);
+        assert_eq!(working.packed_inputs, 5 * 12 * 6);
         // 64 positions, one pair, cosine and sine.
         assert_eq!(working.rotations, 64 * 2 * 4);
         assert_eq!(spec.possible_worlds(), [1, 2, 4]);

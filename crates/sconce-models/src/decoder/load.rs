@@ -355,8 +355,9 @@ impl<'a> Loader<'a> {
 
     /// A tensor as the decoder wants it, uncut: found, fixed, and of the shape that the configuration says.
     fn tensor(&mut self, at: At, part: Part) -> Result<HostTensor, LoadError> {
-        let transposed =
-            part == Part::Weight && self.arch.fixes.contains(&(at.slot, Fix::Transpose));
+        let transposed = part == Part::Weight
+            && self.arch.fixes.contains(&(at.slot, Fix::Transpose))
+            && !self.tensors.has_outputs_as_rows(&self.name(at, part));
         let mut axes = at.slot.axes().to_vec();
         if part == Part::Bias {
             axes.truncate(1);

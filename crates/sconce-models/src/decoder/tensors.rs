@@ -56,6 +56,11 @@ impl<'a> Tensors<'a> {
         self.names.contains(self.name_in_file(name))
     }
 
+    /// Whether the matrix of that full name lies with its outputs as rows, whatever its family's files have.
+    pub(crate) fn has_outputs_as_rows(&self, name: &str) -> bool {
+        self.source.has_outputs_as_rows(self.name_in_file(name))
+    }
+
     /// A view of the tensor of that full name.
     pub(crate) fn take(&mut self, name: &str, hint: &'static str) -> Result<HostTensor, LoadError> {
         let name = self.name_in_file(name).to_owned();

@@ -50,6 +50,11 @@ pub trait WeightSource: Send + Sync {
         false
     }
 
+    /// Whether the matrix of that name has outputs as rows, though the checkpoints of its family may have inputs there.
+    fn has_outputs_as_rows(&self, _name: &str) -> bool {
+        false
+    }
+
     /// Bytes of all tensors together, shared storages counted for each tensor: the sum of [`HostTensor::byte_len`].
     fn total_bytes(&self) -> u64;
 

@@ -25,6 +25,10 @@ impl WeightSource for Outlines<'_> {
         self.0.has_unlisted(name)
     }
 
+    fn has_outputs_as_rows(&self, name: &str) -> bool {
+        self.0.has_outputs_as_rows(name)
+    }
+
     fn total_bytes(&self) -> u64 {
         self.0.total_bytes()
     }

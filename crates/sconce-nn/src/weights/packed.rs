@@ -190,6 +190,11 @@ impl WeightSource for Unpacked {
         self.zeros.contains(name)
     }
 
+    /// Both tools transpose the layers of GPT-2 before they pack them.
+    fn has_outputs_as_rows(&self, name: &str) -> bool {
+        self.matrix(name).is_some()
+    }
+
     fn total_bytes(&self) -> u64 {
         self.bytes
     }

@@ -8,6 +8,7 @@
 mod avx2;
 #[cfg(target_arch = "aarch64")]
 mod neon;
+#[cfg(any(test, not(target_arch = "aarch64")))]
 mod portable;
 
 use half::{bf16, f16};
@@ -22,6 +23,10 @@ pub(crate) const LANES: usize = 8;
 /// rounding once or twice.
 pub(crate) trait Lanes: Copy {
     /// Whether the code around has the instructions of [`super::wide`] too.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "they are of x86-64")
+    )]
     const WIDE: bool;
 
     fn splat(value: f32) -> Self;

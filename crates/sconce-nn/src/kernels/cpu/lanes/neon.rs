@@ -5,7 +5,6 @@ use std::arch::aarch64::*;
 
 use half::{bf16, f16};
 
-use super::portable::widen_f16;
 use super::{LANES, Lanes};
 
 /// The lower and the upper four lanes.
@@ -45,8 +44,13 @@ impl Lanes for Neon {
 
     #[inline(always)]
     fn load_f16(from: &[f16; LANES]) -> Self {
-        // The instruction has no stable name; the compiler makes vector code of this.
-        Self::load(&from.map(widen_f16))
+        unsafe {
+            let bits = vld1q_u16(from.as_ptr().cast());
+            Self(
+                vcvt_f32_f16(vreinterpret_f16_u16(vget_low_u16(bits))),
+                vcvt_f32_f16(vreinterpret_f16_u16(vget_high_u16(bits))),
+            )
+        }
     }
 
     #[inline(always)]

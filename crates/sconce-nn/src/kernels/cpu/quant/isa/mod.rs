@@ -8,6 +8,8 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod portable;
 
 use portable::Portable;
@@ -91,6 +93,10 @@ pub(super) enum Tile {
     /// Two rows of `x`, one vector of weight rows.
     Small,
     /// Four rows of `x`, two vectors of weight rows.
+    #[cfg_attr(
+        not(target_arch = "x86_64"),
+        expect(dead_code, reason = "for 32 wide registers")
+    )]
     Large,
 }
 
@@ -107,6 +113,8 @@ pub(super) trait Kernel {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Instructions {
     Portable,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
     #[cfg(target_arch = "x86_64")]
     Avx2,
     #[cfg(target_arch = "x86_64")]
@@ -121,7 +129,9 @@ impl Instructions {
             (Self::Avx512, avx512::is_available()),
             (Self::Avx2, avx2::is_available()),
         ];
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(target_arch = "aarch64")]
+        let special = [(Self::Neon, true)];
+        #[cfg(not(any(target_arch = "aarch64", target_arch = "x86_64")))]
         let special: [(Self, bool); 0] = [];
         special
             .into_iter()
@@ -140,6 +150,8 @@ impl Instructions {
         unsafe {
             match self {
                 Self::Portable => kernel.run::<Portable>(),
+                #[cfg(target_arch = "aarch64")]
+                Self::Neon => kernel.run::<neon::Neon>(),
                 #[cfg(target_arch = "x86_64")]
                 Self::Avx2 => avx2::run(kernel),
                 #[cfg(target_arch = "x86_64")]
