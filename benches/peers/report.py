@@ -5,6 +5,7 @@ milliseconds of the peer by those of sconce; above 1, sconce is ahead. It is tak
 and the median over the rounds is shown. A peer is compared with the first row of sconce that has
 weights of as many bits.
 """
+from collections import Counter
 from statistics import median
 
 # Where a figure of a visit is, and whether more of it is better.
@@ -233,7 +234,7 @@ def render(result, plot):
         f"Model: {result['model']}. Each server alone on the machine, its answers greedy and of full length, "
         f"prompts of random words ({'–'.join(f'{p:.0f}' for p in dict.fromkeys((prompts[0], prompts[-1])))} tokens "
         "as the servers count those of the load)." if prompts else f"Model: {result['model']}.",
-        f"Medians [least–most] of {max((v['round'] for v in result['visits']), default=0)} interleaved rounds. "
+        f"Medians [least–most] of {rounds(result)}. "
         "`sconce ×` says how many times as good sconce is at weights of as many bits: above 1 it is ahead. "
         f"`!` marks figures during which others took more than {result['max_foreign']:.0%} of the machine.",
         f"```sh\n{result['command']}\n```",
@@ -249,6 +250,15 @@ def render(result, plot):
         section("Notes", trust(results)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def rounds(result):
+    """How often servers were visited, in words."""
+    counts = Counter(visit["engine"] for visit in result["visits"]).values()
+    least, most = min(counts, default=0), max(counts, default=0)
+    if least == most:
+        return f"{most} interleaved rounds"
+    return f"{least} to {most} interleaved rounds, as not every server took part in all"
 
 
 def section(title, body):

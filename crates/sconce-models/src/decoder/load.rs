@@ -452,10 +452,9 @@ impl<'a> Loader<'a> {
             (other, None) => self.options.dtype.unwrap_or(other),
         };
         let stored = weight.byte_len();
-        let weight = weight.to_dtype(wanted)?;
         let weight = match &mut self.arena {
-            Some(arena) => arena.hold(&weight)?,
-            None => weight.packed()?,
+            Some(arena) => arena.hold(&weight, wanted)?,
+            None => weight.to_dtype(wanted)?.packed()?,
         };
         self.tensors.touch(&weight, parts);
         // Progress is told in bytes of the checkpoint, and blocks have fewer.

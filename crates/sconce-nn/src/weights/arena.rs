@@ -1,19 +1,12 @@
 //! Room for weights in huge pages. A mapped file lies in pages of 4 KiB: products that stream weights from memory then
-//! wait for the address of every page, which costs about a quarter of a decode step. Which weights are kept is left to
-//! the loader.
-#![allow(unsafe_code)]
+//! wait for the address of every page, which costs about a quarter of a decode step. Which weights are kept, and in what
+//! type, is left to the loader.
 
-use std::sync::Arc;
-
-use super::buffer::Buffer;
+use super::buffer::AlignedBytes;
+use super::dtype::StoredDtype;
 use super::error::WeightError;
-use super::host_tensor::{HostTensor, row_major};
-
-/// Bytes of a piece of memory that tensors share.
-const CHUNK: usize = 64 << 20;
-
-/// Tensors begin on lines of the cache.
-const ALIGNMENT: usize = 64;
+use super::host_tensor::HostTensor;
+use super::pieces::Pieces;
 
 /// Whether the system gives huge pages to whoever asks for them.
 pub fn has_huge_pages() -> bool {
@@ -21,50 +14,41 @@ pub fn has_huge_pages() -> bool {
     modes.is_ok_and(|modes| !modes.contains("[never]"))
 }
 
-/// Copies tensors one behind the other.
+/// Keeps tensors one behind the other.
 #[derive(Default)]
 pub struct Arena {
-    chunk: Option<Arc<Buffer>>,
-    /// Bytes of the chunk that are taken.
-    used: usize,
+    pieces: Pieces,
 }
 
 impl Arena {
-    /// A row-major copy of the tensor, or itself where the system has no memory for one; the pages of a file that it
-    /// was mapped from are given back.
-    pub fn hold(&mut self, tensor: &HostTensor) -> Result<HostTensor, WeightError> {
-        let shape = tensor.shape().to_vec();
+    /// The numbers of the tensor in that type, row-major; the pages of a file that it was mapped from are given back.
+    /// What changes its type, or is unpacked, is written where it stays: an allocation of its own would begin and end in
+    /// small pages, and copying it here afterwards would cost as much time as converting it.
+    pub fn hold(
+        &mut self,
+        tensor: &HostTensor,
+        wanted: StoredDtype,
+    ) -> Result<HostTensor, WeightError> {
         if tensor.is_outline() {
-            return HostTensor::outline_of_copy(tensor.dtype(), shape);
+            // What cannot be converted is refused as well.
+            let converted = tensor.to_dtype(wanted)?;
+            return HostTensor::outline_of_copy(wanted, converted.shape().to_vec());
         }
-        let len = tensor.byte_len();
-        let Some((chunk, begin)) = self.room(len) else {
-            return Ok(tensor.clone());
+        tensor.require_rows_of(wanted)?;
+        let Some(piece) = self.pieces.next(wanted.bytes(tensor.elements())) else {
+            return tensor.to_dtype(wanted)?.packed();
         };
-        // SAFETY: `room` gives out every byte once, and the view that reads these is made below.
-        unsafe { chunk.fill(begin, len, |target| tensor.write_to(target)) };
+        let mut bytes = AlignedBytes::Piece(piece);
+        tensor.write_as(wanted, bytes.bytes_mut())?;
         tensor.give_back_pages();
-        let strides = row_major(&shape);
-        HostTensor::view(chunk, begin, tensor.dtype(), shape, strides)
-    }
-
-    /// A chunk with that much room, and where it begins.
-    fn room(&mut self, len: usize) -> Option<(Arc<Buffer>, usize)> {
-        let begin = self.used.next_multiple_of(ALIGNMENT);
-        let open = self.chunk.take();
-        let (chunk, begin) = match open.filter(|chunk| begin + len <= chunk.len()) {
-            Some(chunk) => (chunk, begin),
-            None => (Arc::new(Buffer::anonymous(len.max(CHUNK))?), 0),
-        };
-        self.used = begin + len;
-        self.chunk = Some(Arc::clone(&chunk));
-        Some((chunk, begin))
+        HostTensor::owned(bytes, wanted, tensor.shape().to_vec())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::weights::block_format::BlockFormat;
 
     #[test]
     fn tensors_keep_their_numbers_wherever_they_lie() {
@@ -75,11 +59,42 @@ mod tests {
         let mut held = Vec::new();
         // The second copy of the large one does not fit behind the first.
         for tensor in [&cut, &large, &cut, &large, &cut] {
-            held.push((tensor.to_vec_f32().unwrap(), arena.hold(tensor).unwrap()));
+            let copy = arena.hold(tensor, StoredDtype::F32).unwrap();
+            held.push((tensor.to_vec_f32().unwrap(), copy));
         }
         for (numbers, tensor) in held {
             assert!(tensor.is_contiguous() && tensor.is_owned());
             assert_eq!(tensor.to_vec_f32().unwrap(), numbers);
         }
+    }
+
+    #[test]
+    fn what_changes_its_type_is_written_where_it_stays() {
+        let mut arena = Arena::default();
+        let numbers: Vec<f32> = (0..6 * 64).map(|n| n as f32 / 7.0).collect();
+        let tensor = HostTensor::from_f32(numbers, &[6, 64]);
+        let turned = tensor.transpose().unwrap();
+        let blocks = StoredDtype::Quantised(BlockFormat::Q8_0);
+        let mut end = None;
+        for (tensor, wanted) in [
+            (&tensor, StoredDtype::BF16),
+            (&turned, StoredDtype::F16),
+            (&tensor, blocks),
+            (&turned, StoredDtype::F32),
+        ] {
+            let (held, own) = (arena.hold(tensor, wanted), tensor.to_dtype(wanted));
+            let (held, own) = (held.unwrap(), own.unwrap().copied().unwrap());
+            assert_eq!((held.dtype(), held.shape()), (wanted, own.shape()));
+            assert_eq!(held.run(0, held.elements()), own.run(0, own.elements()));
+            // Nothing lies between it and the one before but what aligns it.
+            let begin = held.run(0, held.elements()).as_ptr() as usize;
+            assert!(end.is_none_or(|end: usize| begin == end.next_multiple_of(64)));
+            end = Some(begin + held.byte_len());
+        }
+        let infinite = HostTensor::from_f32(vec![f32::INFINITY; 32], &[1, 32]);
+        let text = arena.hold(&infinite, blocks).unwrap_err().to_string();
+        assert!(text.contains("not finite"), "{text}");
+        let text = arena.hold(&turned, blocks).unwrap_err().to_string();
+        assert!(text.contains("not whole blocks"), "{text}");
     }
 }

@@ -11,7 +11,7 @@ use candle_core::quantized::k_quants::{
 };
 
 use super::block_format::BlockFormat;
-use super::buffer::{self, AlignedBytes, Block};
+use super::buffer::{self, Block};
 use super::dtype::StoredDtype;
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
@@ -77,13 +77,12 @@ fn narrow<B: Block>(numbers: &[f32], out: &mut [u8]) {
 }
 
 impl HostTensor {
-    /// The numbers in blocks of that format, rounded as ggml rounds; a copy, made on all threads of the pool.
-    pub(super) fn quantised(&self, format: BlockFormat) -> Result<Self, WeightError> {
-        let wanted = StoredDtype::Quantised(format);
+    /// Fails unless its numbers can be had in blocks of that format.
+    pub(super) fn require_quantisable(&self, format: BlockFormat) -> Result<(), WeightError> {
         if !self.dtype().is_float() && !self.dtype().is_quantised() {
             return Err(WeightError::Convert {
                 from: self.dtype(),
-                to: wanted,
+                to: StoredDtype::Quantised(format),
             });
         }
         let width = self.shape().last().copied().unwrap_or(1);
@@ -96,35 +95,44 @@ impl HostTensor {
                 ),
             ));
         }
-        if self.is_outline() {
-            return Self::outline_of_copy(wanted, self.shape().to_vec());
+        Ok(())
+    }
+
+    /// Writes its numbers, which are [quantisable](Self::require_quantisable), in blocks of that format, rounded as ggml
+    /// rounds, into zeroed bytes; on all threads of the pool.
+    pub(super) fn quantise_to(
+        &self,
+        format: BlockFormat,
+        target: &mut [u8],
+    ) -> Result<(), WeightError> {
+        let wanted = StoredDtype::Quantised(format);
+        let width = self.shape().last().copied().unwrap_or(1);
+        if self.elements() == 0 {
+            return Ok(());
         }
         let source = self.in_order()?;
-        let mut bytes = AlignedBytes::zeroed(wanted.bytes(self.elements()));
         // Where the first number lies that has no place in the format.
         let bad = AtomicUsize::new(usize::MAX);
-        if self.elements() > 0 {
-            let (_, run) = parallel::cut(self.elements() / width, width * COST);
-            let part = wanted.bytes(run * width);
-            let parts: Vec<_> = bytes.bytes_mut().chunks_mut(part).map(Mutex::new).collect();
-            pool::run(parts.len(), &|task| {
-                let mut out = parts[task].lock().expect("each part has one task");
-                let mut row = vec![0.0; width];
-                let rows = out.chunks_exact_mut(wanted.bytes(width));
-                for (first, out) in (task * run..).map(|row| row * width).zip(rows) {
-                    source
-                        .widen(first, &mut row)
-                        .expect("packed numbers of a type that was checked");
-                    if let Some(place) = row.iter().position(|x| !fits(*x)) {
-                        bad.fetch_min(first + place, Ordering::Relaxed);
-                        return;
-                    }
-                    quantise(format, &row, out);
+        let (_, run) = parallel::cut(self.elements() / width, width * COST);
+        let part = wanted.bytes(run * width);
+        let parts: Vec<_> = target.chunks_mut(part).map(Mutex::new).collect();
+        pool::run(parts.len(), &|task| {
+            let mut out = parts[task].lock().expect("each part has one task");
+            let mut row = vec![0.0; width];
+            let rows = out.chunks_exact_mut(wanted.bytes(width));
+            for (first, out) in (task * run..).map(|row| row * width).zip(rows) {
+                source
+                    .widen(first, &mut row)
+                    .expect("packed numbers of a type that was checked");
+                if let Some(place) = row.iter().position(|x| !fits(*x)) {
+                    bad.fetch_min(first + place, Ordering::Relaxed);
+                    return;
                 }
-            });
-        }
+                quantise(format, &row, out);
+            }
+        });
         match bad.into_inner() {
-            usize::MAX => Self::owned(bytes, wanted, self.shape().to_vec()),
+            usize::MAX => Ok(()),
             place => Err(self.layout(
                 "quantising",
                 format!(

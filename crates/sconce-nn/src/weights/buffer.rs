@@ -4,6 +4,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 use candle_core::quantized::k_quants::{
     BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0, GgmlType,
@@ -11,6 +12,7 @@ use candle_core::quantized::k_quants::{
 use memmap2::{Mmap, MmapMut};
 
 use super::dtype::Element;
+use super::pieces::Piece;
 
 #[cfg(target_endian = "big")]
 compile_error!(
@@ -28,8 +30,28 @@ pub(crate) enum Buffer {
     Mapped(Mmap),
     /// A copy made by a conversion.
     Owned(AlignedBytes),
+    /// None yet: they are computed when they are copied.
+    Computed(Computed),
     /// No bytes at all, but the length that they would have, and whether they would be owned: an outline.
     Outline { len: usize, owned: bool },
+}
+
+/// A matrix whose bytes are computed when they are copied.
+pub(crate) struct Computed {
+    /// Bytes of all.
+    pub(super) len: usize,
+    /// Numbers in a row.
+    pub(super) columns: usize,
+    pub(super) matrix: Box<dyn Compute>,
+}
+
+/// How the bytes of a matrix are computed.
+pub(super) trait Compute: Send + Sync {
+    /// Writes a part of it, row-major and without gaps; whole blocks of a quantised one. The target is zero.
+    fn write(&self, rows: Range<usize>, columns: Range<usize>, target: &mut [u8]);
+
+    /// Takes the pages of the file out of memory that it is made from.
+    fn give_back(&self);
 }
 
 impl Buffer {
@@ -41,29 +63,12 @@ impl Buffer {
         unsafe { Mmap::map(file) }.map(Self::Mapped)
     }
 
-    /// Zeros in memory of its own, in huge pages where the system has them; `None` when the system refuses.
-    pub(super) fn anonymous(len: usize) -> Option<Self> {
-        AlignedBytes::large(len).map(Self::Owned)
-    }
-
-    /// Lets `write` fill bytes of an [anonymous](Self::anonymous) buffer that is shared already.
-    ///
-    /// # Safety
-    /// Nobody reads or writes these bytes during the call.
-    ///
-    /// # Panics
-    /// When the buffer is another or too short.
-    pub(super) unsafe fn fill(&self, begin: usize, len: usize, write: impl FnOnce(&mut [u8])) {
-        let Self::Owned(AlignedBytes::Large(map)) = self else {
-            unreachable!("only anonymous buffers are filled");
-        };
-        assert!(begin + len <= map.len(), "{begin} + {len} bytes fit");
-        // SAFETY: inside the writable map, and the caller's alone.
-        write(unsafe { std::slice::from_raw_parts_mut(map.as_ptr().cast_mut().add(begin), len) });
-    }
-
     /// Takes the pages of a mapped file out of this process' memory; they are read again when they are needed.
+    /// Those that a computed matrix is made from as a whole.
     pub(super) fn give_back(&self, begin: usize, len: usize) {
+        if let Self::Computed(computed) = self {
+            computed.matrix.give_back();
+        }
         #[cfg(unix)]
         if let Self::Mapped(map) = self {
             // SAFETY: the map is read-only and of a file, so nothing is lost; it is only a hint.
@@ -79,14 +84,14 @@ impl Buffer {
         match self {
             Self::Mapped(map) => map,
             Self::Owned(owned) => owned.bytes(),
-            Self::Outline { .. } => &[],
+            Self::Computed(_) | Self::Outline { .. } => &[],
         }
     }
 
-    /// Number of bytes, also where there are none because it is an outline.
+    /// Number of bytes, also where there are none yet, or none because it is an outline.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Outline { len, .. } => *len,
+            Self::Outline { len, .. } | Self::Computed(Computed { len, .. }) => *len,
             other => other.bytes().len(),
         }
     }
@@ -110,6 +115,8 @@ pub(crate) enum AlignedBytes {
     },
     /// Memory of its own, in huge pages where the system has them: fewer page faults here and fewer misses in kernels.
     Large(MmapMut),
+    /// A part of such memory.
+    Piece(Piece),
 }
 
 impl AlignedBytes {
@@ -137,6 +144,7 @@ impl AlignedBytes {
         match self {
             Self::Small { bytes, begin, len } => &bytes[*begin..begin + len],
             Self::Large(map) => map,
+            Self::Piece(piece) => piece.bytes(),
         }
     }
 
@@ -144,6 +152,7 @@ impl AlignedBytes {
         match self {
             Self::Small { bytes, begin, len } => &mut bytes[*begin..*begin + *len],
             Self::Large(map) => map,
+            Self::Piece(piece) => piece.bytes_mut(),
         }
     }
 }

@@ -5,7 +5,7 @@ use half::slice::HalfFloatSliceExt;
 use half::{bf16, f16};
 
 use super::blocks;
-use super::buffer::{self, AlignedBytes};
+use super::buffer::{self, AlignedBytes, Buffer};
 use super::dtype::{Element, StoredDtype};
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
@@ -93,20 +93,48 @@ impl HostTensor {
         if wanted == self.dtype() {
             return Ok(self.clone());
         }
-        if let StoredDtype::Quantised(format) = wanted {
-            return self.quantised(format);
-        }
-        if self.is_outline() && wanted.is_float() {
+        self.require_rows_of(wanted)?;
+        if self.is_outline() {
             return Self::outline_of_copy(wanted, self.shape().to_vec());
         }
+        let mut bytes = AlignedBytes::zeroed(wanted.bytes(self.elements()));
+        self.write_as(wanted, bytes.bytes_mut())?;
+        Self::owned(bytes, wanted, self.shape().to_vec())
+    }
+
+    /// Fails unless its numbers can be had in that type: its own, a floating-point type, or blocks that its rows fill.
+    pub(super) fn require_rows_of(&self, wanted: StoredDtype) -> Result<(), WeightError> {
         match wanted {
-            StoredDtype::F32 => self.converted(|target, wide| target.copy_from_slice(wide)),
-            StoredDtype::F64 => self.converted(|target, wide| convert(target, wide, f64::from)),
-            StoredDtype::F16 => {
-                self.converted(|target: &mut [f16], wide| target.convert_from_f32_slice(wide))
+            same if same == self.dtype() => Ok(()),
+            StoredDtype::Quantised(format) => self.require_quantisable(format),
+            float if float.is_float() => Ok(()),
+            to => Err(WeightError::Convert {
+                from: self.dtype(),
+                to,
+            }),
+        }
+    }
+
+    /// Writes all elements row-major in that type, for which [its rows are](Self::require_rows_of), into zeroed bytes of
+    /// their size that are aligned for it.
+    pub(super) fn write_as(
+        &self,
+        wanted: StoredDtype,
+        target: &mut [u8],
+    ) -> Result<(), WeightError> {
+        match wanted {
+            same if same == self.dtype() => {
+                self.write_to(target);
+                Ok(())
             }
+            StoredDtype::Quantised(format) => self.quantise_to(format, target),
+            StoredDtype::F32 => self.convert_to(target, |to, wide| to.copy_from_slice(wide)),
+            StoredDtype::F64 => self.convert_to(target, |to, wide| convert(to, wide, f64::from)),
+            StoredDtype::F16 => self.convert_to(target, |to: &mut [f16], wide| {
+                to.convert_from_f32_slice(wide)
+            }),
             StoredDtype::BF16 => {
-                self.converted(|target, wide| convert(target, wide, round_to_bf16))
+                self.convert_to(target, |to, wide| convert(to, wide, round_to_bf16))
             }
             to => Err(WeightError::Convert {
                 from: self.dtype(),
@@ -127,21 +155,20 @@ impl HostTensor {
 
     /// Widens to f32 and `narrow`s from there, a piece at a time so that it stays in the cache.
     /// This is exact between float types but for f64, which is rounded twice.
-    fn converted<T: Element>(
+    fn convert_to<T: Element>(
         &self,
+        target: &mut [u8],
         narrow: impl Fn(&mut [T], &[f32]),
-    ) -> Result<Self, WeightError> {
+    ) -> Result<(), WeightError> {
         let source = self.in_order()?;
-        let mut bytes = AlignedBytes::zeroed(self.elements() * size_of::<T>());
-        let target = buffer::cast_mut(bytes.bytes_mut())
-            .expect("owned buffers are aligned and made for whole numbers");
+        let target = buffer::cast_mut(target).expect("aligned and made for whole numbers");
         let mut wide = [0.0; PIECE];
         for (piece, target) in target.chunks_mut(PIECE).enumerate() {
             let wide = &mut wide[..target.len()];
             source.widen(piece * PIECE, wide)?;
             narrow(target, wide);
         }
-        Self::owned(bytes, T::DTYPE, self.shape().to_vec())
+        Ok(())
     }
 
     /// Itself when its numbers follow each other aligned and without gaps, else a copy.
@@ -179,10 +206,13 @@ impl HostTensor {
         Ok(())
     }
 
-    /// Writes all elements row-major into `target`, which has their size.
+    /// Writes all elements row-major into `target`, which has their size and is zero.
     pub(super) fn write_to(&self, target: &mut [u8]) {
         if self.elements() == 0 {
             return;
+        }
+        if let Buffer::Computed(computed) = &*self.buffer {
+            return self.compute(computed, target);
         }
         if self.is_contiguous() {
             return target.copy_from_slice(self.run(0, self.elements()));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::block_format::BlockFormat;
-use super::buffer::{self, AlignedBytes, Buffer};
+use super::buffer::{self, AlignedBytes, Buffer, Compute, Computed};
 use super::dtype::{Element, StoredDtype};
 use super::error::WeightError;
 
@@ -89,6 +89,28 @@ impl HostTensor {
     ) -> Result<Self, WeightError> {
         let strides = row_major(&shape);
         Self::view(Arc::new(Buffer::Owned(bytes)), 0, dtype, shape, strides)
+    }
+
+    /// A matrix that is computed when it is copied: no kernel reads it in place, but it can be cut like any other.
+    pub(super) fn computed(
+        matrix: Box<dyn Compute>,
+        dtype: StoredDtype,
+        shape: [usize; 2],
+    ) -> Result<Self, WeightError> {
+        let [rows, columns] = shape;
+        let len = rows.saturating_mul(dtype.bytes(columns));
+        let buffer = Buffer::Computed(Computed {
+            len,
+            columns,
+            matrix,
+        });
+        Self::view(
+            Arc::new(buffer),
+            0,
+            dtype,
+            shape.to_vec(),
+            row_major(&shape),
+        )
     }
 
     /// A row-major f32 tensor of numbers at hand.
@@ -242,6 +264,9 @@ impl HostTensor {
             StoredDtype::Quantised(_) => 1,
             plain => plain.size(),
         };
+        if matches!(*self.buffer, Buffer::Computed(_)) {
+            return self.elements() == 0;
+        }
         let address = self.buffer.address() + self.offset;
         self.elements() == 0 || (touching && address.is_multiple_of(alignment))
     }
@@ -302,6 +327,9 @@ impl HostTensor {
                 "more than two dimensions must be contiguous".to_owned(),
             ));
         }
+        if !self.is_packed() {
+            return Err(self.layout("blocks", "they are not there, pack them first".to_owned()));
+        }
         Ok(Blocks {
             format,
             bytes: self.run(0, span(&self.shape, &self.strides).unwrap_or(0)),
@@ -337,13 +365,35 @@ impl HostTensor {
     }
 
     /// Bytes of `len` touching elements from element `first`, counted from element zero of the view; whole blocks.
-    /// Nothing for an outline.
+    /// Nothing for an outline, or where nothing is computed yet.
     pub(crate) fn run(&self, first: usize, len: usize) -> &[u8] {
-        if self.is_outline() {
+        if matches!(*self.buffer, Buffer::Outline { .. } | Buffer::Computed(_)) {
             return &[];
         }
         let begin = self.offset + self.dtype.bytes(first);
         &self.buffer.bytes()[begin..begin + self.dtype.bytes(len)]
+    }
+
+    /// Writes the elements of a [computed](Self::computed) matrix, which has some, row-major into zeroed bytes.
+    pub(super) fn compute(&self, computed: &Computed, target: &mut [u8]) {
+        let row_bytes = self.dtype.bytes(computed.columns);
+        let (row, begin) = (self.offset / row_bytes, self.offset % row_bytes);
+        let column = begin / self.dtype.size() * self.dtype.per_block();
+        match (&*self.shape, &*self.strides) {
+            (&[rows, columns], &[down, 1]) if down == computed.columns => {
+                let (rows, columns) = (row..row + rows, column..column + columns);
+                computed.matrix.write(rows, columns, target);
+            }
+            // Turned or folded.
+            _ => {
+                let mut bytes = AlignedBytes::zeroed(computed.len);
+                let (rows, columns) = (0..computed.len / row_bytes, 0..computed.columns);
+                computed.matrix.write(rows, columns, bytes.bytes_mut());
+                let mut whole = self.clone();
+                whole.buffer = Arc::new(Buffer::Owned(bytes));
+                whole.write_to(target);
+            }
+        }
     }
 
     /// Fails when rows or their distances are not whole blocks of a quantised type.

@@ -15,6 +15,7 @@ mod index;
 mod open;
 mod outline;
 mod packed;
+mod pieces;
 mod random;
 mod safetensors;
 mod torch;

@@ -51,7 +51,7 @@ impl HostTensor {
     pub fn is_owned(&self) -> bool {
         match &*self.buffer {
             Buffer::Mapped(_) => false,
-            Buffer::Owned(_) => true,
+            Buffer::Owned(_) | Buffer::Computed(_) => true,
             Buffer::Outline { owned, .. } => *owned,
         }
     }

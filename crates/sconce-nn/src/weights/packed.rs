@@ -1,17 +1,19 @@
 //! Matrices that AWQ or GPTQ packed into integers, presented as the weights they stand for: `….weight` in place of
 //! `….qweight`, `….qzeros`, `….scales` and `….g_idx`. Where groups fill blocks of 32, the integers go into blocks as they
-//! are; else the numbers are computed once, as f16. What `config.json` calls the packing is left to `sconce-models`.
+//! are; else they become numbers, as f16. A matrix is unpacked when it is copied, so each rank unpacks the part that it
+//! keeps. What `config.json` calls the packing is left to `sconce-models`.
 
 mod levels;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use half::f16;
 
 use super::WeightSource;
 use super::block_format::BlockFormat;
-use super::buffer::{self, AlignedBytes};
+use super::buffer::{self, Compute};
 use super::dtype::StoredDtype;
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
@@ -143,25 +145,92 @@ impl Unpacked {
             Err(WeightError::NoTensor { .. }) => None,
             Err(error) => return Err(error),
         };
-        let levels = Levels {
-            words: words.numbers()?,
-            zeros: zeros.numbers()?,
-            scales: &tensor("scales")?.to_vec_f32()?,
-            groups: groups.as_ref().map(HostTensor::numbers).transpose()?,
+        let parts = Parts {
+            words,
+            zeros,
+            scales: tensor("scales")?.to_vec_f32()?,
+            groups,
             order,
             bits: self.packed.bits,
             less_one,
-            outputs: matrix.outputs,
-            group: matrix.group,
+            matrix: *matrix,
         };
-        levels
+        parts
+            .levels()?
             .check(matrix.inputs, matrix.dtype)
             .map_err(|problem| WeightError::Packed {
                 name: name.to_owned(),
                 origin: self.source.describe(),
                 problem,
             })?;
-        matrix.filled(&levels)
+        let shape = [matrix.outputs, matrix.inputs];
+        HostTensor::computed(Box::new(parts), matrix.dtype, shape)
+    }
+}
+
+/// What a matrix is unpacked from.
+struct Parts {
+    words: HostTensor,
+    zeros: HostTensor,
+    scales: Vec<f32>,
+    groups: Option<HostTensor>,
+    order: Order,
+    bits: usize,
+    less_one: bool,
+    matrix: Matrix,
+}
+
+impl Parts {
+    /// Fails unless the tensors have the types that [`Matrix::read`] has seen.
+    fn levels(&self) -> Result<Levels<'_>, WeightError> {
+        let groups = self.groups.as_ref();
+        Ok(Levels {
+            words: self.words.numbers()?,
+            zeros: self.zeros.numbers()?,
+            scales: &self.scales,
+            groups: groups.map(HostTensor::numbers).transpose()?,
+            order: self.order,
+            bits: self.bits,
+            less_one: self.less_one,
+            outputs: self.matrix.outputs,
+            group: self.matrix.group,
+        })
+    }
+}
+
+impl Compute for Parts {
+    /// On all threads of the pool.
+    fn write(&self, rows: Range<usize>, columns: Range<usize>, target: &mut [u8]) {
+        let levels = self
+            .levels()
+            .expect("types that were seen when it was made");
+        let (dtype, width) = (self.matrix.dtype, columns.len());
+        let row_bytes = dtype.bytes(width);
+        if rows.is_empty() || width == 0 {
+            return;
+        }
+        let (_, run) = parallel::cut(rows.len(), width * COST);
+        let parts: Vec<_> = target.chunks_mut(run * row_bytes).map(Mutex::new).collect();
+        pool::run(parts.len(), &|task| {
+            let mut out = parts[task].lock().expect("each part has one task");
+            let outputs = rows.start + task * run..;
+            for (output, out) in outputs.zip(out.chunks_exact_mut(row_bytes)) {
+                match dtype {
+                    StoredDtype::Quantised(format) => {
+                        levels.write_blocks(output, columns.start, format, out);
+                    }
+                    _ => {
+                        let numbers = buffer::cast_mut::<f16>(out);
+                        let numbers = numbers.expect("rows of whole numbers");
+                        levels.write_numbers(output, columns.start, numbers);
+                    }
+                }
+            }
+        });
+    }
+
+    fn give_back(&self) {
+        self.words.give_back_pages();
     }
 }
 
@@ -279,34 +348,6 @@ impl Matrix {
             group,
             dtype,
         })
-    }
-
-    /// The weight, its rows computed on all threads of the pool.
-    fn filled(&self, levels: &Levels<'_>) -> Result<HostTensor, WeightError> {
-        let shape = vec![self.outputs, self.inputs];
-        let row_bytes = self.dtype.bytes(self.inputs);
-        let mut bytes = AlignedBytes::zeroed(self.outputs * row_bytes);
-        if self.outputs * row_bytes > 0 {
-            let (_, run) = parallel::cut(self.outputs, self.inputs * COST);
-            let parts = bytes
-                .bytes_mut()
-                .chunks_mut(run * row_bytes)
-                .map(Mutex::new);
-            let parts: Vec<_> = parts.collect();
-            pool::run(parts.len(), &|task| {
-                let mut out = parts[task].lock().expect("each part has one task");
-                for (output, out) in (task * run..).zip(out.chunks_exact_mut(row_bytes)) {
-                    match self.dtype {
-                        StoredDtype::Quantised(format) => levels.write_blocks(output, format, out),
-                        _ => {
-                            let numbers = buffer::cast_mut::<f16>(out);
-                            levels.write_numbers(output, numbers.expect("rows of whole numbers"));
-                        }
-                    }
-                }
-            });
-        }
-        HostTensor::owned(bytes, self.dtype, shape)
     }
 }
 

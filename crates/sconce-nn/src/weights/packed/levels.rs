@@ -120,10 +120,16 @@ impl Levels<'_> {
         self.scales[group * self.outputs + output]
     }
 
-    /// The row of one output in blocks of 32 that lie within a group.
-    pub(super) fn write_blocks(&self, output: usize, format: BlockFormat, out: &mut [u8]) {
+    /// The row of one output from an input on, in blocks of 32 that lie within a group.
+    pub(super) fn write_blocks(
+        &self,
+        output: usize,
+        from: usize,
+        format: BlockFormat,
+        out: &mut [u8],
+    ) {
         for (block, out) in out.chunks_exact_mut(format.bytes()).enumerate() {
-            let first = block * BLOCK;
+            let first = from + block * BLOCK;
             let group = first / self.group;
             let scale = self.scale(group, output);
             let zero = self.zero(group, output);
@@ -144,9 +150,9 @@ impl Levels<'_> {
         }
     }
 
-    /// The row of one output as numbers.
-    pub(super) fn write_numbers(&self, output: usize, out: &mut [f16]) {
-        for (input, number) in out.iter_mut().enumerate() {
+    /// The row of one output from an input on, as numbers.
+    pub(super) fn write_numbers(&self, output: usize, from: usize, out: &mut [f16]) {
+        for (input, number) in (from..).zip(out) {
             let group = match self.groups {
                 Some(groups) => groups[input] as usize,
                 None => input / self.group,

@@ -189,6 +189,42 @@ fn groups_in_order_become_blocks_without_loss() {
     }
 }
 
+/// Cuts of rows, of columns, of both, of picked rows, and turned: as of the whole, and without making the whole.
+#[test]
+fn a_part_is_unpacked_without_the_rest() {
+    let in_order = |input: usize| input / GROUP;
+    let odd = |input: usize| input % 2;
+    let symmetric = packed(PLAIN, 4, true);
+    let asymmetric = packed(PackedKind::Awq, 4, false);
+    let numbers = packed(ORDERED, 8, true);
+    for weight in [
+        unpacked(symmetric, in_order).unwrap(),
+        unpacked(asymmetric, in_order).unwrap(),
+        unpacked(numbers, odd).unwrap(),
+    ] {
+        assert!(!weight.is_packed() && weight.is_owned());
+        let whole = weight.copied().unwrap();
+        let cuts: [fn(&HostTensor) -> Result<HostTensor, WeightError>; 6] = [
+            |matrix| matrix.narrow(0, 2, 5),
+            |matrix| matrix.narrow(1, 32, 32),
+            |matrix| matrix.narrow(0, 1, 6)?.narrow(1, 32, 32),
+            |matrix| matrix.narrow(1, 0, 32)?.select_rows(&[7, 0, 3]),
+            HostTensor::transpose,
+            |matrix| matrix.narrow(0, 4, 0),
+        ];
+        for (index, cut) in cuts.iter().enumerate() {
+            let (part, wanted) = (cut(&weight).unwrap(), cut(&whole).unwrap());
+            let (got, wanted) = (part.copied().unwrap(), wanted.copied().unwrap());
+            assert_eq!((got.dtype(), got.shape()), (wanted.dtype(), wanted.shape()));
+            let bytes = |tensor: &HostTensor| tensor.run(0, tensor.elements()).to_vec();
+            assert_eq!(bytes(&got), bytes(&wanted), "cut {index} of {got:?}");
+        }
+        let turned = weight.reshape(&[INPUTS / 32, OUTPUTS, 32]).unwrap();
+        assert_eq!(turned.to_vec_f32().unwrap(), whole.to_vec_f32().unwrap());
+        assert!(weight.blocks().is_err() && weight.rows().is_err());
+    }
+}
+
 #[test]
 fn inputs_out_of_order_and_asymmetric_bytes_become_numbers() {
     let odd = |input: usize| input % 2;
