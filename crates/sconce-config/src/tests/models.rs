@@ -229,14 +229,14 @@ fn two_names_of_different_gguf_files_are_refused() {
     let (first, second) = ("option.model_id=a.gguf", "option.gguf_file=b.gguf");
     says(
         &both.refused(),
-        &[first, second, "remove", "serving.properties, line 2"],
+        &[first, second, "remove", "serving.properties:2"],
     );
     let mut direct = both.properties("option.gguf_file=b.gguf\n");
     let a = direct.path("model/a.gguf");
     direct.line.model_dir = Some(a.clone());
     says(
         &direct.refused(),
-        &["the command line: model=", "a.gguf", second],
+        &["command line: model=", "a.gguf", second],
     );
     direct.line.model_dir = None;
     let id = a.to_string_lossy().into_owned();
