@@ -23,7 +23,7 @@ pub struct Arena {
 impl Arena {
     /// The numbers of the tensor in that type, row-major; the pages of a file that it was mapped from are given back.
     /// What changes its type, or is unpacked, is written where it stays: an allocation of its own would begin and end in
-    /// small pages, and copying it here afterwards would cost as much time as converting it.
+    /// small pages, and a copy from there would go through memory once more.
     pub fn hold(
         &mut self,
         tensor: &HostTensor,
