@@ -189,6 +189,8 @@ fn groups_in_order_become_blocks_without_loss() {
     }
 }
 
+type Cut = fn(&HostTensor) -> Result<HostTensor, WeightError>;
+
 /// Cuts of rows, of columns, of both, of picked rows, and turned: as of the whole, and without making the whole.
 #[test]
 fn a_part_is_unpacked_without_the_rest() {
@@ -204,7 +206,7 @@ fn a_part_is_unpacked_without_the_rest() {
     ] {
         assert!(!weight.is_packed() && weight.is_owned());
         let whole = weight.copied().unwrap();
-        let cuts: [fn(&HostTensor) -> Result<HostTensor, WeightError>; 6] = [
+        let cuts: [Cut; 6] = [
             |matrix| matrix.narrow(0, 2, 5),
             |matrix| matrix.narrow(1, 32, 32),
             |matrix| matrix.narrow(0, 1, 6)?.narrow(1, 32, 32),
