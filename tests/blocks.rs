@@ -89,6 +89,7 @@ impl Client {
                 Event::Token(token) => ids.push(token.id),
                 Event::Done(_) => return ids,
                 Event::Failed(error) => panic!("{error}"),
+                Event::Answered(_) => panic!("text was asked for"),
             }
         }
         panic!("dropped without an end after {} tokens", ids.len())

@@ -15,4 +15,5 @@ mod s3;
 mod sdk;
 mod serving;
 mod support;
+mod tasks;
 mod tidy;

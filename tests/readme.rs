@@ -1,4 +1,5 @@
-//! The table of architectures in the README, made from the list in the program and the folders of `models/tiny`.
+//! The tables of architectures in the README, made from the lists in the program and the folders of `models/tiny` and
+//! `models/tasks`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,6 +27,38 @@ fn the_readme_lists_every_architecture_with_its_tested_variants() {
     let wanted = format!("{HEAD}\n| --- | --- |\n{}\n", rows.join("\n"));
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../README.md");
     let readme = fs::read_to_string(readme).expect("the README");
+    assert!(
+        readme.contains(&wanted),
+        "the README lacks this table, to the letter:\n{wanted}"
+    );
+}
+
+#[test]
+fn the_readme_lists_every_family_of_encoders_with_its_tested_variants() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut variants: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let folders = fs::read_dir(root.join("models/tasks")).expect("the folders of tasks");
+    let mut folders: Vec<_> = folders
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    folders.sort();
+    for folder in folders.iter().filter(|folder| folder.is_dir()) {
+        let config = HfConfig::read(folder).expect("a configuration");
+        let found = sconce_models::find_encoder(&config).expect("readable");
+        let name = folder.file_name().expect("a name").to_string_lossy();
+        let family = found.expect("an encoder").0.family;
+        variants.entry(family).or_default().push(name.into_owned());
+    }
+    let row = |family: &str| format!("| {family} | {} |", variants[family].join(", "));
+    let rows: Vec<String> = sconce_models::ENCODERS
+        .iter()
+        .map(|arch| row(arch.family))
+        .collect();
+    let wanted = format!(
+        "| family | checked against transformers as |\n| --- | --- |\n{}\n",
+        rows.join("\n")
+    );
+    let readme = fs::read_to_string(root.join("README.md")).expect("the README");
     assert!(
         readme.contains(&wanted),
         "the README lacks this table, to the letter:\n{wanted}"

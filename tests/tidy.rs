@@ -31,7 +31,14 @@ const EDGES: &[(&str, &[&str])] = &[
         &["sconce-config", "sconce-engine", "sconce-manager"],
     ),
     ("sconce-http", &["sconce-api"]),
-    ("sconce-manager", &["sconce-config", "sconce-engine"]),
+    (
+        "sconce-manager",
+        &["sconce-config", "sconce-engine", "sconce-tasks"],
+    ),
+    (
+        "sconce-tasks",
+        &["sconce-models", "sconce-nn", "sconce-text"],
+    ),
     (
         "sconce-engine",
         &["sconce-models", "sconce-nn", "sconce-sched", "sconce-text"],

@@ -135,6 +135,7 @@ impl Rig {
                     Event::Token(_) => arrivals.push(at),
                     Event::Done(output) => prompt_tokens += output.prompt_tokens,
                     Event::Failed(error) => panic!("{error}"),
+                    Event::Answered(_) => panic!("text was asked for"),
                 }
             }
             firsts.push(arrivals[before]);

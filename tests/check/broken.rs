@@ -180,8 +180,13 @@ pub(super) const CASES: &[Case] = &[
     model("text to text", "unsupported-task", |dir| {
         class(dir, "T5ForConditionalGeneration")
     }),
-    model("a masked word", "unsupported-task", |dir| {
-        class(dir, "BertForMaskedLM")
+    model(
+        "an encoder's class over a decoder's weights",
+        "tensor-missing",
+        |dir| class(dir, "BertForMaskedLM"),
+    ),
+    model("an encoder without a task", "unknown-task", |dir| {
+        class(dir, "BertModel")
     }),
     model("code that comes with it", "remote-code", |dir| {
         class(dir, "ChatGLMModel");

@@ -113,11 +113,14 @@ pub(super) fn owned(source: &Source, rule: &Owned) -> Vec<String> {
 /// The name of a model class outside the folder of architectures: generic code never asks which
 /// model it runs.
 pub(super) fn architecture_names(source: &Source, folder: &str) -> Vec<String> {
-    const ENDINGS: [&str; 4] = [
+    const ENDINGS: [&str; 7] = [
         "ForCausalLM",
         "LMHeadModel",
         "ForConditionalGeneration",
         "ForSequenceClassification",
+        "ForTokenClassification",
+        "ForQuestionAnswering",
+        "ForMaskedLM",
     ];
     let names = |text: &str| {
         ENDINGS.iter().any(|ending| {

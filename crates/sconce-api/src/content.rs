@@ -8,6 +8,7 @@
 //! | `multipart/form-data` | a form |
 //! | `text/plain` | `{"inputs": "<text>"}` |
 //! | `text/csv` with a column `inputs` | `{"inputs": ["<row>", …]}` |
+//! | `text/csv` with `question` and `context` | `{"inputs": [{"question": …, "context": …}, …]}` |
 //! | `tensor/*`, NumPy arrays, `image/*`, `audio/*`, `video/*` | refused by name |
 //!
 //! Forms are `form`'s. JSON is not parsed here: what a dialect says about a payload that is none
@@ -31,6 +32,8 @@ pub struct Raw<'a> {
     pub content_type: Option<&'a str>,
     /// The parameters of the query, decoded; DJL Serving calls them content too.
     pub query: &'a [(String, String)],
+    /// Whether CSV may have the columns of questions and their contexts.
+    pub tables: bool,
 }
 
 /// What a request's body says.
@@ -60,14 +63,18 @@ pub fn decode<'a>(raw: &Raw<'a>) -> Result<Content<'a>, ServeError> {
         "application/x-www-form-urlencoded" => form::urlencoded(raw.body),
         "multipart/form-data" => form::multipart(raw.body, raw.content_type.unwrap_or_default()),
         _ => Ok(Content {
-            json: single(kind.as_ref(), raw.body)?,
+            json: single(kind.as_ref(), raw.body, raw.tables)?,
             routing: Vec::new(),
         }),
     }
 }
 
 /// Reads a body, or a part of one, that is not a form.
-fn single<'a>(kind: Option<&Mime>, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, ServeError> {
+fn single<'a>(
+    kind: Option<&Mime>,
+    bytes: &'a [u8],
+    tables: bool,
+) -> Result<Cow<'a, [u8]>, ServeError> {
     let Some(kind) = kind else {
         return Ok(bytes.into());
     };
@@ -77,14 +84,14 @@ fn single<'a>(kind: Option<&Mime>, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, Ser
             let text = text(kind, bytes)?;
             Ok(to_json(&json!({"inputs": text})).into())
         }
-        ("text", "csv") => csv(kind, bytes).map(Cow::from),
+        ("text", "csv") => csv(kind, bytes, tables).map(Cow::from),
         ("application", "jsonlines" | "x-jsonlines" | "jsonl" | "x-ndjson") => {
             one_line(essence, bytes)
         }
         ("tensor" | "image" | "audio" | "video", _)
         | ("application", "x-npy" | "x-npz" | "x-recordio-protobuf" | "zip") => {
             Err(ServeError::Malformed(format!(
-                "Content-Type {essence} is not text, and this model continues text: send \
+                "Content-Type {essence} is not text, and this model takes text: send \
                  application/json as {{\"inputs\": \"…\"}}, text/plain, or text/csv with a column \
                  `inputs`"
             )))
@@ -132,25 +139,34 @@ fn one_line<'a>(essence: &str, bytes: &'a [u8]) -> Result<Cow<'a, [u8]>, ServeEr
     )))
 }
 
-/// The column `inputs`, as a list.
-fn csv(kind: &Mime, bytes: &[u8]) -> Result<Vec<u8>, ServeError> {
+/// The column `inputs` as a list; or the rows of questions and contexts as a list of objects.
+fn csv(kind: &Mime, bytes: &[u8], tables: bool) -> Result<Vec<u8>, ServeError> {
     let text = text(kind, bytes)?;
     let wrong = |error: csv::Error| ServeError::Malformed(format!("the text/csv body: {error}"));
     let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let headers = reader.headers().map_err(wrong)?;
-    let Some(column) = headers.iter().position(|name| name.trim() == "inputs") else {
+    let headers = reader.headers().map_err(wrong)?.clone();
+    let column = |wanted: &str| headers.iter().position(|name| name.trim() == wanted);
+    let questions = column("question").zip(column("context")).filter(|_| tables);
+    let row = |record: csv::StringRecord| {
+        let cell = |column: usize| record.get(column).unwrap_or_default();
+        match (column("inputs"), questions) {
+            (Some(column), _) => Some(json!(cell(column))),
+            (None, Some((question, context))) => {
+                Some(json!({"question": cell(question), "context": cell(context)}))
+            }
+            (None, None) => None,
+        }
+    };
+    if column("inputs").is_none() && questions.is_none() {
         let names: Vec<_> = headers.iter().collect();
         return Err(ServeError::Malformed(format!(
             "You need to provide the correct CSV with Header columns: the first row is {:?} and \
-             text generation takes a column `inputs`",
+             this model takes a column `inputs`",
             names.join(",")
         )));
-    };
-    let rows: Result<Vec<String>, _> = reader
-        .records()
-        .map(|record| Ok(record?.get(column).unwrap_or_default().to_owned()))
-        .collect();
-    let rows = rows.map_err(wrong)?;
+    }
+    let rows: Result<Vec<_>, _> = reader.records().map(|record| Ok(row(record?))).collect();
+    let rows: Vec<_> = rows.map_err(wrong)?.into_iter().flatten().collect();
     if rows.is_empty() {
         let problem = "the text/csv body has a header and no rows";
         return Err(ServeError::Malformed(problem.into()));

@@ -8,7 +8,8 @@
 use sconce_core::{Event, Generate, Output, ServeError, Token};
 
 use crate::rolling::{Formatter, Spelling};
-use crate::{asynchronous, batch, error, payload, rolling, rolling_2023, tgi};
+use crate::tasks::TaskForm;
+use crate::{asynchronous, batch, error, payload, rolling, rolling_2023, tasks, tgi};
 
 /// The wire dialects. Each has a file or a folder of its own in this crate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -30,10 +31,14 @@ pub enum Dialect {
     Async,
     /// Text Generation Inference itself.
     Tgi,
+    /// Text Embeddings Inference: its routes for tasks.
+    Tei,
+    /// OpenAI's routes.
+    OpenAi,
 }
 
 impl Dialect {
-    /// All of them.
+    /// Those that a configuration can name.
     pub const ALL: [Self; 8] = [
         Self::DeepSpeed,
         Self::FasterTransformer,
@@ -56,6 +61,8 @@ impl Dialect {
             Self::RollingTgi => "tgi-compat",
             Self::Async => "async",
             Self::Tgi => "tgi",
+            Self::Tei => "tei",
+            Self::OpenAi => "openai",
         }
     }
 }
@@ -72,6 +79,17 @@ pub struct Wire {
     pub streaming: bool,
     /// Texts that end every answer, besides those of the request (`option.stop_sequence`).
     pub stop_sequences: Vec<String>,
+}
+
+/// Whose statuses tell of failures.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Statuses {
+    /// DJL Serving's.
+    Djl,
+    /// Those of TGI and of its sister TEI.
+    Tgi,
+    /// OpenAI's.
+    OpenAi,
 }
 
 /// A request as it came over HTTP.
@@ -91,12 +109,14 @@ pub struct Accepted {
     pub answer: Answer,
 }
 
-/// The two ways of answering.
+/// The ways of answering.
 pub enum Answer {
     /// At once, when all prompts are finished.
     Whole(Box<dyn Whole>),
     /// As tokens come.
     Stream(Box<dyn Stream>),
+    /// At once, with what was found.
+    Task(Box<dyn TaskForm>),
 }
 
 /// Writes an answer that is sent at once.
@@ -139,6 +159,9 @@ impl Wire {
             Dialect::RollingTgi => rolling::accept(payload, self.formatter, Spelling::Tgi),
             Dialect::Async => asynchronous::accept(payload),
             Dialect::Tgi => tgi::accept(payload, incoming.route),
+            Dialect::Tei | Dialect::OpenAi => Err(ServeError::Malformed(
+                "this model generates text, which this route does not".into(),
+            )),
         }?;
         for Generate { params, .. } in &mut accepted.prompts {
             params
@@ -149,9 +172,25 @@ impl Wire {
         Ok(accepted)
     }
 
-    /// Whether failures have the statuses of TGI instead of those of DJL Serving.
-    pub fn is_tgi(&self) -> bool {
-        self.dialect == Dialect::Tgi
+    /// Whose statuses failures have.
+    pub fn statuses(&self) -> Statuses {
+        match self.dialect {
+            Dialect::Tgi | Dialect::Tei => Statuses::Tgi,
+            Dialect::OpenAi => Statuses::OpenAi,
+            _ => Statuses::Djl,
+        }
+    }
+
+    /// The wire of a model that does not generate text: only handlers with fixed batches had such tasks.
+    pub fn of_tasks(&self) -> Self {
+        let dialect = match self.dialect {
+            Dialect::DeepSpeed | Dialect::FasterTransformer => Dialect::DeepSpeed,
+            _ => Dialect::HuggingFace,
+        };
+        Self {
+            dialect,
+            ..self.clone()
+        }
     }
 
     /// The body that tells of a failure which is the request's or the model's.
@@ -165,6 +204,8 @@ impl Wire {
             Dialect::Rolling | Dialect::RollingTgi => error::lmi(failure, code),
             Dialect::Async => asynchronous::failure(failure, code),
             Dialect::Tgi => tgi::failure(failure),
+            Dialect::Tei => tasks::tei::failure(failure),
+            Dialect::OpenAi => tasks::openai::failure(failure, code),
         }
     }
 }
@@ -220,6 +261,9 @@ impl Collector {
                 output,
             })),
             Event::Failed(error) => Some(Err(error)),
+            Event::Answered(_) => Some(Err(ServeError::Malformed(
+                "the model found something where it should have continued a text".into(),
+            ))),
         }
     }
 }

@@ -45,6 +45,16 @@ impl Fields {
         self.left.shift_remove(key).filter(|value| !value.is_null())
     }
 
+    /// Whether a value is there that is not `null`.
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.left.get(key).is_some_and(|value| !value.is_null())
+    }
+
+    /// Whether the key is there with `null`.
+    pub(crate) fn is_null(&self, key: &str) -> bool {
+        self.left.get(key).is_some_and(Value::is_null)
+    }
+
     /// Takes `true` or `false`.
     pub(crate) fn flag(&mut self, key: &'static str) -> Result<Option<bool>> {
         self.typed(

@@ -114,6 +114,10 @@ impl Formatter for Indented {
         writer.write_all(b":")
     }
 
+    fn write_f32<W: ?Sized + io::Write>(&mut self, writer: &mut W, value: f32) -> io::Result<()> {
+        writer.write_all(python_float(value).as_bytes())
+    }
+
     fn end_object_value<W: ?Sized + io::Write>(&mut self, writer: &mut W) -> io::Result<()> {
         self.0.end_object_value(writer)
     }

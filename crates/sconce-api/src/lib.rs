@@ -4,7 +4,8 @@
 //! runtime, no sockets, no choice of status codes: where a body carries a number, the caller
 //! hands it in. `dialect` is the seam, `payload`, `fields` and `parameters` read for all of them,
 //! and each dialect has a file or a folder: `batch` the static batches, `rolling` and
-//! `rolling_2023` the rolling ones, `asynchronous`, `tgi`.
+//! `rolling_2023` the rolling ones, `asynchronous`, `tgi`. `tasks`
+//! is what models are asked besides text.
 
 mod asynchronous;
 mod batch;
@@ -21,7 +22,10 @@ pub mod ping;
 mod recorded;
 mod rolling;
 mod rolling_2023;
+pub mod tasks;
 pub mod tgi;
 
-pub use dialect::{Accepted, Answer, Collector, Dialect, Finished, Incoming, Stream, Whole, Wire};
+pub use dialect::{
+    Accepted, Answer, Collector, Dialect, Finished, Incoming, Statuses, Stream, Whole, Wire,
+};
 pub use rolling::Formatter;

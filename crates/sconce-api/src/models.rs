@@ -82,6 +82,7 @@ mod tests {
                 queued: 3,
                 ..Load::default()
             },
+            task: None,
         }
     }
 

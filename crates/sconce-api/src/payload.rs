@@ -31,16 +31,7 @@ pub(crate) struct Prompts {
 /// Reads a body that must be a JSON object.
 pub(crate) fn read<'a>(incoming: &Incoming<'a>) -> Result<Payload<'a>, ServeError> {
     let excerpt = Excerpt(incoming.body);
-    // Some clients on Windows begin with a byte order mark, which Python's reader skips.
-    let text = incoming.body.strip_prefix(b"\xef\xbb\xbf");
-    let text = text.unwrap_or(incoming.body);
-    let value = if text.iter().all(u8::is_ascii_whitespace) {
-        Value::Null
-    } else {
-        serde_json::from_slice(text).map_err(|error| {
-            ServeError::Malformed(format!("The request payload is not valid JSON: {error}"))
-        })?
-    };
+    let value = value(incoming.body)?;
     match value {
         Value::Object(map) => Ok(Payload {
             fields: Fields::new(map),
@@ -48,6 +39,18 @@ pub(crate) fn read<'a>(incoming: &Incoming<'a>) -> Result<Payload<'a>, ServeErro
         }),
         _ => Err(invalid(format!("{WANTED} Received payload {excerpt}"))),
     }
+}
+
+/// The JSON of a body; `null` for one that is empty.
+pub(crate) fn value(body: &[u8]) -> Result<Value, ServeError> {
+    // Some clients on Windows begin with a byte order mark, which Python's reader skips.
+    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if text.iter().all(u8::is_ascii_whitespace) {
+        return Ok(Value::Null);
+    }
+    serde_json::from_slice(text).map_err(|error| {
+        ServeError::Malformed(format!("The request payload is not valid JSON: {error}"))
+    })
 }
 
 impl Payload<'_> {

@@ -61,6 +61,7 @@ mod tests {
             phase,
             progress,
             load: Load::default(),
+            task: None,
         }
     }
 

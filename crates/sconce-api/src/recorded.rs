@@ -132,10 +132,12 @@ fn answer(case: &Case) -> Result<(&'static str, String), ServeError> {
                 Event::Token(token) => stream.token(0, token),
                 Event::Done(output) => stream.done(0, &output),
                 Event::Failed(error) => stream.fail(&error, 424),
+                Event::Answered(_) => panic!("text was asked for"),
             });
             let bytes = bytes.collect();
             (stream.content_type(), bytes)
         }
+        Answer::Task(_) => panic!("text was asked for"),
     };
     let body = String::from_utf8(bytes).expect("answers are UTF-8");
     Ok((content_type, body))

@@ -2,11 +2,11 @@
 
 use sconce_config::{Dialect, HubModel, ModelSettings, ModelSource, Resolved};
 use sconce_engine::{Description, EngineSettings};
-use sconce_manager::Inspection;
+use sconce_manager::{Inspection, StartError, TaskOverview};
 
 use crate::device::Target;
 use crate::plan::{self, Planned};
-use crate::report::{Exit, ModelPart, OptionPart, Reason, Report};
+use crate::report::{EncoderPart, Exit, ModelPart, OptionPart, Reason, Report};
 use crate::speed;
 use crate::timeouts;
 
@@ -47,6 +47,10 @@ fn examine(
         });
         return;
     }
+    if let Some(overview) = inspection.encoder {
+        examine_encoder(report, model, settings, overview, target);
+        return;
+    }
     let description = &inspection.description;
     describe(model, description);
     let problems = description.problems().into_iter().map(Reason::from);
@@ -80,6 +84,53 @@ fn examine(
         }
         report.plan = part;
     }
+    report.device = Some(device);
+}
+
+/// An encoder has no cache: weights and the largest batch are all.
+fn examine_encoder(
+    report: &mut Report,
+    model: &mut ModelPart,
+    settings: &ModelSettings,
+    overview: Result<TaskOverview, StartError>,
+    target: &Target,
+) {
+    let overview = match overview {
+        Ok(overview) => overview,
+        Err(error) => {
+            report.reasons.push(Reason {
+                code: error.code(),
+                message: error.to_string(),
+            });
+            return;
+        }
+    };
+    model.architecture = Some(overview.family);
+    model.layers = Some(overview.layers);
+    model.heads = Some(overview.heads);
+    model.kv_heads = Some(overview.heads);
+    model.context = Some(overview.context);
+    model.parameters = Some(overview.parameters);
+    model.stored_bytes = Some(overview.stored_bytes);
+    let device = target.describe(settings.threads.unwrap_or_else(sconce_engine::threads));
+    let part = EncoderPart {
+        weights_bytes: overview.weights_bytes,
+        activations_bytes: overview.activations_bytes,
+        total_bytes: overview.weights_bytes + overview.activations_bytes,
+        available_bytes: device.memory_bytes,
+        batch_tokens: settings.max_batch_tokens,
+    };
+    if let Some(room) = part.available_bytes.filter(|room| *room < part.total_bytes) {
+        report.reasons.push(Reason {
+            code: "not-enough-memory",
+            message: format!(
+                "weights and activations take {} bytes, and there are {room}; take a larger machine, or lower \
+                 option.max_batch_tokens = {}",
+                part.total_bytes, part.batch_tokens
+            ),
+        });
+    }
+    report.encoder = Some(part);
     report.device = Some(device);
 }
 

@@ -27,6 +27,8 @@ pub struct Report {
     pub device: Option<Device>,
     /// What each rank's memory is used for; `None`: it cannot be planned, `reasons` says why.
     pub plan: Option<PlanPart>,
+    /// The same of a model that does not generate text.
+    pub encoder: Option<EncoderPart>,
     /// Upper bounds of the speed, from bytes and bandwidth.
     pub speed: Option<SpeedPart>,
     /// What to ask SageMaker for.
@@ -166,6 +168,21 @@ pub struct PlanPart {
     pub full_sequences: usize,
     /// Tokens of each when all run.
     pub tokens_each: usize,
+}
+
+/// What the memory of an encoder is used for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct EncoderPart {
+    /// Weights.
+    pub weights_bytes: u64,
+    /// Activations of the largest batch, at most.
+    pub activations_bytes: u64,
+    /// Both.
+    pub total_bytes: u64,
+    /// What there is.
+    pub available_bytes: Option<u64>,
+    /// Tokens of the largest batch, unless a single text has more.
+    pub batch_tokens: usize,
 }
 
 /// Upper bounds of the speed.

@@ -3,7 +3,7 @@
 use std::fmt::{self, Write as _};
 
 use crate::report::{
-    Device, Exit, ModelPart, OptionPart, PlanPart, Report, SpeedPart, TimeoutPart,
+    Device, EncoderPart, Exit, ModelPart, OptionPart, PlanPart, Report, SpeedPart, TimeoutPart,
 };
 
 /// Width of the column of headings.
@@ -25,6 +25,9 @@ impl fmt::Display for Report {
         }
         if let Some(plan) = &self.plan {
             page.plan(plan);
+        }
+        if let Some(encoder) = &self.encoder {
+            page.encoder(encoder);
         }
         if let Some(speed) = &self.speed {
             page.speed(speed);
@@ -197,6 +200,24 @@ impl Page {
                 "{} sequences of {} tokens, or {} of {}",
                 plan.full_sequences, plan.max_len, plan.max_sequences, plan.tokens_each
             ),
+        );
+    }
+
+    fn encoder(&mut self, part: &EncoderPart) {
+        let room = part.available_bytes.map(size);
+        let room = room.map_or(String::new(), |room| format!(", which has {room}"));
+        self.line("memory", &format!("of the machine{room}"));
+        for (what, bytes) in [
+            ("weights", part.weights_bytes),
+            ("activations", part.activations_bytes),
+            ("in all", part.total_bytes),
+        ] {
+            self.line("memory", &format!("{what:<QUANTITY$}{:>12}", size(bytes)));
+        }
+        let tokens = count(part.batch_tokens as u64);
+        self.line(
+            "capacity",
+            &format!("{tokens} tokens of all texts in a batch"),
         );
     }
 

@@ -80,6 +80,12 @@ pub struct ModelSettings {
     pub max_rolling_batch_size: usize,
     /// Tokens computed in one step, at least 1; longer prompts are computed in chunks.
     pub max_batched_tokens: usize,
+    /// Requests for other tasks than text generation that are computed together, at least 1; `None`: nobody says.
+    pub batch_size: Option<usize>,
+    /// Longest wait for such a batch to fill.
+    pub max_batch_delay: Duration,
+    /// Tokens of such a batch, at least 1; a single text may have more.
+    pub max_batch_tokens: usize,
     /// Longest sequence, prompt and answer, in tokens; `None`: the model's context.
     pub max_model_len: Option<usize>,
     /// Whether equal beginnings of prompts share their part of the key/value cache.

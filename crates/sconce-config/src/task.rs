@@ -136,14 +136,35 @@ impl Task {
         })
     }
 
-    /// Whether this build does it.
-    pub fn is_served(&self) -> bool {
-        matches!(self, Self::TextGeneration)
+    /// What this build does of it; `None`: nothing.
+    pub fn served(&self) -> Option<sconce_core::Task> {
+        use sconce_core::Task as Served;
+        Some(match self {
+            Self::TextGeneration => Served::TextGeneration,
+            Self::TextClassification => Served::TextClassification,
+            Self::TokenClassification => Served::TokenClassification,
+            Self::QuestionAnswering => Served::QuestionAnswering,
+            Self::FillMask => Served::FillMask,
+            Self::ZeroShotClassification => Served::ZeroShotClassification,
+            Self::FeatureExtraction => Served::FeatureExtraction,
+            Self::TextEmbedding => Served::TextEmbedding,
+            Self::SentenceSimilarity => Served::SentenceSimilarity,
+            Self::TextRanking => Served::TextRanking,
+            Self::Text2TextGeneration
+            | Self::Summarization
+            | Self::Translation(_)
+            | Self::Conversational
+            | Self::TableQuestionAnswering
+            | Self::MultipleChoice
+            | Self::TextToImage
+            | Self::Vision(_)
+            | Self::Audio(_) => return None,
+        })
     }
 
     /// Refuses a task that is not served yet.
     pub(crate) fn check(&self) -> Value<()> {
-        if self.is_served() {
+        if self.served().is_some() {
             return Ok(());
         }
         let what = match self {
@@ -151,8 +172,13 @@ impl Task {
             Self::Audio(_) => "tasks with sound are",
             _ => "this task is",
         };
+        let served: Vec<&str> = sconce_core::Task::ALL
+            .iter()
+            .map(|task| task.name())
+            .collect();
         Err(Rejection::Unsupported(format!(
-            "{what} not served yet, only text-generation"
+            "{what} not served yet, only {}",
+            served.join(", ")
         )))
     }
 }
@@ -199,8 +225,12 @@ mod tests {
     #[test]
     fn what_is_not_served_says_so() {
         assert_eq!(Task::TextGeneration.check(), Ok(()));
+        assert_eq!(Task::FillMask.check(), Ok(()));
         for (task, part) in [
-            (Task::FillMask, "this task is not served yet"),
+            (
+                Task::Summarization,
+                "this task is not served yet, only text-generation, text-cl",
+            ),
             (Task::TextToImage, "with pictures"),
             (Task::Audio("text-to-speech"), "with sound"),
         ] {

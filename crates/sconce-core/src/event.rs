@@ -1,14 +1,17 @@
-//! What a job answers: tokens as they are picked, then exactly one end.
+//! What a job answers: tokens as they are picked, then exactly one end; or at once what was found.
 
 use crate::error::ServeError;
+use crate::task::Answered;
 
-/// An answer to a job. After `Done` or `Failed` nothing more is sent.
+/// An answer to a job. After `Done`, `Answered` or `Failed` nothing more is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// One generated token.
     Token(Token),
     /// The job is finished.
     Done(Output),
+    /// What was found, of a job that generates nothing.
+    Answered(Answered),
     /// The job failed; tokens sent before remain valid.
     Failed(ServeError),
 }

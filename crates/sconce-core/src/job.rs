@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::params::GenerateParams;
+use crate::task::Ask;
 use crate::traits::Reply;
 
 /// Identifies a job in logs; unique within the process.
@@ -28,11 +29,13 @@ pub struct Job {
     pub deadline: Instant,
 }
 
-/// What a job asks of its model. Tasks other than text generation add their variants here.
+/// What a job asks of its model.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// Continue a prompt.
     Generate(Generate),
+    /// Anything but text.
+    Task(Ask),
 }
 
 /// A prompt and how to continue it.

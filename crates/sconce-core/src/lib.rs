@@ -6,14 +6,18 @@
 
 pub mod error;
 pub mod event;
+pub mod gauges;
 pub mod job;
 pub mod params;
 pub mod status;
+pub mod task;
 pub mod traits;
 
 pub use error::{Blame, ServeError};
 pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};
+pub use gauges::{Gauges, Permit};
 pub use job::{Generate, Input, Job, JobId};
 pub use params::{AskedSampling, GenerateParams, MaxTokens, Report, Sampling, Stop};
 pub use status::{Load, ModelStatus, Phase, Progress};
+pub use task::{Answered, Ask, Task, TaskAnswer};
 pub use traits::{Backend, Gateway, Reply};

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::task::Task;
+
 /// A model's place on its way to answering.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Phase {
@@ -65,4 +67,6 @@ pub struct ModelStatus {
     pub progress: Progress,
     /// What it is working on.
     pub load: Load,
+    /// What it does; `None`: that is not known before it is ready.
+    pub task: Option<Task>,
 }

@@ -4,6 +4,7 @@ use crate::error::ServeError;
 use crate::event::Event;
 use crate::job::Job;
 use crate::status::{Load, ModelStatus};
+use crate::task::Task;
 
 /// Where the events of one job go. Neither method may block: they run in the engine's thread.
 pub trait Reply: Send {
@@ -26,6 +27,8 @@ pub trait Gateway: Send + Sync {
 pub trait Backend: Send + Sync {
     /// Queues and returns; answers go to `job.reply`.
     fn submit(&self, job: Job) -> Result<(), ServeError>;
+    /// What it does.
+    fn task(&self) -> Task;
     /// How busy it is.
     fn load(&self) -> Load;
     /// The first cause, if it can no longer answer.

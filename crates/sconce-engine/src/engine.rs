@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 
 use sconce_core::{
-    Backend, Generate, Input, Job, Load, MaxTokens, Phase, Progress, Sampling, ServeError,
+    Backend, Generate, Input, Job, Load, MaxTokens, Phase, Progress, Sampling, ServeError, Task,
 };
 use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use sconce_text::Tokenizer;
@@ -14,7 +14,6 @@ use tracing::{error, info, warn};
 
 use crate::draws::Draws;
 use crate::error::EngineError;
-use crate::gauges::Gauges;
 use crate::length::{Length, truncated};
 use crate::live::Admitted;
 use crate::load::{Checkpoint, open_checkpoint};
@@ -23,6 +22,7 @@ use crate::pace::Pace;
 use crate::ranks::Ranks;
 use crate::settings::EngineSettings;
 use crate::worker::{Message, Worker};
+use sconce_core::Gauges;
 
 /// Told of the phases on the way to readiness and of the bytes of the present one.
 pub type Observer = dyn Fn(Phase, Progress) + Send + Sync;
@@ -99,7 +99,10 @@ impl Engine {
     }
 
     fn admit(&self, job: Job) -> Result<Admitted, ServeError> {
-        let Input::Generate(Generate { prompt, params }) = &job.input;
+        let Input::Generate(Generate { prompt, params }) = &job.input else {
+            let problem = "this model continues texts; other tasks need other models";
+            return Err(ServeError::Malformed(problem.into()));
+        };
         let params = params.clone();
         if let Some(&id) = params
             .stop
@@ -159,6 +162,10 @@ impl Backend for Engine {
                 TrySendError::Full(_) => self.full(),
                 TrySendError::Disconnected(_) => self.broken(),
             })
+    }
+
+    fn task(&self) -> Task {
+        Task::TextGeneration
     }
 
     fn load(&self) -> Load {

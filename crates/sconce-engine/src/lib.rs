@@ -8,7 +8,6 @@ mod describe;
 mod draws;
 mod engine;
 mod error;
-mod gauges;
 mod length;
 mod live;
 mod load;

@@ -9,9 +9,9 @@ use sconce_core::{
 };
 use sconce_text::{TextStream, Tokenizer};
 
-use crate::gauges::Permit;
 use crate::length::Length;
 use crate::sampler::{Picked, Sampler, log_softmax_at};
+use sconce_core::Permit;
 
 /// A job that passed the door: tokenised, checked and counted.
 pub(crate) struct Admitted {

@@ -16,11 +16,11 @@ use sconce_text::Tokenizer;
 use tracing::debug;
 
 use crate::draws::{Drawn, Draws};
-use crate::gauges::Gauges;
 use crate::live::{Admitted, Live};
 use crate::pace::Pace;
 use crate::pack::logit_rows;
 use crate::ranks::{Ranks, panic_message};
+use sconce_core::Gauges;
 
 /// What the engine's thread is told.
 pub(crate) enum Message {

@@ -4,11 +4,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, any, get, post, put};
+use sconce_api::tasks::tei::TeiRoute;
 use sconce_api::{Dialect, Wire};
 use sconce_core::{Gateway, JobId, ServeError};
 
@@ -24,8 +25,14 @@ pub(crate) struct Shared {
     pub(crate) settings: HttpSettings,
     /// The dialect of the model.
     pub(crate) native: Arc<Responder>,
+    /// The dialect of models that do not generate text.
+    pub(crate) tasks: Arc<Responder>,
     /// The dialect of TGI's routes.
     pub(crate) tgi: Arc<Responder>,
+    /// The dialect of TEI's routes.
+    pub(crate) tei: Arc<Responder>,
+    /// The dialect of OpenAI's routes.
+    pub(crate) openai: Arc<Responder>,
     pub(crate) results: Arc<Results>,
     pub(crate) flights: Arc<Flights>,
     jobs: AtomicU64,
@@ -37,13 +44,19 @@ impl Shared {
             let codes = settings.codes;
             Arc::new(Responder { wire, codes })
         };
+        let of = |dialect| {
+            responder(Wire {
+                dialect,
+                ..settings.wire.clone()
+            })
+        };
         Arc::new(Self {
             gateway,
             native: responder(settings.wire.clone()),
-            tgi: responder(Wire {
-                dialect: Dialect::Tgi,
-                ..settings.wire.clone()
-            }),
+            tasks: responder(settings.wire.of_tasks()),
+            tgi: of(Dialect::Tgi),
+            tei: of(Dialect::Tei),
+            openai: of(Dialect::OpenAi),
             results: Results::new(settings.results),
             settings,
             flights: Arc::default(),
@@ -67,6 +80,7 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
     Router::new()
         .merge(answering())
         .merge(tgi())
+        .merge(tei())
         .merge(managing())
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(
@@ -119,6 +133,26 @@ fn tgi() -> Router<Arc<Shared>> {
         .route(
             "/health",
             get(health::health).fallback(management::only_get),
+        )
+}
+
+/// The routes of Text Embeddings Inference, and OpenAI's for embeddings.
+fn tei() -> Router<Arc<Shared>> {
+    let posted = |route: TeiRoute| {
+        let handler = move |State(shared): State<Arc<Shared>>, request: Request| {
+            inference::tei(route, shared, request)
+        };
+        post(handler).options(preflight).fallback(unknown)
+    };
+    Router::new()
+        .route("/embed", posted(TeiRoute::Embed))
+        .route("/rerank", posted(TeiRoute::Rerank))
+        .route("/predict", posted(TeiRoute::Predict))
+        .route(
+            "/v1/embeddings",
+            post(inference::embeddings)
+                .options(preflight)
+                .fallback(unknown),
         )
 }
 

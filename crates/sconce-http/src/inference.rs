@@ -16,9 +16,10 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use futures_util::StreamExt;
 use sconce_api::content::{self, Raw};
+use sconce_api::tasks::{self, AcceptedTask, tei::TeiRoute};
 use sconce_api::tgi::Route;
 use sconce_api::{Accepted, Answer, Incoming};
-use sconce_core::{Generate, Input, Job, ServeError};
+use sconce_core::{Input, Job, ModelStatus, Phase, ServeError, Task};
 use tokio::time::Instant;
 
 use crate::access::Tally;
@@ -54,6 +55,18 @@ pub(crate) async fn generate_stream(
     request: Request,
 ) -> Response {
     let door = Door::tgi(&shared, Route::GenerateStream);
+    infer(shared, door, request).await
+}
+
+/// TEI's `/embed`, `/rerank` and `/predict`.
+pub(crate) async fn tei(route: TeiRoute, shared: Arc<Shared>, request: Request) -> Response {
+    let door = Door::for_tasks(&shared, &shared.tei, Form::Tei(route));
+    infer(shared, door, request).await
+}
+
+/// OpenAI's `/v1/embeddings`.
+pub(crate) async fn embeddings(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let door = Door::for_tasks(&shared, &shared.openai, Form::OpenAi);
     infer(shared, door, request).await
 }
 
@@ -105,24 +118,76 @@ async fn at(
 struct Door {
     responder: Arc<Responder>,
     place: Place,
-    route: Route,
+    form: Form,
+}
+
+/// In which form the route's requests are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    /// The model's dialect.
+    Native,
+    /// TGI's.
+    Tgi(Route),
+    /// TEI's.
+    Tei(TeiRoute),
+    /// OpenAI's.
+    OpenAi,
 }
 
 impl Door {
     fn native(shared: &Shared, place: Place) -> Self {
         Self {
-            responder: Arc::clone(&shared.native),
             place,
-            route: Route::default(),
+            ..Self::for_tasks(shared, &shared.tasks, Form::Native)
         }
     }
 
+    /// With that responder where the model does not generate text. What a model does is known once it is ready; until
+    /// then, and where it generates text, failures have the dialect of the configuration.
+    fn for_tasks(shared: &Shared, responder: &Arc<Responder>, form: Form) -> Self {
+        let does_tasks =
+            |model: &ModelStatus| model.task.is_some_and(|task| task != Task::TextGeneration);
+        let known = shared.gateway.status().iter().any(does_tasks);
+        Self::of(if known { responder } else { &shared.native }, form)
+    }
+
     fn tgi(shared: &Shared, route: Route) -> Self {
+        Self::of(&shared.tgi, Form::Tgi(route))
+    }
+
+    fn of(responder: &Arc<Responder>, form: Form) -> Self {
         Self {
-            responder: Arc::clone(&shared.tgi),
+            responder: Arc::clone(responder),
             place: Place::default(),
-            route,
+            form,
         }
+    }
+
+    /// What the model is asked, and how it is answered.
+    fn accept(
+        &self,
+        body: &[u8],
+        model: &str,
+        task: Task,
+    ) -> Result<(Vec<Input>, Answer), Refusal> {
+        let generates = task == Task::TextGeneration;
+        let AcceptedTask { asks, answer } = match self.form {
+            Form::Native if !generates => tasks::accept(task, body)?,
+            Form::Native | Form::Tgi(_) => {
+                let route = match self.form {
+                    Form::Tgi(route) => route,
+                    _ => Route::default(),
+                };
+                let incoming = Incoming { body, route };
+                let Accepted { prompts, answer } = self.responder.wire.accept(&incoming)?;
+                return Ok((prompts.into_iter().map(Input::Generate).collect(), answer));
+            }
+            // A model that generates text has no such route, as in DJL Serving.
+            Form::Tei(_) | Form::OpenAi if generates => return Err(ServeError::UnknownRoute.into()),
+            Form::Tei(route) => tasks::tei::accept(route, body)?,
+            Form::OpenAi => tasks::openai::embeddings(body, model)?,
+        };
+        Ok((asks.into_iter().map(Input::Task).collect(), answer))
     }
 }
 
@@ -219,24 +284,31 @@ fn accept(
         body,
         content_type,
         query: properties.query(),
+        tables: door.form == Form::Native,
     })?;
     let models = shared.gateway.status();
     let model = target::model(&door.place, &properties, &content.routing, &models)?;
-    let Accepted { prompts, answer } = door.responder.wire.accept(&Incoming {
-        body: &content.json,
-        route: door.route,
-    })?;
+    let status = match &model {
+        Some(name) => models.iter().find(|model| model.name == *name),
+        None => models.first(),
+    };
     let name = model
         .clone()
-        .or_else(|| Some(models.first()?.name.clone()))
+        .or_else(|| Some(status?.name.clone()))
         .unwrap_or_default();
-    let submit = |generate: Generate| {
-        let (reply, events) = reply::reply(generate.params.max_tokens.bound());
+    let task = task(status)?;
+    let (inputs, answer) = door.accept(&content.json, &name, task)?;
+    let submit = |input: Input| {
+        let most = match &input {
+            Input::Generate(generate) => generate.params.max_tokens.bound(),
+            Input::Task(_) => 1,
+        };
+        let (reply, events) = reply::reply(most);
         shared.gateway.submit(
             model.as_deref(),
             Job {
                 id: shared.next_job(),
-                input: Input::Generate(generate),
+                input,
                 reply: Box::new(reply),
                 deadline: deadline.into_std(),
             },
@@ -248,6 +320,22 @@ fn accept(
             model: name.clone(),
         })
     };
-    let waiters: Result<Vec<_>, ServeError> = prompts.into_iter().map(submit).collect();
+    let waiters: Result<Vec<_>, ServeError> = inputs.into_iter().map(submit).collect();
     Ok((answer, waiters?))
+}
+
+/// What a model does; one that is on its way does not say yet, and its requests cannot be read.
+fn task(status: Option<&ModelStatus>) -> Result<Task, ServeError> {
+    let Some(status) = status else {
+        return Ok(Task::TextGeneration);
+    };
+    match (&status.phase, status.task) {
+        (Phase::Pending | Phase::Fetching | Phase::Loading | Phase::Warming, None) => {
+            Err(ServeError::NotReady {
+                model: status.name.clone(),
+                phase: status.phase.to_string(),
+            })
+        }
+        (_, task) => Ok(task.unwrap_or_default()),
+    }
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use axum::body::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, SelectAll};
+use sconce_api::tasks::TaskForm;
 use sconce_api::{Answer, Collector, Stream, Whole};
-use sconce_core::{Event, ServeError};
+use sconce_core::{Answered, Event, ServeError};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -45,6 +46,7 @@ pub(crate) async fn produce(
     match answer {
         Answer::Whole(whole) => collect(whole, waiters, &watch.tally).await,
         Answer::Stream(stream) => flow(stream, waiters, watch).await,
+        Answer::Task(form) => gather(form, waiters, &watch.tally).await,
     }
 }
 
@@ -91,6 +93,37 @@ async fn collect(
         all.push(finished);
     }
     Ok(Produced::Whole(whole.content_type(), whole.body(&all)))
+}
+
+/// Waits for what all jobs find.
+async fn gather(
+    form: Box<dyn TaskForm>,
+    waiters: Vec<Waiter>,
+    tally: &Tally,
+) -> Result<Produced, ServeError> {
+    let mut all: Vec<Answered> = Vec::with_capacity(waiters.len());
+    for mut waiter in waiters {
+        match waiter.next().await {
+            Event::Answered(answered) => all.push(answered),
+            Event::Failed(error) => return Err(error),
+            Event::Token(_) | Event::Done(_) => {
+                return Err(ServeError::Engine {
+                    model: waiter.model,
+                    cause: "it continued a text where it should have found something".into(),
+                });
+            }
+        }
+    }
+    tally.add(all.iter().map(|answered| answered.tokens).sum());
+    // A long list of vectors takes a while to write.
+    let body = tokio::task::spawn_blocking(move || (form.content_type(), form.body(&all))).await;
+    match body {
+        Ok((content_type, body)) => Ok(Produced::Whole(content_type, body)),
+        Err(died) => match died.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => Err(ServeError::Draining),
+        },
+    }
 }
 
 /// Waits for the first event.
@@ -168,6 +201,7 @@ impl Running {
                     }
                     bytes
                 }
+                Some((_, Event::Answered(_))) => Vec::new(),
                 Some((_, Event::Failed(error))) => {
                     tracing::warn!("a stream ends with an error: {error}");
                     let code = self.watch.responder.status(&error).as_u16();

@@ -1,19 +1,19 @@
 //! The only place where failures become statuses.
 //!
-//! | failure | DJL's dialects | TGI |
-//! | --- | --- | --- |
-//! | malformed body, bad parameter, too long for the context | 424, dialect | 422, dialect |
-//! | engine failed | 424, dialect | 424, dialect |
-//! | queue full | `throttle_error_http_code`, server | 429, dialect |
-//! | not ready, shutting down | `wlm_error_http_code`, server | 503, dialect |
-//! | not finished in time, paused for too long | `wlm_error_http_code`, server | 500, dialect |
-//! | bad token, handler named, no model named | `bad_request_http_code`, server | the same |
-//! | panic in a handler | `server_error_http_code`, server | the same |
-//! | body larger than `max_request_size` | 413, server | 413, dialect |
-//! | unknown model, version or route | 404, server | 404, dialect |
-//! | wrong method on a route that looks at it | 405, server | the same |
-//! | compressed body | 415, server | the same |
-//! | a route of DJL Serving that is not served | 501, server | the same |
+//! | failure | DJL's dialects | TGI, TEI | OpenAI |
+//! | --- | --- | --- | --- |
+//! | malformed body, bad parameter, too long for the context | 424, dialect | 422, dialect | 400, dialect |
+//! | engine failed | 424, dialect | 424, dialect | 500, dialect |
+//! | queue full | `throttle_error_http_code`, server | 429, dialect | 429, dialect |
+//! | not ready, shutting down | `wlm_error_http_code`, server | 503, dialect | 503, dialect |
+//! | not finished in time, paused for too long | `wlm_error_http_code`, server | 500, dialect | 503, dialect |
+//! | bad token, handler named, no model named | `bad_request_http_code`, server | the same | the same |
+//! | panic in a handler | `server_error_http_code`, server | the same | the same |
+//! | body larger than `max_request_size` | 413, server | 413, dialect | 413, dialect |
+//! | unknown model, version or route | 404, server | 404, dialect | 404, dialect |
+//! | wrong method on a route that looks at it | 405, server | the same | the same |
+//! | compressed body | 415, server | the same | the same |
+//! | a route of DJL Serving that is not served | 501, server | the same | the same |
 //!
 //! Dialect bodies are written by [`Wire::failure`], server bodies are DJL's
 //! `{"code":…,"type":…,"message":…}`. 424 is what DJL's handlers answer to requests that they
@@ -26,7 +26,7 @@ use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use sconce_api::ping::Health;
-use sconce_api::{Wire, error};
+use sconce_api::{Statuses, Wire, error};
 use sconce_core::ServeError;
 
 use crate::access::Cause;
@@ -45,7 +45,12 @@ pub(crate) struct Responder {
 impl Responder {
     /// The status of a job's failure.
     pub(crate) fn status(&self, failure: &ServeError) -> StatusCode {
-        let ours = |djl: StatusCode, tgi: StatusCode| if self.wire.is_tgi() { tgi } else { djl };
+        let ours = |djl: StatusCode, tgi: StatusCode, openai: StatusCode| match self.wire.statuses()
+        {
+            Statuses::Djl => djl,
+            Statuses::Tgi => tgi,
+            Statuses::OpenAi => openai,
+        };
         let codes = &self.codes;
         match failure {
             ServeError::Malformed(_)
@@ -54,18 +59,26 @@ impl Responder {
             | ServeError::PromptTooLong { .. } => ours(
                 StatusCode::FAILED_DEPENDENCY,
                 StatusCode::UNPROCESSABLE_ENTITY,
+                StatusCode::BAD_REQUEST,
             ),
-            ServeError::Engine { .. } => StatusCode::FAILED_DEPENDENCY,
+            ServeError::Engine { .. } => ours(
+                StatusCode::FAILED_DEPENDENCY,
+                StatusCode::FAILED_DEPENDENCY,
+                StatusCode::INTERNAL_SERVER_ERROR,
+            ),
             ServeError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ServeError::UnknownModel(_) | ServeError::UnknownRoute => StatusCode::NOT_FOUND,
             ServeError::QueueFull { .. } => {
-                ours(codes.throttle_error, StatusCode::TOO_MANY_REQUESTS)
+                let full = StatusCode::TOO_MANY_REQUESTS;
+                ours(codes.throttle_error, full, full)
             }
             ServeError::NotReady { .. } | ServeError::Draining => {
-                ours(codes.wlm_error, StatusCode::SERVICE_UNAVAILABLE)
+                let unavailable = StatusCode::SERVICE_UNAVAILABLE;
+                ours(codes.wlm_error, unavailable, unavailable)
             }
             ServeError::Timeout { .. } | ServeError::Stalled { .. } => {
-                ours(codes.wlm_error, StatusCode::INTERNAL_SERVER_ERROR)
+                let failed = StatusCode::INTERNAL_SERVER_ERROR;
+                ours(codes.wlm_error, failed, StatusCode::SERVICE_UNAVAILABLE)
             }
         }
     }
@@ -80,7 +93,8 @@ impl Responder {
             Refusal::Job(failure) => {
                 let status = self.status(failure);
                 let code = status.as_u16();
-                let body = if self.wire.is_tgi() || status == StatusCode::FAILED_DEPENDENCY {
+                let of_djl = self.wire.statuses() == Statuses::Djl;
+                let body = if !of_djl || status == StatusCode::FAILED_DEPENDENCY {
                     self.wire.failure(failure, code)
                 } else {
                     error::server(failure, code)

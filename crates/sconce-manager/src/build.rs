@@ -4,10 +4,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sconce_config::{Dtype, ModelSettings, Quantize};
-use sconce_core::Backend;
+use sconce_core::{Backend, Task};
 use sconce_engine::{
     BlockFormat, Engine, EngineSettings, Observer, Packing, Quantisation, StoredDtype,
 };
+use sconce_tasks::{TaskEngine, TaskSettings};
+use tracing::warn;
 
 use crate::error::ManagerError;
 use crate::store;
@@ -19,9 +21,42 @@ pub(crate) fn backend(
     observer: Arc<Observer>,
 ) -> Result<Arc<dyn Backend>, ManagerError> {
     let dir = store::directory(&settings.source, &*observer)?;
-    task::require_served(&dir, Wish::of(settings))?;
-    let engine = Engine::start(engine_settings(settings, dir), observer)?;
-    Ok(Arc::new(engine))
+    match task::served(&dir, Wish::of(settings))? {
+        Task::TextGeneration => {
+            let engine = Engine::start(engine_settings(settings, dir), observer)?;
+            Ok(Arc::new(engine))
+        }
+        task => {
+            task::require_whole_weights(settings)?;
+            let engine = TaskEngine::start(task_settings(settings, dir, task), observer)?;
+            Ok(Arc::new(engine))
+        }
+    }
+}
+
+/// Requests that are computed together where nobody says.
+const BATCH_SIZE: usize = 32;
+
+pub(crate) fn task_settings(settings: &ModelSettings, dir: PathBuf, task: Task) -> TaskSettings {
+    if settings.ranks > 1 {
+        warn!(
+            "option.tensor_parallel_degree = {} has no effect: {task} is computed in one piece, by all threads",
+            settings.ranks
+        );
+    }
+    TaskSettings {
+        name: settings.name.clone(),
+        dir,
+        task,
+        dtype: stored_dtype(settings.dtype),
+        threads: settings.threads,
+        max_len: settings.max_model_len,
+        batch_size: settings.batch_size.unwrap_or(BATCH_SIZE),
+        max_batch_delay: settings.max_batch_delay,
+        max_batch_tokens: settings.max_batch_tokens,
+        queue: settings.job_queue_size,
+        predict_timeout: settings.predict_timeout.as_secs(),
+    }
 }
 
 pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineSettings {

@@ -87,6 +87,7 @@ impl Entry {
                 .backend
                 .as_ref()
                 .map_or_else(Load::default, |backend| backend.load()),
+            task: state.backend.as_ref().map(|backend| backend.task()),
         }
     }
 
@@ -106,7 +107,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use sconce_core::{Event, Generate, Input, JobId, Reply};
+    use sconce_core::{Event, Generate, Input, JobId, Reply, Task};
     use std::time::Instant;
 
     struct Nobody;
@@ -124,6 +125,9 @@ mod tests {
     impl Backend for Broken {
         fn submit(&self, _: Job) -> Result<(), ServeError> {
             Ok(())
+        }
+        fn task(&self) -> Task {
+            Task::TextGeneration
         }
         fn load(&self) -> Load {
             Load {

@@ -1,6 +1,7 @@
 //! Why a model cannot be served.
 
 use sconce_engine::EngineError;
+use sconce_tasks::StartError;
 use thiserror::Error;
 
 use crate::hub_error::HubError;
@@ -13,6 +14,9 @@ pub enum ManagerError {
     /// The engine does not start.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The engine of a task does not start.
+    #[error(transparent)]
+    Start(#[from] StartError),
     /// The hub does not give what is asked for.
     #[error(transparent)]
     Hub(#[from] Box<HubError>),
@@ -61,6 +65,7 @@ impl ManagerError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Engine(error) => error.code(),
+            Self::Start(error) => error.code(),
             Self::Hub(error) => error.code(),
             Self::S3(error) => error.code(),
             Self::Task(error) => error.code(),

@@ -4,10 +4,12 @@
 use std::path::PathBuf;
 
 use sconce_config::{ModelSettings, ModelSource};
+use sconce_core::Task;
 use sconce_engine::{Description, EngineSettings};
+use sconce_tasks::{StartError, TaskDescription, TaskOverview};
 use tempfile::TempDir;
 
-use crate::build::engine_settings;
+use crate::build::{engine_settings, task_settings};
 use crate::error::ManagerError;
 use crate::hub::{self, HubFiles};
 use crate::remote::headers;
@@ -20,8 +22,10 @@ pub struct Inspection {
     pub settings: EngineSettings,
     /// What the model is for, if that can be told.
     pub task: Result<String, TaskError>,
-    /// Whether an engine serves that.
-    pub served: Result<(), TaskError>,
+    /// What it is served for.
+    pub served: Result<Task, TaskError>,
+    /// What its files say, if it is not for text generation.
+    pub encoder: Option<Result<TaskOverview, StartError>>,
     /// What its files say.
     pub description: Description,
     /// Where the files of a model elsewhere are, until they have been looked at.
@@ -44,9 +48,22 @@ impl Inspection {
             }
         };
         let wish = Wish::of(settings);
+        let served = task::served(&dir, wish).and_then(|task| match task {
+            Task::TextGeneration => Ok(task),
+            task => task::require_whole_weights(settings).map(|()| task),
+        });
+        let encoder = match &served {
+            Ok(Task::TextGeneration) | Err(_) => None,
+            Ok(task) => {
+                let settings = task_settings(settings, dir.clone(), *task);
+                let description = TaskDescription::read(&settings);
+                Some(description.and_then(|description| description.overview(&settings)))
+            }
+        };
         Ok(Self {
             task: task::of(&dir, wish),
-            served: task::require_served(&dir, wish),
+            served,
+            encoder,
             description: Description::read(&dir, gguf_file, settings.model_sampling),
             settings: engine_settings(settings, dir),
             _headers: kept,

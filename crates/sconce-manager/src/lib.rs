@@ -23,4 +23,5 @@ pub use hub_error::HubError;
 pub use inspect::Inspection;
 pub use manager::{Manager, Outcome};
 pub use s3::{S3Error, bucket_folder};
+pub use sconce_tasks::{StartError, TaskOverview};
 pub use task::TaskError;

@@ -66,11 +66,11 @@ pub(crate) fn headers(
         Err(unclear) => return Err(remote.unclear(unclear, &names)),
     };
     let dir = tempfile::tempdir().map_err(|cause| ManagerError::temporary(&cause))?;
-    for file in files.iter().filter(|file| !file.name.contains('/')) {
+    for file in &files {
         let is_wanted = match &wanted {
             Some(wanted) => wanted.contains(&file.name.as_str()),
             // Whatever there is instead of weights is told by names.
-            None => true,
+            None => !file.name.contains('/'),
         };
         if is_wanted {
             lay_out(remote, file, dir.path())?;
@@ -94,7 +94,9 @@ fn lay_out(remote: &dyn Remote, file: &RemoteFile, dir: &Path) -> Result<(), Man
         vec![]
     };
     let write = || {
-        let mut copy = File::create(dir.join(&file.name))?;
+        let path = dir.join(&file.name);
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        let mut copy = File::create(path)?;
         for (at, bytes) in &parts {
             copy.seek(SeekFrom::Start(*at))?;
             copy.write_all(bytes)?;

@@ -1,18 +1,20 @@
 //! What a model is for, by DJL Serving's rules: `option.task`, else the ending of the class name
 //! in `config.json`, else the pipeline in `model_index.json`. What the engine would load from a
-//! GGUF file is for text generation, whatever is beside it.
+//! GGUF file is for text generation, whatever is beside it; else models with the `modules.json` of
+//! sentence-transformers make vectors of texts, which DJL Serving's Python handler does not know.
 
 use std::fs;
 use std::path::Path;
 
-use sconce_config::ModelSettings;
+use sconce_config::{ModelSettings, Quantize};
+use sconce_core::Task;
 use sconce_engine::find_gguf;
 use serde::Deserialize;
 use serde_json::Value;
 use thiserror::Error;
 
-/// The task that is served.
-const SERVED: &str = "text-generation";
+/// The task of decoders.
+const GENERATION: &str = "text-generation";
 
 /// Endings of class names and their tasks: all are tried, the last that fits counts.
 const TASKS: &[(&str, &str)] = &[
@@ -22,9 +24,9 @@ const TASKS: &[(&str, &str)] = &[
     ("ForSequenceClassification", "text-classification"),
     ("ForMultipleChoice", "multiple-choice"),
     ("ForMaskedLM", "fill-mask"),
-    ("ForCausalLM", SERVED),
-    ("GPT2LMHeadModel", SERVED),
-    ("BloomModel", SERVED),
+    ("ForCausalLM", GENERATION),
+    ("GPT2LMHeadModel", GENERATION),
+    ("BloomModel", GENERATION),
     ("ForConditionalGeneration", "text2text-generation"),
     ("MTModel", "text2text-generation"),
     ("EncoderDecoderModel", "text2text-generation"),
@@ -36,8 +38,9 @@ const TASKS: &[(&str, &str)] = &[
 pub enum TaskError {
     /// The task is known, but no engine for it is there yet.
     #[error(
-        "{what} is {task}, which is not served yet; serve a model for {SERVED}, or keep this one \
-         on the server that it runs on"
+        "{what} is {task}, which is not served yet; serve a model for one of {}, or keep this one \
+         on the server that it runs on",
+        served_names()
     )]
     NotServed {
         /// The class or pipeline, or the option.
@@ -47,12 +50,26 @@ pub enum TaskError {
     },
     /// Nothing says what the model does.
     #[error(
-        "the task cannot be told from {what}; set option.task={SERVED} if the model continues text"
+        "the task cannot be told from {what}; set option.task, to {GENERATION} if the model continues text, to \
+         text-embedding or feature-extraction if it is an encoder without a head"
     )]
     Unknown {
         /// What was looked at.
         what: String,
     },
+    /// Weights in fewer bits, which encoders have not.
+    #[error(
+        "option.quantize = {wanted}: the weights of encoders are not quantised; remove it, or set option.dtype=bf16"
+    )]
+    Quantised {
+        /// The option's value.
+        wanted: String,
+    },
+}
+
+fn served_names() -> String {
+    let names: Vec<&str> = Task::ALL.iter().map(|task| task.name()).collect();
+    names.join(", ")
 }
 
 impl TaskError {
@@ -61,6 +78,7 @@ impl TaskError {
         match self {
             Self::NotServed { .. } => "unsupported-task",
             Self::Unknown { .. } => "unknown-task",
+            Self::Quantised { .. } => "quantised-weights",
         }
     }
 }
@@ -90,10 +108,14 @@ pub(crate) struct Wish<'a> {
 }
 
 impl<'a> Wish<'a> {
-    /// Of `option.task` as far as it is served: the configuration takes no other.
+    /// Of `option.task`: the configuration takes no other tasks than those that are served.
     pub(crate) fn of(settings: &'a ModelSettings) -> Self {
         Self {
-            task: settings.task.is_some().then_some(SERVED),
+            task: settings
+                .task
+                .as_ref()
+                .and_then(sconce_config::Task::served)
+                .map(Task::name),
             gguf_file: settings.gguf_file.as_deref(),
         }
     }
@@ -106,7 +128,10 @@ pub(crate) fn of(dir: &Path, wish: Wish<'_>) -> Result<String, TaskError> {
     }
     // Of which architecture the file is, and whether it can be had at all, the engine tells.
     if !matches!(find_gguf(dir, wish.gguf_file), Ok(None)) {
-        return Ok(SERVED.into());
+        return Ok(GENERATION.into());
+    }
+    if dir.join("modules.json").exists() {
+        return Ok(Task::TextEmbedding.name().into());
     }
     let config = Names::read(&dir.join("config.json")).unwrap_or_default();
     if let Some(class) = config.architectures[0].as_str() {
@@ -126,15 +151,29 @@ pub(crate) fn of(dir: &Path, wish: Wish<'_>) -> Result<String, TaskError> {
     }
 }
 
-/// Fails when the model in `dir` is for something that no engine does. A class that no rule knows
-/// is left to the engine, which names those that it has.
-pub(crate) fn require_served(dir: &Path, wish: Wish<'_>) -> Result<(), TaskError> {
+/// The task that the model in `dir` is served for. A class that no rule knows is left to the engine of text generation,
+/// which names those that it has, unless it is an encoder.
+pub(crate) fn served(dir: &Path, wish: Wish<'_>) -> Result<Task, TaskError> {
     match of(dir, wish) {
-        Ok(task) if task != SERVED => Err(TaskError::NotServed {
-            what: what(dir, wish.task),
-            task,
+        Ok(name) => {
+            let served = Task::ALL.into_iter().find(|task| task.name() == name);
+            served.ok_or_else(|| TaskError::NotServed {
+                what: what(dir, wish.task),
+                task: name,
+            })
+        }
+        Err(unknown) if sconce_tasks::is_encoder(dir) => Err(unknown),
+        Err(_) => Ok(Task::TextGeneration),
+    }
+}
+
+/// Fails on options that encoders do not have.
+pub(crate) fn require_whole_weights(settings: &ModelSettings) -> Result<(), TaskError> {
+    match settings.quantize {
+        Quantize::None | Quantize::Awq | Quantize::Gptq => Ok(()),
+        other => Err(TaskError::Quantised {
+            wanted: format!("{other:?}").to_lowercase(),
         }),
-        _ => Ok(()),
     }
 }
 
@@ -221,8 +260,8 @@ mod tests {
         let weights = ("model.safetensors", "");
         for files in [&[gguf][..], &[gguf, bert], &[gguf, other, bert]] {
             let dir = folder(files);
-            assert_eq!(of(dir.path(), none()).unwrap(), SERVED, "{files:?}");
-            require_served(dir.path(), none()).unwrap();
+            assert_eq!(of(dir.path(), none()).unwrap(), GENERATION, "{files:?}");
+            assert_eq!(served(dir.path(), none()).unwrap(), Task::TextGeneration);
         }
         let dir = folder(&[gguf, bert, weights]);
         assert_eq!(of(dir.path(), none()).unwrap(), "fill-mask");
@@ -231,7 +270,7 @@ mod tests {
             gguf_file,
             ..none()
         };
-        assert_eq!(of(dir.path(), named).unwrap(), SERVED);
+        assert_eq!(of(dir.path(), named).unwrap(), GENERATION);
     }
 
     #[test]
@@ -240,21 +279,33 @@ mod tests {
             "config.json",
             r#"{"architectures": ["T5ForConditionalGeneration"]}"#,
         )]);
-        let text = require_served(t5.path(), none()).unwrap_err().to_string();
+        let text = served(t5.path(), none()).unwrap_err().to_string();
         assert!(
             text.starts_with(
                 "T5ForConditionalGeneration is text2text-generation, which is not served yet"
             ),
             "{text}"
         );
-        require_served(t5.path(), task("text-generation")).unwrap();
-        let named = require_served(t5.path(), task("fill-mask")).unwrap_err();
-        assert!(
-            named
-                .to_string()
-                .starts_with("option.task=fill-mask is fill-mask")
+        assert_eq!(
+            served(t5.path(), task("text-generation")).unwrap(),
+            Task::TextGeneration
+        );
+        assert_eq!(
+            served(t5.path(), task("fill-mask")).unwrap(),
+            Task::FillMask
         );
         let other = folder(&[("config.json", r#"{"architectures": ["MambaModel"]}"#)]);
-        require_served(other.path(), none()).unwrap();
+        assert_eq!(served(other.path(), none()).unwrap(), Task::TextGeneration);
+        let encoder = folder(&[("config.json", r#"{"architectures": ["BertModel"]}"#)]);
+        let text = served(encoder.path(), none()).unwrap_err().to_string();
+        assert!(text.contains("BertModel; set option.task"), "{text}");
+        let sentences = folder(&[
+            ("config.json", r#"{"architectures": ["MPNetForMaskedLM"]}"#),
+            ("modules.json", "[]"),
+        ]);
+        assert_eq!(
+            served(sentences.path(), none()).unwrap(),
+            Task::TextEmbedding
+        );
     }
 }

@@ -37,7 +37,7 @@ impl Unclear {
 
 /// The files of the top folder that serving needs: all JSON and vocabulary files, and as weights
 /// the GGUF file that is named, else safetensors, else `pytorch_model*.bin`, else the only GGUF
-/// file.
+/// file; beside `modules.json` also those of the folders of modules.
 pub(crate) fn wanted_files<'a>(
     files: &[&'a str],
     gguf_file: Option<&str>,
@@ -68,7 +68,28 @@ pub(crate) fn wanted_files<'a>(
             || file.ends_with(".model")
             || matches!(*file, "merges.txt" | "vocab.txt")
     });
-    Ok(text.chain(weights).collect())
+    let has_modules = top().any(|file| file == "modules.json");
+    let modules = files
+        .iter()
+        .copied()
+        .filter(|file| has_modules && is_of_module(file, files));
+    Ok(text.chain(weights).chain(modules).collect())
+}
+
+/// Whether a file belongs to a module of sentence-transformers, such as `1_Pooling/config.json`.
+fn is_of_module(file: &str, files: &[&str]) -> bool {
+    let Some((folder, name)) = file.split_once('/') else {
+        return false;
+    };
+    let number = folder.split('_').next().unwrap_or_default();
+    let is_module = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    let safetensors = format!("{folder}/model.safetensors");
+    let is_read = match name {
+        "config.json" | "model.safetensors" => true,
+        "pytorch_model.bin" => !files.contains(&safetensors.as_str()),
+        _ => false,
+    };
+    is_module && is_read
 }
 
 /// All files of the set that is meant.
@@ -117,6 +138,40 @@ mod tests {
                 "model-00002-of-00002.safetensors",
                 "model.safetensors.index.json",
             ]
+        );
+    }
+
+    #[test]
+    fn folders_of_modules_belong_to_sentence_transformers() {
+        let files = [
+            "1_Pooling/config.json",
+            "2_Dense/config.json",
+            "2_Dense/model.safetensors",
+            "2_Dense/pytorch_model.bin",
+            "3_Dense/pytorch_model.bin",
+            "config.json",
+            "model.safetensors",
+            "modules.json",
+            "onnx/config.json",
+        ];
+        let wanted = wanted_files(&files, None).unwrap();
+        let modules = [files[0], files[1], files[2], files[4]];
+        assert_eq!(
+            wanted,
+            [
+                &["config.json", "modules.json", "model.safetensors"][..],
+                &modules
+            ]
+            .concat()
+        );
+        let without: Vec<&str> = files
+            .iter()
+            .copied()
+            .filter(|file| *file != "modules.json")
+            .collect();
+        assert_eq!(
+            wanted_files(&without, None).unwrap(),
+            ["config.json", "model.safetensors"]
         );
     }
 

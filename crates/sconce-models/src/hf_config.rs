@@ -11,13 +11,13 @@ use crate::decoder::{Dims, Head};
 
 /// The keys as this crate names them, and how older families spell them.
 const ALIASES: &[(&str, &[&str])] = &[
-    ("hidden_size", &["n_embd", "d_model", "n_embed"]),
+    ("hidden_size", &["n_embd", "d_model", "n_embed", "dim"]),
     ("num_hidden_layers", &["n_layer", "num_layers", "n_layers"]),
     ("num_attention_heads", &["n_head", "num_heads", "n_heads"]),
     ("num_key_value_heads", &["num_kv_heads", "n_head_kv"]),
     (
         "intermediate_size",
-        &["n_inner", "ffn_dim", "ffn_hidden_size"],
+        &["n_inner", "ffn_dim", "ffn_hidden_size", "hidden_dim"],
     ),
     (
         "max_position_embeddings",
@@ -27,7 +27,10 @@ const ALIASES: &[(&str, &[&str])] = &[
         "hidden_act",
         &["activation_function", "activation", "hidden_activation"],
     ),
-    ("layer_norm_eps", &["layer_norm_epsilon", "norm_epsilon"]),
+    (
+        "layer_norm_eps",
+        &["layer_norm_epsilon", "norm_epsilon", "norm_eps"],
+    ),
     ("num_experts", &["num_local_experts", "n_routed_experts"]),
     ("rope_theta", &["rotary_emb_base"]),
     ("partial_rotary_factor", &["rotary_pct"]),
@@ -364,6 +367,12 @@ impl HfConfig {
             Some((_, value)) if value.as_u64() == Some(0) => Ok(0),
             _ => self.size_or(key, default),
         }
+    }
+
+    /// A string, if the key is there and is one.
+    pub fn text(&self, key: &str) -> Option<String> {
+        let (_, value) = self.find(key)?;
+        value.as_str().map(str::to_owned)
     }
 
     /// Whether the key is there under any spelling and not null.

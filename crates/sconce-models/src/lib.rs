@@ -1,12 +1,14 @@
-//! The decoder and its architectures.
+//! The decoder, the encoder, and their architectures.
 //!
 //! `config.json` ([`HfConfig`]) names an [`Arch`], which turns it into a [`Spec`]; the spec and a checkpoint make a
-//! [`Decoder`], which turns steps into logits. A GGUF file is read as the configuration that it was made from
+//! [`Decoder`], which turns steps into logits. [`EncoderArch`], [`encoder::EncoderSpec`] and [`encoder::Encoder`] are
+//! the same for models that read texts as a whole. A GGUF file is read as the configuration that it was made from
 //! ([`GgufModel`]). Layers and kernels are `sconce-nn`'s, batching is the engine's.
 
 pub mod arch;
 mod config_error;
 pub mod decoder;
+pub mod encoder;
 mod generation_config;
 pub mod gguf;
 mod hf_config;
@@ -15,7 +17,7 @@ mod packing;
 mod rope_config;
 mod stop_tokens;
 
-pub use arch::{ARCHS, Arch, find};
+pub use arch::{ARCHS, Arch, ENCODERS, EncoderArch, find, find_encoder};
 pub use config_error::ConfigError;
 pub use decoder::{Decoder, Footprint, LoadError, LoadOptions, Quantisation, Spec, Working};
 pub use generation_config::{length_default, sampling_defaults};

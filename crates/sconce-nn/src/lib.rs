@@ -22,7 +22,10 @@ mod tensors;
 pub mod weights;
 
 pub use activation::{Act, clip};
-pub use attention::{Alibi, AlibiBias, Attend, attend};
+pub use attention::{
+    Alibi, AlibiBias, Attend, AttendMutually, Buckets, DistanceBiases, DistanceVectors, Distances,
+    attend, attend_mutually,
+};
 pub use cache::{KvCache, KvLayer, KvShape};
 pub use comm::{AbortHandle, Communicator, Solo, Threads};
 pub use embedding::Embedding;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sconce_core::{
     Event, FinishReason, Gateway, Generate, Input, Job, Load, ModelStatus, Output, Phase, Progress,
-    Reply, ServeError, Token,
+    Reply, ServeError, Task, Token,
 };
 
 /// No test waits longer than this for anything.
@@ -114,7 +114,9 @@ impl Gateway for FakeGateway {
         if let Some(error) = &self.refusal {
             return Err(error.clone());
         }
-        let Input::Generate(asked) = job.input;
+        let Input::Generate(asked) = job.input else {
+            return Err(ServeError::Malformed("this model continues texts".into()));
+        };
         let acts = (self.script)(&asked);
         lock(&self.jobs).push(asked);
         let gone = self.gone();
@@ -128,6 +130,7 @@ impl Gateway for FakeGateway {
             phase: lock(&self.phase).clone(),
             progress: Progress { done: 1, total: 2 },
             load: Load::default(),
+            task: Some(Task::TextGeneration),
         }]
     }
 }

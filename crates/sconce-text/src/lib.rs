@@ -3,13 +3,15 @@
 //! [`Tokenizer`] turns text into the ids that transformers' fast tokenizers give, and back.
 //! [`TextStream`] does the way back token by token: no piece splits a code point, the pieces end
 //! to end are exactly what decoding all ids at once gives, and text that might begin a stop
-//! sequence waits. What ends a job (end-of-text ids, lengths) is decided in `sconce-engine`.
+//! sequence waits. [`Encoded`] is a text with where each token came from. What ends a job (end-of-text ids, lengths) is decided in `sconce-engine`.
 
 mod bytes;
+mod encoded;
 mod error;
 mod files;
 mod guard;
 mod json;
+mod roles;
 mod settings;
 mod stages;
 mod stop;
@@ -18,7 +20,9 @@ mod stream;
 mod testing;
 mod tokenizer;
 
+pub use encoded::{Cut, Encoded, Encoding, TooShort};
 pub use error::TextError;
 pub use files::{TokenKind, Vocabulary, VocabularyModel};
+pub use roles::Role;
 pub use stream::{Piece, TextStream};
 pub use tokenizer::Tokenizer;

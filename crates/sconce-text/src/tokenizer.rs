@@ -10,6 +10,7 @@ use tokenizers::{Decoder, EncodeInput, Model, ModelWrapper};
 use crate::error::TextError;
 use crate::files::{self, Vocabulary};
 use crate::guard::guarded;
+use crate::roles::{Role, Roles};
 use crate::settings::Settings;
 use crate::stages::{CLEAN_UP, Stage, clean_up_stages, stages};
 
@@ -20,6 +21,7 @@ pub struct Tokenizer {
     clean_up: bool,
     stages: Vec<Stage>,
     chat_template: Option<String>,
+    roles: Roles,
 }
 
 impl Tokenizer {
@@ -42,6 +44,7 @@ impl Tokenizer {
             clean_up,
             stages,
             chat_template: None,
+            roles: Roles::read(dir)?,
         })
     }
 
@@ -54,6 +57,7 @@ impl Tokenizer {
             added_as_written: true,
             clean_up: false,
             chat_template: vocabulary.chat_template.map(str::to_owned),
+            roles: Roles::default(),
         })
     }
 
@@ -114,6 +118,46 @@ impl Tokenizer {
         self.token(id, false).is_some() && self.token(id, true).is_none()
     }
 
+    /// The id of the token with a role, if there is one.
+    pub fn role(&self, role: Role) -> Option<u32> {
+        self.roles.id(role, |text| self.id_of(text))
+    }
+
+    /// Tokens of the longest text that the configuration allows (`model_max_length`), if it says so.
+    pub fn max_len(&self) -> Option<usize> {
+        self.roles.max_len
+    }
+
+    /// The id of a token as the vocabulary spells it.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// How the vocabulary spells a token; `None` beyond it.
+    pub fn spelling(&self, id: u32) -> Option<String> {
+        self.token(id, false)
+    }
+
+    /// The text that these spellings make (`convert_tokens_to_string`).
+    pub fn joined(&self, spellings: Vec<String>) -> String {
+        match self.inner.get_decoder() {
+            Some(decoder) => guarded(|| decoder.decode(spellings)).unwrap_or_default(),
+            None => spellings.join(" "),
+        }
+    }
+
+    /// Whether parts of words that do not begin one are spelled with a prefix, as WordPiece does.
+    pub fn has_word_parts(&self) -> bool {
+        match self.inner.get_model() {
+            ModelWrapper::WordPiece(model) => !model.continuing_subword_prefix.is_empty(),
+            ModelWrapper::BPE(model) => {
+                let prefix = model.continuing_subword_prefix.as_ref();
+                prefix.is_some_and(|prefix| !prefix.is_empty())
+            }
+            _ => false,
+        }
+    }
+
     /// Number of tokens, added ones included.
     pub fn vocab_size(&self) -> usize {
         self.inner.get_vocab_size(true)
@@ -131,6 +175,11 @@ impl Tokenizer {
         };
         let token = token.or_else(|| self.inner.get_model().id_to_token(id))?;
         (!skip_special || !added.is_special_token(&token)).then_some(token)
+    }
+
+    /// The tokenizer of the crate.
+    pub(crate) fn inner(&self) -> &tokenizers::Tokenizer {
+        &self.inner
     }
 
     /// Fresh stages for a stream.

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sconce_config::{Environment, Resolved, ServerSettings};
-use sconce_core::Gateway;
+use sconce_core::{Gateway, Task};
 use sconce_manager::{Manager, Outcome};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -79,8 +79,9 @@ async fn serve(resolved: Resolved, began: Instant) -> anyhow::Result<ExitCode> {
     })?;
     let manager = Arc::new(manager);
     let (tell_end, end) = oneshot::channel();
+    let watched = Arc::clone(&manager);
     let watch = tokio::spawn(async move {
-        let code = end_of_service(told, loading_timeout, address).await;
+        let code = end_of_service(told, loading_timeout, address, &watched).await;
         let _ = tell_end.send(());
         code
     });
@@ -97,11 +98,15 @@ async fn end_of_service(
     loaded: oneshot::Receiver<Outcome>,
     loading_timeout: Duration,
     address: SocketAddr,
+    manager: &Manager,
 ) -> ExitCode {
     let failed = async {
         match tokio::time::timeout(loading_timeout, loaded).await {
             Ok(Ok(Ok(()))) => {
-                info!("try: {}", curl_line(address));
+                let task = manager.status().first().and_then(|model| model.task);
+                if let Some(body) = example(task.unwrap_or_default()) {
+                    info!("try: {}", curl_line(address, body));
+                }
                 std::future::pending().await
             }
             Ok(_) => {}
@@ -146,10 +151,34 @@ fn report(resolved: &Resolved) {
     }
 }
 
-fn curl_line(address: SocketAddr) -> String {
+fn curl_line(address: SocketAddr, body: &str) -> String {
     format!(
-        "curl -s http://127.0.0.1:{}/invocations -H 'Content-Type: application/json' -d \
-         '{{\"inputs\": \"The capital of France is\", \"parameters\": {{\"max_new_tokens\": 24}}}}'",
+        "curl -s http://127.0.0.1:{}/invocations -H 'Content-Type: application/json' -d '{body}'",
         address.port()
     )
+}
+
+/// A request that any model for a task answers; `None`: it would need words that models spell differently.
+fn example(task: Task) -> Option<&'static str> {
+    Some(match task {
+        Task::TextGeneration => {
+            r#"{"inputs": "The capital of France is", "parameters": {"max_new_tokens": 24}}"#
+        }
+        Task::TextClassification | Task::TokenClassification => {
+            r#"{"inputs": "Ada Lovelace likes London."}"#
+        }
+        Task::QuestionAnswering => {
+            r#"{"inputs": {"question": "Where does Ada live?", "context": "Ada lives in London."}}"#
+        }
+        Task::ZeroShotClassification => {
+            r#"{"inputs": "Ada likes London.", "parameters": {"candidate_labels": ["travel", "food"]}}"#
+        }
+        Task::FeatureExtraction | Task::TextEmbedding => r#"{"inputs": ["London", "Paris"]}"#,
+        Task::SentenceSimilarity => {
+            r#"{"inputs": {"source_sentence": "London", "sentences": ["Paris", "bread"]}}"#
+        }
+        Task::TextRanking => r#"{"query": "capital of France", "texts": ["London", "Paris"]}"#,
+        // The mask is spelled differently.
+        Task::FillMask => return None,
+    })
 }

@@ -146,7 +146,7 @@ fn of_part(part: &Field) -> Result<Vec<u8>, ServeError> {
         None if !begins_json(&part.value) => Some(mime::TEXT_PLAIN),
         kind => kind.clone(),
     };
-    single(kind.as_ref(), &part.value).map(std::borrow::Cow::into_owned)
+    single(kind.as_ref(), &part.value, true).map(std::borrow::Cow::into_owned)
 }
 
 fn object(fields: &[Field]) -> Result<Map<String, Value>, ServeError> {
@@ -184,7 +184,7 @@ fn prompt(field: &Field) -> Result<Value, ServeError> {
         Some(_) if field.is_json() => field.json(),
         // Refuses what is not text.
         Some(kind) if kind.type_() != mime::TEXT => {
-            single(Some(kind), &field.value)?;
+            single(Some(kind), &field.value, true)?;
             Ok(field.text()?.into())
         }
         _ => Ok(field.text()?.into()),

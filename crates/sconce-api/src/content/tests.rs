@@ -10,6 +10,7 @@ fn read(content_type: &str, body: &[u8]) -> Result<Value, String> {
         body,
         content_type: (!content_type.is_empty()).then_some(content_type),
         query: &[],
+        ..Raw::default()
     };
     let content = decode(&raw).map_err(|error| error.to_string())?;
     serde_json::from_slice(&content.json).map_err(|error| error.to_string())
@@ -112,11 +113,28 @@ fn a_part_can_be_the_whole_request() {
 }
 
 #[test]
+fn rows_of_questions_are_objects_where_a_task_may_take_them() {
+    let raw = Raw {
+        body: b"context,question\n\"It is, cold.\",How?\n",
+        content_type: Some("text/csv"),
+        tables: true,
+        ..Raw::default()
+    };
+    let wanted = json!({"inputs": [{"question": "How?", "context": "It is, cold."}]});
+    let content = decode(&raw).unwrap();
+    assert_eq!(
+        serde_json::from_slice::<Value>(&content.json).unwrap(),
+        wanted
+    );
+}
+
+#[test]
 fn fields_that_route_are_kept_apart_and_queries_fill_empty_bodies() {
     let raw = Raw {
         body: b"model_name=m&inputs=x",
         content_type: Some(FORM),
         query: &[],
+        ..Raw::default()
     };
     let content = decode(&raw).unwrap();
     assert_eq!(content.routing, [("model_name".to_owned(), "m".to_owned())]);
@@ -154,7 +172,7 @@ fn what_cannot_be_used_is_named_with_the_cure() {
         (
             "text/csv",
             b"question,context\na,b\n",
-            "\"question,context\" and text generation takes",
+            "\"question,context\" and this model takes",
         ),
         ("text/csv", b"", "column `inputs`"),
         ("text/csv", b"inputs\n", "no rows"),

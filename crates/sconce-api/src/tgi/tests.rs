@@ -71,7 +71,7 @@ fn whole(route: Route, parameters: Value) -> String {
 fn stream(body: &Value) -> Box<dyn Stream> {
     match accept(Route::Compatible, body).expect("valid").answer {
         Answer::Stream(stream) => stream,
-        Answer::Whole(_) => panic!("a stream"),
+        Answer::Whole(_) | Answer::Task(_) => panic!("a stream"),
     }
 }
 

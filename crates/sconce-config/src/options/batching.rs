@@ -70,6 +70,16 @@ pub(super) const BATCHING: &[Entry] = &[
         ..OPTION
     },
     Entry {
+        key: "option.max_batch_tokens",
+        kind: Kind::Whole(1, 1 << 20),
+        default: "4096",
+        since: "sconce",
+        doc: "Tokens of all texts that are computed together for other tasks than text generation, at most; \
+              a single text may have more.",
+        status: Status::Honoured(|d, v| put(&mut d.model.max_batch_tokens, count(v, 1..=1 << 20))),
+        ..OPTION
+    },
+    Entry {
         key: "option.max_model_len",
         aliases: &["option.max_seq_len", "option.n_positions"],
         default: "auto",

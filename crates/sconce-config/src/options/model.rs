@@ -1,6 +1,8 @@
 //! One model, keys without prefix: the server's for all models, `serving.properties` for one.
 
-use super::reason::{ALWAYS_ROLLING, MEMORY_PLAN, METRICS, NO_WORKERS, ONE_ENGINE};
+use super::reason::{MEMORY_PLAN, METRICS, NO_WORKERS, ONE_ENGINE};
+use std::time::Duration;
+
 use super::{MODEL, SERVER_OR_MODEL};
 use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills};
@@ -23,19 +25,26 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
         aliases: &["max_dynamic_batch_size", "option.batch_size"],
         kind: Kind::Whole(1, 1 << 20),
         doc: "Requests that a handler with fixed batches gets at once; above 1 it asks for \
-              that handler's dialect. Requests always join the running batch one by one.",
+              that handler's dialect. Requests for text always join the running batch one by one, those \
+              for other tasks are computed together, so many at most (unset: 32).",
         status: Status::Translated {
-            to: "the dialect, unless something stronger does (huggingface, if above 1)",
-            apply: |d, v| put(&mut d.facts.batch_size, count(v, 1..=1 << 20).map(Some)),
+            to: "the batches of other tasks than text generation, and the dialect, unless something stronger \
+                 does (huggingface, if above 1)",
+            apply: batch_size,
         },
         ..SERVER_OR_MODEL
     },
     Entry {
         key: "max_batch_delay",
         aliases: &["option.max_batch_delay"],
-        kind: Kind::Number,
-        doc: "Longest wait for a batch to fill, in milliseconds.",
-        status: Status::NoOp(ALWAYS_ROLLING),
+        kind: Kind::Whole(0, 60_000),
+        default: "0",
+        doc: "Longest wait for a batch of other tasks than text generation to fill, in milliseconds. With 0, \
+              which DJL Serving has not, the requests that come while a batch is computed are the next one.",
+        status: Status::Honoured(|d, v| {
+            let millis = count(v, 0..=60_000).map(|millis| Duration::from_millis(millis as u64));
+            put(&mut d.model.max_batch_delay, millis)
+        }),
         ..SERVER_OR_MODEL
     },
     Entry {
@@ -130,6 +139,13 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
         ..MODEL
     },
 ];
+
+fn batch_size(draft: &mut Draft, value: &str) -> Value<()> {
+    let size = count(value, 1..=1 << 20)?;
+    draft.facts.batch_size = Some(size);
+    draft.model.batch_size = Some(size);
+    Ok(())
+}
 
 fn engine(draft: &mut Draft, value: &str) -> Value<()> {
     put(&mut draft.facts.engine, Engine::parse(value).map(Some))

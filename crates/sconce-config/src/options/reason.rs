@@ -36,5 +36,4 @@ pub(super) const PYTHON_ONLY: &str = "it belongs to Python code, and none runs";
 pub(super) const SECURE: &str = "what they forbid never happens: no code of a model runs, and \
                                  pickles are read as data";
 pub(super) const TEXT_ONLY: &str = "prompts are texts";
-pub(super) const TRANSLATORS: &str =
-    "it concerns embeddings and other tasks of DJL's Java engines, which are not served yet";
+pub(super) const TRANSLATORS: &str = "it belongs to DJL's Java translators; the files of the checkpoint say it here, and requests can ask otherwise";

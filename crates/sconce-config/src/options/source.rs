@@ -46,8 +46,8 @@ pub(super) const SOURCE: &[Entry] = &[
         key: "option.task",
         variables: &[Fills("HF_TASK")],
         doc: "What the model does, by any name of transformers' pipelines or of vLLM; unset \
-              or auto: the checkpoint says. Only text-generation (also called generate) is \
-              served yet.",
+              or auto: the checkpoint says, by modules.json of sentence-transformers or by the ending of its \
+              class. Text-to-text tasks, pictures and sound are not served yet.",
         status: Status::Honoured(task),
         ..OPTION
     },

@@ -1,5 +1,5 @@
 //! What DJL's Java translators and its handlers for classical models read: embeddings, classes,
-//! tables. None of it is served yet.
+//! tables. Tasks are served from the files of the checkpoint; classical models are not served yet.
 
 use super::reason::{PREDICTIVE, TRANSLATORS};
 use super::{MODEL, OPTION, refused};

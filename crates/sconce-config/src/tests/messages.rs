@@ -120,7 +120,10 @@ fn what_is_not_served_says_so_with_the_cure() {
             ["option.quantize=smoothquant", "int8"],
         ),
         ("option.device=cuda", ["no CUDA", "cpu"]),
-        ("option.task=fill-mask", ["fill-mask", "text-generation"]),
+        (
+            "option.task=summarization",
+            ["summarization", "text-generation"],
+        ),
         (
             "option.model_id=s3:///model/",
             ["s3:///model/", "no bucket"],

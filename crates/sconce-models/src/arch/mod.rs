@@ -1,9 +1,15 @@
 //! The architectures, one file each: names, weights and a function from `config.json` to a spec.
 //! A new one is such a file, a line in [`ARCHS`] and a folder in `models/tiny`.
 
+mod albert;
+mod bert;
 mod bloom;
 mod cohere;
 mod common;
+mod deberta;
+mod distilbert;
+mod electra;
+mod encoders;
 mod falcon;
 mod gemma;
 pub(crate) mod gguf;
@@ -16,6 +22,8 @@ mod granite;
 mod llama;
 mod mistral;
 mod mixtral;
+mod modernbert;
+mod mpnet;
 mod mpt;
 mod olmo;
 mod opt;
@@ -24,9 +32,12 @@ mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen_moe;
+mod roberta;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+
+pub use encoders::{ENCODERS, EncoderArch, find_encoder};
 
 use crate::config_error::ConfigError;
 use crate::decoder::{Slot, Spec};

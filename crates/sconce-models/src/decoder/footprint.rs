@@ -46,6 +46,11 @@ impl Footprint {
         self.owned += if weight.is_owned() { bytes } else { 0 };
     }
 
+    /// Counts a weight that was added as a table.
+    pub(crate) fn add_table(&mut self, weight: &HostTensor) {
+        self.tables += weight.byte_len() as u64;
+    }
+
     /// Takes back what was added but is not kept.
     pub(crate) fn remove(&mut self, weight: &HostTensor) {
         let bytes = weight.byte_len() as u64;

@@ -30,6 +30,8 @@ pub use spec::{
     Qkv, Residual, Routing, Shared, Spec,
 };
 
+pub(crate) use tensors::Tensors;
+
 use crate::arch::Arch;
 use crate::model::Model;
 use block::Block;

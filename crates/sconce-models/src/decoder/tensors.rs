@@ -110,13 +110,23 @@ impl<'a> Tensors<'a> {
         self.report(unreported, parts);
     }
 
-    /// Fails when something is left that is not known to be needless.
-    pub(crate) fn finish(mut self, ignore: &[&str]) -> Result<(), LoadError> {
+    /// Fails when something is left that is not known to be needless, by the ending of its name.
+    pub(crate) fn finish(self, ignore: &[&str]) -> Result<(), LoadError> {
+        self.finish_unless(&|_| false, ignore)
+    }
+
+    /// The same, where more is needless: whatever `spared` says so of.
+    pub(crate) fn finish_unless(
+        mut self,
+        spared: &dyn Fn(&str) -> bool,
+        ignore: &[&str],
+    ) -> Result<(), LoadError> {
         let needless = |name: &String| {
-            ignore.iter().any(|&end| {
+            let known = ignore.iter().any(|&end| {
                 name.strip_suffix(end)
                     .is_some_and(|head| head.is_empty() || head.ends_with('.'))
-            })
+            });
+            known || spared(name)
         };
         self.unread.retain(|name| !needless(name));
         if !self.unread.is_empty() {

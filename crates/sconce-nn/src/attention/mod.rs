@@ -2,10 +2,15 @@
 
 mod check;
 mod cpu;
+pub(crate) mod mutual;
 #[cfg(test)]
 mod reference;
 #[cfg(test)]
 mod tests;
+
+pub use mutual::{
+    AttendMutually, Buckets, DistanceBiases, DistanceVectors, Distances, attend_mutually,
+};
 
 use candle_core::{Result, Tensor};
 use half::bf16;

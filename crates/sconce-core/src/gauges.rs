@@ -1,13 +1,13 @@
-//! Counts jobs at the door and in the engine; shared between the submitters and the engine.
+//! Counts jobs at the door and in an engine; shared between the submitters and the engine's thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use sconce_core::Load;
+use crate::status::Load;
 
 /// The counters of one engine.
 #[derive(Debug, Default)]
-pub(crate) struct Gauges {
+pub struct Gauges {
     queued: AtomicUsize,
     running: AtomicUsize,
     used_blocks: AtomicUsize,
@@ -16,7 +16,7 @@ pub(crate) struct Gauges {
 
 impl Gauges {
     /// A place in the queue, or `None` if `limit` jobs wait already.
-    pub(crate) fn enter(self: &Arc<Self>, limit: usize) -> Option<Permit> {
+    pub fn enter(self: &Arc<Self>, limit: usize) -> Option<Permit> {
         self.queued
             .fetch_update(Relaxed, Relaxed, |queued| {
                 (queued < limit).then_some(queued + 1)
@@ -29,13 +29,13 @@ impl Gauges {
     }
 
     /// Notes the blocks in use.
-    pub(crate) fn set_blocks(&self, used: usize, total: usize) {
+    pub fn set_blocks(&self, used: usize, total: usize) {
         self.used_blocks.store(used, Relaxed);
         self.total_blocks.store(total, Relaxed);
     }
 
     /// The counters now.
-    pub(crate) fn load(&self) -> Load {
+    pub fn load(&self) -> Load {
         Load {
             queued: self.queued.load(Relaxed),
             running: self.running.load(Relaxed),
@@ -47,14 +47,14 @@ impl Gauges {
 
 /// A job's place, first in the queue, then among the running; given back on drop.
 #[derive(Debug)]
-pub(crate) struct Permit {
+pub struct Permit {
     gauges: Arc<Gauges>,
     running: bool,
 }
 
 impl Permit {
     /// Moves from the queue to the running; once.
-    pub(crate) fn begin(&mut self) {
+    pub fn begin(&mut self) {
         if !self.running {
             self.running = true;
             self.gauges.queued.fetch_sub(1, Relaxed);
