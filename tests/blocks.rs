@@ -38,6 +38,7 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
         max_step_tokens: 48,
         prefix_sharing,
         model_sampling: false,
+        kv_dtype: None,
         kv_cache_bytes: Some(kv_cache_bytes),
         queue: JOBS,
         predict_timeout: 60,

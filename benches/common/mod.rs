@@ -87,6 +87,7 @@ impl Rig {
             max_step_tokens: 512,
             prefix_sharing: false,
             model_sampling: false,
+            kv_dtype: None,
             kv_cache_bytes: Some(1 << 30),
             queue: 64,
             predict_timeout: 600,

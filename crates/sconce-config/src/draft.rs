@@ -9,7 +9,8 @@ use crate::entry::{Entry, Status};
 use crate::handler::Handler;
 use crate::options::options;
 use crate::settings::{
-    Cors, Device, Dialect, Dtype, ModelSettings, ModelSource, Quantize, ServerSettings, StatusCodes,
+    Cors, Device, Dialect, Dtype, KvDtype, ModelSettings, ModelSource, Quantize, ServerSettings,
+    StatusCodes,
 };
 use crate::value::{Rejection, Value};
 
@@ -113,6 +114,7 @@ impl Draft {
             max_model_len: None,
             prefix_caching: false,
             model_sampling: false,
+            kv_dtype: KvDtype::Auto,
             kv_cache_bytes: None,
             job_queue_size: 0,
             predict_timeout: Duration::ZERO,

@@ -51,7 +51,7 @@ pub use properties::PropertiesError;
 pub use provenance::{Origin, Provenance};
 pub use resolve::{Resolved, resolve, resolve_with};
 pub use settings::{
-    Cors, Device, Dialect, Dtype, HubModel, ModelSettings, ModelSource, OutputFormatter,
+    Cors, Device, Dialect, Dtype, HubModel, KvDtype, ModelSettings, ModelSource, OutputFormatter,
     PrefixSettings, Quantize, S3Model, ServerSettings, StatusCodes,
 };
 pub use task::Task;

@@ -94,6 +94,8 @@ pub struct ModelSettings {
     /// `generation_config.json` says; unless `option.generation_config` says so, it is what the
     /// dialect has.
     pub model_sampling: bool,
+    /// What keys and values are kept as.
+    pub kv_dtype: KvDtype,
     /// Bytes of the key/value cache; `None`: planned from the memory at hand.
     pub kv_cache_bytes: Option<u64>,
     /// Requests that may wait; more are refused.
@@ -242,6 +244,17 @@ pub enum Dtype {
     F32,
     /// IEEE 754, 16 bits.
     F16,
+    /// The upper half of an `F32`.
+    Bf16,
+}
+
+/// What keys and values are kept as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KvDtype {
+    /// As bf16 where the weights are asked for in it, else as `F32`.
+    Auto,
+    /// IEEE 754, 32 bits.
+    F32,
     /// The upper half of an `F32`.
     Bf16,
 }

@@ -252,8 +252,8 @@ impl Described {
             let found = self.packing;
             return Err(EngineError::Packing { wanted, found });
         }
-        let kv = spec.kv_shape(ranks)?;
         let options = settings.load_options();
+        let kv = spec.kv_shape(ranks, options.cache)?;
         let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
         let working = spec.working(settings.max_step_tokens, ranks);
         Ok(Needs {
@@ -324,6 +324,7 @@ mod tests {
             max_step_tokens: 48,
             prefix_sharing: true,
             model_sampling: false,
+            kv_dtype: None,
             kv_cache_bytes: None,
             queue: 1,
             predict_timeout: 1,

@@ -28,6 +28,7 @@ pub use memory::{Keys, Needs, Plan, Room};
 pub use pack::pack;
 pub use ranks::Loader;
 pub use sconce_models::{Packing, Quantisation};
+pub use sconce_nn::KvDtype as CacheDtype;
 pub use sconce_nn::pool::threads;
 pub use sconce_nn::read_bandwidth;
 pub use sconce_nn::weights::gguf::{find as find_gguf, first_files, header_end, set_of};

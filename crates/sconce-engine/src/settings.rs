@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sconce_models::{LoadOptions, Packing, Quantisation};
+use sconce_nn::KvDtype;
 use sconce_nn::weights::{StoredDtype, has_huge_pages};
 
 /// Settings of one text-generation engine.
@@ -34,6 +35,8 @@ pub struct EngineSettings {
     pub prefix_sharing: bool,
     /// Whether what requests leave open of sampling is as the checkpoint's `generation_config.json` says.
     pub model_sampling: bool,
+    /// What keys and values are kept as; `None`: bf16 where weights are asked for in bf16, else f32.
+    pub kv_dtype: Option<KvDtype>,
     /// Bytes for the key/value cache; `None`: planned from the memory at hand.
     pub kv_cache_bytes: Option<u64>,
     /// Jobs that may wait; more are refused.
@@ -43,12 +46,16 @@ pub struct EngineSettings {
 }
 
 impl EngineSettings {
-    /// How weights are kept, planned and loaded alike.
+    /// How weights, keys and values are kept, planned and loaded alike.
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             dtype: self.dtype,
             quantise: self.quantise,
             in_huge_pages: has_huge_pages(),
+            cache: self.kv_dtype.unwrap_or(match self.dtype {
+                Some(StoredDtype::BF16) => KvDtype::BF16,
+                _ => KvDtype::F32,
+            }),
         }
     }
 }

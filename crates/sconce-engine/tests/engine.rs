@@ -15,7 +15,7 @@ use sconce_core::{
 };
 use sconce_engine::{Checkpoint, Engine, EngineError, EngineSettings, Needs};
 use sconce_models::{Footprint, Model};
-use sconce_nn::{BLOCK, KvCache, KvShape, Step};
+use sconce_nn::{BLOCK, KvCache, KvDtype, KvShape, Step};
 use sconce_testkit::reply::Tell;
 use sconce_text::Tokenizer;
 
@@ -38,6 +38,7 @@ impl Model for Fake {
             layers: 1,
             kv_heads: 1,
             head_dim: 8,
+            dtype: KvDtype::F32,
         }
     }
 
@@ -149,6 +150,7 @@ fn settings() -> EngineSettings {
         prefix_sharing: true,
         model_sampling: false,
         // 20 blocks of 2 KiB: eight rows of 256 tokens do not fit, so some are preempted.
+        kv_dtype: None,
         kv_cache_bytes: Some(20 * 2 * 32 * 8 * 4),
         queue: 64,
         predict_timeout: 7,

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sconce_config::{Dtype, ModelSettings, Quantize};
+use sconce_config::{Dtype, KvDtype, ModelSettings, Quantize};
 use sconce_core::{Backend, Task};
 use sconce_engine::{
-    BlockFormat, Engine, EngineSettings, Observer, Packing, Quantisation, StoredDtype,
+    BlockFormat, CacheDtype, Engine, EngineSettings, Observer, Packing, Quantisation, StoredDtype,
 };
 use sconce_tasks::{TaskEngine, TaskSettings};
 use tracing::warn;
@@ -74,6 +74,7 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
         max_step_tokens: settings.max_batched_tokens,
         prefix_sharing: settings.prefix_caching,
         model_sampling: settings.model_sampling,
+        kv_dtype: cache_dtype(settings.kv_dtype),
         kv_cache_bytes: settings.kv_cache_bytes,
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),
@@ -102,6 +103,14 @@ fn packing(quantize: Quantize) -> Option<Packing> {
         Quantize::Awq => Some(Packing::Awq),
         Quantize::Gptq => Some(Packing::Gptq),
         _ => None,
+    }
+}
+
+fn cache_dtype(dtype: KvDtype) -> Option<CacheDtype> {
+    match dtype {
+        KvDtype::Auto => None,
+        KvDtype::F32 => Some(CacheDtype::F32),
+        KvDtype::Bf16 => Some(CacheDtype::BF16),
     }
 }
 

@@ -2,20 +2,46 @@
 //! left to `sconce-sched`.
 //!
 //! A block holds [`BLOCK`] tokens of one layer and one kv head. Keys lie transposed, `[head_dim, BLOCK]`, so that one
-//! vector holds the scores of eight keys; values lie as `[BLOCK, width]`, with the head padded to whole vectors.
+//! vector holds the scores of several keys; values lie as `[BLOCK, width]`, with the head padded to whole vectors. In
+//! bf16 two numbers share a word: `[head_dim / 2, BLOCK, 2]` and `[BLOCK / 2, width, 2]`.
 #![allow(unsafe_code)]
 
-use std::ops::{Deref, DerefMut};
-
 use candle_core::{Device, Result};
+use half::bf16;
 use memmap2::MmapMut;
 
 use crate::error::NnError;
+use crate::kernels::cpu::paged::Stored;
 use crate::step::BLOCK;
 use crate::tensors;
 
-/// Numbers in a vector; the rows of values are padded to a multiple.
-const VECTOR: usize = 8;
+/// What keys and values are kept as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum KvDtype {
+    /// As they were computed.
+    #[default]
+    F32,
+    /// In half the memory. Where the machine multiplies bf16 numbers, queries and the weights of values are rounded too.
+    BF16,
+}
+
+impl KvDtype {
+    /// Bytes of a number.
+    pub fn bytes(self) -> usize {
+        match self {
+            Self::F32 => size_of::<f32>(),
+            Self::BF16 => size_of::<bf16>(),
+        }
+    }
+
+    /// Numbers in a word, and those of which the rows of values are a multiple.
+    fn layout(self) -> (usize, usize) {
+        match self {
+            Self::F32 => (f32::PAIR, f32::VECTOR),
+            Self::BF16 => (bf16::PAIR, bf16::VECTOR),
+        }
+    }
+}
 
 /// Sizes of one rank's part of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,17 +52,19 @@ pub struct KvShape {
     pub kv_heads: usize,
     /// Numbers in a head.
     pub head_dim: usize,
+    /// The type of its numbers.
+    pub dtype: KvDtype,
 }
 
 impl KvShape {
     /// Numbers in a row of values.
     pub(crate) fn value_width(&self) -> usize {
-        self.head_dim.next_multiple_of(VECTOR)
+        self.head_dim.next_multiple_of(self.dtype.layout().1)
     }
 
     /// Numbers in the keys of one block and kv head.
     pub(crate) fn key_block(&self) -> usize {
-        self.head_dim * BLOCK
+        self.head_dim.next_multiple_of(self.dtype.layout().0) * BLOCK
     }
 
     /// Numbers in the values of one block and kv head.
@@ -58,9 +86,9 @@ pub struct KvCache {
 pub struct KvLayer {
     pub(crate) shape: KvShape,
     pub(crate) blocks: usize,
-    /// `[blocks, kv_heads, head_dim, BLOCK]`.
+    /// `[blocks, kv_heads, head_dim, BLOCK]`, but for pairs.
     pub(crate) keys: Pages,
-    /// `[blocks, kv_heads, BLOCK, value_width]`.
+    /// `[blocks, kv_heads, BLOCK, value_width]`, but for pairs.
     pub(crate) values: Pages,
 }
 
@@ -92,7 +120,8 @@ impl KvCache {
 
     /// Bytes that one block takes in all layers.
     pub fn bytes_per_block(shape: &KvShape) -> usize {
-        shape.layers * shape.kv_heads * (shape.key_block() + shape.value_block()) * size_of::<f32>()
+        let numbers = shape.key_block() + shape.value_block();
+        shape.layers * shape.kv_heads * numbers * shape.dtype.bytes()
     }
 
     /// Sizes as given.
@@ -120,6 +149,7 @@ impl KvLayer {
         let reserve = |block: usize| {
             heads
                 .and_then(|heads| heads.checked_mul(block))
+                .and_then(|numbers| numbers.checked_mul(shape.dtype.bytes()))
                 .and_then(Pages::zeroed)
         };
         match (reserve(shape.key_block()), reserve(shape.value_block())) {
@@ -147,33 +177,30 @@ impl KvLayer {
 #[derive(Debug)]
 pub(crate) struct Pages {
     map: MmapMut,
-    len: usize,
+    bytes: usize,
 }
 
 impl Pages {
     /// `None` where the system refuses so much.
-    fn zeroed(len: usize) -> Option<Self> {
-        let bytes = len.checked_mul(size_of::<f32>())?;
+    fn zeroed(bytes: usize) -> Option<Self> {
         let bytes = Some(bytes).filter(|&bytes| bytes <= isize::MAX as usize)?;
         // An empty map is an error.
         let map = MmapMut::map_anon(bytes.max(1)).ok()?;
-        Some(Self { map, len })
+        Some(Self { map, bytes })
     }
-}
 
-impl Deref for Pages {
-    type Target = [f32];
-
-    fn deref(&self) -> &[f32] {
+    /// The numbers, of the type that the cache was made for.
+    pub(crate) fn numbers<T: Stored>(&self) -> &[T] {
+        let len = self.bytes / size_of::<T>();
         // SAFETY: so many numbers lie in the map, which begins on a page and outlives the borrow; any bits are a number.
-        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts(self.map.as_ptr().cast(), len) }
     }
-}
 
-impl DerefMut for Pages {
-    fn deref_mut(&mut self) -> &mut [f32] {
+    /// As [`Self::numbers`].
+    pub(crate) fn numbers_mut<T: Stored>(&mut self) -> &mut [T] {
+        let len = self.bytes / size_of::<T>();
         // SAFETY: as above, and the borrow is exclusive.
-        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), self.len) }
+        unsafe { std::slice::from_raw_parts_mut(self.map.as_mut_ptr().cast(), len) }
     }
 }
 
@@ -184,16 +211,27 @@ mod tests {
     const SHAPE: KvShape = KvShape {
         layers: 2,
         kv_heads: 3,
-        head_dim: 12,
+        head_dim: 13,
+        dtype: KvDtype::F32,
     };
 
     #[test]
     fn bytes_per_block_is_what_a_block_takes() {
-        let mut cache = KvCache::new(SHAPE, 5, &Device::Cpu).unwrap();
-        let layer = cache.layer(1);
-        let held = (layer.keys.len() + layer.values.len()) * size_of::<f32>() * SHAPE.layers;
-        assert_eq!(held, 5 * KvCache::bytes_per_block(&SHAPE));
-        assert!(cache.layer(0).keys.iter().all(|&key| key == 0.0));
+        for (dtype, bytes) in [
+            // Values of 16 numbers.
+            (KvDtype::F32, (13 + 16) * 4),
+            // Keys of 14, since two share a word.
+            (KvDtype::BF16, (14 + 16) * 2),
+        ] {
+            let shape = KvShape { dtype, ..SHAPE };
+            let mut cache = KvCache::new(shape, 5, &Device::Cpu).unwrap();
+            let layer = cache.layer(1);
+            let held = (layer.keys.bytes + layer.values.bytes) * shape.layers;
+            assert_eq!(held, 5 * KvCache::bytes_per_block(&shape));
+            assert_eq!(held, 5 * bytes * BLOCK * shape.layers * shape.kv_heads);
+            let keys = cache.layer(0).keys.numbers::<f32>();
+            assert!(keys.iter().all(|&key| key == 0.0));
+        }
     }
 
     #[test]

@@ -26,7 +26,7 @@ pub use attention::{
     Alibi, AlibiBias, Attend, AttendMutually, Buckets, DistanceBiases, DistanceVectors, Distances,
     attend, attend_mutually,
 };
-pub use cache::{KvCache, KvLayer, KvShape};
+pub use cache::{KvCache, KvDtype, KvLayer, KvShape};
 pub use comm::{AbortHandle, Communicator, Solo, Threads};
 pub use embedding::Embedding;
 pub use error::NnError;

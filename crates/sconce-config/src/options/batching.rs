@@ -5,6 +5,7 @@ use super::{OPTION, refused};
 use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
+use crate::settings::KvDtype;
 use crate::value::{Value, auto_or, bytes, count, flag, put, word};
 
 pub(super) const BATCHING: &[Entry] = &[
@@ -141,12 +142,14 @@ pub(super) const BATCHING: &[Entry] = &[
     },
     Entry {
         key: "option.kv_cache_dtype",
+        kind: Kind::OneOf(&[
+            "auto", "fp32", "float32", "f32", "float", "bf16", "bfloat16",
+        ]),
+        default: "auto",
         since: "0.32",
-        doc: "Precision of the key/value cache.",
-        status: refused(
-            "the cache has the precision of the weights; remove it or set it to auto",
-            &["auto"],
-        ),
+        doc: "Precision of the key/value cache: fp32 or, in half the memory, bf16; auto: bf16 with option.dtype=bf16, \
+              else fp32.",
+        status: Status::Honoured(|d, v| put(&mut d.model.kv_dtype, kv_dtype(v))),
         ..OPTION
     },
     Entry {
@@ -237,4 +240,17 @@ fn rolling_batch(draft: &mut Draft, value: &str) -> Value<()> {
         ("disable", false),
     ];
     put(&mut draft.facts.rolling_batch, word(value, NAMES).map(Some))
+}
+
+fn kv_dtype(value: &str) -> Value<KvDtype> {
+    const DTYPES: &[(&str, KvDtype)] = &[
+        ("auto", KvDtype::Auto),
+        ("fp32", KvDtype::F32),
+        ("float32", KvDtype::F32),
+        ("f32", KvDtype::F32),
+        ("float", KvDtype::F32),
+        ("bf16", KvDtype::Bf16),
+        ("bfloat16", KvDtype::Bf16),
+    ];
+    word(value, DTYPES)
 }

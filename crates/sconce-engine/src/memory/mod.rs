@@ -46,7 +46,7 @@ pub struct Room {
 /// How keys and values are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keys {
-    /// As the CPU kernels of this build have them: f32, values padded to whole vectors.
+    /// As the CPU kernels of this build have them: values padded to whole vectors.
     Cpu,
     /// Without padding, each number in so many bytes.
     Plain(u64),
@@ -235,6 +235,7 @@ pub(crate) fn bytes_for(tokens: usize, per_token: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use sconce_nn::KvDtype;
 
     /// A block of 32 tokens takes 2 * 32 * 2 = 128 bytes.
     const NEEDS: Needs = Needs {
@@ -251,6 +252,7 @@ mod tests {
             layers: 1,
             kv_heads: 1,
             head_dim: 1,
+            dtype: KvDtype::F32,
         },
         ranks: 1,
         max_len: 64,

@@ -2,7 +2,7 @@
 //! bounded from its spec. What the cache takes is said by [`sconce_nn::KvCache`].
 
 use sconce_nn::weights::HostTensor;
-use sconce_nn::{KvShape, RopeSpec};
+use sconce_nn::{KvDtype, KvShape, RopeSpec};
 
 use super::load_error::LoadError;
 use super::share::Share;
@@ -79,13 +79,14 @@ impl Footprint {
 }
 
 impl Spec {
-    /// The cache that each of `world` ranks needs; fails when the heads cannot be divided among them.
-    pub fn kv_shape(&self, world: usize) -> Result<KvShape, LoadError> {
+    /// The cache of such numbers that each of `world` ranks needs; fails when the heads cannot be divided among them.
+    pub fn kv_shape(&self, world: usize, dtype: KvDtype) -> Result<KvShape, LoadError> {
         let share = Share::new(0, world, self.dims)?;
         Ok(KvShape {
             layers: self.dims.layers,
             kv_heads: share.kv_heads(),
             head_dim: self.dims.head,
+            dtype,
         })
     }
 

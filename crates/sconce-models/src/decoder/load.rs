@@ -3,7 +3,7 @@
 
 use candle_core::Device;
 use sconce_nn::weights::{Arena, HostTensor, StoredDtype, WeightSource};
-use sconce_nn::{Embedding, Linear, Norm, Rope, RopeSpec};
+use sconce_nn::{Embedding, KvDtype, Linear, Norm, Rope, RopeSpec};
 
 use super::footprint::Footprint;
 use super::layout::{Projection, as_halves, stored_rows};
@@ -26,6 +26,8 @@ pub struct LoadOptions {
     pub quantise: Option<Quantisation>,
     /// Whether matrices are copied into huge pages, from which products read them faster than from a mapped file.
     pub in_huge_pages: bool,
+    /// What keys and values are kept as.
+    pub cache: KvDtype,
 }
 
 /// Makes the layers of one rank.
@@ -33,7 +35,7 @@ pub(crate) struct Loader<'a> {
     arch: &'static Arch,
     spec: &'a Spec,
     pub(super) share: Share,
-    options: LoadOptions,
+    pub(super) options: LoadOptions,
     device: Device,
     tensors: Tensors<'a>,
     footprint: Footprint,

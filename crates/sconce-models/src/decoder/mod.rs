@@ -18,7 +18,9 @@ mod tensors;
 
 use candle_core::{DType, Device, Result, Tensor};
 use sconce_nn::weights::{HostTensor, Outlines, WeightSource};
-use sconce_nn::{Act, Communicator, Embedding, KvCache, KvShape, Linear, Norm, Rope, Solo, Step};
+use sconce_nn::{
+    Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Rope, Solo, Step,
+};
 
 pub use footprint::{Footprint, Working};
 pub use load::LoadOptions;
@@ -48,6 +50,7 @@ pub struct Decoder {
     ropes: Vec<Rope>,
     blocks: Vec<Block>,
     exit: Exit,
+    cache: KvDtype,
 }
 
 /// From token ids to the residual stream.
@@ -115,7 +118,7 @@ impl Decoder {
         spec: &Spec,
         comm: Box<dyn Communicator + Send>,
     ) -> std::result::Result<(Self, Footprint, Tally), LoadError> {
-        let share = loader.share;
+        let (share, cache) = (loader.share, loader.options.cache);
         let (entry, embed_weight) = Entry::load(&mut loader, spec)?;
         let ropes = match &spec.position {
             Position::Rope(tables) => tables.iter().map(|table| loader.rope(table)).collect(),
@@ -133,6 +136,7 @@ impl Decoder {
             ropes,
             blocks,
             exit,
+            cache,
         };
         Ok((decoder, footprint, tally))
     }
@@ -192,6 +196,7 @@ impl Model for Decoder {
             layers: self.dims.layers,
             kv_heads: self.share.kv_heads(),
             head_dim: self.dims.head,
+            dtype: self.cache,
         }
     }
 

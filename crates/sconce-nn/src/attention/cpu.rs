@@ -3,8 +3,8 @@
 
 use super::Attend;
 use crate::cache::KvLayer;
-use crate::kernels::cpu::lanes::dispatch;
-use crate::kernels::cpu::paged::{Paged, Pages, Queries, Scoring, scratch_len};
+use crate::kernels::cpu::lanes::dispatch_bf16;
+use crate::kernels::cpu::paged::{Paged, Pages, Queries, Scoring, Stored, scratch_len};
 use crate::kernels::cpu::parallel::{Shared, WORTH_A_FORK};
 use crate::kernels::cpu::{pool, scratch};
 use crate::step::{BLOCK, Step};
@@ -21,10 +21,11 @@ struct Chunk {
 }
 
 /// Writes keys and values `[tokens, kv_heads, head]` to their slots.
-pub(super) fn write(keys: &[f32], values: &[f32], kv: &mut KvLayer, slots: &[u32]) {
+pub(super) fn write<T: Stored>(keys: &[f32], values: &[f32], kv: &mut KvLayer, slots: &[u32]) {
     let (shape, head) = (kv.shape, kv.shape.head_dim);
-    let width = shape.value_width();
-    let (to_keys, to_values) = (Shared::new(&mut kv.keys), Shared::new(&mut kv.values));
+    let (width, pair) = (shape.value_width(), T::PAIR);
+    let to_keys = Shared::new(kv.keys.numbers_mut::<T>());
+    let to_values = Shared::new(kv.values.numbers_mut::<T>());
     let write_head = |kv_head: usize| {
         for (token, &slot) in slots.iter().enumerate() {
             let (block, offset) = (
@@ -35,16 +36,23 @@ pub(super) fn write(keys: &[f32], values: &[f32], kv: &mut KvLayer, slots: &[u32
             // SAFETY: blocks of different kv heads do not overlap, each is written by one task, and the cache is
             // borrowed for the call.
             let (keys_to, values_to) = unsafe {
-                let values_to = to_values.part(block * shape.value_block() + offset * width, head);
+                let start = block * shape.value_block() + offset / pair * pair * width;
                 (
                     to_keys.part(block * shape.key_block(), shape.key_block()),
-                    values_to,
+                    to_values.part(start, pair * width),
                 )
             };
             for (element, key) in keys[from..from + head].iter().enumerate() {
-                keys_to[element * BLOCK + offset] = *key;
+                let word = element / pair * BLOCK + offset;
+                keys_to[word * pair + element % pair] = T::of(*key);
             }
-            values_to.copy_from_slice(&values[from..from + head]);
+            if !head.is_multiple_of(pair) {
+                keys_to[(head / pair * BLOCK + offset) * pair + head % pair] = T::of(0.0);
+            }
+            let values_to = values_to.iter_mut().skip(offset % pair).step_by(pair);
+            for (to, value) in values_to.zip(&values[from..from + head]) {
+                *to = T::of(*value);
+            }
         }
     };
     if keys.len() < WORTH_A_FORK {
@@ -55,7 +63,7 @@ pub(super) fn write(keys: &[f32], values: &[f32], kv: &mut KvLayer, slots: &[u32
 }
 
 /// Attends over what the cache holds; `q` and `out` are `[tokens, heads, head]`.
-pub(super) fn attend(
+pub(super) fn attend<T: Stored>(
     q: &[f32],
     heads: usize,
     kv: &KvLayer,
@@ -71,7 +79,7 @@ pub(super) fn attend(
             &chunks[index / kv.shape.kv_heads],
             index % kv.shape.kv_heads,
         );
-        attend_chunk(q, heads, kv, step, how, chunk, kv_head, &out);
+        attend_chunk::<T>(q, heads, kv, step, how, chunk, kv_head, &out);
     };
     let tasks = chunks.len() * kv.shape.kv_heads;
     let work: usize = step
@@ -104,7 +112,7 @@ fn chunks(step: &Step, queries: usize) -> Vec<Chunk> {
 }
 
 #[allow(clippy::too_many_arguments)]
-fn attend_chunk(
+fn attend_chunk<T: Stored>(
     q: &[f32],
     heads: usize,
     kv: &KvLayer,
@@ -127,10 +135,12 @@ fn attend_chunk(
         position: row.k_len - row.q_len + chunk.first,
     };
     let pages = Pages {
-        keys: &kv.keys,
-        values: &kv.values,
+        keys: kv.keys.numbers::<T>(),
+        values: kv.values.numbers::<T>(),
         kv_head,
         kv_heads: shape.kv_heads,
+        key_block: shape.key_block(),
+        value_block: shape.value_block(),
         width: shape.value_width(),
         blocks: &row.blocks,
     };
@@ -148,16 +158,15 @@ fn attend_chunk(
         // SAFETY: each pair of token and head belongs to one task, and `out` is borrowed during the call.
         unsafe { out.part(start, head) }.copy_from_slice(result);
     };
-    scratch::with(
-        scratch_len(chunk.count * group, head, pages.width),
-        |scratch| {
-            dispatch(Paged {
-                queries,
-                pages,
-                scoring,
-                scratch,
-                out: &write,
-            });
-        },
-    );
+    let block = pages.key_block.max(pages.value_block);
+    let len = scratch_len(chunk.count * group, head, pages.width, block);
+    scratch::with(len, |scratch| {
+        dispatch_bf16(Paged {
+            queries,
+            pages,
+            scoring,
+            scratch,
+            out: &write,
+        });
+    });
 }

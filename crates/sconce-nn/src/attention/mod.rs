@@ -15,7 +15,7 @@ pub use mutual::{
 use candle_core::{Result, Tensor};
 use half::bf16;
 
-use crate::cache::KvLayer;
+use crate::cache::{KvDtype, KvLayer};
 use crate::step::Step;
 use crate::tensors::{self, Numbers};
 use check::Sizes;
@@ -91,8 +91,16 @@ pub fn attend(
         Numbers::of(k, "the keys")?,
         Numbers::of(v, "the values")?,
     );
-    cpu::write(&keys, &values, kv, &step.slots);
     let mut out = vec![0.0; queries.len()];
-    cpu::attend(&queries, sizes.heads, kv, step, how, &mut out);
+    match kv.shape.dtype {
+        KvDtype::F32 => {
+            cpu::write::<f32>(&keys, &values, kv, &step.slots);
+            cpu::attend::<f32>(&queries, sizes.heads, kv, step, how, &mut out);
+        }
+        KvDtype::BF16 => {
+            cpu::write::<bf16>(&keys, &values, kv, &step.slots);
+            cpu::attend::<bf16>(&queries, sizes.heads, kv, step, how, &mut out);
+        }
+    }
     tensors::tensor(out, &[sizes.tokens, sizes.heads * kv.shape.head_dim])
 }

@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor};
 
 use super::reference::Sequence;
 use super::*;
-use crate::cache::{KvCache, KvShape};
+use crate::cache::{KvCache, KvDtype, KvShape};
 use crate::kernels::cpu::pool;
 use crate::kernels::cpu::testing::{assert_close, numbers};
 use crate::step::{BLOCK, StepRow};
@@ -47,6 +47,16 @@ impl Known {
         }
     }
 
+    /// Keys, values and scaled queries as bf16 has them.
+    fn round(&mut self) {
+        for number in self.k.iter_mut().chain(&mut self.v) {
+            *number = bf16::from_f32(*number).to_f32();
+        }
+        for number in &mut self.q {
+            *number = bf16::from_f32(*number * SCALE).to_f32() / SCALE;
+        }
+    }
+
     fn len(&self) -> usize {
         self.q.len() / (self.dims.heads * self.dims.head)
     }
@@ -69,16 +79,23 @@ impl Known {
     }
 }
 
-fn cache(dims: Dims, blocks: usize) -> KvCache {
+const SCALE: f32 = 0.3;
+
+const DTYPES: [KvDtype; 2] = [KvDtype::F32, KvDtype::BF16];
+
+fn cache(dims: Dims, blocks: usize, dtype: KvDtype) -> KvCache {
     let shape = KvShape {
         layers: 1,
         kv_heads: dims.kv_heads,
         head_dim: dims.head,
+        dtype,
     };
     let mut cache = KvCache::new(shape, blocks, &Device::Cpu).unwrap();
-    // What an earlier sequence left behind must never matter.
-    cache.layer(0).keys.fill(f32::NAN);
-    cache.layer(0).values.fill(f32::NAN);
+    // What an earlier sequence left behind must never matter: no number, in either type.
+    let layer = cache.layer(0);
+    let nothing = f32::from_bits(0xffff_ffff);
+    layer.keys.numbers_mut::<f32>().fill(nothing);
+    layer.values.numbers_mut::<f32>().fill(nothing);
     cache
 }
 
@@ -130,7 +147,7 @@ fn step(cache: &mut KvCache, parts: &[(&Known, usize, usize)], how: &Attend) -> 
 
 fn ways(heads: usize) -> Vec<Attend> {
     let plain = Attend {
-        scale: 0.3,
+        scale: SCALE,
         ..Attend::default()
     };
     let alibi = |bias| {
@@ -165,6 +182,11 @@ fn ways(heads: usize) -> Vec<Attend> {
     ]
 }
 
+fn ways_and_dtypes(heads: usize) -> impl Iterator<Item = (Attend, KvDtype)> {
+    let ways = ways(heads).into_iter();
+    ways.flat_map(|how| DTYPES.map(|dtype| (how.clone(), dtype)))
+}
+
 #[test]
 fn every_way_and_shape_equals_the_plain_twin() {
     for (heads, kv_heads, head) in [(1, 1, 1), (9, 3, 64), (4, 4, 20), (8, 1, 7), (2, 1, 80)] {
@@ -173,16 +195,25 @@ fn every_way_and_shape_equals_the_plain_twin() {
             kv_heads,
             head,
         };
-        for how in ways(heads) {
-            let long = Known::new(dims, 101, 1, [7u32, 2, 5, 0].into_iter());
-            let short = Known::new(dims, 33, 2, [3u32, 6].into_iter());
+        for (how, dtype) in ways_and_dtypes(heads) {
+            let mut long = Known::new(dims, 101, 1, [7u32, 2, 5, 0].into_iter());
+            let mut short = Known::new(dims, 33, 2, [3u32, 6].into_iter());
+            let tolerance = match dtype {
+                KvDtype::F32 => 2e-5,
+                // The weights of values are rounded where the machine multiplies bf16 numbers.
+                KvDtype::BF16 => 1e-2,
+            };
+            if dtype == KvDtype::BF16 {
+                long.round();
+                short.round();
+            }
             let got = step(
-                &mut cache(dims, 8),
+                &mut cache(dims, 8, dtype),
                 &[(&long, 0, 101), (&short, 0, 33)],
                 &how,
             );
-            assert_close(&got[0], &long.reference(&how), 2e-5);
-            assert_close(&got[1], &short.reference(&how), 2e-5);
+            assert_close(&got[0], &long.reference(&how), tolerance);
+            assert_close(&got[1], &short.reference(&how), tolerance);
         }
     }
 }
@@ -196,14 +227,14 @@ fn whole_chunked_and_token_by_token_have_the_same_bits_in_any_company_on_any_thr
     };
     let long = Known::new(dims, 140, 1, 0..);
     let other = Known::new(dims, 90, 2, 10..);
-    for how in ways(dims.heads) {
+    for (how, dtype) in ways_and_dtypes(dims.heads) {
         let whole = {
             let _turn = pool::turn(1);
-            step(&mut cache(dims, 16), &[(&long, 0, long.len())], &how).remove(0)
+            step(&mut cache(dims, 16, dtype), &[(&long, 0, long.len())], &how).remove(0)
         };
         for (threads, chunk) in [(2, 1), (3, 7), (2, 32), (2, 50), (7, 139)] {
             let _turn = pool::turn(threads);
-            let mut cache = cache(dims, 16);
+            let mut cache = cache(dims, 16, dtype);
             let mut pieces = Vec::new();
             for from in (0..long.len()).step_by(chunk) {
                 let to = long.len().min(from + chunk);
@@ -252,7 +283,7 @@ fn contradictions_are_errors_and_leave_the_cache_alone() {
         scale: 1.0,
         ..Attend::default()
     };
-    let mut cache = cache(dims, 2);
+    let mut cache = cache(dims, 2, KvDtype::F32);
     let zeros = |heads: usize| Tensor::zeros((2, heads, 4), DType::F32, &Device::Cpu).unwrap();
     let mut refuse = |q: usize, k: usize, how: &Attend, change: &dyn Fn(&mut Step), word: &str| {
         let mut step = good.clone();
@@ -331,5 +362,6 @@ fn contradictions_are_errors_and_leave_the_cache_alone() {
         &|_| {},
         "slopes is 1",
     );
-    assert!(cache.layer(0).keys.iter().all(|key| key.is_nan()));
+    let keys = cache.layer(0).keys.numbers::<f32>();
+    assert!(keys.iter().all(|key| key.is_nan()));
 }

@@ -5,12 +5,16 @@
 //! at once, in chunks or token by token. Slots beyond a query's position are never multiplied in, whatever they hold.
 #![allow(unsafe_code)]
 
-use super::broadcast::{Sizes, Target, multiply};
+mod way;
+
+use super::broadcast::{Sizes, Target};
 use super::elementwise::tanh;
 use super::lanes::{Kernel, LANES, Lanes};
 use super::tile::Ptr;
 use crate::attention::AlibiBias;
 use crate::step::BLOCK;
+pub(crate) use way::Stored;
+use way::Way;
 
 /// How scores are made from dot products.
 #[derive(Clone, Copy)]
@@ -39,20 +43,23 @@ pub(crate) struct Queries<'a> {
 
 /// Keys and values of a layer, with the offset of one kv head in a block.
 #[derive(Clone, Copy)]
-pub(crate) struct Pages<'a> {
-    pub(crate) keys: &'a [f32],
-    pub(crate) values: &'a [f32],
+pub(crate) struct Pages<'a, T> {
+    pub(crate) keys: &'a [T],
+    pub(crate) values: &'a [T],
     pub(crate) kv_head: usize,
     pub(crate) kv_heads: usize,
+    /// Numbers in the keys and in the values of one block and kv head.
+    pub(crate) key_block: usize,
+    pub(crate) value_block: usize,
     /// Numbers in a padded row of values.
     pub(crate) width: usize,
     pub(crate) blocks: &'a [u32],
 }
 
 /// One task; writes `[count, group * head]` to `out`.
-pub(crate) struct Paged<'a> {
+pub(crate) struct Paged<'a, T> {
     pub(crate) queries: Queries<'a>,
-    pub(crate) pages: Pages<'a>,
+    pub(crate) pages: Pages<'a, T>,
     pub(crate) scoring: Scoring<'a>,
     /// [`scratch_len`] numbers.
     pub(crate) scratch: &'a mut [f32],
@@ -60,9 +67,9 @@ pub(crate) struct Paged<'a> {
     pub(crate) out: &'a dyn Fn(usize, usize, &[f32]),
 }
 
-/// Numbers of scratch for `rows` pairs of query and head.
-pub(crate) fn scratch_len(rows: usize, head: usize, width: usize) -> usize {
-    rows * (head + BLOCK + width + 2)
+/// Numbers of scratch for `rows` pairs of query and head, of which `block` for the keys or the values of a block.
+pub(crate) fn scratch_len(rows: usize, head: usize, width: usize, block: usize) -> usize {
+    rows * (head + BLOCK + width + 2) + block
 }
 
 /// The running state of all rows; row `query * group + head of the group`.
@@ -77,6 +84,8 @@ struct State<'a> {
     largest: &'a mut [f32],
     /// `[rows]`: sum of exponentials.
     total: &'a mut [f32],
+    /// The keys or the values of a block, where they are not multiplied as they are kept.
+    room: &'a mut [f32],
 }
 
 /// Keys of a block that a query sees.
@@ -86,11 +95,18 @@ struct Seen {
     to: usize,
 }
 
-impl Kernel for Paged<'_> {
+impl<T: Stored> Kernel for Paged<'_, T> {
     type Output = ();
 
     #[inline(always)]
     fn run<L: Lanes>(self) {
+        T::attend::<L>(self);
+    }
+}
+
+impl<T: Stored> Paged<'_, T> {
+    #[inline(always)]
+    fn attend<L: Lanes, W: Way<Stored = T>>(self) {
         let Self {
             queries,
             pages,
@@ -101,19 +117,20 @@ impl Kernel for Paged<'_> {
         let rows = queries.count * queries.group;
         let mut state = State::new(scratch, rows, queries.head, pages.width);
         state.take_queries(&queries, scoring.scale);
+        // SAFETY: the instructions are those of the function around.
+        let words = unsafe { W::rows::<L>(state.queries, queries.head) };
         let first = (queries.position + 1).saturating_sub(scoring.window) / BLOCK;
         let last = (queries.position + queries.count - 1) / BLOCK;
         for index in first..=last {
             let block = pages.blocks[index] as usize * pages.kv_heads + pages.kv_head;
-            let (key_len, value_len) = (queries.head * BLOCK, pages.width * BLOCK);
-            let keys = &pages.keys[block * key_len..][..key_len];
-            let values = &pages.values[block * value_len..][..value_len];
-            state.score::<L>(keys, rows, queries.head);
+            let keys = &pages.keys[block * pages.key_block..][..pages.key_block];
+            let values = &pages.values[block * pages.value_block..][..pages.value_block];
+            state.score::<L, W>(words, keys, rows, queries.head);
             for row in 0..rows {
                 let seen = seen(&queries, &scoring, row, index * BLOCK);
                 state.soften::<L>(&queries, &scoring, row, index * BLOCK, seen);
             }
-            state.add_values::<L>(values, rows, pages.width, &|row| {
+            state.add_values::<L, W>(values, rows, pages.width, &|row| {
                 seen(&queries, &scoring, row, index * BLOCK)
             });
         }
@@ -147,7 +164,7 @@ impl<'a> State<'a> {
         let (scores, scratch) = scratch.split_at_mut(rows * BLOCK);
         let (sums, scratch) = scratch.split_at_mut(rows * width);
         let (largest, scratch) = scratch.split_at_mut(rows);
-        let total = &mut scratch[..rows];
+        let (total, room) = scratch.split_at_mut(rows);
         sums.fill(0.0);
         largest.fill(f32::NEG_INFINITY);
         total.fill(0.0);
@@ -157,6 +174,7 @@ impl<'a> State<'a> {
             sums,
             largest,
             total,
+            room,
         }
     }
 
@@ -171,35 +189,32 @@ impl<'a> State<'a> {
         }
     }
 
-    /// Dot products of all rows with all keys of a block.
+    /// Dot products of all queries, as words, with all keys of a block.
     #[inline(always)]
-    fn score<L: Lanes>(&mut self, keys: &[f32], rows: usize, head: usize) {
-        let a = Ptr {
-            start: self.queries.as_ptr(),
-            stride: head,
-        };
-        let b = Ptr {
-            start: keys.as_ptr(),
+    fn score<L: Lanes, W: Way>(
+        &mut self,
+        queries: Ptr<W::Word>,
+        keys: &[W::Stored],
+        rows: usize,
+        head: usize,
+    ) {
+        let keys = Ptr {
+            start: W::block(keys, BLOCK, self.room),
             stride: BLOCK,
         };
-        let c = Target {
+        let scores = Target {
             start: self.scores.as_mut_ptr(),
             stride: BLOCK,
             accumulate: false,
         };
-        // SAFETY: `[rows, head]`, `[head, BLOCK]` and `[rows, BLOCK]` as they were cut in `new` and by the caller.
-        unsafe {
-            multiply::<L>(
-                a,
-                b,
-                c,
-                Sizes {
-                    rows,
-                    k: head,
-                    n: BLOCK,
-                },
-            )
+        let sizes = Sizes {
+            rows,
+            k: head.div_ceil(W::PAIR),
+            n: BLOCK,
         };
+        let all = 0..sizes.k * W::PAIR;
+        // SAFETY: `[rows, head]`, `[head, BLOCK]` and `[rows, BLOCK]` as they were cut in `new` and by the caller.
+        unsafe { W::multiply::<L>(queries, keys, scores, sizes, &all) };
     }
 
     /// Turns the scores of a row into exponentials and carries maximum and sum on.
@@ -254,13 +269,19 @@ impl<'a> State<'a> {
 
     /// Adds the values of a block, weighted; rows that see the same keys go together.
     #[inline(always)]
-    fn add_values<L: Lanes>(
+    fn add_values<L: Lanes, W: Way>(
         &mut self,
-        values: &[f32],
+        values: &[W::Stored],
         rows: usize,
         width: usize,
         seen: &dyn Fn(usize) -> Seen,
     ) {
+        let values = Ptr {
+            start: W::block(values, width, self.room),
+            stride: width,
+        };
+        // SAFETY: the instructions are those of the function around.
+        let weights = unsafe { W::rows::<L>(self.scores, BLOCK) };
         let mut row = 0;
         while row < rows {
             let Seen { from, to } = seen(row);
@@ -269,32 +290,23 @@ impl<'a> State<'a> {
                 end += 1;
             }
             if from < to {
-                let a = Ptr {
-                    start: self.scores[row * BLOCK + from..].as_ptr(),
-                    stride: BLOCK,
-                };
-                let b = Ptr {
-                    start: values[from * width..].as_ptr(),
-                    stride: width,
-                };
-                let c = Target {
+                let sums = Target {
                     start: self.sums[row * width..].as_mut_ptr(),
                     stride: width,
                     accumulate: true,
                 };
-                // SAFETY: rows `row..end` of scores and sums, keys `from..to` of the block.
-                unsafe {
-                    multiply::<L>(
-                        a,
-                        b,
-                        c,
-                        Sizes {
-                            rows: end - row,
-                            k: to - from,
-                            n: width,
-                        },
-                    )
+                let first = from / W::PAIR;
+                let sizes = Sizes {
+                    rows: end - row,
+                    k: to.div_ceil(W::PAIR) - first,
+                    n: width,
                 };
+                // SAFETY: rows `row..end` of weights and sums, the words that hold keys `from..to` of the block.
+                unsafe {
+                    let weights = weights.starting_at(row).at(first);
+                    let values = values.starting_at(first);
+                    W::multiply::<L>(weights, values, sums, sizes, &(from..to));
+                }
             }
             row = end;
         }

@@ -31,7 +31,6 @@ impl<T> Ptr<T> {
     /// # Safety
     /// Every row has so many elements.
     #[inline(always)]
-    #[cfg(target_arch = "x86_64")]
     pub(super) unsafe fn at(self, column: usize) -> Self {
         // SAFETY: promised by the caller.
         Self {

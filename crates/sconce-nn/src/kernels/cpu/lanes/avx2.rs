@@ -19,11 +19,11 @@ pub(super) fn is_available() -> bool {
 pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
     #[target_feature(enable = "avx2,fma,f16c")]
     fn with_features<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Avx2<false>>()
+        kernel.run::<Avx2<false, false>>()
     }
     #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl")]
     fn with_wide_features<K: Kernel>(kernel: K) -> K::Output {
-        kernel.run::<Avx2<true>>()
+        kernel.run::<Avx2<true, false>>()
     }
     debug_assert!(is_available());
     if wide::is_available() {
@@ -34,15 +34,27 @@ pub(super) fn run<K: Kernel>(kernel: K) -> K::Output {
     unsafe { with_features(kernel) }
 }
 
-/// Only [`run`] names this type, so every method is inlined into a function that has the instructions; `WIDE`: those of
-/// AVX-512 too.
-#[derive(Clone, Copy)]
-struct Avx2<const WIDE: bool>(__m256);
+/// As [`run`], with the products of bf16 numbers; only where [`wide::has_bf16`].
+pub(super) fn run_bf16<K: Kernel>(kernel: K) -> K::Output {
+    #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+    fn with_features<K: Kernel>(kernel: K) -> K::Output {
+        kernel.run::<Avx2<true, true>>()
+    }
+    debug_assert!(is_available() && wide::has_bf16());
+    // SAFETY: `dispatch_bf16`, the only caller, has asked; machines with AVX-512 have AVX2 as well.
+    unsafe { with_features(kernel) }
+}
 
-// SAFETY of every block below: the instructions exist, since only `run` makes kernels of this type; loads and stores
-// are of whole arrays and need no alignment.
-impl<const WIDE: bool> Lanes for Avx2<WIDE> {
+/// Only the functions above name this type, so every method is inlined into a function that has the instructions;
+/// `WIDE`: those of AVX-512 too, `BF16`: its products of bf16 numbers too.
+#[derive(Clone, Copy)]
+struct Avx2<const WIDE: bool, const BF16: bool>(__m256);
+
+// SAFETY of every block below: the instructions exist, since only these functions make kernels of this type; loads and
+// stores are of whole arrays and need no alignment.
+impl<const WIDE: bool, const BF16: bool> Lanes for Avx2<WIDE, BF16> {
     const WIDE: bool = WIDE;
+    const BF16: bool = BF16;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {

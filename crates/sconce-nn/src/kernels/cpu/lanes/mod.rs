@@ -28,6 +28,8 @@ pub(crate) trait Lanes: Copy {
         expect(dead_code, reason = "they are of x86-64")
     )]
     const WIDE: bool;
+    /// Whether it multiplies bf16 numbers too; only ever with [`dispatch_bf16`].
+    const BF16: bool;
 
     fn splat(value: f32) -> Self;
     fn load(from: &[f32; LANES]) -> Self;
@@ -142,6 +144,15 @@ pub(crate) fn dispatch<K: Kernel>(kernel: K) -> K::Output {
     return kernel.run::<neon::Neon>();
     #[cfg(not(target_arch = "aarch64"))]
     kernel.run::<Portable>()
+}
+
+/// As [`dispatch`], for kernels that also know what to do with [`Lanes::BF16`].
+pub(crate) fn dispatch_bf16<K: Kernel>(kernel: K) -> K::Output {
+    #[cfg(target_arch = "x86_64")]
+    if super::wide::has_bf16() {
+        return avx2::run_bf16(kernel);
+    }
+    dispatch(kernel)
 }
 
 #[cfg(test)]

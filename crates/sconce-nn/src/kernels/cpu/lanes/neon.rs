@@ -31,6 +31,7 @@ fn larger(one: float32x4_t, other: float32x4_t) -> float32x4_t {
 
 impl Lanes for Neon {
     const WIDE: bool = false;
+    const BF16: bool = false;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {

@@ -39,6 +39,7 @@ pub(super) fn widen_f16(number: f16) -> f32 {
 
 impl Lanes for Portable {
     const WIDE: bool = false;
+    const BF16: bool = false;
 
     #[inline(always)]
     fn splat(value: f32) -> Self {

@@ -7,15 +7,11 @@ use std::marker::PhantomData;
 
 use super::activations::{BLOCK, Block};
 use super::formats::{Format, Kind, Visit, Weights};
-use super::isa::{Isa, Kernel, Line, Rows, SIDE};
-use super::{Job, add_block};
+use super::isa::{Isa, Kernel, Rows, SIDE};
+use super::{Ahead, Job, add_block};
 
 /// So many rows of `x` are few.
 pub(super) const MOST: usize = 2;
-
-/// The first-level cache has too few requests under way for the speed of memory, so the second level is asked so many
-/// bytes earlier.
-const FARTHER: usize = 8 << 10;
 
 /// A task with few rows.
 pub(super) struct Few<'a, F> {
@@ -48,7 +44,7 @@ unsafe fn rows<I: Isa, F: Format, const M: usize>(job: &Job<'_>) {
                 bytes: job.x.bytes.as_ptr().add(first * BLOCK),
                 blocks: job.x.blocks.as_ptr().add(first),
                 width,
-                next: from.start.wrapping_add(SIDE * from.stride),
+                ahead: Ahead::of::<F>(from),
                 sums: [I::splat_float(0.0); M],
                 format: PhantomData,
             };
@@ -69,9 +65,7 @@ struct Dots<I: Isa, F, const M: usize> {
     blocks: *const Block,
     /// Blocks from row to row.
     width: usize,
-    /// Weights of the next sixteen rows: in memory they follow upon each other, but sixteen streams at once are more than
-    /// processors foresee.
-    next: *const u8,
+    ahead: Ahead,
     sums: [I::Floats; M],
     format: PhantomData<F>,
 }
@@ -79,14 +73,9 @@ struct Dots<I: Isa, F, const M: usize> {
 impl<I: Isa, F: Format, const M: usize> Visit<I> for Dots<I, F, M> {
     #[inline(always)]
     unsafe fn block(&mut self, weights: Weights<I>) {
-        let ahead = SIDE * F::BYTES / F::BLOCKS;
         // SAFETY: the block lies in the rows of `x`; addresses ahead are not read.
         unsafe {
-            for line in 0..ahead.div_ceil(size_of::<Line>()) {
-                let next = self.next.wrapping_add(line * size_of::<Line>());
-                I::prefetch(next);
-                I::prefetch_to_second_level(next.wrapping_add(FARTHER));
-            }
+            self.ahead.fetch::<I>();
             for row in 0..M {
                 let x = self.bytes.add(row * self.width * BLOCK).cast::<[i8; 16]>();
                 let x = [I::repeat(x), I::repeat(x.add(1))];
@@ -105,7 +94,6 @@ impl<I: Isa, F: Format, const M: usize> Visit<I> for Dots<I, F, M> {
             self.bytes = self.bytes.add(BLOCK);
             self.blocks = self.blocks.add(1);
         }
-        self.next = self.next.wrapping_add(ahead);
     }
 }
 

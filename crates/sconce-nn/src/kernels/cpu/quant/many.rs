@@ -11,10 +11,8 @@ use std::marker::PhantomData;
 use super::activations::{BLOCK, Block};
 use super::formats::{Format, Kind, Visit, Weights};
 use super::isa::{Isa, Kernel, Line, SIDE, Tile};
-use super::{Job, add_block};
+use super::{Job, WORD, add_block};
 
-/// Bytes of `x` in a word.
-const WORD: usize = 4;
 /// Lines of bytes, and of all, in an unpacked block.
 const BYTE_LINES: usize = BLOCK / WORD;
 const LINES: usize = BYTE_LINES + 2;

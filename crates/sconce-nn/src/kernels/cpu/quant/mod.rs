@@ -2,16 +2,18 @@
 //!
 //! Activations become bytes with a scale for every 32 numbers, products are summed in integers, and the blocks of a row
 //! are added up as floats from the first to the last: the same bits for any number of rows, threads and any
-//! [instructions](isa). [`few`] rows of `x` read the weights directly, [`many`] unpack them into the cache; both take
-//! sixteen rows of weights at a time, through the one reader of each format.
+//! [instructions](isa). [`few`] and [`several`] rows of `x` read the weights directly, [`many`] unpack them into the
+//! cache; all take sixteen rows of weights at a time, through the one reader of each format.
 #![allow(unsafe_code)]
 
 mod activations;
+mod ahead;
 mod few;
 mod formats;
 mod isa;
 mod many;
 mod room;
+mod several;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -21,10 +23,12 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use activations::{Activations, BLOCK, Block};
+use ahead::Ahead;
 use few::Few;
 use formats::{Format, Kind, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Source};
 use isa::{Instructions, Isa, Line, SIDE};
 use many::Many;
+use several::Several;
 
 use super::parallel;
 use super::pool;
@@ -32,6 +36,9 @@ use crate::weights::BlockFormat;
 
 /// Tasks for each thread: enough to even out threads of unequal speed.
 const TASKS_PER_THREAD: usize = 4;
+
+/// Bytes of `x` in a word.
+const WORD: usize = 4;
 
 /// The least number of rows of `x` in a task, where matrices are so narrow that rows are divided too.
 const BAND: usize = 32;
@@ -220,19 +227,14 @@ impl<'b> Call<'_, 'b> {
     }
 
     fn run_job<F: Format>(&self, job: Job<'_>) {
-        if self.x.rows <= few::MOST {
-            self.instructions.run(Few::<F> {
-                job,
-                format: PhantomData,
-            });
-            return;
+        let format = PhantomData;
+        match self.x.rows {
+            ..=few::MOST => return self.instructions.run(Few::<F> { job, format }),
+            ..=several::MOST => return self.instructions.run(Several::<F> { job, format }),
+            _ => {}
         }
         room::with(&room::OF_TASK, many::lines(self.x.width), |room| {
-            self.instructions.run(Many::<F> {
-                job,
-                room,
-                format: PhantomData,
-            });
+            self.instructions.run(Many::<F> { job, room, format });
         });
     }
 }
@@ -277,7 +279,11 @@ impl Cut {
             };
         }
         let wanted = threads * TASKS_PER_THREAD;
-        let step = if x.rows <= few::MOST { 1 } else { many::PANELS };
+        let step = if x.rows <= several::MOST {
+            1
+        } else {
+            many::PANELS
+        };
         let run = panels.div_ceil(wanted).next_multiple_of(step);
         let tasks = panels.div_ceil(run);
         let bands = (wanted / tasks).clamp(1, x.rows.div_ceil(BAND));

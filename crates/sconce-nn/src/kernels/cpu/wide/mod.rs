@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 mod broadcast;
+mod pairs;
 mod tile;
 mod vectors;
 
@@ -15,17 +16,22 @@ use std::ops::Range;
 use half::bf16;
 
 use super::operand::Operand;
-use super::parallel;
+use super::parallel::{self, Shared};
 use super::tile::Ptr;
 use super::{pool, scratch};
-use tile::{Exact, Multiply, Rounded, dots};
+use tile::{Exact, Multiply, Rounded, dots, dots_in_order};
 use vectors::{CHUNK, LINE};
 
 pub(super) use broadcast::multiply;
+pub(super) use pairs::{multiply_pairs, round_in_place};
 pub(super) use vectors::{Wide, is_available};
 
 /// Rows of `x` in a tile, and of weights.
 const TILE: usize = 4;
+
+/// So many rows of `x` are multiplied with each row of weights as it comes from memory, in about the time that it takes
+/// to come.
+const FIRST: usize = 8;
 
 /// Bytes of weights that are read again for each tile of rows: these and the next as many stay in the second-level
 /// cache.
@@ -46,10 +52,10 @@ pub(super) fn matmul<W: Wide>(x: &[f32], k: usize, parts: &[Operand<'_, W>]) {
     }
     let (rows, padded) = (x.len() / k.max(1), k.next_multiple_of(CHUNK));
     scratch::with(rows * padded, |room| {
-        for (from, to) in rows_of(x, k, room, padded) {
-            // SAFETY: the caller has asked for the instructions.
-            unsafe { lay_out(from, to, W::INTERLEAVED) };
-        }
+        // SAFETY: the caller has asked for the instructions.
+        each_row(x, k, room, padded, &|from, to| unsafe {
+            lay_out(from, to, W::INTERLEAVED);
+        });
         Products::<Exact<W>>::new(room, padded, k, parts).run();
     });
 }
@@ -60,23 +66,38 @@ pub(super) fn matmul_rounded(x: &[f32], k: usize, parts: &[Operand<'_, bf16>]) {
     scratch::with((rows * padded).div_ceil(2), |room| {
         // SAFETY: any bits are a bf16, and f32 numbers are aligned for two.
         let (_, room, _) = unsafe { room.align_to_mut::<bf16>() };
-        for (from, to) in rows_of(x, k, room, padded) {
-            // SAFETY: the caller has asked for the instructions.
-            unsafe { round(from, to) };
-        }
+        // SAFETY: the caller has asked for the instructions.
+        each_row(
+            x,
+            k,
+            &mut room[..rows * padded],
+            padded,
+            &|from, to| unsafe {
+                round(from, to);
+            },
+        );
         Products::<Rounded>::new(&room[..rows * padded], padded, k, parts).run();
     });
 }
 
-/// The rows of `x` with the room for each.
-fn rows_of<'a, T>(
-    x: &'a [f32],
+/// Calls `work` with every row of `x` and its room, on all threads where that is worth it.
+fn each_row<T: Send>(
+    x: &[f32],
     k: usize,
-    room: &'a mut [T],
+    room: &mut [T],
     padded: usize,
-) -> impl Iterator<Item = (&'a [f32], &'a mut [T])> {
-    let rows = x.chunks_exact(k.max(1));
-    rows.zip(room.chunks_exact_mut(padded.max(1)))
+    work: &(dyn Fn(&[f32], &mut [T]) + Sync),
+) {
+    let rows = x.len() / k.max(1);
+    let (tasks, run) = parallel::cut(rows, padded);
+    let room = Shared::new(room);
+    pool::run(tasks, &|task| {
+        for row in task * run..rows.min((task + 1) * run) {
+            // SAFETY: every row has room of its own, and belongs to one task.
+            let to = unsafe { room.part(row * padded, padded) };
+            work(&x[row * k..][..k], to);
+        }
+    });
 }
 
 /// Copies a row of `x` into whole chunks, where asked with the even elements of each chunk before the odd ones.
@@ -222,8 +243,8 @@ impl<P: Multiply> Products<'_, P> {
         let rows = task.rows.end - task.rows.start;
         let row_bytes = (self.k * size_of::<P::W>()).max(1);
         let panel = match rows {
-            // One tile of rows reads every weight once.
-            ..=TILE => part.n,
+            // Every weight is read once.
+            ..=FIRST => part.n,
             // Rows longer than a panel go one tile at a time.
             _ => (PANEL_BYTES / row_bytes).max(1).next_multiple_of(TILE),
         };
@@ -232,8 +253,12 @@ impl<P: Multiply> Products<'_, P> {
             let columns = start..task.columns.end.min(start + panel);
             let next = columns.end..task.columns.end.min(columns.end + panel);
             // The first rows of the first panel have enough to wait for.
-            let busy = usize::from(start == task.columns.start);
-            let strips = rows.div_ceil(TILE) - busy;
+            let busy = if start == task.columns.start {
+                FIRST
+            } else {
+                0
+            };
+            let strips = rows.saturating_sub(busy).div_ceil(TILE);
             let tiles = strips * (columns.end - columns.start).div_ceil(TILE);
             // Nothing lies behind the last row, not even what the stride leaves out between rows.
             let from = part.weights.get(next.start * part.stride..);
@@ -262,34 +287,86 @@ impl<P: Multiply> Products<'_, P> {
             if columns.start == task.columns.start {
                 // Nobody has fetched these: they are read in their order, which is when memory gives most.
                 match end - row {
-                    1 => self.strip::<1, 1>(part, row, &columns, ahead),
-                    2 => self.strip::<2, 1>(part, row, &columns, ahead),
-                    3 => self.strip::<3, 1>(part, row, &columns, ahead),
-                    _ => self.strip::<TILE, 1>(part, row, &columns, ahead),
+                    1 => self.strip_in_order::<1, 4>(part, row, &columns),
+                    2 => self.strip_in_order::<2, 4>(part, row, &columns),
+                    3 => self.strip_in_order::<3, 4>(part, row, &columns),
+                    4 => self.strip_in_order::<4, 4>(part, row, &columns),
+                    5 => self.strip_in_order::<5, 2>(part, row, &columns),
+                    6 => self.strip_in_order::<6, 2>(part, row, &columns),
+                    7 => self.strip_in_order::<7, 2>(part, row, &columns),
+                    _ => self.strip_in_order::<FIRST, 2>(part, row, &columns),
                 }
-                row += TILE;
+                row += FIRST;
             }
             while row < end {
                 match end - row {
-                    1 => self.strip::<1, TILE>(part, row, &columns, ahead),
-                    2 => self.strip::<2, TILE>(part, row, &columns, ahead),
-                    3 => self.strip::<3, TILE>(part, row, &columns, ahead),
-                    _ => self.strip::<TILE, TILE>(part, row, &columns, ahead),
+                    1 => self.strip::<1>(part, row, &columns, ahead),
+                    2 => self.strip::<2>(part, row, &columns, ahead),
+                    3 => self.strip::<3>(part, row, &columns, ahead),
+                    _ => self.strip::<TILE>(part, row, &columns, ahead),
                 }
                 row += TILE;
             }
         }
     }
 
-    /// `M` rows of `x` from `row` on against the weight rows of `columns`, `N` at a time.
+    /// `M` rows of `x` from `row` on against the weight rows of `columns`, four at a time.
     #[inline(always)]
-    unsafe fn strip<const M: usize, const N: usize>(
+    unsafe fn strip<const M: usize>(
         &self,
         part: &Operand<'_, P::W>,
         row: usize,
         columns: &Range<usize>,
         ahead: &mut Ahead,
     ) {
+        // SAFETY: as the caller promises.
+        let (x, weights) = unsafe { self.at(part, row) };
+        let Range { mut start, end } = *columns;
+        // SAFETY: rows `row..row + M` are in `x`, the columns are rows of the matrix.
+        unsafe {
+            while start + TILE <= end {
+                ahead.fetch();
+                let sums = dots::<P, M, TILE>(x, weights.starting_at(start), self.k);
+                part.store(row, start, &sums);
+                start += TILE;
+            }
+            while start < end {
+                let sums = dots::<P, M, 1>(x, weights.starting_at(start), self.k);
+                part.store(row, start, &sums);
+                start += 1;
+            }
+        }
+    }
+
+    /// The same one by one; sums of `N` are added up together.
+    #[inline(always)]
+    unsafe fn strip_in_order<const M: usize, const N: usize>(
+        &self,
+        part: &Operand<'_, P::W>,
+        row: usize,
+        columns: &Range<usize>,
+    ) {
+        // SAFETY: as the caller promises.
+        let (x, weights) = unsafe { self.at(part, row) };
+        let Range { mut start, end } = *columns;
+        // SAFETY: as above.
+        unsafe {
+            while start + N <= end {
+                let sums = dots_in_order::<P, M, N>(x, weights.starting_at(start), self.k);
+                part.store(row, start, &sums);
+                start += N;
+            }
+            while start < end {
+                let sums = dots_in_order::<P, M, 1>(x, weights.starting_at(start), self.k);
+                part.store(row, start, &sums);
+                start += 1;
+            }
+        }
+    }
+
+    /// `x` from a row on, and all weights of a part.
+    #[inline(always)]
+    unsafe fn at(&self, part: &Operand<'_, P::W>, row: usize) -> (Ptr<P::X>, Ptr<P::W>) {
         let x = Ptr {
             start: self.x.as_ptr(),
             stride: self.padded,
@@ -298,24 +375,8 @@ impl<P: Multiply> Products<'_, P> {
             start: part.weights.as_ptr(),
             stride: part.stride,
         };
-        let Range { mut start, end } = *columns;
-        // SAFETY: rows `row..row + M` are in `x`, the columns are rows of the matrix.
-        unsafe {
-            let x = x.starting_at(row);
-            while start + N <= end {
-                if N > 1 {
-                    ahead.fetch();
-                }
-                let sums = dots::<P, M, N>(x, weights.starting_at(start), self.k);
-                part.store(row, start, &sums);
-                start += N;
-            }
-            while start < end {
-                let sums = dots::<P, M, 1>(x, weights.starting_at(start), self.k);
-                part.store(row, start, &sums);
-                start += 1;
-            }
-        }
+        // SAFETY: the row is in `x`.
+        (unsafe { x.starting_at(row) }, weights)
     }
 }
 

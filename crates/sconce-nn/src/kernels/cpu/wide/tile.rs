@@ -130,7 +130,7 @@ impl Multiply for Rounded {
 /// Adds the products of two times 32 bf16 numbers, two to each lane.
 #[inline]
 #[target_feature(enable = "avx512f,avx512bf16")]
-fn dot(lanes: __m512, x: __m512i, w: __m512i) -> __m512 {
+pub(super) fn dot(lanes: __m512, x: __m512i, w: __m512i) -> __m512 {
     // SAFETY: both types are 512 bits without any that are invalid.
     unsafe {
         let (x, w) = (
@@ -152,22 +152,60 @@ pub(super) unsafe fn dots<P: Multiply, const M: usize, const N: usize>(
     w: Ptr<P::W>,
     k: usize,
 ) -> [[f32; N]; M] {
-    // SAFETY: chunks up to `k` are read only.
+    // SAFETY: promised by the caller.
     unsafe {
         let mut lanes = [[_mm512_setzero_ps(); N]; M];
+        products::<P, M, N>(&mut lanes, x, w, k, |_| {});
+        summed(&lanes)
+    }
+}
+
+/// As [`dots`], but the rows of weights are read one after the other, with those that follow on their way from memory.
+///
+/// # Safety
+/// As for [`dots`].
+#[inline(always)]
+pub(super) unsafe fn dots_in_order<P: Multiply, const M: usize, const N: usize>(
+    x: Ptr<P::X>,
+    w: Ptr<P::W>,
+    k: usize,
+) -> [[f32; N]; M] {
+    // SAFETY: promised by the caller; what is fetched ahead is not read.
+    unsafe {
+        let mut lanes = [[_mm512_setzero_ps(); N]; M];
+        for n in 0..N {
+            let mut row = [[_mm512_setzero_ps(); 1]; M];
+            let w = w.starting_at(n);
+            products::<P, M, 1>(&mut row, x, w, k, |at| fetch_ahead(w.start.add(at)));
+            for m in 0..M {
+                lanes[m][n] = row[m][0];
+            }
+        }
+        summed(&lanes)
+    }
+}
+
+/// Adds the products over `k` elements; `before` is called with the first element of every whole chunk.
+#[inline(always)]
+unsafe fn products<P: Multiply, const M: usize, const N: usize>(
+    lanes: &mut [[__m512; N]; M],
+    x: Ptr<P::X>,
+    w: Ptr<P::W>,
+    k: usize,
+    before: impl Fn(usize),
+) {
+    // SAFETY: chunks up to `k` are read only.
+    unsafe {
         let whole = k - k % CHUNK;
         let mut at = 0;
         while at < whole {
-            if N == 1 {
-                fetch_ahead(w.start.add(at));
-            }
-            P::step(&mut lanes, x.at(at), w.at(at), CHUNK);
+            before(at);
+            P::step(lanes, x.at(at), w.at(at), CHUNK);
             at += CHUNK;
         }
         if whole < k {
-            P::step(&mut lanes, x.at(whole), w.at(whole), k - whole);
+            P::step(lanes, x.at(whole), w.at(whole), k - whole);
         }
-        summed(&lanes)
     }
 }
 
