@@ -49,8 +49,8 @@ fn main() {
         read_speed()
     );
     println!(
-        "{:>16} {:>4}  {:>28} {:>28} {:>28} {:>28}",
-        "in x out", "rows", "f32", "f16", "bf16", "candle f32"
+        "{:>16} {:>4}  {:>28} {:>28} {:>28} {:>28} {:>28}",
+        "in x out", "rows", "f32", "f16", "bf16", "bf16 x bf16", "candle f32"
     );
     for (k, n) in SIZES {
         let name = format!("{k}x{n}");
@@ -114,10 +114,11 @@ fn contenders(k: usize, n: usize) -> Vec<Contender> {
     let wide = numbers(k * n);
     let halves: Vec<f16> = wide.iter().map(|&w| f16::from_f32(w)).collect();
     let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
-    let ours = |size: usize, make: &dyn Fn() -> HostTensor| Contender {
+    let ours = |size: usize, make: &dyn Fn() -> Linear| Contender {
         size,
-        products: (0..copies(k * n * size)).map(|_| linear(make())).collect(),
+        products: (0..copies(k * n * size)).map(|_| product(make())).collect(),
     };
+    let linear = |weight| Linear::new(weight, None, &Device::Cpu).expect("a packed matrix");
     let candle = |_| {
         let weight = Tensor::from_vec(wide.clone(), (n, k), &Device::Cpu).expect("lengths fit");
         let product = move |x: &Tensor| {
@@ -127,9 +128,13 @@ fn contenders(k: usize, n: usize) -> Vec<Contender> {
         Box::new(product) as Box<dyn Fn(&Tensor) -> Tensor>
     };
     vec![
-        ours(4, &|| HostTensor::from_slice(&wide, &[n, k])),
-        ours(2, &|| HostTensor::from_slice(&halves, &[n, k])),
-        ours(2, &|| HostTensor::from_slice(&brains, &[n, k])),
+        ours(4, &|| linear(HostTensor::from_slice(&wide, &[n, k]))),
+        ours(2, &|| linear(HostTensor::from_slice(&halves, &[n, k]))),
+        ours(2, &|| linear(HostTensor::from_slice(&brains, &[n, k]))),
+        ours(2, &|| {
+            let weight = HostTensor::from_slice(&brains, &[n, k]);
+            linear(weight).with_bf16_products()
+        }),
         Contender {
             size: 4,
             products: (0..copies(k * n * 4)).map(candle).collect(),
@@ -137,8 +142,7 @@ fn contenders(k: usize, n: usize) -> Vec<Contender> {
     ]
 }
 
-fn linear(weight: HostTensor) -> Box<dyn Fn(&Tensor) -> Tensor> {
-    let layer = Linear::new(weight, None, &Device::Cpu).expect("a packed matrix");
+fn product(layer: Linear) -> Box<dyn Fn(&Tensor) -> Tensor> {
     Box::new(move |x: &Tensor| layer.forward(x).expect("shapes fit"))
 }
 
