@@ -11,7 +11,7 @@ use candle_core::Device;
 use common::model_dir;
 use sconce_models::{Arch, Decoder, HfConfig, LoadOptions, Model, Quantisation, Spec, find};
 use sconce_nn::weights::{self, BlockFormat, StoredDtype, WeightSource};
-use sconce_nn::{BLOCK, KvCache, Solo, Step, StepRow};
+use sconce_nn::{BLOCK, KvCache, KvDtype, Solo, Step, StepRow};
 use sconce_text::Tokenizer;
 
 const TEXT: &str = include_str!("quality/text.txt");
@@ -53,8 +53,7 @@ fn main() {
     };
     let full = LoadOptions {
         dtype: Some(StoredDtype::F32),
-        quantise: None,
-        in_huge_pages: false,
+        ..LoadOptions::default()
     };
     let reference = rig.read(&full);
     println!(
@@ -68,13 +67,22 @@ fn main() {
     println!("| --- | --: | --: | --: | --: | --: | --: | --: | --: |");
     let base = distance(&reference, &reference).perplexity();
     let blocks = |format| LoadOptions {
-        dtype: None,
         quantise: Some(Quantisation::Blocks(format)),
-        in_huge_pages: false,
+        ..LoadOptions::default()
+    };
+    let halved = LoadOptions {
+        cache: KvDtype::BF16,
+        ..LoadOptions::default()
+    };
+    let rounded = LoadOptions {
+        dtype: Some(StoredDtype::BF16),
+        ..halved
     };
     let mut cases = vec![
         ("f32".to_owned(), full),
         ("bf16 (as stored)".to_owned(), LoadOptions::default()),
+        ("with a cache in bf16".to_owned(), halved),
+        ("dtype=bf16".to_owned(), rounded),
     ];
     for format in [
         BlockFormat::Q8_0,
@@ -89,9 +97,8 @@ fn main() {
         cases.push((format.to_string(), blocks(format)));
     }
     let int4 = LoadOptions {
-        dtype: None,
         quantise: Some(Quantisation::Int4),
-        in_huge_pages: false,
+        ..LoadOptions::default()
     };
     cases.push(("int4".to_owned(), int4));
     for (name, options) in cases {

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use sconce_models::{LoadError, LoadOptions};
 use sconce_nn::weights::{self, HostTensor, StoredDtype, WeightError, WeightSource};
-use sconce_nn::{Solo, Threads};
+use sconce_nn::{KvDtype, Solo, Threads};
 use sconce_testkit::close::{Tolerance, difference};
 use sconce_testkit::golden::Golden;
 
@@ -305,8 +305,7 @@ fn half_precision_weights_compute_as_their_f32_values() {
         let logits = |source: &dyn WeightSource, dtype| {
             let options = LoadOptions {
                 dtype,
-                quantise: None,
-                in_huge_pages: false,
+                ..LoadOptions::default()
             };
             let player = Player::load(&golden.dir, source, Box::new(Solo), &options);
             player.expect("loadable").logits(&run.ids, &[run.ids.len()])
@@ -364,5 +363,36 @@ fn half_precision_weights_compute_as_their_f32_values() {
                 Tolerance::EXACT,
             );
         }
+    }
+}
+
+#[test]
+fn a_cache_in_bf16_changes_little_and_the_same_for_any_chunks() {
+    for golden in all() {
+        let run = &golden.runs[2];
+        let source = weights::open(&golden.dir).expect("a checkpoint");
+        let logits = |cache, chunk| {
+            let options = LoadOptions {
+                cache,
+                ..LoadOptions::default()
+            };
+            let player = Player::load(&golden.dir, &*source, Box::new(Solo), &options);
+            let mut player = player.expect("loadable");
+            player.logits(&run.ids, &[chunk])
+        };
+        let (exact, rounded) = (
+            logits(KvDtype::F32, run.ids.len()),
+            logits(KvDtype::BF16, run.ids.len()),
+        );
+        let config = std::fs::read_to_string(golden.dir.join("config.json"));
+        let has_experts = config.expect("readable").contains("experts");
+        let limit = if has_experts { 0.2 } else { 0.03 };
+        let apart = relative_distance(&rounded, &exact);
+        assert!(apart > 0.0 && apart < limit, "{}: {apart}", golden.name);
+        assert!(
+            logits(KvDtype::BF16, 3) == rounded,
+            "{} in chunks",
+            golden.name
+        );
     }
 }

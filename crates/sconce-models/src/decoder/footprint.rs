@@ -231,7 +231,7 @@ mod tests {
             let options = LoadOptions {
                 dtype: None,
                 quantise: Some(quantise),
-                in_huge_pages: false,
+                ..LoadOptions::default()
             };
             Decoder::survey(arch, &spec, &scaled(tied), world, &options).expect("it fits")
         };

@@ -228,10 +228,11 @@ impl<'b> Call<'_, 'b> {
 
     fn run_job<F: Format>(&self, job: Job<'_>) {
         let format = PhantomData;
-        match self.x.rows {
-            ..=few::MOST => return self.instructions.run(Few::<F> { job, format }),
-            ..=several::MOST => return self.instructions.run(Several::<F> { job, format }),
-            _ => {}
+        if self.x.rows <= few::MOST {
+            return self.instructions.run(Few::<F> { job, format });
+        }
+        if self.x.rows <= several::MOST {
+            return self.instructions.run(Several::<F> { job, format });
         }
         room::with(&room::OF_TASK, many::lines(self.x.width), |room| {
             self.instructions.run(Many::<F> { job, room, format });

@@ -3,6 +3,8 @@
 //!
 //! Turning a block costs as much as two rows of `x`, adding up its rows afterwards as in [`few`](super::few) one row each.
 #![allow(unsafe_code)]
+// Counted loops over constant sizes unroll into registers.
+#![allow(clippy::needless_range_loop)]
 
 use std::marker::PhantomData;
 
