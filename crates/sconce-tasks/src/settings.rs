@@ -41,6 +41,8 @@ impl TaskSettings {
             dtype: self.dtype,
             quantise: None,
             in_huge_pages: has_huge_pages(),
+            // There is no cache of keys and values.
+            ..LoadOptions::default()
         }
     }
 }
