@@ -91,6 +91,7 @@ impl Client {
                 Event::Done(_) => return ids,
                 Event::Failed(error) => panic!("{error}"),
                 Event::Answered(_) => panic!("text was asked for"),
+                Event::Raw(event) => panic!("{event:?} is of no engine"),
             }
         }
         panic!("dropped without an end after {} tokens", ids.len())

@@ -10,6 +10,7 @@ mod goldens;
 mod hub;
 mod lifecycle;
 mod parity;
+mod python_mode;
 mod readme;
 mod s3;
 mod sdk;

@@ -33,7 +33,12 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sconce-http", &["sconce-api"]),
     (
         "sconce-manager",
-        &["sconce-config", "sconce-engine", "sconce-tasks"],
+        &[
+            "sconce-config",
+            "sconce-engine",
+            "sconce-python",
+            "sconce-tasks",
+        ],
     ),
     (
         "sconce-tasks",
@@ -48,6 +53,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sconce-config", &[]),
     ("sconce-emulate", &[]),
     ("sconce-nn", &[]),
+    ("sconce-python", &[]),
     ("sconce-sched", &[]),
     ("sconce-text", &[]),
     ("sconce-testkit", &[]),
@@ -105,9 +111,9 @@ const OWNED: &[Owned] = &[
     },
     Owned {
         words: &["process::Command", "Command::new"],
-        owners: &["sconce-testkit"],
+        owners: &["sconce-python", "sconce-testkit"],
         tests_too: false,
-        why: "the server starts no processes",
+        why: "the only processes are those of Python mode",
     },
 ];
 

@@ -136,9 +136,14 @@ pub(super) const CASES: &[Case] = &[
     options("a folder for a file", "unreadable", |dir| {
         fs::create_dir(dir.join("serving.properties")).unwrap()
     }),
-    options("code of the user's", "custom-code", |dir| {
-        write(dir, "model.py", "def handle(inputs): pass\n")
-    }),
+    options(
+        "code of the user's that must not run",
+        "custom-code",
+        |dir| {
+            write(dir, "model.py", "def handle(inputs): pass\n");
+            properties(dir, "option.trust_python=false\n");
+        },
+    ),
     options("a model that is nowhere", "no-such-model", |dir| {
         only(dir, "serving.properties");
         properties(dir, "option.model_id=/no/such/directory\n");

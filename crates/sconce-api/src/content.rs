@@ -19,6 +19,7 @@ mod form;
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use mime::Mime;
 use sconce_core::ServeError;
 use serde_json::json;
@@ -45,6 +46,9 @@ pub struct Content<'a> {
     pub routing: Vec<(String, String)>,
 }
 
+/// What curl says of every body unless told otherwise.
+const FORM: &str = "application/x-www-form-urlencoded";
+
 /// Names of form fields and query parameters that say where a request goes, not what it asks.
 pub const ROUTING: &[&str] = &["handler", "model_name", "model_version"];
 
@@ -60,13 +64,35 @@ pub fn decode<'a>(raw: &Raw<'a>) -> Result<Content<'a>, ServeError> {
         return form::from_query(raw.query);
     }
     match kind.as_ref().map_or("", Mime::essence_str) {
-        "application/x-www-form-urlencoded" => form::urlencoded(raw.body),
+        FORM => form::urlencoded(raw.body),
         "multipart/form-data" => form::multipart(raw.body, raw.content_type.unwrap_or_default()),
         _ => Ok(Content {
             json: single(kind.as_ref(), raw.body, raw.tables)?,
             routing: Vec::new(),
         }),
     }
+}
+
+/// The fields of a form, as they are; `None`: the body is no form.
+pub(crate) fn fields(raw: &Raw<'_>) -> Result<Option<Vec<(String, Bytes)>>, ServeError> {
+    let kind = raw
+        .content_type
+        .and_then(|value| value.parse::<Mime>().ok());
+    match kind.as_ref().map_or("", Mime::essence_str) {
+        FORM if !is_mistyped_json(raw) => Ok(Some(form::urlencoded_fields(raw.body))),
+        "multipart/form-data" => {
+            form::multipart_fields(raw.body, raw.content_type.unwrap_or_default()).map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// Whether the body is JSON that is called a form.
+pub(crate) fn is_mistyped_json(raw: &Raw<'_>) -> bool {
+    let kind = raw
+        .content_type
+        .and_then(|value| value.parse::<Mime>().ok());
+    kind.is_some_and(|kind| kind.essence_str() == FORM) && form::begins_json(raw.body)
 }
 
 /// Reads a body, or a part of one, that is not a form.

@@ -264,6 +264,9 @@ impl Collector {
             Event::Answered(_) => Some(Err(ServeError::Malformed(
                 "the model found something where it should have continued a text".into(),
             ))),
+            Event::Raw(_) => Some(Err(ServeError::BadAnswer {
+                problem: "the model's code answered, and the request was not for it".into(),
+            })),
         }
     }
 }

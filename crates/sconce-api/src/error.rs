@@ -76,9 +76,11 @@ pub fn exception(error: &ServeError) -> &'static str {
         | ServeError::BodyTooLarge { .. } => "BadRequestException",
         ServeError::UnknownModel(_) => "ModelNotFoundException",
         ServeError::UnknownRoute => "ResourceNotFoundException",
-        ServeError::NotReady { .. } | ServeError::Timeout { .. } | ServeError::Stalled { .. } => {
-            "WlmException"
-        }
+        ServeError::NotReady { .. }
+        | ServeError::Timeout { .. }
+        | ServeError::Stalled { .. }
+        | ServeError::WorkerLost { .. } => "WlmException",
+        ServeError::BadAnswer { .. } => "TranslateException",
         ServeError::QueueFull { .. } => "WlmCapacityException",
         ServeError::Draining => "WlmShutdownException",
         ServeError::Engine { .. } => "EngineException",

@@ -18,6 +18,7 @@ pub mod models;
 mod parameters;
 mod payload;
 pub mod ping;
+pub mod raw;
 #[cfg(test)]
 mod recorded;
 mod rolling;

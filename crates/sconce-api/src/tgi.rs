@@ -121,10 +121,10 @@ fn sentence(failure: &ServeError) -> (String, &'static str) {
             format!("Incomplete generation: {failure}"),
             "incomplete_generation",
         ),
-        ServeError::NotReady { .. } | ServeError::Draining => {
+        ServeError::NotReady { .. } | ServeError::Draining | ServeError::WorkerLost { .. } => {
             (format!("unhealthy: {failure}"), "healthcheck")
         }
-        ServeError::Engine { .. } => (
+        ServeError::Engine { .. } | ServeError::BadAnswer { .. } => (
             format!("Request failed during generation: {failure}"),
             "generation",
         ),

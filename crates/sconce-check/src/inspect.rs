@@ -6,6 +6,7 @@ use sconce_manager::{Inspection, StartError, TaskOverview};
 
 use crate::device::Target;
 use crate::plan::{self, Planned};
+use crate::python;
 use crate::report::{EncoderPart, Exit, ModelPart, OptionPart, Reason, Report};
 use crate::speed;
 use crate::timeouts;
@@ -21,6 +22,12 @@ pub(crate) fn report(resolved: &Resolved, target: &Target) -> Report {
     };
     report.warnings = resolved.warnings.iter().map(warning).collect();
     let mut model = named(&resolved.model);
+    if let Some(python) = &resolved.model.python {
+        let reason = python::describe(&resolved.model, python, &mut model);
+        report.warnings.push(reason);
+        report.model = Some(model);
+        return report.conclude(Exit::WillNotRun);
+    }
     match Inspection::of(&resolved.model) {
         Ok(inspection) => examine(&mut report, &mut model, &resolved.model, inspection, target),
         Err(error) => report.reasons.push(Reason {

@@ -9,6 +9,7 @@ mod device;
 mod gpus;
 mod inspect;
 mod plan;
+mod python;
 mod report;
 mod speed;
 mod text;

@@ -73,6 +73,11 @@ impl Page {
     }
 
     fn model(&mut self, model: &ModelPart) {
+        if model.engine == "python" {
+            self.line("model", &format!("{}: Python mode", model.name));
+            self.line("model", &model.source);
+            return;
+        }
         let task = model.task.as_deref().unwrap_or("unknown task");
         self.line(
             "model",

@@ -19,6 +19,11 @@ pub(crate) fn contradictions(settled: &[Settled<'_>]) -> Vec<ConfigError> {
     pairs.into_iter().flatten().map(Pair::error).collect()
 }
 
+/// Those that matter where the user's own code answers.
+pub(crate) fn of_workers(settled: &[Settled<'_>]) -> Option<ConfigError> {
+    Settings(settled).fewer_workers_at_most().map(Pair::error)
+}
+
 /// What is probably not meant, as sentences.
 pub(crate) fn warnings(settled: &[Settled<'_>]) -> Vec<String> {
     let all = Settings(settled);

@@ -8,6 +8,7 @@ use crate::dialect::Facts;
 use crate::entry::{Entry, Status};
 use crate::handler::Handler;
 use crate::options::options;
+use crate::python::PythonSettings;
 use crate::settings::{
     Cors, Device, Dialect, Dtype, KvDtype, ModelSettings, ModelSource, Quantize, ServerSettings,
     StatusCodes,
@@ -38,6 +39,8 @@ pub(crate) struct Draft {
     pub(crate) bucket_access: BucketAccess,
     /// `option.entryPoint`, as written.
     pub(crate) entry_point: Option<String>,
+    /// What options say of Python mode, whether or not it is chosen.
+    pub(crate) python: PythonSettings,
     /// `option.generation_config`; `None`: the dialect says.
     pub(crate) generation_config: Option<bool>,
     /// What the dialect depends on.
@@ -61,7 +64,9 @@ impl Draft {
     /// Does with a value what the entry says.
     pub(crate) fn apply(&mut self, entry: &Entry, value: &str) -> Value<()> {
         match entry.status {
-            Status::Honoured(apply) | Status::Translated { apply, .. } => apply(self, value),
+            Status::Honoured(apply)
+            | Status::Translated { apply, .. }
+            | Status::OwnCode { apply, .. } => apply(self, value),
             Status::NoOp(_) => entry.kind.check(value),
             Status::Refused { reason, harmless } => {
                 if harmless.iter().any(|word| word.eq_ignore_ascii_case(value)) {
@@ -99,6 +104,7 @@ impl Draft {
         let model = ModelSettings {
             name: String::new(),
             source: ModelSource::Directory(PathBuf::new()),
+            python: None,
             gguf_file: None,
             task: None,
             dtype: Dtype::Auto,
@@ -138,6 +144,7 @@ impl Draft {
             hub_cache: None,
             bucket_access: BucketAccess::default(),
             entry_point: None,
+            python: PythonSettings::default(),
             generation_config: None,
             facts: Facts::default(),
             lenient: false,

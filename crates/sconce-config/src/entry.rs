@@ -89,6 +89,12 @@ pub(crate) enum Status {
         to: &'static str,
         apply: Apply,
     },
+    /// It does what it says where Python code of the user's answers.
+    OwnCode {
+        /// Why nothing is lost where a native engine does.
+        otherwise: &'static str,
+        apply: Apply,
+    },
     /// Accepted without effect: why nothing is lost. Values that are not of the option's kind are
     /// refused all the same.
     NoOp(&'static str),
@@ -104,7 +110,15 @@ pub(crate) enum Status {
 impl Status {
     /// Whether the value reaches the settings.
     pub(crate) fn has_effect(self) -> bool {
-        matches!(self, Self::Honoured(_) | Self::Translated { .. })
+        matches!(
+            self,
+            Self::Honoured(_) | Self::Translated { .. } | Self::OwnCode { .. }
+        )
+    }
+
+    /// Whether it is for Python mode only.
+    pub(crate) fn is_of_own_code(self) -> bool {
+        matches!(self, Self::OwnCode { .. })
     }
 }
 
@@ -115,6 +129,10 @@ impl Status {
         match self {
             Self::Honoured(_) => (String::new(), String::new()),
             Self::Translated { to, .. } => ("Translated:".into(), format!(" it sets {to}.")),
+            Self::OwnCode { otherwise, .. } => (
+                "Python mode only:".into(),
+                format!(" elsewhere it has no effect, as {otherwise}."),
+            ),
             Self::NoOp(reason) => ("No effect:".into(), format!(" {reason}.")),
             Self::Refused { reason, harmless } => {
                 let except = match harmless {

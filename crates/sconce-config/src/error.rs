@@ -189,15 +189,13 @@ pub enum ConfigError {
         /// Where it was looked for last.
         looked: PathBuf,
     },
-    /// The model has Python code of its own.
-    #[error(
-        "{} is Python code that would answer requests, and none is run yet; remove it, or set \
-         option.entryPoint=djl_python.huggingface to have the native engine answer",
-        file.display()
-    )]
+    /// The model has Python code of its own that is not run.
+    #[error("{} is Python code that would answer requests, and {why}", file.display())]
     OwnCode {
         /// The script.
         file: PathBuf,
+        /// Why it is not run, and the cure.
+        why: String,
     },
     /// A directory has neither a checkpoint nor the name of one.
     #[error(

@@ -70,9 +70,24 @@ pub(crate) struct Gathered {
     pub(crate) problems: Vec<ConfigError>,
     /// Variables without a meaning whose names look like slips, as sentences.
     pub(crate) doubtful: Vec<String>,
+    /// Every key of the model without `option.`, known or not, weak settings first.
+    written: Vec<(String, String)>,
 }
 
 impl Gathered {
+    /// The model's keys, each with the value that counts: what DJL Serving's handlers are told.
+    pub(crate) fn properties(&self) -> Vec<(String, String)> {
+        let mut properties: Vec<(String, String)> = Vec::new();
+        // Variables for Python's processes are no options of the handler.
+        for (key, value) in self.written.iter().filter(|(key, _)| key != "env") {
+            match properties.iter_mut().find(|(known, _)| known == key) {
+                Some(property) => property.1.clone_from(value),
+                None => properties.push((key.clone(), value.clone())),
+            }
+        }
+        properties
+    }
+
     pub(crate) fn command_line(&mut self, line: &CommandLine) {
         let port = line.port.map(|port| port.to_string());
         for (key, value, strength) in [
@@ -95,6 +110,9 @@ impl Gathered {
     pub(crate) fn environment(&mut self, environment: &Environment) {
         for (name, value) in environment.iter() {
             let from = Provenance::Environment(name.into());
+            if let Some(key) = Prefix::of(name).and_then(|prefix| prefix.model_key(name)) {
+                self.written.push((key, value.trim().into()));
+            }
             let (found, strength) = match entry::of_variable(name) {
                 Some((entry, Variable::Fills(_), place)) => {
                     (Some(entry), Strength::Fills(Reverse(place)))
@@ -232,6 +250,11 @@ impl Gathered {
                 line: property.line,
             };
             let key = property.key;
+            if strength == Strength::ModelFile {
+                let plain = key.strip_prefix("option.").unwrap_or(&key);
+                self.written
+                    .push((plain.into(), property.value.trim().into()));
+            }
             match find(&key) {
                 Some(entry) => {
                     let value = property.value.trim().into();

@@ -32,6 +32,7 @@ mod options;
 mod prefix;
 mod properties;
 mod provenance;
+mod python;
 mod resolve;
 mod settings;
 mod settle;
@@ -49,6 +50,7 @@ pub use explain::explain;
 pub use markdown::options_markdown;
 pub use properties::PropertiesError;
 pub use provenance::{Origin, Provenance};
+pub use python::{PythonRanks, PythonSettings};
 pub use resolve::{Resolved, resolve, resolve_with};
 pub use settings::{
     Cors, Device, Dialect, Dtype, HubModel, KvDtype, ModelSettings, ModelSource, OutputFormatter,

@@ -85,6 +85,11 @@ const COMMAND_LINE: Entry = Entry {
     ..OPTION
 };
 
+/// An option of Python mode; `otherwise` says why nothing is lost elsewhere.
+const fn own_code(otherwise: &'static str, apply: crate::entry::Apply) -> Status {
+    Status::OwnCode { otherwise, apply }
+}
+
 const fn refused(reason: &'static str, harmless: &'static [&'static str]) -> Status {
     Status::Refused { reason, harmless }
 }

@@ -29,17 +29,27 @@ impl Prefix {
     /// The entry whose key the variable stands for. Names in capitals stand for small letters;
     /// `ENTRYPOINT` is the one key of mixed case that has a form in capitals.
     pub(crate) fn entry(self, variable: &str) -> Option<&'static Entry> {
-        let name = &variable[self.text().len()..];
-        let is_capital = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-        let name = match name {
-            "ENTRYPOINT" => "entryPoint".into(),
-            name if name.chars().all(is_capital) => name.to_lowercase(),
-            name => name.to_owned(),
-        };
+        let name = self.key(variable);
         match self {
             Self::Serving => entry::of_server(&name),
             Self::Option => entry::of_model(&format!("option.{name}")),
             Self::Args => entry::of_model(&name),
+        }
+    }
+
+    /// The key without `option.` that the variable stands for in a handler's eyes; `None`: it is
+    /// the server's.
+    pub(crate) fn model_key(self, variable: &str) -> Option<String> {
+        (self != Self::Serving).then(|| self.key(variable))
+    }
+
+    fn key(self, variable: &str) -> String {
+        let name = &variable[self.text().len()..];
+        let is_capital = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+        match name {
+            "ENTRYPOINT" => "entryPoint".into(),
+            name if name.chars().all(is_capital) => name.to_lowercase(),
+            name => name.to_owned(),
         }
     }
 

@@ -13,6 +13,7 @@ use crate::gather::{Gathered, Setting, Strength, Unknown};
 use crate::handler::Handler;
 use crate::location;
 use crate::provenance::{Origin, Provenance};
+use crate::python;
 use crate::settings::{ModelSettings, PrefixSettings, S3Model, ServerSettings};
 use crate::settle::{Settled, apply_all, defaults, settle};
 use crate::startup::{self, Place, Startup};
@@ -84,11 +85,20 @@ pub fn resolve_with(
     warnings.append(&mut gathered.doubtful);
     if let Some(startup) = startup {
         warnings.extend(idle_script(&startup, folder.as_ref(), &draft));
-        locate(startup, folder.as_ref(), &settled, &mut draft, &mut wrong);
+        let found = Found {
+            gathered: &gathered,
+            settled: &settled,
+            environment,
+        };
+        locate(startup, folder.as_ref(), &found, &mut draft, &mut wrong);
     }
     let mut problems = gathered.problems;
     problems.extend(wrong.0.into_iter().map(|(_, problem)| problem));
-    problems.extend(contradictions::contradictions(&settled));
+    if draft.model.python.is_none() {
+        problems.extend(contradictions::contradictions(&settled));
+    } else {
+        problems.extend(contradictions::of_workers(&settled));
+    }
     let unknown = judge_unknown(gathered.unknown, &draft);
     if draft.lenient {
         warnings.extend(unknown.map(|error| error.to_string()));
@@ -165,11 +175,18 @@ impl Wrong {
     }
 }
 
+/// What was found and what of it counts.
+struct Found<'a> {
+    gathered: &'a Gathered,
+    settled: &'a [Settled<'a>],
+    environment: &'a Environment,
+}
+
 /// Sets name and source of the model.
 fn locate(
     startup: Startup,
     folder: Option<&BucketFolder>,
-    settled: &[Settled<'_>],
+    found: &Found<'_>,
     draft: &mut Draft,
     wrong: &mut Wrong,
 ) {
@@ -185,10 +202,21 @@ fn locate(
         }
         Place::HubModel(_) | Place::Bucket(_) => Ok(None),
     };
-    let problem = code.transpose().map(|code| match code {
-        Ok(file) => ConfigError::OwnCode { file },
-        Err(problem) => problem,
-    });
+    let problem = code
+        .transpose()
+        .and_then(|code| match (code, &startup.place) {
+            (Ok(file), Place::Directory(dir)) => {
+                python::choose(&file, dir, found.gathered, found.environment, draft).err()
+            }
+            (Ok(file), Place::HubModel(_) | Place::Bucket(_)) => Some(ConfigError::OwnCode {
+                file,
+                why: "code is run from a directory of this machine only; put it there, with \
+                  option.model_id in its serving.properties"
+                    .into(),
+            }),
+            (Err(problem), _) => Some(problem),
+        });
+    let has_code = problem.is_some() || draft.model.python.is_some();
     let located = match &startup.place {
         Place::HubModel(id) => {
             let key = match startup.from {
@@ -208,20 +236,23 @@ fn locate(
     };
     match located {
         Ok(located) => {
-            let file = one_file(&startup, located.gguf_file, settled, draft);
+            let file = one_file(&startup, located.gguf_file, found.settled, draft);
             draft.model.gguf_file = file.unwrap_or_else(|problem| {
                 wrong.unless_caused(&["option.gguf_file"], problem);
                 None
             });
             draft.model.source = located.source;
         }
-        // Own code may do without a checkpoint.
-        Err(_) if problem.is_some() => {}
+        // Own code may do without a checkpoint, and fetch one by itself.
+        Err(_) if has_code => {}
         Err(problem) => wrong.unless_caused(&["option.model_id", "option.entryPoint"], problem),
     }
     if let Some(problem) = problem {
         draft.facts.handler = Some(Handler::OwnCode);
         wrong.0.push(("option.entryPoint", problem));
+    } else if draft.model.python.is_some() {
+        // What the native engine would refuse is the handler's to judge.
+        wrong.0.retain(|(key, _)| python::reads(key));
     }
     draft.model.name = startup.name;
 }

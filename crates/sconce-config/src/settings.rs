@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::python::PythonSettings;
 use crate::task::Task;
 
 /// Settings of the server itself.
@@ -62,6 +63,8 @@ pub struct ModelSettings {
     pub name: String,
     /// Where its files are.
     pub source: ModelSource,
+    /// The user's own code that answers; `None`: a native engine does.
+    pub python: Option<PythonSettings>,
     /// The GGUF file among them to serve; `None`: another format, or the only GGUF file there.
     pub gguf_file: Option<String>,
     /// What it is asked to do; `None`: the checkpoint says.

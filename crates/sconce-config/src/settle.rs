@@ -99,6 +99,9 @@ impl Settled<'_> {
         match entry.status {
             Status::NoOp(reason) => notes.push(format!("without effect: {reason}")),
             Status::Translated { to, .. } => notes.push(format!("which sets {to}")),
+            Status::OwnCode { otherwise, .. } => {
+                notes.push(format!("which counts in Python mode only: {otherwise}"));
+            }
             Status::Honoured(_) | Status::Refused { .. } => {}
         }
         if entry.status.has_effect() && !self.weaker.is_empty() {

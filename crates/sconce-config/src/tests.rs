@@ -7,6 +7,7 @@ mod dialects;
 mod messages;
 mod models;
 mod precedence;
+mod python;
 mod s3;
 mod sdk;
 mod slips;

@@ -104,6 +104,20 @@ pub enum ServeError {
     /// The server is shutting down and takes no new requests.
     #[error("the server is shutting down and takes no new requests")]
     Draining,
+    /// The process that worked on the request is gone.
+    #[error("the Python worker of model {model} {cause}; it is started again, retry")]
+    WorkerLost {
+        /// The model's name.
+        model: String,
+        /// What became of it, as the end of a sentence.
+        cause: String,
+    },
+    /// The model's code answered with something that is no answer.
+    #[error("{problem}")]
+    BadAnswer {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// The model's engine failed.
     #[error("the engine of model {model} failed: {cause}")]
     Engine {
@@ -129,8 +143,9 @@ impl ServeError {
             | Self::QueueFull { .. }
             | Self::Timeout { .. }
             | Self::Stalled { .. }
+            | Self::WorkerLost { .. }
             | Self::Draining => Blame::Capacity,
-            Self::Engine { .. } => Blame::Server,
+            Self::BadAnswer { .. } | Self::Engine { .. } => Blame::Server,
         }
     }
 

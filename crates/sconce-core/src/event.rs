@@ -1,9 +1,10 @@
 //! What a job answers: tokens as they are picked, then exactly one end; or at once what was found.
 
 use crate::error::ServeError;
+use crate::raw::RawEvent;
 use crate::task::Answered;
 
-/// An answer to a job. After `Done`, `Answered` or `Failed` nothing more is sent.
+/// An answer to a job. After `Done`, `Answered`, `Failed` or a raw end nothing more is sent.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
     /// One generated token.
@@ -12,7 +13,9 @@ pub enum Event {
     Done(Output),
     /// What was found, of a job that generates nothing.
     Answered(Answered),
-    /// The job failed; tokens sent before remain valid.
+    /// A part of the answer to a raw job.
+    Raw(RawEvent),
+    /// The job failed; what was sent before remains valid.
     Failed(ServeError),
 }
 

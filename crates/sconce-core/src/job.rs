@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Instant;
 
 use crate::params::GenerateParams;
+use crate::raw::RawInput;
 use crate::task::Ask;
 use crate::traits::Reply;
 
@@ -36,6 +37,8 @@ pub enum Input {
     Generate(Generate),
     /// Anything but text.
     Task(Ask),
+    /// Answer as the model's own code does.
+    Raw(RawInput),
 }
 
 /// A prompt and how to continue it.

@@ -6,7 +6,8 @@ use crate::job::Job;
 use crate::status::{Load, ModelStatus};
 use crate::task::Task;
 
-/// Where the events of one job go. Neither method may block: they run in the engine's thread.
+/// Where the events of one job go. Neither method may block, as they run in the engine's thread;
+/// only raw chunks may wait for a slow client, as their thread works for nobody else.
 pub trait Reply: Send {
     /// Hands over an event. False: the client has gone, nothing more need be computed.
     fn send(&mut self, event: Event) -> bool;
@@ -21,14 +22,18 @@ pub trait Gateway: Send + Sync {
     fn submit(&self, model: Option<&str>, job: Job) -> Result<(), ServeError>;
     /// The state of each model, in order of name.
     fn status(&self) -> Vec<ModelStatus>;
+    /// Whether the named model (`None`: the only one) answers raw jobs, and no others.
+    fn takes_raw(&self, _model: Option<&str>) -> bool {
+        false
+    }
 }
 
 /// Whatever answers jobs: the generation engine, a batched task, a pool of processes.
 pub trait Backend: Send + Sync {
     /// Queues and returns; answers go to `job.reply`.
     fn submit(&self, job: Job) -> Result<(), ServeError>;
-    /// What it does.
-    fn task(&self) -> Task;
+    /// What it does; `None`: only its own code knows.
+    fn task(&self) -> Option<Task>;
     /// How busy it is.
     fn load(&self) -> Load;
     /// The first cause, if it can no longer answer.

@@ -164,8 +164,8 @@ impl Backend for Engine {
             })
     }
 
-    fn task(&self) -> Task {
-        Task::TextGeneration
+    fn task(&self) -> Option<Task> {
+        Some(Task::TextGeneration)
     }
 
     fn load(&self) -> Load {

@@ -32,6 +32,10 @@ impl Tally {
     }
 }
 
+/// The id of a request; a request extension.
+#[derive(Clone)]
+pub(crate) struct RequestId(pub(crate) String);
+
 /// The text of a failure, for the log line; a response extension.
 #[derive(Clone)]
 pub(crate) struct Cause(pub(crate) String);
@@ -45,6 +49,9 @@ pub(crate) async fn envelope(
     let id = headers::request_id(request.headers(), &shared.settings.request_id_header);
     let mut line = Line::new(&request, id.clone());
     request.extensions_mut().insert(line.tally.clone());
+    request
+        .extensions_mut()
+        .insert(RequestId(line.id().to_owned()));
     let (flight, mut response) = match shared.flights.enter() {
         Err(draining) => (None, shared.native.failure(&draining.into())),
         Ok(flight) => {

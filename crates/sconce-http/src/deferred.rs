@@ -12,16 +12,16 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 use futures_util::StreamExt;
-use sconce_api::Answer;
 
-use crate::produce::{self, Produced, Waiter, Watch};
+use crate::head::Head;
+use crate::produce::{self, Body as Answered, Produced, Watch, Work};
 use crate::properties::{ATTRIBUTES, Properties};
 use crate::refusal::Refusal;
 use crate::respond;
-use crate::results::{Head, Page, Results, Token, Writer};
+use crate::results::{Page, Results, Token, Writer};
 
 const SYNCHRONOUS: &str = "x-synchronous";
 const STARTING_TOKEN: &str = "x-starting-token";
@@ -90,7 +90,7 @@ pub(crate) fn poll(results: &Results, asked: &Poll) -> Result<Response, Refusal>
     match page.ok_or_else(|| unknown(&asked.text))? {
         Page::Pending => Ok(with_token(respond::pending(), asked.token)),
         Page::Items(head, body, next) => {
-            let response = respond::kept(head.status, head.content_type, body);
+            let response = respond::with_head(head, body.into());
             Ok(match next {
                 Some(token) => with_token(response, token),
                 None => response,
@@ -100,43 +100,34 @@ pub(crate) fn poll(results: &Results, asked: &Poll) -> Result<Response, Refusal>
 }
 
 /// Answers with a token, and lets the jobs go on without the client.
-pub(crate) fn start(
-    results: &Arc<Results>,
-    answer: Answer,
-    waiters: Vec<Waiter>,
-    watch: Watch,
-) -> Response {
+pub(crate) fn start(results: &Arc<Results>, work: Work, watch: Watch) -> Response {
     let writer = results.open();
     let id = writer.id;
-    let job = tokio::spawn(write(writer, answer, waiters, watch));
+    let job = tokio::spawn(write(writer, work, watch));
     results.bind(id, job.abort_handle());
     with_token(Response::new(Body::empty()), Token { id, taken: 0 })
 }
 
-async fn write(writer: Writer, answer: Answer, waiters: Vec<Waiter>, watch: Watch) {
+async fn write(writer: Writer, work: Work, watch: Watch) {
     let responder = Arc::clone(&watch.responder);
-    let ok = |content_type| Head {
-        status: StatusCode::OK,
-        content_type,
-    };
-    match produce::produce(answer, waiters, watch).await {
-        Ok(Produced::Whole(content_type, body)) => {
-            writer.begin(ok(content_type));
-            writer.push(body.into());
-        }
-        Ok(Produced::Stream(content_type, mut chunks)) => {
-            writer.begin(ok(content_type));
-            while let Some(chunk) = chunks.next().await {
-                writer.push(chunk);
+    match produce::produce(work, watch).await {
+        Ok(Produced { head, body }) => {
+            writer.begin(head);
+            match body {
+                Answered::Whole(body) => writer.push(body),
+                Answered::Stream(mut chunks) => {
+                    while let Some(chunk) = chunks.next().await {
+                        // A result that breaks off is dropped: polls for it are refused then.
+                        let Ok(chunk) = chunk else { return };
+                        writer.push(chunk);
+                    }
+                }
             }
         }
         Err(error) => {
             tracing::warn!("result {} is an error: {error}", writer.id);
             let (status, body) = responder.told(&error.into());
-            writer.begin(Head {
-                status,
-                content_type: respond::JSON,
-            });
+            writer.begin(Head::new(status, respond::JSON));
             writer.push(body.into());
         }
     }

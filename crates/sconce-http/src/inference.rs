@@ -4,7 +4,6 @@
 //! `sconce-api`'s, from events to bytes is `produce`'s, answers that are fetched later are
 //! `deferred`'s, statuses are `respond`'s.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -14,7 +13,6 @@ use axum::http::Method;
 use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::Response;
-use futures_util::StreamExt;
 use sconce_api::content::{self, Raw};
 use sconce_api::tasks::{self, AcceptedTask, tei::TeiRoute};
 use sconce_api::tgi::Route;
@@ -24,12 +22,12 @@ use tokio::time::Instant;
 
 use crate::access::Tally;
 use crate::app::Shared;
-use crate::produce::{self, Produced, Waiter, Watch};
+use crate::produce::{self, Body as Answered, Produced, Waiter, Watch, Work};
 use crate::properties::Properties;
 use crate::refusal::Refusal;
 use crate::respond::Responder;
 use crate::target::{self, Place};
-use crate::{deferred, limits, reply, respond};
+use crate::{deferred, limits, raw, reply, respond};
 
 /// Asks the model that the request names somewhere, else the only one.
 pub(crate) async fn invocations(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -115,9 +113,9 @@ async fn at(
 }
 
 /// What the route says of a request.
-struct Door {
-    responder: Arc<Responder>,
-    place: Place,
+pub(crate) struct Door {
+    pub(crate) responder: Arc<Responder>,
+    pub(crate) place: Place,
     form: Form,
 }
 
@@ -135,6 +133,11 @@ enum Form {
 }
 
 impl Door {
+    /// Whether requests are what the model makes of them.
+    pub(crate) fn is_native(&self) -> bool {
+        self.form == Form::Native
+    }
+
     fn native(shared: &Shared, place: Place) -> Self {
         Self {
             place,
@@ -209,14 +212,13 @@ async fn answer(shared: Arc<Shared>, door: Door, request: Request) -> Result<Res
         return deferred::poll(&shared.results, &asked);
     }
     let defers = deferred::wanted(&properties)?;
-    refuse_encoded(&parts)?;
     let body = limits::read_body(body, &shared.settings, deadline).await?;
     let watch = Watch {
         tally: parts.extensions.get::<Tally>().cloned().unwrap_or_default(),
         pause: shared.settings.chunked_read_timeout,
         responder: Arc::clone(&door.responder),
     };
-    let (answer, waiters) = {
+    let work = {
         let shared = Arc::clone(&shared);
         // Parsing and tokenising a large body takes long enough to hold up other requests.
         let accepting =
@@ -230,15 +232,14 @@ async fn answer(shared: Arc<Shared>, door: Door, request: Request) -> Result<Res
         }
     };
     if defers {
-        return Ok(deferred::start(&shared.results, answer, waiters, watch));
+        return Ok(deferred::start(&shared.results, work, watch));
     }
-    Ok(match produce::produce(answer, waiters, watch).await? {
-        Produced::Whole(content_type, body) => respond::success(content_type, body.into()),
-        Produced::Stream(content_type, chunks) => {
-            let chunks = chunks.map(Ok::<_, Infallible>);
-            respond::success(content_type, Body::from_stream(chunks))
-        }
-    })
+    let Produced { head, body } = produce::produce(work, watch).await?;
+    let body = match body {
+        Answered::Whole(bytes) => Body::from(bytes),
+        Answered::Stream(chunks) => Body::from_stream(chunks),
+    };
+    Ok(respond::with_head(head, body))
 }
 
 /// What a browser asks before it posts.
@@ -276,17 +277,30 @@ fn accept(
     parts: &Parts,
     body: &Bytes,
     deadline: Instant,
-) -> Result<(Answer, Vec<Waiter>), Refusal> {
+) -> Result<Work, Refusal> {
     let properties = Properties::new(parts);
     let content_type = parts.headers.get(CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok());
-    let content = content::decode(&Raw {
+    let raw = Raw {
         body,
         content_type,
         query: properties.query(),
         tables: door.form == Form::Native,
-    })?;
+    };
     let models = shared.gateway.status();
+    let asked = raw::Asked {
+        parts,
+        properties: &properties,
+        raw,
+        body,
+        models: &models,
+        deadline,
+    };
+    if let Some(waiter) = raw::accept(shared, door, &asked)? {
+        return Ok(Work::Raw(waiter));
+    }
+    refuse_encoded(parts)?;
+    let content = content::decode(&raw)?;
     let model = target::model(&door.place, &properties, &content.routing, &models)?;
     let status = match &model {
         Some(name) => models.iter().find(|model| model.name == *name),
@@ -301,7 +315,7 @@ fn accept(
     let submit = |input: Input| {
         let most = match &input {
             Input::Generate(generate) => generate.params.max_tokens.bound(),
-            Input::Task(_) => 1,
+            Input::Task(_) | Input::Raw(_) => 1,
         };
         let (reply, events) = reply::reply(most);
         shared.gateway.submit(
@@ -321,7 +335,7 @@ fn accept(
         })
     };
     let waiters: Result<Vec<_>, ServeError> = inputs.into_iter().map(submit).collect();
-    Ok((answer, waiters?))
+    Ok(Work::Native(answer, waiters?))
 }
 
 /// What a model does; one that is on its way does not say yet, and its requests cannot be read.

@@ -13,17 +13,38 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::access::Tally;
+use crate::head::Head;
+use crate::raw;
 use crate::respond::Responder;
 
 /// The engine ends late jobs itself; this much later they are given up without it.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// An answer that has begun, with its Content-Type.
-pub(crate) enum Produced {
+/// An answer that has begun.
+pub(crate) struct Produced {
+    pub(crate) head: Head,
+    pub(crate) body: Body,
+}
+
+/// What follows the head.
+pub(crate) enum Body {
     /// All of it.
-    Whole(&'static str, Vec<u8>),
+    Whole(Bytes),
     /// Its parts, as they come.
-    Stream(&'static str, BoxStream<'static, Bytes>),
+    Stream(BoxStream<'static, Result<Bytes, Broken>>),
+}
+
+/// A stream that ends too early, in a form that has no place for the reason.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub(crate) struct Broken(pub(crate) ServeError);
+
+/// What was asked, as far as the answer depends on it.
+pub(crate) enum Work {
+    /// Prompts for a native engine.
+    Native(Answer, Vec<Waiter>),
+    /// A request to the model's own code.
+    Raw(Waiter),
 }
 
 /// What watches over an answer while it is produced.
@@ -38,15 +59,12 @@ pub(crate) struct Watch {
 
 /// Waits for the whole answer, or for the first event of a stream: a job that fails before it
 /// still has a status.
-pub(crate) async fn produce(
-    answer: Answer,
-    waiters: Vec<Waiter>,
-    watch: Watch,
-) -> Result<Produced, ServeError> {
-    match answer {
-        Answer::Whole(whole) => collect(whole, waiters, &watch.tally).await,
-        Answer::Stream(stream) => flow(stream, waiters, watch).await,
-        Answer::Task(form) => gather(form, waiters, &watch.tally).await,
+pub(crate) async fn produce(work: Work, watch: Watch) -> Result<Produced, ServeError> {
+    match work {
+        Work::Native(Answer::Whole(whole), waiters) => collect(whole, waiters, &watch.tally).await,
+        Work::Native(Answer::Stream(stream), waiters) => flow(stream, waiters, watch).await,
+        Work::Native(Answer::Task(form), waiters) => gather(form, waiters, &watch.tally).await,
+        Work::Raw(waiter) => raw::produce(waiter, watch).await,
     }
 }
 
@@ -60,14 +78,19 @@ pub(crate) struct Waiter {
 }
 
 impl Waiter {
+    /// The failure of a job whose reply was dropped.
+    pub(crate) fn dropped(&self) -> ServeError {
+        ServeError::Engine {
+            model: self.model.clone(),
+            cause: "it dropped the job without an answer".into(),
+        }
+    }
+
     /// The next event; whatever goes wrong on the way is a failed job.
-    async fn next(&mut self) -> Event {
+    pub(crate) async fn next(&mut self) -> Event {
         match timeout_at(self.deadline + GRACE, self.events.recv()).await {
             Ok(Some(event)) => event,
-            Ok(None) => Event::Failed(ServeError::Engine {
-                model: self.model.clone(),
-                cause: "it dropped the job without an answer".into(),
-            }),
+            Ok(None) => Event::Failed(self.dropped()),
             Err(_) => Event::Failed(ServeError::Timeout {
                 seconds: self.seconds,
             }),
@@ -92,7 +115,10 @@ async fn collect(
         tally.add(finished.output.generated_tokens);
         all.push(finished);
     }
-    Ok(Produced::Whole(whole.content_type(), whole.body(&all)))
+    Ok(Produced {
+        head: Head::ok(whole.content_type()),
+        body: Body::Whole(whole.body(&all).into()),
+    })
 }
 
 /// Waits for what all jobs find.
@@ -106,7 +132,7 @@ async fn gather(
         match waiter.next().await {
             Event::Answered(answered) => all.push(answered),
             Event::Failed(error) => return Err(error),
-            Event::Token(_) | Event::Done(_) => {
+            Event::Token(_) | Event::Done(_) | Event::Raw(_) => {
                 return Err(ServeError::Engine {
                     model: waiter.model,
                     cause: "it continued a text where it should have found something".into(),
@@ -118,7 +144,10 @@ async fn gather(
     // A long list of vectors takes a while to write.
     let body = tokio::task::spawn_blocking(move || (form.content_type(), form.body(&all))).await;
     match body {
-        Ok((content_type, body)) => Ok(Produced::Whole(content_type, body)),
+        Ok((content_type, body)) => Ok(Produced {
+            head: Head::ok(content_type),
+            body: Body::Whole(body.into()),
+        }),
         Err(died) => match died.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
             Err(_) => Err(ServeError::Draining),
@@ -145,9 +174,12 @@ async fn flow(
     };
     let chunks = stream::unfold(Some(running), |running| async {
         let (bytes, rest) = running?.chunk().await;
-        Some((Bytes::from(bytes), rest))
+        Some((Ok(Bytes::from(bytes)), rest))
     });
-    Ok(Produced::Stream(content_type, chunks.boxed()))
+    Ok(Produced {
+        head: Head::ok(content_type),
+        body: Body::Stream(chunks.boxed()),
+    })
 }
 
 /// The events of one job with its place among the prompts, until its end.
@@ -202,7 +234,13 @@ impl Running {
                     bytes
                 }
                 Some((_, Event::Answered(_))) => Vec::new(),
-                Some((_, Event::Failed(error))) => {
+                Some((_, failed @ (Event::Failed(_) | Event::Raw(_)))) => {
+                    let error = match failed {
+                        Event::Failed(error) => error,
+                        _ => ServeError::BadAnswer {
+                            problem: "the model's code answered a request for text".into(),
+                        },
+                    };
                     tracing::warn!("a stream ends with an error: {error}");
                     let code = self.watch.responder.status(&error).as_u16();
                     return (self.writer.fail(&error, code), None);

@@ -39,6 +39,18 @@ impl<'a> Properties<'a> {
         header().or_else(attribute)
     }
 
+    /// All of them, as a handler is told: of equal names the last counts, in whatever case.
+    pub(crate) fn all(&self) -> Vec<(String, String)> {
+        let headers = self.headers.iter().filter(|(name, _)| *name != ATTRIBUTES);
+        let headers = headers.map(|(name, value)| {
+            let value = String::from_utf8_lossy(value.as_bytes()).into_owned();
+            (title_case(name.as_str()), value)
+        });
+        let attributes = self.attributes.iter();
+        let attributes = attributes.map(|(name, value)| (name.to_string(), value.to_string()));
+        headers.chain(attributes).collect()
+    }
+
     /// A parameter of the query.
     pub(crate) fn asked(&self, name: &str) -> Option<&str> {
         let found = self.query.iter().find(|(key, _)| key == name);
@@ -49,6 +61,19 @@ impl<'a> Properties<'a> {
     pub(crate) fn query(&self) -> &[(String, String)] {
         &self.query
     }
+}
+
+/// Headers have no case on their way here; handlers that look them up in a dictionary know them
+/// as SageMaker sends them.
+fn title_case(name: &str) -> String {
+    let mut upper = true;
+    let letter = |c: char| {
+        let cased = if upper { c.to_ascii_uppercase() } else { c };
+        upper = c == '-';
+        cased
+    };
+    let name: String = name.chars().map(letter).collect();
+    name.replace("Sagemaker", "SageMaker")
 }
 
 /// `k1=v1; k2=v2`; what has no `=` is skipped, as DJL Serving does.
@@ -96,5 +121,18 @@ mod tests {
         assert_eq!(properties.asked("model_name"), Some("q r"));
         assert_eq!(properties.asked("flag"), Some(""));
         assert_eq!(properties.query().len(), 3);
+        let all = properties.all();
+        let value = |name: &str| {
+            let mut found = all.iter().rev().filter(|(key, _)| key == name);
+            found.next().map(|(_, value)| value.as_str())
+        };
+        assert_eq!(value("Model_name"), Some("header"));
+        assert_eq!(value("model_name"), Some("attribute"));
+        assert_eq!(value("a"), Some("d"));
+        assert_eq!(title_case("content-type"), "Content-Type");
+        assert_eq!(
+            title_case("x-amzn-sagemaker-session-id"),
+            "X-Amzn-SageMaker-Session-Id"
+        );
     }
 }

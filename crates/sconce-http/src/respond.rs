@@ -3,9 +3,9 @@
 //! | failure | DJL's dialects | TGI, TEI | OpenAI |
 //! | --- | --- | --- | --- |
 //! | malformed body, bad parameter, too long for the context | 424, dialect | 422, dialect | 400, dialect |
-//! | engine failed | 424, dialect | 424, dialect | 500, dialect |
+//! | engine failed, or a handler's answer is none | 424, dialect | 424, dialect | 500, dialect |
 //! | queue full | `throttle_error_http_code`, server | 429, dialect | 429, dialect |
-//! | not ready, shutting down | `wlm_error_http_code`, server | 503, dialect | 503, dialect |
+//! | not ready, shutting down, worker lost | `wlm_error_http_code`, server | 503, dialect | 503, dialect |
 //! | not finished in time, paused for too long | `wlm_error_http_code`, server | 500, dialect | 503, dialect |
 //! | bad token, handler named, no model named | `bad_request_http_code`, server | the same | the same |
 //! | panic in a handler | `server_error_http_code`, server | the same | the same |
@@ -21,8 +21,8 @@
 //! Retry-After. The full comparison with DJL Serving, and what is different on purpose, is in
 //! `BEHAVIOUR.md` beside this crate's sources.
 
-use axum::body::{Body, Bytes};
-use axum::http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER};
+use axum::body::Body;
+use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use sconce_api::ping::Health;
@@ -30,6 +30,7 @@ use sconce_api::{Statuses, Wire, error};
 use sconce_core::ServeError;
 
 use crate::access::Cause;
+use crate::head::Head;
 use crate::refusal::Refusal;
 use crate::settings::ErrorCodes;
 
@@ -61,7 +62,7 @@ impl Responder {
                 StatusCode::UNPROCESSABLE_ENTITY,
                 StatusCode::BAD_REQUEST,
             ),
-            ServeError::Engine { .. } => ours(
+            ServeError::Engine { .. } | ServeError::BadAnswer { .. } => ours(
                 StatusCode::FAILED_DEPENDENCY,
                 StatusCode::FAILED_DEPENDENCY,
                 StatusCode::INTERNAL_SERVER_ERROR,
@@ -72,7 +73,7 @@ impl Responder {
                 let full = StatusCode::TOO_MANY_REQUESTS;
                 ours(codes.throttle_error, full, full)
             }
-            ServeError::NotReady { .. } | ServeError::Draining => {
+            ServeError::NotReady { .. } | ServeError::Draining | ServeError::WorkerLost { .. } => {
                 let unavailable = StatusCode::SERVICE_UNAVAILABLE;
                 ours(codes.wlm_error, unavailable, unavailable)
             }
@@ -183,9 +184,15 @@ pub(crate) fn preflight() -> Response {
     success(JSON, Body::from("{}\n"))
 }
 
-/// A result that was kept, in the status it would have had at once.
-pub(crate) fn kept(status: StatusCode, content_type: &'static str, body: Bytes) -> Response {
-    with_type(status, content_type, body.into())
+/// An answer with this head.
+pub(crate) fn with_head(head: Head, body: Body) -> Response {
+    let mut response = Response::new(body);
+    *response.status_mut() = head.status;
+    *response.headers_mut() = head.headers;
+    if let Some(reason) = head.reason {
+        response.extensions_mut().insert(reason);
+    }
+    response
 }
 
 /// No body yet.
@@ -198,12 +205,7 @@ pub(crate) fn pending() -> Response {
 }
 
 fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
-    response
+    with_head(Head::new(status, content_type), body)
 }
 
 #[cfg(test)]

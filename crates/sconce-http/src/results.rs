@@ -10,11 +10,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::http::StatusCode;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use crate::head::Head;
 use crate::settings::ResultLimits;
 
 /// Names a place in a result: a UUID in 36 characters, then the number of items already taken,
@@ -51,13 +51,6 @@ impl fmt::Display for Token {
             taken => write!(f, "{}{taken}", self.id),
         }
     }
-}
-
-/// How an answer begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Head {
-    pub(crate) status: StatusCode,
-    pub(crate) content_type: &'static str,
 }
 
 /// What a poll finds.
@@ -142,10 +135,10 @@ impl Results {
         let new = &new[..new.len().min(most)];
         let taken = token.taken + new.len();
         let ended = entry.complete && taken == entry.items.len();
-        match entry.head {
+        match &entry.head {
             Some(head) if ended || !new.is_empty() => {
                 let next = (!ended).then_some(Token { taken, ..token });
-                Some(Page::Items(head, new.concat().into(), next))
+                Some(Page::Items(head.clone(), new.concat().into(), next))
             }
             _ => Some(Page::Pending),
         }

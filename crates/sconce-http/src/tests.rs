@@ -3,6 +3,7 @@
 mod deferred;
 mod faults;
 mod lifecycle;
+mod raw;
 mod requests;
 mod routes;
 mod streaming;

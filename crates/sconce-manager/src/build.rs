@@ -12,6 +12,7 @@ use sconce_tasks::{TaskEngine, TaskSettings};
 use tracing::warn;
 
 use crate::error::ManagerError;
+use crate::python;
 use crate::store;
 use crate::task::{self, Wish};
 
@@ -20,6 +21,9 @@ pub(crate) fn backend(
     settings: &ModelSettings,
     observer: Arc<Observer>,
 ) -> Result<Arc<dyn Backend>, ManagerError> {
+    if let Some(python) = &settings.python {
+        return Ok(Arc::new(python::pool(settings, python, &*observer)?));
+    }
     let dir = store::directory(&settings.source, &*observer)?;
     match task::served(&dir, Wish::of(settings))? {
         Task::TextGeneration => {

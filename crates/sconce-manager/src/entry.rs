@@ -7,6 +7,7 @@ use sconce_core::{Backend, Job, Load, ModelStatus, Phase, Progress, ServeError};
 /// A model by name, shared between its loading thread and the requests.
 pub(crate) struct Entry {
     name: String,
+    takes_raw: bool,
     state: RwLock<State>,
 }
 
@@ -17,7 +18,8 @@ struct State {
 }
 
 impl Entry {
-    pub(crate) fn new(name: String) -> Self {
+    /// `takes_raw`: the model's own code answers, and takes raw jobs only.
+    pub(crate) fn new(name: String, takes_raw: bool) -> Self {
         let state = State {
             phase: Phase::Pending,
             progress: Progress::default(),
@@ -25,12 +27,17 @@ impl Entry {
         };
         Self {
             name,
+            takes_raw,
             state: RwLock::new(state),
         }
     }
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    pub(crate) fn takes_raw(&self) -> bool {
+        self.takes_raw
     }
 
     /// Moves to a phase on the way to readiness; a model that has failed stays failed.
@@ -87,7 +94,7 @@ impl Entry {
                 .backend
                 .as_ref()
                 .map_or_else(Load::default, |backend| backend.load()),
-            task: state.backend.as_ref().map(|backend| backend.task()),
+            task: state.backend.as_ref().and_then(|backend| backend.task()),
         }
     }
 
@@ -126,8 +133,8 @@ mod tests {
         fn submit(&self, _: Job) -> Result<(), ServeError> {
             Ok(())
         }
-        fn task(&self) -> Task {
-            Task::TextGeneration
+        fn task(&self) -> Option<Task> {
+            Some(Task::TextGeneration)
         }
         fn load(&self) -> Load {
             Load {
@@ -153,7 +160,7 @@ mod tests {
 
     #[test]
     fn jobs_are_refused_with_the_phase_until_the_model_is_ready() {
-        let entry = Entry::new("m".into());
+        let entry = Entry::new("m".into(), false);
         entry.advance(Phase::Loading, Progress { done: 1, total: 2 });
         let refused = entry.submit(job()).unwrap_err().to_string();
         assert!(refused.contains("m (loading)"), "{refused}");
@@ -166,14 +173,14 @@ mod tests {
 
     #[test]
     fn a_ready_model_whose_backend_failed_is_failed() {
-        let entry = Entry::new("m".into());
+        let entry = Entry::new("m".into(), false);
         entry.ready(Arc::new(Broken(Some("rank 0: boom".into()))));
         assert_eq!(entry.status().phase, Phase::Failed("rank 0: boom".into()));
     }
 
     #[test]
     fn the_first_cause_of_a_failure_stays() {
-        let entry = Entry::new("m".into());
+        let entry = Entry::new("m".into(), false);
         entry.fail("first".into());
         entry.fail("second".into());
         entry.advance(Phase::Loading, Progress::default());

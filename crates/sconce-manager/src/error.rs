@@ -1,6 +1,7 @@
 //! Why a model cannot be served.
 
 use sconce_engine::EngineError;
+use sconce_python::PythonError;
 use sconce_tasks::StartError;
 use thiserror::Error;
 
@@ -17,6 +18,9 @@ pub enum ManagerError {
     /// The engine of a task does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The user's code does not start.
+    #[error(transparent)]
+    Python(#[from] PythonError),
     /// The hub does not give what is asked for.
     #[error(transparent)]
     Hub(#[from] Box<HubError>),
@@ -66,6 +70,7 @@ impl ManagerError {
         match self {
             Self::Engine(error) => error.code(),
             Self::Start(error) => error.code(),
+            Self::Python(error) => error.code(),
             Self::Hub(error) => error.code(),
             Self::S3(error) => error.code(),
             Self::Task(error) => error.code(),

@@ -11,6 +11,7 @@ mod hub_error;
 mod inspect;
 mod manager;
 mod progress;
+mod python;
 mod remote;
 mod s3;
 mod store;

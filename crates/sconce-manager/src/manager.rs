@@ -28,7 +28,7 @@ impl Manager {
         settings: ModelSettings,
         loaded: impl FnOnce(&str, Outcome) + Send + 'static,
     ) -> std::io::Result<Self> {
-        let entry = Arc::new(Entry::new(settings.name.clone()));
+        let entry = Arc::new(Entry::new(settings.name.clone(), settings.python.is_some()));
         let models = vec![Arc::clone(&entry)];
         std::thread::Builder::new()
             .name("loader".into())
@@ -69,6 +69,10 @@ impl Gateway for Manager {
 
     fn status(&self) -> Vec<ModelStatus> {
         self.models.iter().map(|model| model.status()).collect()
+    }
+
+    fn takes_raw(&self, model: Option<&str>) -> bool {
+        self.find(model).is_ok_and(Entry::takes_raw)
     }
 }
 

@@ -85,7 +85,7 @@ impl TaskEngine {
         } = job;
         let ask = match input {
             Input::Task(ask) => ask,
-            Input::Generate(_) => {
+            Input::Generate(_) | Input::Raw(_) => {
                 let problem = "this model generates no text; see the task that its log names";
                 return Err(ServeError::Malformed(problem.into()));
             }
@@ -129,8 +129,8 @@ impl Backend for TaskEngine {
             })
     }
 
-    fn task(&self) -> Kind {
-        self.kind
+    fn task(&self) -> Option<Kind> {
+        Some(self.kind)
     }
 
     fn load(&self) -> Load {

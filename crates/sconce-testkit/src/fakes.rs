@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use sconce_core::{
     Event, FinishReason, Gateway, Generate, Input, Job, Load, ModelStatus, Output, Phase, Progress,
-    Reply, ServeError, Task, Token,
+    RawInput, Reply, ServeError, Task, Token,
 };
 
 /// No test waits longer than this for anything.
@@ -52,12 +52,14 @@ pub enum Act {
 }
 
 type Script = Box<dyn Fn(&Generate) -> Vec<Act> + Send + Sync>;
+type RawScript = Box<dyn Fn(&RawInput) -> Vec<Act> + Send + Sync>;
 
 /// A gateway with one model whose answers come from a script. A script that ends without an
 /// event that ends the job drops the reply, like an engine that vanishes.
 pub struct FakeGateway {
     model: String,
     script: Script,
+    raw: Option<RawScript>,
     refusal: Option<ServeError>,
     phase: Mutex<Phase>,
     jobs: Mutex<Vec<Generate>>,
@@ -70,6 +72,7 @@ impl FakeGateway {
         Self {
             model: "test".into(),
             script: Box::new(script),
+            raw: None,
             refusal: None,
             phase: Mutex::new(Phase::Ready),
             jobs: Mutex::default(),
@@ -80,6 +83,14 @@ impl FakeGateway {
     /// A model that says [`hello`].
     pub fn greeting() -> Self {
         Self::new(|_| hello())
+    }
+
+    /// A model whose own code answers as the script says.
+    pub fn raw(script: impl Fn(&RawInput) -> Vec<Act> + Send + Sync + 'static) -> Self {
+        Self {
+            raw: Some(Box::new(script)),
+            ..Self::greeting()
+        }
     }
 
     /// A model that takes no job.
@@ -114,14 +125,21 @@ impl Gateway for FakeGateway {
         if let Some(error) = &self.refusal {
             return Err(error.clone());
         }
-        let Input::Generate(asked) = job.input else {
-            return Err(ServeError::Malformed("this model continues texts".into()));
+        let acts = match (&job.input, &self.raw) {
+            (Input::Generate(asked), None) => {
+                lock(&self.jobs).push(asked.clone());
+                (self.script)(asked)
+            }
+            (Input::Raw(asked), Some(script)) => script(asked),
+            _ => return Err(ServeError::Malformed("this model continues texts".into())),
         };
-        let acts = (self.script)(&asked);
-        lock(&self.jobs).push(asked);
         let gone = self.gone();
         std::thread::spawn(move || follow(acts, job.reply, &gone));
         Ok(())
+    }
+
+    fn takes_raw(&self, model: Option<&str>) -> bool {
+        self.raw.is_some() && model.is_none_or(|name| name == self.model)
     }
 
     fn status(&self) -> Vec<ModelStatus> {

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sconce_config::{
-    Dialect as Configured, ModelSettings, ModelSource, OutputFormatter, Resolved, ServerSettings,
+    Dialect as Configured, ModelSettings, ModelSource, OutputFormatter, PythonSettings, Resolved,
+    ServerSettings,
 };
 use sconce_http::{
     Cors, Dialect, ErrorCodes, Formatter, HttpSettings, ModelInfo, ResultLimits, Wire,
@@ -33,7 +34,7 @@ pub(crate) fn settings(
         cors: cors(server)?,
         allow_multi_status: server.allow_multi_status,
         wire: wire(&resolved.model),
-        concurrency: resolved.model.max_rolling_batch_size,
+        concurrency: concurrency(&resolved.model),
         info: model_info(&resolved.model),
         results: ResultLimits {
             capacity: server.kept_results,
@@ -42,6 +43,18 @@ pub(crate) fn settings(
         drain_deadline,
         ..HttpSettings::default()
     })
+}
+
+/// Requests that are computed at the same time.
+fn concurrency(model: &ModelSettings) -> usize {
+    let of_workers = |python: &PythonSettings| {
+        let workers = python.max_workers.unwrap_or(python.min_workers);
+        workers.saturating_mul(python.batch_size)
+    };
+    model
+        .python
+        .as_ref()
+        .map_or(model.max_rolling_batch_size, of_workers)
 }
 
 fn codes(server: &ServerSettings) -> anyhow::Result<ErrorCodes> {
@@ -98,8 +111,13 @@ fn request_id_header<'a>(resolved: &'a Resolved, sagemaker: &Path) -> &'a str {
 
 /// The dialect of the settings and their choices within it.
 fn wire(model: &ModelSettings) -> Wire {
+    let dialect = match &model.python {
+        // Bodies are the handler's own; the server's failures look like a handler's.
+        Some(_) => Dialect::HuggingFace,
+        None => dialect(model.dialect),
+    };
     Wire {
-        dialect: dialect(model.dialect),
+        dialect,
         formatter: model.output_formatter.map(formatter),
         streaming: model.streaming,
         stop_sequences: model.stop_sequences.clone(),

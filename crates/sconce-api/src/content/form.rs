@@ -4,6 +4,7 @@
 //! text (several are a list), `parameters` is JSON, and of the others `true`, numbers and the like
 //! are what they look like. Fields that say where the request goes are kept apart.
 
+use bytes::Bytes;
 use futures_util::{FutureExt, stream};
 use mime::Mime;
 use sconce_core::ServeError;
@@ -80,13 +81,34 @@ pub(super) fn urlencoded(body: &[u8]) -> Result<Content<'_>, ServeError> {
     }
 }
 
+/// The fields of such a form, as they are.
+pub(super) fn urlencoded_fields(body: &[u8]) -> Vec<(String, Bytes)> {
+    let pairs = form_urlencoded::parse(body).into_owned();
+    pairs.map(|(name, value)| (name, value.into())).collect()
+}
+
+/// The parts of such a form, as they are.
+pub(super) fn multipart_fields(
+    body: &[u8],
+    content_type: &str,
+) -> Result<Vec<(String, Bytes)>, ServeError> {
+    let fields = parts(body, content_type)?.into_iter();
+    Ok(fields
+        .map(|field| (field.name, field.value.into()))
+        .collect())
+}
+
 /// An encoded form never begins so, because these characters would be escaped.
-fn begins_json(body: &[u8]) -> bool {
+pub(super) fn begins_json(body: &[u8]) -> bool {
     matches!(body.trim_ascii_start().first(), Some(b'{' | b'['))
 }
 
 /// `multipart/form-data`.
 pub(super) fn multipart(body: &[u8], content_type: &str) -> Result<Content<'static>, ServeError> {
+    assemble(parts(body, content_type)?)
+}
+
+fn parts(body: &[u8], content_type: &str) -> Result<Vec<Field>, ServeError> {
     let wrong =
         |error: multer::Error| ServeError::Malformed(format!("the {content_type} body: {error}"));
     let boundary = multer::parse_boundary(content_type).map_err(wrong)?;
@@ -107,7 +129,7 @@ pub(super) fn multipart(body: &[u8], content_type: &str) -> Result<Content<'stat
     let fields = read
         .now_or_never()
         .unwrap_or(Err(multer::Error::IncompleteStream));
-    assemble(fields.map_err(wrong)?)
+    fields.map_err(wrong)
 }
 
 fn assemble(fields: Vec<Field>) -> Result<Content<'static>, ServeError> {

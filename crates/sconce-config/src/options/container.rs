@@ -6,11 +6,11 @@ use super::reason::{
     CLUSTERS, KEPT, LONG_PROMPTS, MEMORY_PLAN, METRICS, NO_CUDA, NO_JAVA, NO_WORKERS, ONE_BACKEND,
     ONE_ENGINE, PYTHON_ONLY, SECURE,
 };
-use super::{ENVIRONMENT, refused};
+use super::{ENVIRONMENT, own_code, refused};
 use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills, Variable::Overrides};
 use crate::kind::Kind;
-use crate::value::{Value, count, port, put};
+use crate::value::{Value, count, flag, port, put, text};
 
 pub(super) const CONTAINER: &[Entry] = &[
     Entry {
@@ -80,10 +80,12 @@ pub(super) const CONTAINER: &[Entry] = &[
     Entry {
         key: "SAGEMAKER_NUM_MODEL_WORKERS",
         variables: &[Overrides("SAGEMAKER_NUM_MODEL_WORKERS")],
-        kind: Kind::Number,
+        kind: Kind::Whole(1, 1024),
         since: "0.35",
         doc: "minWorkers and maxWorkers.",
-        status: Status::NoOp(ONE_ENGINE),
+        status: own_code(ONE_ENGINE, |d, v| {
+            put(&mut d.python.fixed_workers, count(v, 1..=1024).map(Some))
+        }),
         ..ENVIRONMENT
     },
     Entry {
@@ -121,13 +123,22 @@ pub(super) const CONTAINER: &[Entry] = &[
     },
     Entry {
         key: "SAGEMAKER_SECURE_MODE",
+        variables: &[Fills("SAGEMAKER_SECURE_MODE")],
+        kind: Kind::Flag,
+        since: "0.28",
+        doc: "Whether SageMaker's controls of untrusted models hold: Python code of a model is \
+              refused then, whatever SAGEMAKER_SECURITY_CONTROLS lists.",
+        status: Status::Honoured(|d, v| put(&mut d.python.trusted.secure_mode, flag(v))),
+        ..ENVIRONMENT
+    },
+    Entry {
+        key: "SAGEMAKER_SECURITY_CONTROLS",
         variables: &[
-            Fills("SAGEMAKER_SECURE_MODE"),
             Fills("SAGEMAKER_SECURITY_CONTROLS"),
             Fills("SAGEMAKER_UNTRUSTED_CHANNELS"),
         ],
         since: "0.28",
-        doc: "Whether SageMaker's controls of untrusted models hold.",
+        doc: "Which controls SAGEMAKER_SECURE_MODE means, and for which channels.",
         status: Status::NoOp(SECURE),
         ..ENVIRONMENT
     },
@@ -212,8 +223,12 @@ pub(super) const CONTAINER: &[Entry] = &[
         variables: &[Fills("DJL_VENV_DIR")],
         kind: Kind::Path,
         since: "0.23",
-        doc: "Where environments of Python are put.",
-        status: Status::NoOp(PYTHON_ONLY),
+        doc: "Where the packages of requirements.txt are put; unset: below ~/.cache/sconce, else \
+              below TMPDIR.",
+        status: own_code(PYTHON_ONLY, |d, v| {
+            let dir = text(v).map(|dir| vec![dir.into()]);
+            put(&mut d.python.environments, dir)
+        }),
         ..ENVIRONMENT
     },
     Entry {
@@ -239,17 +254,31 @@ pub(super) const CONTAINER: &[Entry] = &[
     Entry {
         key: "MAX_NETTY_BUFFER_SIZE",
         variables: &[Fills("MAX_NETTY_BUFFER_SIZE")],
-        kind: Kind::Number,
+        kind: Kind::Whole(1024, 2_147_483_647),
+        default: "268435456",
         since: "0.26",
-        doc: "Longest message between server and Python, in bytes.",
-        status: Status::NoOp(NO_WORKERS),
+        doc: "Longest value within an answer of a Python process, in bytes (20971520 in DJL \
+              Serving).",
+        status: own_code(NO_WORKERS, |d, v| {
+            put(&mut d.python.message_limit, count(v, 1024..=2_147_483_647))
+        }),
         ..ENVIRONMENT
     },
     Entry {
         key: "OMP_NUM_THREADS",
-        variables: &[Fills("OMP_NUM_THREADS"), Fills("NO_OMP_NUM_THREADS")],
-        doc: "Threads of each Python process.",
-        status: Status::NoOp("option.threads says how many threads compute"),
+        variables: &[Fills("OMP_NUM_THREADS")],
+        kind: Kind::Whole(1, 4096),
+        doc: "Threads of each Python process, of which so many fewer are started.",
+        status: own_code("option.threads says how many threads compute", |d, v| {
+            put(&mut d.python.threads, count(v, 1..=4096))
+        }),
+        ..ENVIRONMENT
+    },
+    Entry {
+        key: "NO_OMP_NUM_THREADS",
+        variables: &[Fills("NO_OMP_NUM_THREADS")],
+        doc: "Whether DJL Serving's launcher leaves OMP_NUM_THREADS alone.",
+        status: Status::NoOp("it always is left alone"),
         ..ENVIRONMENT
     },
     Entry {

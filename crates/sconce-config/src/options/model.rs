@@ -1,14 +1,14 @@
 //! One model, keys without prefix: the server's for all models, `serving.properties` for one.
 
-use super::reason::{MEMORY_PLAN, METRICS, NO_WORKERS, ONE_ENGINE};
 use std::time::Duration;
 
-use super::{MODEL, SERVER_OR_MODEL};
+use super::reason::{MEMORY_PLAN, METRICS, NO_WORKERS, ONE_ENGINE};
+use super::{MODEL, SERVER_OR_MODEL, own_code};
 use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::handler::Engine;
 use crate::kind::Kind;
-use crate::value::{Value, count, put};
+use crate::value::{Value, count, put, seconds};
 
 pub(super) const MODEL_KEYS: &[Entry] = &[
     Entry {
@@ -24,9 +24,9 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
         key: "batch_size",
         aliases: &["max_dynamic_batch_size", "option.batch_size"],
         kind: Kind::Whole(1, 1 << 20),
-        doc: "Requests that a handler with fixed batches gets at once; above 1 it asks for \
-              that handler's dialect. Requests for text always join the running batch one by one, those \
-              for other tasks are computed together, so many at most (unset: 32).",
+        doc: "Requests that a handler with fixed batches, or one of the user's, gets at once; above 1 it asks for \
+              the former's dialect. In the native engine requests for text always join the running batch one by \
+              one, those for other tasks are computed together, so many at most (unset: 32).",
         status: Status::Translated {
             to: "the batches of other tasks than text generation, and the dialect, unless something stronger \
                  does (huggingface, if above 1)",
@@ -39,8 +39,9 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
         aliases: &["option.max_batch_delay"],
         kind: Kind::Whole(0, 60_000),
         default: "0",
-        doc: "Longest wait for a batch of other tasks than text generation to fill, in milliseconds. With 0, \
-              which DJL Serving has not, the requests that come while a batch is computed are the next one.",
+        doc: "Longest wait for a batch of other tasks than text generation, or of Python mode (unset there: 100), \
+              to fill, in milliseconds. With 0, which DJL Serving has not, the requests that come while a batch \
+              is computed are the next one.",
         status: Status::Honoured(|d, v| {
             let millis = count(v, 0..=60_000).map(|millis| Duration::from_millis(millis as u64));
             put(&mut d.model.max_batch_delay, millis)
@@ -50,9 +51,12 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
     Entry {
         key: "max_idle_time",
         aliases: &["option.max_idle_time"],
-        kind: Kind::Number,
-        doc: "Seconds after which an idle worker ends.",
-        status: Status::NoOp(NO_WORKERS),
+        kind: Kind::Seconds,
+        default: "60",
+        doc: "Seconds after which an idle worker ends, if there are more than minWorkers.",
+        status: own_code(NO_WORKERS, |d, v| {
+            put(&mut d.python.max_idle_time, seconds(v))
+        }),
         ..SERVER_OR_MODEL
     },
     Entry {
@@ -88,18 +92,24 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
         key: "minWorkers",
         aliases: &["gpu.minWorkers", "cpu.minWorkers", "nc.minWorkers"],
         variables: &[Fills("SERVING_MIN_WORKERS")],
-        kind: Kind::Number,
+        kind: Kind::Whole(1, 1024),
+        default: "1",
         doc: "Least number of workers.",
-        status: Status::NoOp(ONE_ENGINE),
+        status: own_code(ONE_ENGINE, |d, v| {
+            put(&mut d.python.min_workers, count(v, 1..=1024))
+        }),
         ..MODEL
     },
     Entry {
         key: "maxWorkers",
         aliases: &["gpu.maxWorkers", "cpu.maxWorkers", "nc.maxWorkers"],
         variables: &[Fills("SERVING_MAX_WORKERS")],
-        kind: Kind::Number,
-        doc: "Greatest number of workers.",
-        status: Status::NoOp(ONE_ENGINE),
+        kind: Kind::Whole(1, 1024),
+        doc: "Greatest number of workers; unset: cores divided by OMP_NUM_THREADS, at least \
+              minWorkers.",
+        status: own_code(ONE_ENGINE, |d, v| {
+            put(&mut d.python.max_workers, count(v, 1..=1024).map(Some))
+        }),
         ..MODEL
     },
     Entry {
@@ -115,10 +125,16 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
         key: "retry_threshold",
         aliases: &["option.retry_threshold"],
         variables: &[Fills("SERVING_RETRY_THRESHOLD")],
-        kind: Kind::Number,
+        kind: Kind::Whole(0, 1 << 20),
         since: "0.21",
-        doc: "Failures of workers that are tolerated.",
-        status: Status::NoOp(NO_WORKERS),
+        doc: "Failures of workers that are tolerated; one more and the model has failed. Unset: \
+              workers are always started again (in DJL Serving the first failure is the last).",
+        status: own_code(NO_WORKERS, |d, v| {
+            put(
+                &mut d.python.retry_threshold,
+                count(v, 0..=1 << 20).map(Some),
+            )
+        }),
         ..MODEL
     },
     Entry {

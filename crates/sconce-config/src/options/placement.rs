@@ -2,12 +2,12 @@
 
 use super::quantize::FLOATS_OF_8_BITS;
 use super::reason::NO_CUDA;
-use super::{OPTION, refused};
+use super::{OPTION, own_code, refused};
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
 use crate::settings::Device;
 use crate::settings::{Dtype, Quantize};
-use crate::value::{Rejection, Value, auto_or, count, put, word};
+use crate::value::{Rejection, Value, auto_or, count, flag, put, word};
 
 pub(super) const PLACEMENT: &[Entry] = &[
     Entry {
@@ -99,8 +99,10 @@ pub(super) const PLACEMENT: &[Entry] = &[
         key: "option.mpi_mode",
         kind: Kind::Flag,
         since: "0.24",
-        doc: "Whether ranks are processes under mpirun.",
-        status: Status::NoOp("ranks are threads of one process"),
+        doc: "Whether the ranks of a handler are processes of their own; they are started without mpirun.",
+        status: own_code("ranks are threads of one process", |d, v| {
+            put(&mut d.python.mpi_mode, flag(v))
+        }),
         ..OPTION
     },
     Entry {
@@ -108,14 +110,18 @@ pub(super) const PLACEMENT: &[Entry] = &[
         kind: Kind::Flag,
         since: "0.30",
         doc: "Whether only the first rank gets requests.",
-        status: Status::NoOp("all ranks get the same plan"),
+        status: own_code("all ranks get the same plan", |d, v| {
+            put(&mut d.python.passive_ranks, flag(v))
+        }),
         ..OPTION
     },
     Entry {
         key: "option.parallel_loading",
         kind: Kind::Flag,
-        doc: "Whether workers start at the same time.",
-        status: Status::NoOp("all ranks load at the same time"),
+        doc: "Whether the first workers load the model at the same time.",
+        status: own_code("all ranks load at the same time", |d, v| {
+            put(&mut d.python.parallel_loading, flag(v))
+        }),
         ..OPTION
     },
     Entry {

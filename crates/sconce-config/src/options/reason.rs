@@ -32,8 +32,8 @@ pub(super) const PARTITIONED: &str = "checkpoints that are partitioned or compil
                                       are neither read nor written; serve the original one";
 pub(super) const PREDICTIVE: &str =
     "it concerns scikit-learn and XGBoost only, which are not served yet";
-pub(super) const PYTHON_ONLY: &str = "it belongs to Python code, and none runs";
-pub(super) const SECURE: &str = "what they forbid never happens: no code of a model runs, and \
-                                 pickles are read as data";
+pub(super) const PYTHON_ONLY: &str = "it belongs to Python code of the model";
+pub(super) const SECURE: &str = "in secure mode all of them hold: no code of a model runs, and \
+                                 pickles are always read as data";
 pub(super) const TEXT_ONLY: &str = "prompts are texts";
 pub(super) const TRANSLATORS: &str = "it belongs to DJL's Java translators; the files of the checkpoint say it here, and requests can ask otherwise";

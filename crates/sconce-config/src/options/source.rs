@@ -1,15 +1,16 @@
 //! One model: where it is, what it does, and who answered for it in DJL Serving.
 
 use super::reason::{NO_REMOTE_CODE, PYTHON_ONLY};
-use super::{OPTION, refused};
+use super::{OPTION, own_code, refused};
 use crate::bucket;
 use crate::dialect::ApiVersion;
 use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::handler::Handler;
 use crate::kind::Kind;
+use crate::python;
 use crate::task::Task;
-use crate::value::{Rejection, Value, put, text};
+use crate::value::{Rejection, Value, bytes, flag, put, text};
 
 pub(super) const SOURCE: &[Entry] = &[
     Entry {
@@ -55,7 +56,7 @@ pub(super) const SOURCE: &[Entry] = &[
         key: "option.entryPoint",
         variables: &[Fills("DJL_ENTRY_POINT")],
         doc: "Handler. Those of DJL Serving that generate text mean the native engine and \
-              choose their dialect; a script of the user's is not run yet.",
+              choose their dialect; a script or module of the user's answers in Python mode.",
         status: Status::Translated {
             to: "the dialect, unless something stronger does (the handler's own dialect)",
             apply: entry_point,
@@ -86,8 +87,9 @@ pub(super) const SOURCE: &[Entry] = &[
     },
     Entry {
         key: "option.handler",
+        default: "handle",
         doc: "Function of the entry point that answers requests.",
-        status: Status::NoOp(PYTHON_ONLY),
+        status: own_code(PYTHON_ONLY, |d, v| put(&mut d.python.handler, text(v))),
         ..OPTION
     },
     Entry {
@@ -99,15 +101,39 @@ pub(super) const SOURCE: &[Entry] = &[
     Entry {
         key: "option.env",
         doc: "Environment of Python processes, as A=1,B=2.",
-        status: Status::NoOp(PYTHON_ONLY),
+        status: own_code(PYTHON_ONLY, |d, v| {
+            put(&mut d.python.environment, python::variables(v))
+        }),
         ..OPTION
     },
     Entry {
         key: "option.pythonExecutable",
         variables: &[Fills("PYTHON_EXECUTABLE")],
         kind: Kind::Path,
+        default: "python3",
         doc: "Python interpreter.",
-        status: Status::NoOp(PYTHON_ONLY),
+        status: own_code(PYTHON_ONLY, |d, v| put(&mut d.python.executable, text(v))),
+        ..OPTION
+    },
+    Entry {
+        key: "option.trust_python",
+        kind: Kind::Flag,
+        default: "true",
+        since: "sconce",
+        doc: "Whether the model's own Python code may run; false refuses a model that has some.",
+        status: own_code(PYTHON_ONLY, |d, v| {
+            put(&mut d.python.trusted.refused, flag(v).map(|trust| !trust))
+        }),
+        ..OPTION
+    },
+    Entry {
+        key: "option.worker_memory_limit",
+        kind: Kind::Bytes,
+        since: "sconce",
+        doc: "Largest address space of a Python process, such as 8GiB; more is a MemoryError.",
+        status: own_code(PYTHON_ONLY, |d, v| {
+            put(&mut d.python.memory_limit, bytes(v).map(Some))
+        }),
         ..OPTION
     },
     Entry {
@@ -115,7 +141,7 @@ pub(super) const SOURCE: &[Entry] = &[
         kind: Kind::Flag,
         since: "0.23",
         doc: "Whether Python runs in an environment of its own.",
-        status: Status::NoOp(PYTHON_ONLY),
+        status: Status::NoOp("requirements.txt always goes into an environment of its own"),
         ..OPTION
     },
     Entry {

@@ -3,11 +3,11 @@
 
 use super::reason::OFFLINE;
 use super::source::model_id;
-use super::{COMMAND_LINE, ENVIRONMENT};
+use super::{COMMAND_LINE, ENVIRONMENT, own_code};
 use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills, Variable::Overrides};
 use crate::kind::Kind;
-use crate::value::{Value, java_log_level, log_level, port, put, text, url, word};
+use crate::value::{Value, flag, java_log_level, log_level, port, put, text, url, word};
 use std::path::PathBuf;
 
 pub(super) const START: &[Entry] = &[
@@ -134,13 +134,17 @@ pub(super) const START: &[Entry] = &[
     },
     Entry {
         key: "HF_HUB_OFFLINE",
-        variables: &[
-            Fills("HF_HUB_OFFLINE"),
-            Fills("TRANSFORMERS_OFFLINE"),
-            Fills("DJL_OFFLINE"),
-        ],
+        variables: &[Fills("HF_HUB_OFFLINE"), Fills("TRANSFORMERS_OFFLINE")],
         doc: "Whether the hub is left alone.",
         status: Status::NoOp(OFFLINE),
+        ..ENVIRONMENT
+    },
+    Entry {
+        key: "DJL_OFFLINE",
+        variables: &[Fills("DJL_OFFLINE")],
+        kind: Kind::Flag,
+        doc: "Whether nothing is fetched: requirements.txt is installed without asking an index.",
+        status: own_code(OFFLINE, |d, v| put(&mut d.python.offline, flag(v))),
         ..ENVIRONMENT
     },
     Entry {

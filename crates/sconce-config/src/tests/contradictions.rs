@@ -228,15 +228,16 @@ fn scripts_are_found_by_their_base_name() {
         ],
     );
     let start = start.file("model/script.py", "");
-    let errors = start.resolve().unwrap_err();
-    let [ConfigError::OwnCode { file }] = &errors.problems[..] else {
-        panic!("{errors}")
-    };
-    assert_eq!(*file, start.path("model/script.py"));
+    let python = start.resolved().model.python.unwrap();
+    assert_eq!(python.entry_point, "script.py");
+    assert_eq!(python.dir, start.path("model"));
     let hub = Start::without_model()
         .variable("HF_MODEL_ID", "my-org/gpt2")
         .variable("OPTION_ENTRYPOINT", "my_module");
-    says(&hub.refused(), &["my_module is Python code"]);
+    says(
+        &hub.refused(),
+        &["my_module is Python code", "a directory of this machine"],
+    );
 }
 
 #[test]

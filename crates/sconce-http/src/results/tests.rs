@@ -4,10 +4,9 @@ use proptest::prelude::*;
 
 use super::*;
 
-const HEAD: Head = Head {
-    status: StatusCode::OK,
-    content_type: "text/plain",
-};
+fn head() -> Head {
+    Head::ok("text/plain")
+}
 
 fn results(capacity: usize, age: Duration) -> Arc<Results> {
     Results::new(ResultLimits { capacity, age })
@@ -18,7 +17,7 @@ fn token(id: Uuid, taken: usize) -> Token {
 }
 
 fn items(text: &'static str, next: Option<Token>) -> Option<Page> {
-    Some(Page::Items(HEAD, text.into(), next))
+    Some(Page::Items(head(), text.into(), next))
 }
 
 #[test]
@@ -28,7 +27,7 @@ fn a_result_is_read_while_it_is_written() {
     let id = writer.id;
     let start = token(id, 0);
     assert_eq!(results.page(start, 9), Some(Page::Pending));
-    writer.begin(HEAD);
+    writer.begin(head());
     assert_eq!(results.page(start, 9), Some(Page::Pending));
     writer.push("a".into());
     writer.push("".into());
@@ -66,7 +65,7 @@ async fn nobody_asks_and_the_result_goes() {
     let results = results(9, Duration::from_secs(60));
     let writer = results.open();
     let start = token(writer.id, 0);
-    writer.begin(HEAD);
+    writer.begin(head());
     let kept = tokio::spawn(writer.finish());
     tokio::time::sleep(Duration::from_secs(50)).await;
     assert_eq!(results.page(start, 9), items("", None));
@@ -123,7 +122,7 @@ proptest! {
     ) {
         let results = results(1, Duration::from_secs(9));
         let writer = results.open();
-        writer.begin(HEAD);
+        writer.begin(head());
         let mut next = Some(token(writer.id, 0));
         let (mut written, mut read) = (String::new(), String::new());
         let mut cuts = cuts.into_iter().cycle();

@@ -1,0 +1,173 @@
+//! Requests to a model's own code, and its answers: what comes is handed on, as DJL Serving does.
+//!
+//! Query parameters, form fields and bodies become contents, headers and custom attributes
+//! properties; status, message and properties of the answer become its head. What a handler means
+//! by them is not known here.
+
+use axum::body::Bytes;
+use axum::http::request::Parts;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
+use sconce_api::content::Raw;
+use sconce_api::raw;
+use sconce_core::{Event, Input, Job, ModelStatus, RawEvent, RawInput, ServeError};
+use tokio::time::{Instant, timeout};
+use tracing::warn;
+
+use crate::access::RequestId;
+use crate::app::Shared;
+use crate::head::Head;
+use crate::inference::Door;
+use crate::produce::{Body, Broken, Produced, Waiter, Watch};
+use crate::properties::Properties;
+use crate::refusal::Refusal;
+use crate::reply;
+use crate::target;
+
+/// Parts of a stream that may wait for their client before its worker does.
+const AHEAD: usize = 16;
+
+/// A request whose body has been read.
+pub(crate) struct Asked<'a> {
+    pub(crate) parts: &'a Parts,
+    pub(crate) properties: &'a Properties<'a>,
+    pub(crate) raw: Raw<'a>,
+    pub(crate) body: &'a Bytes,
+    pub(crate) models: &'a [ModelStatus],
+    pub(crate) deadline: Instant,
+}
+
+/// Submits a request to a model whose own code answers; `None`: it is for another model.
+pub(crate) fn accept(
+    shared: &Shared,
+    door: &Door,
+    asked: &Asked<'_>,
+) -> Result<Option<Waiter>, Refusal> {
+    let takes = |model: Option<&str>| shared.gateway.takes_raw(model);
+    let candidates = || asked.models.iter().any(|model| takes(Some(&model.name)));
+    // A form may name the model; it is taken apart only if it may be for such a one.
+    match target::model(&door.place, asked.properties, &[], asked.models) {
+        Ok(model) if !takes(model.as_deref()) => return Ok(None),
+        Err(_) if !candidates() => return Ok(None),
+        _ => {}
+    }
+    let contents = raw::contents(&asked.raw, asked.body)?;
+    let routing = raw::routing(&contents);
+    let model = target::model(&door.place, asked.properties, &routing, asked.models)?;
+    if !takes(model.as_deref()) {
+        let unknown = model.filter(|name| asked.models.iter().all(|model| model.name != *name));
+        return match unknown {
+            Some(name) => Err(ServeError::UnknownModel(name).into()),
+            None => Ok(None),
+        };
+    }
+    if !door.is_native() {
+        // The other routes ask for something certain.
+        return Err(ServeError::UnknownRoute.into());
+    }
+    let mut properties = asked.properties.all();
+    if contents.is_json {
+        properties.push(("Content-Type".into(), "application/json".into()));
+    }
+    if let Some(RequestId(id)) = asked.parts.extensions.get() {
+        properties.push(("requestId".into(), id.clone()));
+    }
+    let pause = shared.settings.chunked_read_timeout;
+    let (reply, events) = reply::patient(AHEAD, pause);
+    shared.gateway.submit(
+        model.as_deref(),
+        Job {
+            id: shared.next_job(),
+            input: Input::Raw(RawInput {
+                properties,
+                content: contents.pairs,
+            }),
+            reply: Box::new(reply),
+            deadline: asked.deadline.into_std(),
+        },
+    )?;
+    let first = || Some(asked.models.first()?.name.clone());
+    Ok(Some(Waiter {
+        events,
+        deadline: asked.deadline,
+        seconds: shared.settings.predict_timeout.as_secs(),
+        model: model.or_else(first).unwrap_or_default(),
+    }))
+}
+
+/// Waits for the head of an answer, and for all of it unless it is streamed: then for its first
+/// part, so that a worker that fails before it still has a status.
+pub(crate) async fn produce(mut waiter: Waiter, watch: Watch) -> Result<Produced, ServeError> {
+    let (head, streams) = match waiter.next().await {
+        Event::Raw(RawEvent::Head(raw)) => (Head::try_from(&raw)?, raw.streams),
+        other => return Err(unexpected(other)),
+    };
+    let body = if streams {
+        Body::Stream(flow(waiter, watch).await?)
+    } else {
+        Body::Whole(collect(waiter).await?)
+    };
+    Ok(Produced { head, body })
+}
+
+async fn collect(mut waiter: Waiter) -> Result<Bytes, ServeError> {
+    let mut body = Bytes::new();
+    loop {
+        match waiter.next().await {
+            Event::Raw(RawEvent::Chunk(bytes)) if body.is_empty() => body = bytes,
+            Event::Raw(RawEvent::Chunk(bytes)) => body = [body, bytes].concat().into(),
+            Event::Raw(RawEvent::End) => return Ok(body),
+            other => return Err(unexpected(other)),
+        }
+    }
+}
+
+async fn flow(
+    mut waiter: Waiter,
+    watch: Watch,
+) -> Result<BoxStream<'static, Result<Bytes, Broken>>, ServeError> {
+    let first = match part(&mut waiter, &watch).await? {
+        Some(bytes) => bytes,
+        None => return Ok(stream::empty().boxed()),
+    };
+    let rest = stream::unfold(Some((waiter, watch)), |running| async {
+        let (mut waiter, watch) = running?;
+        match part(&mut waiter, &watch).await {
+            Ok(None) => None,
+            Ok(Some(bytes)) => Some((Ok(bytes), Some((waiter, watch)))),
+            Err(error) => {
+                // The status is sent; a body that breaks off is the only way left to tell.
+                warn!("a stream breaks off: {error}");
+                // What came before it is written out while nothing more is there.
+                tokio::task::yield_now().await;
+                Some((Err(Broken(error)), None))
+            }
+        }
+    });
+    Ok(stream::iter([Ok(first)]).chain(rest).boxed())
+}
+
+/// The next part of a stream; `None`: it has ended.
+async fn part(waiter: &mut Waiter, watch: &Watch) -> Result<Option<Bytes>, ServeError> {
+    let seconds = watch.pause.as_secs();
+    // The time limit of a whole answer does not bind one that comes in parts.
+    let event = match timeout(watch.pause, waiter.events.recv()).await {
+        Err(_) => return Err(ServeError::Stalled { seconds }),
+        Ok(event) => event,
+    };
+    match event {
+        Some(Event::Raw(RawEvent::Chunk(bytes))) => Ok(Some(bytes)),
+        Some(Event::Raw(RawEvent::End)) => Ok(None),
+        Some(other) => Err(unexpected(other)),
+        None => Err(waiter.dropped()),
+    }
+}
+
+fn unexpected(event: Event) -> ServeError {
+    match event {
+        Event::Failed(error) => error,
+        _ => ServeError::BadAnswer {
+            problem: "the parts of the answer came in a wrong order".into(),
+        },
+    }
+}
