@@ -27,6 +27,7 @@ sdk: need-python ## Fetch the SageMaker SDK that the tests ask the server with
 # The tests against the default model and with the SDK say "skipped" where it cannot be fetched.
 test: lint ## Check format, lints and documentation, then run all tests
 	@$(PYTHON) models/fetch_smollm2.py || echo "skipped: tests that need the default model"
+	@$(PYTHON) models/fetch_minilm.py || echo "skipped: the test of the sentence model"
 	@$(PYTHON) tests/sdk/fetch.py || echo "skipped: tests with the SageMaker SDK"
 	$(CARGO) test --workspace
 

@@ -1,7 +1,7 @@
 //! Vectors of texts with all-MiniLM-L6-v2, in process: texts per second, one at a time and 32 at once.
 //!
 //! `cargo bench --bench encode [-- TOKENS..]`: texts of 32, 128 and 512 tokens without a word. Tokens, the model and the
-//! pooling count. Medians of rounds. `benches/peers/encode.py` measures sentence-transformers and ONNX Runtime so.
+//! pooling count. Medians of rounds. `benches/peers/encode.py` measures sentence-transformers so.
 #![allow(clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::path::PathBuf;
