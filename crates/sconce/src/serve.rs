@@ -104,7 +104,8 @@ async fn end_of_service(
         match tokio::time::timeout(loading_timeout, loaded).await {
             Ok(Ok(Ok(()))) => {
                 let task = manager.status().first().and_then(|model| model.task);
-                if let Some(body) = example(task.unwrap_or_default()) {
+                // What a user's own code takes only the user knows.
+                if let Some(body) = task.and_then(example) {
                     info!("try: {}", curl_line(address, body));
                 }
                 std::future::pending().await
