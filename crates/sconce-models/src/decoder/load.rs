@@ -15,7 +15,7 @@ use super::spec::{Affine, Head, NormKind, Position, QkNormOver, Qkv, Spec};
 use super::tensors::Tensors;
 use crate::arch::{Arch, Fix};
 
-/// How weights are kept.
+/// How weights, keys and values are kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadOptions {
     /// The type of linear and embedding weights in memory: f32, f16 or bf16. `None`: as stored, without a copy.

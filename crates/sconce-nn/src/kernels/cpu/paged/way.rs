@@ -159,10 +159,10 @@ impl Way for Widened {
         b: Ptr<f32>,
         c: Target,
         sizes: Sizes,
-        _: &Range<usize>,
+        seen: &Range<usize>,
     ) {
         // SAFETY: promised by the caller.
-        unsafe { multiply::<L>(a, b, c, sizes) };
+        unsafe { Exact::multiply::<L>(a, b, c, sizes, seen) };
     }
 }
 
