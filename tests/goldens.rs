@@ -4,18 +4,19 @@
 mod gguf;
 mod packed;
 mod player;
+mod ranks;
 mod refusals;
 mod spellings;
 
 use std::path::Path;
 
-use sconce_models::{LoadError, LoadOptions};
+use sconce_models::LoadOptions;
 use sconce_nn::weights::{self, HostTensor, StoredDtype, WeightError, WeightSource};
-use sconce_nn::{KvDtype, Solo, Threads};
+use sconce_nn::{KvDtype, Solo};
 use sconce_testkit::close::{Tolerance, difference};
 use sconce_testkit::golden::Golden;
 
-use player::{Player, Sequence, on_ranks};
+use player::{Player, Sequence};
 
 fn all() -> Vec<Golden> {
     Golden::all().expect("the goldens of models/tiny")
@@ -178,65 +179,6 @@ fn only_the_sampled_tokens_have_logits() {
         );
         assert!(player.sampled(&run.ids, &[]).is_empty());
     }
-}
-
-#[test]
-fn several_ranks_equal_one() {
-    for golden in all() {
-        let mut possible = Vec::new();
-        for world in [2, 3, 6] {
-            let ranks = on_ranks(world, |comm| play_rank(&golden, comm));
-            if ranks.iter().any(Option::is_none) {
-                assert!(
-                    ranks.iter().all(Option::is_none),
-                    "{}: ranks disagree",
-                    golden.name
-                );
-                continue;
-            }
-            possible.push(world);
-            for logits in ranks.iter().flatten() {
-                for (run, got) in golden.runs.iter().zip(logits) {
-                    check(
-                        &golden,
-                        &format!("{world} ranks, {}", run.prompt),
-                        got,
-                        &run.logits,
-                        Tolerance::F32,
-                    );
-                    let first = ranks[0].as_ref().expect("all ranks");
-                    assert_eq!(logits, first, "{}: the ranks' logits differ", golden.name);
-                }
-            }
-        }
-        assert!(
-            !possible.is_empty(),
-            "{} has a number of heads that nothing divides",
-            golden.name
-        );
-    }
-}
-
-/// Logits of all runs on one rank; `None` when the heads cannot be divided so.
-fn play_rank(golden: &Golden, comm: Threads) -> Option<Vec<Vec<f32>>> {
-    let source = weights::open(&golden.dir).expect("a checkpoint");
-    let mut player = match Player::load(
-        &golden.dir,
-        &*source,
-        Box::new(comm),
-        &LoadOptions::default(),
-    ) {
-        Ok(player) => player,
-        Err(LoadError::Ranks { .. }) => return None,
-        Err(error) => panic!("{}: {error}", golden.name),
-    };
-    Some(
-        golden
-            .runs
-            .iter()
-            .map(|run| player.logits(&run.ids, &[40]))
-            .collect(),
-    )
 }
 
 #[test]
