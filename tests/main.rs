@@ -11,6 +11,7 @@ mod hub;
 mod lifecycle;
 mod parity;
 mod python_mode;
+mod ranks;
 mod readme;
 mod s3;
 mod sdk;

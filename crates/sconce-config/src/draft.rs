@@ -111,6 +111,7 @@ impl Draft {
             quantize: Quantize::None,
             device: Device::Auto,
             ranks: 0,
+            collective_timeout: Duration::ZERO,
             threads: None,
             max_rolling_batch_size: 0,
             max_batched_tokens: 0,

@@ -77,6 +77,8 @@ pub struct ModelSettings {
     pub device: Device,
     /// Ranks that share the weights (tensor parallelism), at least 1.
     pub ranks: usize,
+    /// Several ranks have failed when none of them shows a sign of life for so long.
+    pub collective_timeout: Duration,
     /// Threads of the CPU kernels; `None`: as many as there are cores.
     pub threads: Option<usize>,
     /// Sequences computed at the same time, at least 1.

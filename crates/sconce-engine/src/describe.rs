@@ -319,6 +319,7 @@ mod tests {
             packing: None,
             threads: None,
             ranks: 1,
+            collective_timeout: std::time::Duration::from_secs(8),
             max_model_len,
             max_rows: 8,
             max_step_tokens: 48,

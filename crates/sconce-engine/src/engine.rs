@@ -281,7 +281,8 @@ fn prepare(
     let plan = plan(settings, &checkpoint)?;
     observer(Phase::Loading, Progress::default());
     let mut progress = |done, total| observer(Phase::Loading, Progress { done, total });
-    let mut ranks = Ranks::load(settings.ranks, checkpoint.loader, &mut progress)?;
+    let (world, patience) = (settings.ranks, settings.collective_timeout);
+    let mut ranks = Ranks::load(world, patience, checkpoint.loader, &mut progress)?;
     ranks.reserve(plan.blocks).map_err(EngineError::Canary)?;
     observer(Phase::Warming, Progress::default());
     canary(&mut ranks)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use sconce_models::{ConfigError, LoadError, Packing};
+use sconce_nn::GroupFailure;
 use sconce_nn::weights::WeightError;
 use sconce_text::TextError;
 use thiserror::Error;
@@ -116,6 +117,17 @@ pub enum EngineError {
     /// A forward pass before the first request failed or gave no numbers.
     #[error("the canary forward pass failed: {0}")]
     Canary(String),
+    /// A rank could not be loaded.
+    #[error("rank {rank} failed while loading: {cause}")]
+    Loading {
+        /// The first rank that failed.
+        rank: usize,
+        /// Its error.
+        cause: Box<EngineError>,
+    },
+    /// The group of ranks is of no use any more.
+    #[error("{0}{cure}", cure = cure(.0))]
+    Group(GroupFailure),
     /// A rank ended while it was being started.
     #[error("rank {rank} failed while loading: {cause}")]
     Rank {
@@ -141,6 +153,15 @@ fn needing(ranks: usize) -> String {
     }
 }
 
+fn cure(failure: &GroupFailure) -> &'static str {
+    match failure {
+        GroupFailure::Stalled { .. } => {
+            "; if the ranks are only slow, raise option.collective_timeout"
+        }
+        _ => "",
+    }
+}
+
 impl EngineError {
     /// The stable name of the problem, for programs.
     pub fn code(&self) -> &'static str {
@@ -157,7 +178,8 @@ impl EngineError {
             Self::CacheTooLarge { .. } => "cache-too-large",
             Self::Packing { .. } => "packed-otherwise",
             Self::Canary(_) => "canary-failed",
-            Self::Rank { .. } => "rank-failed",
+            Self::Loading { cause, .. } => cause.code(),
+            Self::Group(_) | Self::Rank { .. } => "rank-failed",
             Self::System { .. } => "system",
         }
     }

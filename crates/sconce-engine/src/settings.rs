@@ -1,6 +1,7 @@
 //! What the engine has to know of the configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sconce_models::{LoadOptions, Packing, Quantisation};
 use sconce_nn::KvDtype;
@@ -25,6 +26,8 @@ pub struct EngineSettings {
     pub threads: Option<usize>,
     /// Ranks that share the weights (tensor parallelism).
     pub ranks: usize,
+    /// Several ranks are given up when none of them shows a sign of life for so long.
+    pub collective_timeout: Duration,
     /// Longest sequence in tokens; `None`: the model's context.
     pub max_model_len: Option<usize>,
     /// Sequences computed at the same time.

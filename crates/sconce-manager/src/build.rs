@@ -73,6 +73,7 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
         packing: packing(settings.quantize),
         threads: settings.threads,
         ranks: settings.ranks,
+        collective_timeout: settings.collective_timeout,
         max_model_len: settings.max_model_len,
         max_rows: settings.max_rolling_batch_size,
         max_step_tokens: settings.max_batched_tokens,

@@ -1,8 +1,7 @@
 //! What a layer, the cache or a collective refuses to do, with the values that were at fault.
 //! Errors of reading weights are `WeightError`.
 
-use std::time::Duration;
-
+use crate::comm::GroupFailure;
 use crate::weights::{StoredDtype, WeightError};
 
 /// Why a layer could not be built or a computation could not run.
@@ -93,37 +92,15 @@ pub enum NnError {
         /// The collective operation.
         operation: &'static str,
     },
-    /// The group was told to stop.
-    #[error("the group of ranks was stopped: {reason}")]
-    Aborted {
-        /// What the caller of `abort` said.
-        reason: String,
-    },
-    /// Ranks did not come to a collective operation in time.
-    #[error("rank {waiting} waited {after:?} in {operation} for ranks {missing:?}")]
-    RankTimeout {
-        /// The rank that gave up.
+    /// The group of ranks is of no use any more.
+    #[error("rank {waiting} cannot finish its {operation}: {failure}")]
+    Group {
+        /// The rank that needs the others.
         waiting: usize,
-        /// The ranks that did not come.
-        missing: Vec<usize>,
         /// The collective operation.
         operation: &'static str,
-        /// How long it waited.
-        after: Duration,
-    },
-    /// Ranks came to different collective operations, or with different shapes.
-    #[error(
-        "rank {rank} is at {got}, where rank {other} is at {wanted}: the ranks run different plans"
-    )]
-    RankMismatch {
-        /// The rank that differs.
-        rank: usize,
-        /// What it does.
-        got: String,
-        /// The rank that came first.
-        other: usize,
-        /// What that one does.
-        wanted: String,
+        /// The first failure.
+        failure: GroupFailure,
     },
 }
 

@@ -15,6 +15,7 @@ mod error;
 mod kernels;
 mod linear;
 mod norm;
+mod pulse;
 mod rope;
 mod row_sums;
 mod step;
@@ -27,13 +28,14 @@ pub use attention::{
     attend, attend_mutually,
 };
 pub use cache::{KvCache, KvDtype, KvLayer, KvShape};
-pub use comm::{AbortHandle, Communicator, Solo, Threads};
+pub use comm::{Communicator, GroupFailure, GroupHandle, Place, Solo, Threads};
 pub use embedding::Embedding;
 pub use error::NnError;
 pub use kernels::cpu::stream::read_bandwidth;
 pub use kernels::cpu::{logits, pool};
 pub use linear::Linear;
 pub use norm::Norm;
+pub use pulse::{Attached, Pulse, Silence};
 pub use rope::{Rope, RopeScaling, RopeSpec};
 pub use row_sums::RowSums;
 pub use step::{BLOCK, Step, StepRow};

@@ -7,7 +7,7 @@ use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
 use crate::settings::Device;
 use crate::settings::{Dtype, Quantize};
-use crate::value::{Rejection, Value, auto_or, count, flag, put, word};
+use crate::value::{Rejection, Value, auto_or, count, flag, put, seconds, word};
 
 pub(super) const PLACEMENT: &[Entry] = &[
     Entry {
@@ -58,6 +58,16 @@ pub(super) const PLACEMENT: &[Entry] = &[
         doc: "Ranks that share the weights, from 1 to 256; on a CPU each is a thread. max: \
               as many as there are GPUs, 1 on a CPU.",
         status: Status::Honoured(|d, v| put(&mut d.model.ranks, ranks(v))),
+        ..OPTION
+    },
+    Entry {
+        key: "option.collective_timeout",
+        kind: Kind::Seconds,
+        default: "8",
+        since: "sconce",
+        doc: "Seconds without a sign of life from any rank, while some wait for others, after which \
+              the model has failed; nothing waits longer.",
+        status: Status::Honoured(|d, v| put(&mut d.model.collective_timeout, seconds(v))),
         ..OPTION
     },
     Entry {

@@ -1,12 +1,14 @@
 //! Collectives between the ranks of one model. What is split between ranks is left to `sconce-models`.
 
+mod failure;
 mod solo;
 mod threads;
 
 use candle_core::{Result, Tensor};
 
+pub use failure::{GroupFailure, Place};
 pub use solo::Solo;
-pub use threads::{AbortHandle, Threads};
+pub use threads::{GroupHandle, Threads};
 
 /// One rank's end of a group. All ranks call the same operations in the same order.
 pub trait Communicator {

@@ -1,15 +1,18 @@
-//! Ranks that are threads of this process. A rank that goes, or a group that is told to stop, wakes all that wait.
+//! Ranks that are threads of this process. A rank that goes, a group that stands still, fails or is told to stop: each
+//! wakes all that wait, and the first cause stays.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use candle_core::{Result, Tensor};
 
 use super::Communicator;
+use super::failure::{GroupFailure, Place};
 use crate::error::NnError;
+use crate::pulse::{Pulse, Silence};
 
-/// How long a rank waits for the others: beyond any step, short of an operator's patience.
-const TIMEOUT: Duration = Duration::from_secs(600);
+/// How long a silent group is waited for where nobody says: beyond any step, short of an operator's patience.
+const PATIENCE: Duration = Duration::from_secs(600);
 
 /// One rank of a group of threads.
 #[derive(Debug)]
@@ -18,21 +21,25 @@ pub struct Threads {
     group: Arc<Group>,
 }
 
-/// Stops a group from outside.
+/// A group seen from outside.
 #[derive(Clone, Debug)]
-pub struct AbortHandle {
+pub struct GroupHandle {
     group: Arc<Group>,
 }
 
 #[derive(Debug)]
 struct Group {
-    timeout: Duration,
+    /// The longest silence.
+    limit: Duration,
+    pulse: Pulse,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
+    /// What the ranks were told to do last.
+    place: Place,
     /// What each rank brought to the operation under way.
     brought: Vec<Option<Tensor>>,
     /// Who began the operation under way, and which it is.
@@ -41,29 +48,14 @@ struct State {
     complete: u64,
     /// What all ranks brought to the last complete operation.
     gathered: Arc<[Tensor]>,
+    /// The last operation that each rank finished since it was told its place.
+    finished: Vec<Option<Operation>>,
     /// How each rank went, if it did.
     gone: Vec<Option<&'static str>>,
     /// The ranks that went, in their order.
     departures: Vec<usize>,
     /// Why no operation will complete any more, for the ranks that are left.
-    broken: Option<Broken>,
-}
-
-/// Why the group is of no use any more.
-#[derive(Clone, Debug)]
-enum Broken {
-    Aborted(String),
-    Mismatch {
-        rank: usize,
-        got: String,
-        other: usize,
-        wanted: String,
-    },
-    Timeout {
-        waiting: usize,
-        missing: Vec<usize>,
-        after: Duration,
-    },
+    broken: Option<GroupFailure>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -84,23 +76,27 @@ impl Threads {
     /// # Panics
     /// When `world` is 0.
     pub fn group(world: usize) -> Vec<Self> {
-        Self::group_with_timeout(world, TIMEOUT)
+        Self::group_within(world, PATIENCE)
     }
 
-    /// As [`Threads::group`], with the time after which a waiting rank gives up.
-    pub fn group_with_timeout(world: usize, timeout: Duration) -> Vec<Self> {
+    /// As [`Threads::group`], with the silence after which waiting ranks give up. What breaks a silence are collectives
+    /// and the work of threads that are attached to [`GroupHandle::pulse`].
+    pub fn group_within(world: usize, limit: Duration) -> Vec<Self> {
         assert!(world > 0, "a group has at least one rank");
         let state = State {
+            place: Place::default(),
             brought: vec![None; world],
             operation: None,
             complete: 0,
             gathered: Arc::new([]),
+            finished: vec![None; world],
             gone: vec![None; world],
             departures: Vec::new(),
             broken: None,
         };
         let group = Arc::new(Group {
-            timeout,
+            limit,
+            pulse: Pulse::default(),
             state: Mutex::new(state),
             changed: Condvar::new(),
         });
@@ -112,9 +108,9 @@ impl Threads {
             .collect()
     }
 
-    /// A handle that stops the whole group.
-    pub fn abort_handle(&self) -> AbortHandle {
-        AbortHandle {
+    /// The group from outside.
+    pub fn handle(&self) -> GroupHandle {
+        GroupHandle {
             group: Arc::clone(&self.group),
         }
     }
@@ -125,9 +121,11 @@ impl Threads {
         x: &Tensor,
         operation: Operation,
     ) -> std::result::Result<Arc<[Tensor]>, NnError> {
+        let Group { limit, pulse, .. } = &*self.group;
         let name = operation.name();
         let mut state = self.group.lock();
-        state.begin(self.rank, operation)?;
+        state.begin(self.rank, &operation)?;
+        pulse.beat();
         let ticket = state.complete;
         state.brought[self.rank] = Some(x.clone());
         if state.brought.iter().all(Option::is_some) {
@@ -135,25 +133,19 @@ impl Threads {
             state.operation = None;
             state.complete += 1;
             self.group.changed.notify_all();
-            return Ok(Arc::clone(&state.gathered));
         }
-        let began = Instant::now();
+        let mut silence = Silence::of(pulse, *limit);
         while state.complete == ticket {
             state.blame(self.rank, name)?;
-            let left = self.group.timeout.saturating_sub(began.elapsed());
-            if left.is_zero() {
-                let missing = state.missing();
-                state.broken = Some(Broken::Timeout {
-                    waiting: self.rank,
-                    missing,
-                    after: self.group.timeout,
-                });
+            if silence.is_too_long() {
+                state.give_up(self.rank, &operation, *limit);
                 self.group.changed.notify_all();
                 continue;
             }
-            let waited = self.group.changed.wait_timeout(state, left);
+            let waited = self.group.changed.wait_timeout(state, silence.tick());
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
+        state.finished[self.rank] = Some(operation);
         // The next operation cannot complete without this rank, so these are still the right ones.
         Ok(Arc::clone(&state.gathered))
     }
@@ -214,13 +206,57 @@ impl Drop for Threads {
     }
 }
 
-impl AbortHandle {
-    /// Fails the operation under way and all later ones with the reason.
-    pub fn abort(&self, reason: &str) {
-        self.group
-            .lock()
-            .broken
-            .get_or_insert_with(|| Broken::Aborted(reason.to_owned()));
+impl GroupHandle {
+    /// Says what the ranks are told to do next, for the message if they fail at it.
+    pub fn enter(&self, place: Place) {
+        let mut state = self.group.lock();
+        state.place = place;
+        state.finished.fill(None);
+    }
+
+    /// Fails the operation under way and all later ones: a rank says that it failed.
+    pub fn fail(&self, rank: usize, cause: String) {
+        self.break_with(|state| GroupFailure::Failed {
+            rank,
+            place: state.place,
+            after: state.finished[rank].as_ref().map(ToString::to_string),
+            cause,
+        });
+    }
+
+    /// The same: so long there was no sign of life, and these ranks have not done what they were told.
+    pub fn stalled(&self, unfinished: &[usize], silence: Duration) {
+        self.break_with(|state| GroupFailure::Stalled {
+            ranks: unfinished.to_vec(),
+            place: state.place,
+            waiting: None,
+            silence,
+        });
+    }
+
+    /// The same, with a reason from outside.
+    pub fn stop(&self, reason: &str) {
+        self.break_with(|_| GroupFailure::Stopped {
+            reason: reason.to_owned(),
+        });
+    }
+
+    /// The first failure.
+    pub fn failure(&self) -> Option<GroupFailure> {
+        self.group.lock().broken.clone()
+    }
+
+    /// Counts the group's signs of life.
+    pub fn pulse(&self) -> &Pulse {
+        &self.group.pulse
+    }
+
+    fn break_with(&self, failure: impl FnOnce(&State) -> GroupFailure) {
+        let mut state = self.group.lock();
+        if state.broken.is_none() {
+            state.broken = Some(failure(&state));
+        }
+        drop(state);
         self.group.changed.notify_all();
     }
 }
@@ -234,54 +270,31 @@ impl Group {
 
 impl State {
     /// Joins the operation under way or begins one.
-    fn begin(&mut self, rank: usize, operation: Operation) -> std::result::Result<(), NnError> {
+    fn begin(&mut self, rank: usize, operation: &Operation) -> std::result::Result<(), NnError> {
         self.blame(rank, operation.name())?;
         let (other, wanted) = self
             .operation
             .get_or_insert_with(|| (rank, operation.clone()));
-        if *wanted == operation {
+        if *wanted == *operation {
             return Ok(());
         }
-        let (got, other, wanted) = (operation.to_string(), *other, wanted.to_string());
-        self.broken = Some(Broken::Mismatch {
+        self.broken = Some(GroupFailure::Mismatch {
             rank,
-            got,
-            other,
-            wanted,
+            got: operation.to_string(),
+            other: *other,
+            wanted: wanted.to_string(),
         });
         self.blame(rank, operation.name())
     }
 
     /// Fails when the operation under way cannot complete.
     fn blame(&self, waiting: usize, operation: &'static str) -> std::result::Result<(), NnError> {
-        match self.broken.clone() {
-            Some(Broken::Aborted(reason)) => return Err(NnError::Aborted { reason }),
-            Some(Broken::Mismatch {
-                rank,
-                got,
-                other,
-                wanted,
-            }) => {
-                return Err(NnError::RankMismatch {
-                    rank,
-                    got,
-                    other,
-                    wanted,
-                });
-            }
-            Some(Broken::Timeout {
+        if let Some(failure) = self.broken.clone() {
+            return Err(NnError::Group {
                 waiting,
-                missing,
-                after,
-            }) => {
-                return Err(NnError::RankTimeout {
-                    waiting,
-                    missing,
-                    operation,
-                    after,
-                });
-            }
-            None => {}
+                operation,
+                failure,
+            });
         }
         // The first one: others may have left because of it.
         let lost = |rank: &&usize| self.brought[**rank].is_none();
@@ -296,10 +309,14 @@ impl State {
         }
     }
 
-    fn missing(&self) -> Vec<usize> {
-        (0..self.brought.len())
-            .filter(|&rank| self.brought[rank].is_none())
-            .collect()
+    fn give_up(&mut self, waiting: usize, operation: &Operation, silence: Duration) {
+        let missing = (0..self.brought.len()).filter(|&rank| self.brought[rank].is_none());
+        self.broken = Some(GroupFailure::Stalled {
+            ranks: missing.collect(),
+            place: self.place,
+            waiting: Some((waiting, operation.to_string())),
+            silence,
+        });
     }
 }
 

@@ -92,11 +92,11 @@ fn a_rank_that_leaves_after_its_last_operation_harms_nobody() {
 fn an_abort_wakes_the_waiting_and_stops_what_comes_later() {
     let mut ranks = Threads::group(2);
     let late = ranks.pop().unwrap();
-    let handle = late.abort_handle();
+    let handle = late.handle();
     let waiting = ranks.pop().unwrap();
     std::thread::scope(|scope| {
         let waiter = scope.spawn(move || message(waiting.all_reduce(&zeros(1))));
-        handle.abort("the model was unloaded");
+        handle.stop("the model was unloaded");
         assert!(waiter.join().unwrap().contains("the model was unloaded"));
     });
     assert!(message(late.all_gather(&zeros(1), 0)).contains("the model was unloaded"));
@@ -120,12 +120,67 @@ fn ranks_at_different_operations_all_get_an_error() {
 
 #[test]
 fn a_rank_that_never_comes_is_named_after_the_timeout() {
-    let mut ranks = Threads::group_with_timeout(2, Duration::from_millis(1));
+    let mut ranks = Threads::group_within(2, Duration::from_millis(1));
     let late = ranks.pop().unwrap();
     let text = message(ranks.pop().unwrap().all_reduce(&zeros(1)));
     assert!(
-        text.contains("rank 0 waited 1ms in all_reduce for ranks [1]"),
+        text.contains(
+            "rank 0 cannot finish its all_reduce: rank 1 stalled while loading: rank 0 waits in all_reduce of [1], \
+             and there was no sign of life for 1ms"
+        ),
         "{text}"
     );
-    assert!(message(late.all_reduce(&zeros(1))).contains("rank 0 waited"));
+    assert!(message(late.all_reduce(&zeros(1))).contains("rank 1 stalled"));
+}
+
+#[test]
+fn a_rank_that_works_is_waited_for_as_long_as_it_takes() {
+    let limit = Duration::from_millis(200);
+    let mut ranks = Threads::group_within(2, limit);
+    let (slow, quick) = (ranks.pop().unwrap(), ranks.pop().unwrap());
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            let _attached = slow.handle().pulse().attach();
+            for _ in 0..30 {
+                std::thread::sleep(limit / 10);
+                crate::pool::run(2, &|_| {});
+            }
+            slow.all_reduce(&zeros(1)).unwrap();
+        });
+        assert!(quick.all_reduce(&zeros(1)).is_ok());
+    });
+}
+
+#[test]
+fn the_first_failure_stays_with_where_it_was() {
+    let ranks = Threads::group(2);
+    let handle = ranks[0].handle();
+    assert_eq!(handle.failure(), None);
+    handle.enter(Place::Step(7));
+    let ranks = on_ranks(ranks, |rank| {
+        rank.all_reduce(&zeros(3)).unwrap();
+        rank
+    });
+    handle.fail(1, "boom".into());
+    handle.fail(0, "for lack of the other".into());
+    handle.stalled(&[0, 1], Duration::from_secs(1));
+    handle.stop("too late");
+    let failure = handle.failure().unwrap().to_string();
+    assert_eq!(
+        failure,
+        "rank 1 failed at step 7, after all_reduce of [3]: boom"
+    );
+    let first = ranks.into_iter().next().flatten().unwrap();
+    assert!(message(first.all_reduce(&zeros(3))).contains(&failure));
+}
+
+#[test]
+fn ranks_that_do_not_even_come_to_an_operation_are_named() {
+    let handle = Threads::group(3)[0].handle();
+    handle.enter(Place::Reserving);
+    handle.stalled(&[0, 2], Duration::from_secs(8));
+    assert_eq!(
+        handle.failure().unwrap().to_string(),
+        "ranks 0, 2 stalled while reserving the key/value cache: there was no sign of life for 8s"
+    );
 }

@@ -17,6 +17,7 @@ use super::error::WeightError;
 use super::host_tensor::HostTensor;
 use crate::kernels::cpu::lanes::dispatch;
 use crate::kernels::cpu::{parallel, pool};
+use crate::pulse;
 use super_blocks::SuperBlocks;
 
 /// The largest number that is quantised: scales and minima are f16, and a minimum can be as large as the numbers.
@@ -129,6 +130,7 @@ impl HostTensor {
                     return;
                 }
                 quantise(format, &row, out);
+                pulse::beat();
             }
         });
         match bad.into_inner() {

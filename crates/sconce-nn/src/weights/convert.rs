@@ -9,11 +9,15 @@ use super::buffer::{self, AlignedBytes, Buffer};
 use super::dtype::{Element, StoredDtype};
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
+use crate::pulse;
 
 /// Side of the square blocks in which a transposed view is copied, so that both sides stay in the cache.
 const TILE: usize = 32;
 /// Numbers that are converted at a time: 16 KiB of f32, and whole blocks of every format.
 const PIECE: usize = 4096;
+
+/// Bytes that are copied between two signs of life: a slow disk takes less than a second for them.
+const COPIED: usize = 8 << 20;
 
 impl HostTensor {
     /// Itself when kernels can read it in place (see [`HostTensor::is_packed`]), else a row-major copy.
@@ -167,6 +171,7 @@ impl HostTensor {
             let wide = &mut wide[..target.len()];
             source.widen(piece * PIECE, wide)?;
             narrow(target, wide);
+            pulse::beat();
         }
         Ok(())
     }
@@ -215,7 +220,12 @@ impl HostTensor {
             return self.compute(computed, target);
         }
         if self.is_contiguous() {
-            return target.copy_from_slice(self.run(0, self.elements()));
+            let bytes = self.run(0, self.elements());
+            for (target, bytes) in target.chunks_mut(COPIED).zip(bytes.chunks(COPIED)) {
+                target.copy_from_slice(bytes);
+                pulse::beat();
+            }
+            return;
         }
         // Two dimensions at a time: the last two, for every index of the others.
         let outer = self.shape().len().saturating_sub(2);
@@ -255,6 +265,7 @@ impl HostTensor {
                 .enumerate()
             {
                 line.copy_from_slice(self.run(first + row * down, columns));
+                pulse::beat();
             }
             return;
         }
@@ -290,6 +301,7 @@ impl Plane {
         // Blocks pass through a buffer, because rows of the source that are a power of two apart evict each other.
         let mut block = [[[0; SIZE]; TILE]; TILE];
         for top in (0..self.rows).step_by(TILE) {
+            pulse::beat();
             let bottom = self.rows.min(top + TILE);
             for left in (0..self.columns).step_by(TILE) {
                 let right = self.columns.min(left + TILE);

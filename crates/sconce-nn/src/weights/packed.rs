@@ -18,6 +18,7 @@ use super::dtype::StoredDtype;
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
 use crate::kernels::cpu::{parallel, pool};
+use crate::pulse;
 use levels::{Levels, Order};
 
 /// Numbers in a block of the formats that matrices are unpacked to.
@@ -225,6 +226,7 @@ impl Compute for Parts {
                         levels.write_numbers(output, columns.start, numbers);
                     }
                 }
+                pulse::beat();
             }
         });
     }

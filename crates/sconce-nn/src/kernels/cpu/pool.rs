@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 mod door;
 
+use crate::pulse;
 use door::Door;
 
 /// How long a worker looks for the next call before it sleeps.
@@ -53,7 +54,10 @@ pub fn threads() -> usize {
 /// When a task does, with the first task's panic; tasks that have not begun are then left out. The pool stays usable.
 pub fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     if tasks <= 1 || threads() == 1 || IN_TASK.get() {
-        (0..tasks).for_each(task);
+        for index in 0..tasks {
+            task(index);
+            pulse::beat();
+        }
         return;
     }
     let mut gate = lock(&POOL);
@@ -183,6 +187,7 @@ impl Shared {
                     return;
                 }
                 task(index);
+                pulse::beat();
             }
         }));
         IN_TASK.set(false);

@@ -1,0 +1,344 @@
+//! A rank that fails, whatever way and wherever: the model is unhealthy within seconds, with the first failing rank, the
+//! step and the cause in `/ping` and in the answer to the request at hand, and nothing waits for ever. The engine and
+//! the decoder are the real ones; only the communicator of one rank does something wrong at one collective.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::time::{Duration, Instant};
+
+use candle_core::{Result, Tensor};
+use sconce_core::{Backend, Gateway, Job, Load, ModelStatus, Phase, Progress, ServeError};
+use sconce_engine::{Engine, EngineError, EngineSettings, Loader, open_checkpoint};
+use sconce_http::HttpSettings;
+use sconce_nn::Communicator;
+use sconce_testkit::client::Client;
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::oneshot;
+
+use crate::support::tiny;
+
+/// Collectives of a step of the tiny Llama: the embedding, two layers of two parts each, the logits.
+const OF_A_STEP: usize = 6;
+
+/// How long the ranks may be silent, but in the test of the default.
+const PATIENCE: Duration = Duration::from_millis(400);
+
+/// Beyond the patience, what a busy machine needs to find a failure and tell it.
+const SLACK: Duration = Duration::from_secs(5);
+
+/// The status of a request that the model fails, in the dialect that is the default.
+const FAILED: u16 = 424;
+
+/// What a rank does wrong.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Fault {
+    Panic,
+    Error,
+    Stall,
+}
+
+/// Where it does so: before a collective of its life, or while it is loaded.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum At {
+    Collective(usize),
+    Load,
+}
+
+/// One rank's end of a group, on which it goes wrong.
+struct Faulty {
+    inner: Box<dyn Communicator + Send>,
+    fault: Fault,
+    at: usize,
+    seen: AtomicUsize,
+    released: Arc<AtomicBool>,
+}
+
+impl Fault {
+    fn happen(self, released: &AtomicBool) -> Result<()> {
+        match self {
+            Self::Panic => panic!("this rank panics on purpose"),
+            Self::Error => candle_core::bail!("this rank fails on purpose"),
+            Self::Stall => {
+                while !released.load(SeqCst) {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                candle_core::bail!("this rank stalled on purpose")
+            }
+        }
+    }
+}
+
+impl Faulty {
+    fn step(&self) -> Result<()> {
+        if self.seen.fetch_add(1, SeqCst) == self.at {
+            self.fault.happen(&self.released)?;
+        }
+        Ok(())
+    }
+}
+
+impl Communicator for Faulty {
+    fn rank(&self) -> usize {
+        self.inner.rank()
+    }
+
+    fn world(&self) -> usize {
+        self.inner.world()
+    }
+
+    fn all_reduce(&self, x: &Tensor) -> Result<Tensor> {
+        self.step()?;
+        self.inner.all_reduce(x)
+    }
+
+    fn all_gather(&self, x: &Tensor, dim: usize) -> Result<Tensor> {
+        self.step()?;
+        self.inner.all_gather(x, dim)
+    }
+}
+
+/// Lets the stalled thread go when the test is over.
+struct Release(Arc<AtomicBool>);
+
+impl Drop for Release {
+    fn drop(&mut self) {
+        self.0.store(true, SeqCst);
+    }
+}
+
+fn settings(patience: Duration) -> EngineSettings {
+    EngineSettings {
+        name: "llama".into(),
+        dir: tiny("llama"),
+        gguf_file: None,
+        dtype: None,
+        quantise: None,
+        packing: None,
+        threads: None,
+        ranks: 1,
+        collective_timeout: patience,
+        max_model_len: Some(64),
+        max_rows: 4,
+        max_step_tokens: 64,
+        prefix_sharing: true,
+        model_sampling: false,
+        kv_dtype: None,
+        kv_cache_bytes: None,
+        queue: 8,
+        predict_timeout: 60,
+    }
+}
+
+/// The tiny Llama, whose heads allow 2 and 6 ranks, one of which goes wrong.
+fn start(
+    ranks: usize,
+    rank: usize,
+    fault: Fault,
+    at: At,
+    patience: Duration,
+) -> (std::result::Result<Engine, EngineError>, Release) {
+    let settings = EngineSettings {
+        ranks,
+        ..settings(patience)
+    };
+    let released = Arc::new(AtomicBool::new(false));
+    let mut checkpoint = open_checkpoint(&settings).expect("the tiny Llama");
+    let (real, free) = (checkpoint.loader, Arc::clone(&released));
+    let loader: Arc<Loader> = Arc::new(move |inner, progress| {
+        if inner.rank() != rank {
+            return real(inner, progress);
+        }
+        let at = match at {
+            At::Collective(at) => at,
+            At::Load => {
+                let happened = fault.happen(&free);
+                let cause = happened.expect_err("faults end badly").to_string();
+                return Err(EngineError::Canary(cause));
+            }
+        };
+        let faulty = Faulty {
+            inner,
+            fault,
+            at,
+            seen: AtomicUsize::new(0),
+            released: Arc::clone(&free),
+        };
+        real(Box::new(faulty), progress)
+    });
+    checkpoint.loader = loader;
+    let engine = Engine::start_with(settings, checkpoint, Arc::new(|_, _| {}));
+    (engine, Release(released))
+}
+
+/// The engine as the only model of a server.
+struct Only(Engine);
+
+impl Gateway for Only {
+    fn submit(&self, _: Option<&str>, job: Job) -> std::result::Result<(), ServeError> {
+        self.0.submit(job)
+    }
+
+    fn status(&self) -> Vec<ModelStatus> {
+        vec![ModelStatus {
+            name: "llama".into(),
+            phase: self.0.failure().map_or(Phase::Ready, Phase::Failed),
+            progress: Progress::default(),
+            load: Load::default(),
+            task: self.0.task(),
+        }]
+    }
+}
+
+/// Serves the engine over HTTP while `ask` is at it; what that says.
+fn served<T>(engine: Engine, ask: impl FnOnce(&Client) -> T) -> T {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let gateway = Arc::new(Only(engine));
+    let (end, ended) = oneshot::channel::<()>();
+    let listener = runtime
+        .block_on(TcpListener::bind("127.0.0.1:0"))
+        .expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let server = runtime.spawn(sconce_http::serve(
+        listener,
+        gateway,
+        HttpSettings::default(),
+        async move { ended.await.unwrap_or_default() },
+    ));
+    let said = ask(&Client::new(address));
+    drop(end);
+    runtime
+        .block_on(server)
+        .expect("no panic")
+        .expect("an orderly end");
+    said
+}
+
+fn ping(client: &Client) -> (u16, String) {
+    let answer = client.get("/ping").expect("an answer");
+    (answer.status, answer.text())
+}
+
+/// Asks for more tokens than come; status and body of the answer, and how long it took.
+fn ask(client: &Client) -> (u16, Value, Duration) {
+    let began = Instant::now();
+    let body = json!({"inputs": "The candle", "parameters": {"max_new_tokens": 30}});
+    let answer = client.post("/invocations", &body).expect("an answer");
+    (answer.status, answer.json().expect("JSON"), began.elapsed())
+}
+
+#[test]
+fn a_rank_that_panics_fails_or_stalls_at_a_step_is_named_in_ping_and_in_answers() {
+    for rank in [0, 1] {
+        for (fault, cause) in [
+            (
+                Fault::Panic,
+                "failed at step 3, after all_reduce of [1, 36]: panic: this rank panics on purpose",
+            ),
+            (
+                Fault::Error,
+                "failed at step 3, after all_reduce of [1, 36]: this rank fails on purpose",
+            ),
+            (Fault::Stall, "stalled at step 3: rank"),
+        ] {
+            let at = At::Collective(3 * OF_A_STEP + 2);
+            let (engine, _release) = start(2, rank, fault, at, PATIENCE);
+            let engine = engine.expect("it starts: the fault is at a later step");
+            served(engine, |client| {
+                assert_eq!(ping(client).0, 200);
+                let wanted = format!("rank {rank} {cause}");
+                let (status, body, took) = ask(client);
+                let text = body.to_string();
+                assert!(text.contains(&wanted), "{fault:?} of rank {rank}: {text}");
+                assert_eq!(status, FAILED, "{text}");
+                assert!(took < PATIENCE + SLACK, "{took:?}");
+                let (status, text) = ping(client);
+                assert_eq!(status, 503, "{text}");
+                assert!(text.contains(&wanted), "{text}");
+                if fault == Fault::Stall {
+                    let other = 1 - rank;
+                    let waits = format!("rank {other} waits in all_reduce of [1, 36]");
+                    assert!(text.contains(&waits), "{text}");
+                    assert!(text.contains("option.collective_timeout"), "{text}");
+                }
+                // The next request is refused at the door, with the same cause.
+                let (status, body, _) = ask(client);
+                assert!(
+                    status == 503 && body.to_string().contains(&wanted),
+                    "{body}"
+                );
+            });
+        }
+    }
+}
+
+#[test]
+fn a_rank_that_goes_wrong_while_the_model_is_tried_or_loaded_ends_the_start_with_its_cause() {
+    for (at, place) in [
+        (At::Load, "while loading"),
+        (At::Collective(1), "at step 0"),
+    ] {
+        for (fault, cause) in [
+            (Fault::Panic, "panic: this rank panics on purpose"),
+            (Fault::Error, "this rank fails on purpose"),
+            (Fault::Stall, "no sign of life for 400ms"),
+        ] {
+            for rank in [0, 1, 5] {
+                let began = Instant::now();
+                let (engine, release) = start(6, rank, fault, at, PATIENCE);
+                let took = began.elapsed();
+                let error = engine.err().expect("it cannot start").to_string();
+                let case = format!("{fault:?} {place}: {error}");
+                let verb = if fault == Fault::Stall {
+                    "stalled"
+                } else {
+                    "failed"
+                };
+                assert!(
+                    error.contains(&format!("rank {rank} {verb} {place}")),
+                    "{case}"
+                );
+                assert!(error.contains(cause), "{case}");
+                assert!(took < PATIENCE + SLACK, "{took:?}, {case}");
+                drop(release);
+            }
+        }
+    }
+}
+
+#[test]
+fn with_the_default_patience_a_stalled_rank_is_told_within_ten_seconds() {
+    let defaults = sconce_config::resolve(
+        &sconce_config::CommandLine {
+            model_dir: Some(Path::new(&tiny("llama")).into()),
+            ..Default::default()
+        },
+        &sconce_config::Environment::default(),
+    );
+    let patience = defaults.expect("no options").model.collective_timeout;
+    let (engine, _release) = start(2, 1, Fault::Stall, At::Collective(OF_A_STEP + 3), patience);
+    let engine = engine.expect("the trial passes");
+    served(engine, |client| {
+        let (status, body, took) = ask(client);
+        assert!(
+            status == 503 && took < Duration::from_secs(10),
+            "{took:?}: {body}"
+        );
+    });
+}
+
+#[test]
+fn a_model_of_which_a_rank_stalls_can_be_stopped() {
+    let at = At::Collective(OF_A_STEP + 3);
+    let (engine, _release) = start(2, 1, Fault::Stall, at, PATIENCE);
+    let engine = engine.expect("the trial passes");
+    let began = Instant::now();
+    served(engine, |client| {
+        ask(client);
+    });
+    assert!(began.elapsed() < PATIENCE + SLACK);
+}
