@@ -61,6 +61,28 @@ fn a_wrong_configuration_ends_the_program_with_sixty_four_before_the_port_opens(
 }
 
 #[test]
+fn a_device_that_cannot_be_used_ends_the_program_with_sixty_nine_and_one_line() {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("llama", dir.path());
+    std::fs::write(
+        model.join("serving.properties"),
+        "option.rolling_batch=auto\noption.device=cuda\n",
+    )
+    .unwrap();
+    // Nothing is read or fetched before.
+    std::fs::remove_file(model.join("model.safetensors")).unwrap();
+    let (status, log) = Launch::serve(PROGRAM, &model).run().unwrap();
+    assert_eq!(status.code(), Some(69), "{log}");
+    let told = log
+        .lines()
+        .filter(|line| line.contains("option.device=cuda"));
+    let told: Vec<&str> = told.collect();
+    assert_eq!(told.len(), 1, "{log}");
+    assert!(told[0].contains("set option.device=cpu"), "{log}");
+    assert!(!log.contains("listening on"), "{log}");
+}
+
+#[test]
 fn explaining_an_unknown_option_ends_with_sixty_four_and_the_nearest() {
     let explain = |key| {
         let launch = Launch::bare(PROGRAM).argument("explain").argument(key);

@@ -364,6 +364,11 @@ pub(super) const CASES: &[Case] = &[
         properties(dir, "option.kv_cache_memory=400000GiB\n")
     }),
     model(
+        "a device that this build cannot use",
+        "no-cuda-in-this-build",
+        |dir| properties(dir, "option.device=cuda\n"),
+    ),
+    model(
         "ranks that share no heads",
         "tp-does-not-divide-heads",
         |dir| properties(dir, "option.tensor_parallel_degree=4\n"),

@@ -28,6 +28,14 @@ pub(crate) fn report(resolved: &Resolved, target: &Target) -> Report {
         report.model = Some(model);
         return report.conclude(Exit::WillNotRun);
     }
+    if let (Target::Machine { .. }, Err(error)) =
+        (target, sconce_manager::require_device(&resolved.model))
+    {
+        report.reasons.push(Reason {
+            code: error.code(),
+            message: error.to_string(),
+        });
+    }
     match Inspection::of(&resolved.model) {
         Ok(inspection) => examine(&mut report, &mut model, &resolved.model, inspection, target),
         Err(error) => report.reasons.push(Reason {

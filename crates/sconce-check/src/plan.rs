@@ -103,13 +103,13 @@ impl Planned {
                     ),
                 });
             }
-            None if ranks > threads => self.warnings.push(Reason {
-                code: "ranks-exceed-cores",
-                message: format!(
-                    "{key} = {ranks}, but {threads} threads compute; ranks of a CPU share its \
-                     cores, so 1 is as fast"
-                ),
-            }),
+            None => {
+                let warning = settings.warn_of_ranks(threads);
+                self.warnings.extend(warning.map(|message| Reason {
+                    code: "ranks-exceed-cores",
+                    message,
+                }));
+            }
             _ => {}
         }
         if matches!(target, Target::Gpus { .. }) {

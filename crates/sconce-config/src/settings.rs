@@ -300,6 +300,8 @@ pub enum Device {
     Auto,
     /// The processor.
     Cpu,
+    /// GPUs, or the start fails.
+    Cuda,
 }
 
 /// Form of answers.

@@ -315,6 +315,9 @@ fn prepare(
 fn plan(settings: &EngineSettings, checkpoint: &Checkpoint) -> Result<Plan, EngineError> {
     let room = Room::of_this_machine(settings.ranks, sconce_nn::pool::threads());
     let plan = Plan::new(&checkpoint.needs, &room)?;
+    if let Some(text) = settings.warn_of_ranks(sconce_nn::pool::threads()) {
+        warn!(model = settings.name, "{text}");
+    }
     let (ranks, max_len) = (settings.ranks as u64, plan.max_len);
     if let Some(text) = plan.shortened(&checkpoint.needs) {
         warn!(model = settings.name, "{text}");

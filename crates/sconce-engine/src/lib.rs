@@ -5,6 +5,7 @@
 //! decided in `sconce-sched`, how in `sconce-models` and `sconce-nn`.
 
 mod describe;
+mod device;
 mod draws;
 mod engine;
 mod error;
@@ -21,6 +22,7 @@ mod vocabulary;
 mod worker;
 
 pub use describe::{Description, Overview, Stored};
+pub use device::{DeviceError, DeviceWish, Gpus, require_device};
 pub use engine::{Engine, Observer};
 pub use error::EngineError;
 pub use load::{Checkpoint, open_checkpoint};

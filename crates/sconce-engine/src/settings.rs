@@ -49,6 +49,17 @@ pub struct EngineSettings {
 }
 
 impl EngineSettings {
+    /// What to say of more ranks than a processor has use for.
+    pub fn warn_of_ranks(&self, threads: usize) -> Option<String> {
+        (self.ranks > threads.max(1)).then(|| {
+            format!(
+                "option.tensor_parallel_degree = {}, but {threads} threads compute; ranks of a CPU share its \
+                 cores, so 1 is as fast",
+                self.ranks
+            )
+        })
+    }
+
     /// How weights, keys and values are kept, planned and loaded alike.
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions {

@@ -4,6 +4,7 @@
 //! thread of its own while the port is already open; `entry` holds its state.
 
 mod build;
+mod device;
 mod entry;
 mod error;
 mod hub;
@@ -19,10 +20,12 @@ mod task;
 mod torch_headers;
 mod wanted;
 
+pub use device::require_device;
 pub use error::ManagerError;
 pub use hub_error::HubError;
 pub use inspect::Inspection;
 pub use manager::{Manager, Outcome};
 pub use s3::{S3Error, bucket_folder};
+pub use sconce_engine::DeviceError;
 pub use sconce_tasks::{StartError, TaskOverview};
 pub use task::TaskError;

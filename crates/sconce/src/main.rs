@@ -18,6 +18,9 @@ use crate::command::{Cli, Command};
 /// Exit code of a model that cannot be served (DJL Serving's `ServerStartupException`).
 const STARTUP_FAILED: u8 = 1;
 
+/// Exit code where the device that is asked for cannot be used (`EX_UNAVAILABLE` of sysexits.h).
+const NO_DEVICE: u8 = 69;
+
 /// What `partition` is told, and `train`, as which the SageMaker SDK starts it.
 const PARTITION: &str = "sconce: nothing is partitioned ahead of time: checkpoints are cut between \
     ranks while they are loaded. Deploy the original checkpoint (option.model_id) with \

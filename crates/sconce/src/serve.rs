@@ -2,7 +2,7 @@
 //!
 //! The port is opened before the model is loaded, so that `/ping` can tell how far it is. The
 //! process ends with 0 after a drain, with 1 if the model cannot be served, with 64 if the
-//! configuration is wrong.
+//! configuration is wrong, with 69 if the device that it asks for cannot be used.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -17,9 +17,9 @@ use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tracing::{error, info, warn};
 
-use crate::STARTUP_FAILED;
 use crate::command::ServeArguments;
 use crate::signals::terminated;
+use crate::{NO_DEVICE, STARTUP_FAILED};
 use crate::{http, logging};
 
 /// SageMaker kills 30 s after SIGTERM; what runs longer than this is cut off in order.
@@ -44,6 +44,10 @@ pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
         }
     };
     logging::start(&resolved.server.log);
+    if let Err(cause) = sconce_manager::require_device(&resolved.model) {
+        error!("sconce ends: {cause}");
+        return ExitCode::from(NO_DEVICE);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

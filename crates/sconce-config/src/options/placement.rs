@@ -34,7 +34,9 @@ pub(super) const PLACEMENT: &[Entry] = &[
     Entry {
         key: "option.device",
         default: "auto",
-        doc: "Where the model computes: auto or cpu.",
+        doc: "Where the model computes: auto (the fastest device that this build can use), cpu, or cuda, \
+              which ends a start with exit code 69 where no GPU can be used; there is no silent \
+              fallback. This build computes on the CPU.",
         status: Status::Honoured(|d, v| put(&mut d.model.device, device(v))),
         ..OPTION
     },
@@ -205,11 +207,16 @@ fn dtype(value: &str) -> Value<Dtype> {
 }
 
 fn device(value: &str) -> Value<Device> {
-    if value.starts_with("cuda") || value.starts_with("gpu") {
-        let reason = "this build has no CUDA; use auto or cpu";
+    if value.starts_with("cuda:") || value.starts_with("gpu") {
+        let reason = "which GPUs are used is not chosen here; use auto, cpu or cuda";
         return Err(Rejection::Unsupported(reason.into()));
     }
-    word(value, &[("auto", Device::Auto), ("cpu", Device::Cpu)])
+    let devices = [
+        ("auto", Device::Auto),
+        ("cpu", Device::Cpu),
+        ("cuda", Device::Cuda),
+    ];
+    word(value, &devices)
 }
 
 pub(super) fn ranks(value: &str) -> Value<usize> {

@@ -119,7 +119,7 @@ fn what_is_not_served_says_so_with_the_cure() {
             "option.quantize=smoothquant",
             ["option.quantize=smoothquant", "int8"],
         ),
-        ("option.device=cuda", ["no CUDA", "cpu"]),
+        ("option.device=cuda:1", ["which GPUs", "auto, cpu or cuda"]),
         (
             "option.task=summarization",
             ["summarization", "text-generation"],
