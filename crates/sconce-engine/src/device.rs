@@ -112,7 +112,7 @@ pub fn require_device(wish: DeviceWish, gpus: &Gpus) -> Result<(), DeviceError> 
 }
 
 /// What to say of GPUs that nobody asked for and nothing uses.
-pub fn left_alone(gpus: &Gpus) -> Option<String> {
+fn left_alone(gpus: &Gpus) -> Option<String> {
     (gpus.count > 0).then(|| {
         format!(
             "{gpus}, which this build leaves alone: it computes on the processor; set option.device=cpu if that \
