@@ -7,10 +7,10 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build model sdk test lint fmt bench deny
+.PHONY: help run build model sdk test lint fmt bench cuda-kernels deny
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' Makefile
 
 run: model build ## Fetch the default model, build the server and serve it (PORT=8080)
 	@exec $(TARGET)/release/sconce serve $(MODEL) --port $(PORT)
@@ -41,6 +41,15 @@ fmt: need-cargo ## Format all Rust code
 
 bench: model need-cargo ## Measure the default model on this machine
 	$(CARGO) bench --package sconce --package sconce-sched
+
+# Machine code of every generation that is rented, and code that later ones translate. Nothing uses it yet.
+NVCC ?= nvcc
+GENERATIONS := 80 86 89 90 100 120
+cuda-kernels: ## Compile the CUDA kernels, to see that it can be done (needs nvcc 13.0)
+	@mkdir -p $(TARGET)
+	$(NVCC) -std=c++17 -O3 --fatbin --compress-mode=size -gencode=arch=compute_75,code=[compute_75,sm_75] \
+	  $(foreach g,$(GENERATIONS),-gencode=arch=compute_$(g),code=sm_$(g)) \
+	  -o $(TARGET)/kernels.fatbin crates/sconce-nn/src/kernels/cuda/kernels.cu
 
 deny: need-cargo ## Check licences and sources of all dependencies (needs cargo-deny)
 	$(CARGO) deny check licenses bans sources

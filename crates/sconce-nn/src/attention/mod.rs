@@ -4,7 +4,7 @@ mod check;
 mod cpu;
 pub(crate) mod mutual;
 #[cfg(test)]
-mod reference;
+pub(crate) mod reference;
 #[cfg(test)]
 mod tests;
 

@@ -5,18 +5,18 @@ use half::bf16;
 use super::{Alibi, AlibiBias, Attend};
 
 /// One sequence; row-major numbers `[len, heads or kv_heads, head]`.
-pub(super) struct Sequence<'a> {
-    pub(super) q: &'a [f32],
-    pub(super) k: &'a [f32],
-    pub(super) v: &'a [f32],
-    pub(super) heads: usize,
-    pub(super) kv_heads: usize,
-    pub(super) head: usize,
+pub(crate) struct Sequence<'a> {
+    pub(crate) q: &'a [f32],
+    pub(crate) k: &'a [f32],
+    pub(crate) v: &'a [f32],
+    pub(crate) heads: usize,
+    pub(crate) kv_heads: usize,
+    pub(crate) head: usize,
 }
 
 impl Sequence<'_> {
     /// Results of all tokens, `[len, heads, head]`.
-    pub(super) fn attend(&self, how: &Attend) -> Vec<f32> {
+    pub(crate) fn attend(&self, how: &Attend) -> Vec<f32> {
         let len = self.q.len() / (self.heads * self.head);
         let mut out = Vec::with_capacity(self.q.len());
         for token in 0..len {

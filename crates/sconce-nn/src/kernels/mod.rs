@@ -2,3 +2,6 @@
 //! Shapes are checked above, in the layers.
 
 pub(crate) mod cpu;
+#[cfg(test)]
+#[path = "cuda/tests/mod.rs"]
+mod cuda;

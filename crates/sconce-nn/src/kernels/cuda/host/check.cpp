@@ -1,0 +1,183 @@
+// Runs one kernel on the host for a test: what it is given comes from standard input, what it makes goes to standard
+// output. Every array is its length as u64 and so many words of four bytes; numbers are f32 on both sides.
+#define HOST_EMULATION
+#include "../gate.cuh"
+#include "../norm.cuh"
+#include "../paged.cuh"
+#include "../pick.cuh"
+
+#include <string>
+
+template <typename V> static std::vector<V> read() {
+    static_assert(sizeof(V) == 4, "words");
+    uint64_t length = 0;
+    if (fread(&length, sizeof length, 1, stdin) != 1) {
+        fprintf(stderr, "the input ends early\n");
+        exit(1);
+    }
+    std::vector<V> words(length);
+    if (fread(words.data(), 4, length, stdin) != length) {
+        fprintf(stderr, "an array ends early\n");
+        exit(1);
+    }
+    return words;
+}
+
+template <typename V> static void write(const std::vector<V> &words) {
+    const uint64_t length = words.size();
+    fwrite(&length, sizeof length, 1, stdout);
+    fwrite(words.data(), 4, length, stdout);
+}
+
+template <typename T> static std::vector<T> narrowed(const std::vector<float> &numbers) {
+    std::vector<T> out(numbers.size());
+    for (size_t i = 0; i < numbers.size(); ++i)
+        narrow(numbers[i], out[i]);
+    return out;
+}
+
+template <typename T> static std::vector<float> widened(const std::vector<T> &numbers) {
+    std::vector<float> out(numbers.size());
+    for (size_t i = 0; i < numbers.size(); ++i)
+        out[i] = wide(numbers[i]);
+    return out;
+}
+
+template <typename V> static const V *or_null(const std::vector<V> &words) {
+    return words.empty() ? nullptr : words.data();
+}
+
+// Numbers that nobody may use.
+template <typename T> static std::vector<T> nothing(size_t count) {
+    return narrowed<T>(std::vector<float>(count, NAN));
+}
+
+template <typename T> static void step(unsigned seed) {
+    const auto sizes = read<uint32_t>();
+    const int heads = sizes[0], kv_heads = sizes[1], head = sizes[2], dim = sizes[3], blocks = sizes[4], most = sizes[5],
+              tile = sizes[6];
+    const auto how = read<float>();
+    const auto slopes = read<float>();
+    auto q = narrowed<T>(read<float>());
+    const auto k = narrowed<T>(read<float>()), v = narrowed<T>(read<float>());
+    const auto cos = read<float>(), sin = read<float>();
+    const auto positions = read<uint32_t>(), slots = read<uint32_t>(), rows = read<uint32_t>(),
+               tables = read<uint32_t>(), asked = read<uint32_t>();
+    const size_t cached = (size_t)blocks * kv_heads * BLOCK * head;
+    // A cache block is read sixteen bytes at a time.
+    auto room_of_keys = nothing<T>(cached + 16), values = nothing<T>(cached);
+    T *keys = (T *)(((uintptr_t)room_of_keys.data() + 15) / 16 * 16);
+    launch({(unsigned)positions.size(), (unsigned)(heads + 2 * kv_heads)}, 64, seed, [&] {
+        rotate_and_write<T>(q.data(), k.data(), v.data(), keys, values.data(), cos.data(), sin.data(),
+                            positions.data(), slots.data(), heads, kv_heads, head, dim);
+    });
+    // Of the tokens that are in the cache now some ask.
+    const unsigned tokens = asked.size();
+    std::vector<T> queries;
+    std::vector<uint32_t> places_of_asked, rows_of_asked;
+    uint32_t longest = 0;
+    for (uint32_t token : asked) {
+        const auto first = q.begin() + (size_t)token * heads * head;
+        queries.insert(queries.end(), first, first + heads * head);
+        places_of_asked.push_back(positions[token]);
+        rows_of_asked.push_back(rows[token]);
+        longest = max(longest, positions[token] + 1);
+    }
+    Scoring scoring{how[0], (uint32_t)how[1], how[2], or_null(slopes), (int)how[3], how[4]};
+    const unsigned splits = (longest + SPLIT - 1) / SPLIT;
+    const unsigned tiles = (heads / kv_heads + tile - 1) / tile;
+    const size_t places = (size_t)tokens * splits * heads;
+    auto largest = nothing<float>(places), total = nothing<float>(places), sums = nothing<float>(places * head);
+    const Dim grid{tokens, kv_heads * tiles, splits};
+    auto run = [&](auto kernel) {
+        launch(grid, WARPS * 32, seed, [&] {
+            kernel(queries.data(), keys, values.data(), tables.data(), rows_of_asked.data(), places_of_asked.data(),
+                   scoring, heads, kv_heads, most, largest.data(), total.data(), sums.data());
+        });
+    };
+    switch (head * 100 + tile) {
+    case 6401:
+        run(attend<T, 64, 1>);
+        break;
+    case 6404:
+        run(attend<T, 64, 4>);
+        break;
+    case 8002:
+        run(attend<T, 80, 2>);
+        break;
+    case 12808:
+        run(attend<T, 128, 8>);
+        break;
+    case 25602:
+        run(attend<T, 256, 2>);
+        break;
+    default:
+        fprintf(stderr, "no kernel for heads of %d by %d\n", head, tile);
+        exit(1);
+    }
+    auto out = nothing<T>((size_t)tokens * heads * head);
+    launch({tokens, (unsigned)heads}, 64, seed, [&] {
+        join<T>(largest.data(), total.data(), sums.data(), places_of_asked.data(), scoring.window, splits, heads, head,
+                out.data());
+    });
+    write(widened(q));
+    write(widened(out));
+}
+
+template <typename T> static void norm(unsigned seed) {
+    const auto how = read<float>();
+    const auto x = narrowed<T>(read<float>()), y = narrowed<T>(read<float>());
+    const auto weight = read<float>(), bias = read<float>();
+    const unsigned width = weight.size(), rows = x.size() / width;
+    auto sum = nothing<T>(y.size()), out = nothing<T>(x.size());
+    launch({rows}, 96, seed, [&] {
+        add_and_normalise<T>(x.data(), or_null(y), weight.data(), or_null(bias), how[0], how[1] != 0.0f, sum.data(),
+                             out.data(), width);
+    });
+    write(widened(sum));
+    write(widened(out));
+}
+
+template <typename T> static void gate(unsigned seed) {
+    const auto act = read<uint32_t>();
+    const auto x = narrowed<T>(read<float>()), up = narrowed<T>(read<float>());
+    auto out = nothing<T>(x.size());
+    launch({3}, 64, seed, [&] { gated<T>(x.data(), or_null(up), act[0], out.data(), x.size()); });
+    write(widened(out));
+}
+
+static void pick(unsigned seed) {
+    const auto vocab = read<uint32_t>();
+    const auto logits = read<float>();
+    const unsigned rows = logits.size() / vocab[0];
+    std::vector<uint32_t> picked(rows);
+    launch({rows}, 128, seed, [&] { pick_largest(logits.data(), vocab[0], picked.data()); });
+    write(picked);
+}
+
+template <typename T> static void run(const std::string &kernel, unsigned seed) {
+    if (kernel == "step")
+        step<T>(seed);
+    else if (kernel == "norm")
+        norm<T>(seed);
+    else if (kernel == "gate")
+        gate<T>(seed);
+    else
+        pick(seed);
+}
+
+int main(int count, char **arguments) {
+    if (count != 4) {
+        fprintf(stderr, "usage: check KERNEL f32|f16|bf16 SEED < arrays > arrays\n");
+        return 1;
+    }
+    const std::string kernel = arguments[1], type = arguments[2];
+    const unsigned seed = std::stoul(arguments[3]);
+    if (type == "f32")
+        run<float>(kernel, seed);
+    else if (type == "f16")
+        run<f16>(kernel, seed);
+    else
+        run<bf16>(kernel, seed);
+    return 0;
+}
