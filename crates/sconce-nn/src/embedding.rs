@@ -3,32 +3,38 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::error::NnError;
-use crate::kernels::cpu::gather::{gather, gather_blocks};
+use crate::kernels::cpu::gather::{gather, gather_blocks, gather_panels};
 use crate::tensors;
-use crate::weights::HostTensor;
+use crate::weights::{HostTensor, Matrix, WeightError};
+
+/// What errors say of it.
+const TABLE: &str = "the table of an embedding";
 
 /// A table of rows, or one rank's part of it.
 #[derive(Clone, Debug)]
 pub struct Embedding {
-    weight: HostTensor,
+    weight: Matrix,
     first_id: usize,
 }
 
 impl Embedding {
     /// A table `[rows, width]` in f32, f16, bf16 or blocks for the ids from `first_id` on.
     pub fn new(weight: HostTensor, first_id: usize, device: &Device) -> Result<Self> {
+        let rows = tensors::rows(&weight, TABLE)?;
+        let weight = Matrix::of_rows(rows).map_err(unreadable)?;
+        Self::of(weight, first_id, device)
+    }
+
+    /// As [`Self::new`], of a matrix that is multiplied with too.
+    pub fn of(weight: Matrix, first_id: usize, device: &Device) -> Result<Self> {
         tensors::require_cpu(device, "an embedding")?;
-        let weight = tensors::matrix(&weight, "the table of an embedding")?;
+        tensors::require_multiplied(weight.dtype(), TABLE)?;
         Ok(Self { weight, first_id })
     }
 
     /// Rows for the ids, `[ids, width]` in f32; zeros for ids of other ranks, so that the sum over ranks is the row.
     pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
-        let failed = |cause| {
-            let what = "the table of an embedding";
-            NnError::Weight { what, cause }
-        };
-        let (count, width) = (self.weight.shape()[0], self.weight.shape()[1]);
+        let [count, width] = self.weight.shape();
         let row_of = |&id: &u32| {
             (id as usize)
                 .checked_sub(self.first_id)
@@ -36,11 +42,14 @@ impl Embedding {
         };
         let wanted: Vec<Option<usize>> = ids.iter().map(row_of).collect();
         let mut out = vec![0.0; ids.len() * width];
-        if self.weight.dtype().is_quantised() {
-            let blocks = self.weight.blocks().map_err(failed)?;
+        let numbers = self.weight.storage();
+        if numbers.dtype().is_quantised() {
+            let blocks = numbers.blocks().map_err(unreadable)?;
             gather_blocks(blocks, width, &wanted, &mut out);
+        } else if let Some(panels) = self.weight.panels() {
+            gather_panels(panels, numbers.dtype(), width, &wanted, &mut out);
         } else {
-            let (rows, stride) = self.weight.rows().map_err(failed)?;
+            let (rows, stride) = numbers.rows().map_err(unreadable)?;
             gather(rows, stride, width, &wanted, &mut out);
         }
         tensors::tensor(out, &[ids.len(), width])
@@ -50,6 +59,10 @@ impl Embedding {
     pub fn width(&self) -> usize {
         self.weight.shape()[1]
     }
+}
+
+fn unreadable(cause: WeightError) -> NnError {
+    NnError::Weight { what: TABLE, cause }
 }
 
 #[cfg(test)]

@@ -4,27 +4,36 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::error::NnError;
 use crate::kernels::cpu::matmul::matmul;
-use crate::kernels::cpu::operand::{Matrix, Part, Precision};
+use crate::kernels::cpu::operand::{self as kernels, Layout, Part, Precision};
 use crate::kernels::cpu::quant;
 use crate::tensors::{self, Numbers};
-use crate::weights::{HostTensor, StoredDtype};
+use crate::weights::{HostTensor, Matrix, StoredDtype, WeightError};
+
+/// What errors say of it.
+const WEIGHT: &str = "the weight of a linear layer";
 
 /// `y = x · weightᵀ + bias`.
 #[derive(Clone, Debug)]
 pub struct Linear {
-    /// Packed, `[out, in]`, f32, f16, bf16 or blocks.
-    weight: HostTensor,
+    /// `[out, in]`, f32, f16, bf16 or blocks.
+    weight: Matrix,
     bias: Option<Vec<f32>>,
     precision: Precision,
 }
 
 impl Linear {
-    /// A layer with `weight` `[out, in]` in f32, f16, bf16 or blocks, read in place, and an optional `bias` `[out]`.
+    /// A layer with `weight` `[out, in]` in f32, f16, bf16 or blocks and an optional `bias` `[out]`.
     ///
-    /// A weight whose rows are scattered (a transposed view) is copied once.
+    /// The weight is read in place where it lies as this machine multiplies, else it is copied once.
     pub fn new(weight: HostTensor, bias: Option<HostTensor>, device: &Device) -> Result<Self> {
+        let weight = tensors::matrix(&weight, WEIGHT)?;
+        Self::of(weight, bias, device)
+    }
+
+    /// As [`Self::new`], of a matrix that lies as it is multiplied.
+    pub fn of(weight: Matrix, bias: Option<HostTensor>, device: &Device) -> Result<Self> {
         tensors::require_cpu(device, "a linear layer")?;
-        let weight = tensors::matrix(&weight, "the weight of a linear layer")?;
+        tensors::require_multiplied(weight.dtype(), WEIGHT)?;
         let vector = |bias: HostTensor| {
             tensors::vector(&bias, weight.shape()[0], "the bias of a linear layer")
         };
@@ -84,12 +93,19 @@ impl Linear {
 
     /// The product that this layer is, with its results in `out`.
     fn part<'a>(&'a self, out: &'a mut [f32]) -> Result<Part<'a>> {
-        let what = "the weight of a linear layer";
-        let rows = self.weight.rows();
-        let (rows, stride) = rows.map_err(|cause| NnError::Weight { what, cause })?;
-        let matrix = Matrix {
-            rows,
-            stride,
+        let (numbers, layout) = match self.weight.rows() {
+            Some(rows) => {
+                let (numbers, stride) = rows.rows().map_err(unreadable)?;
+                (numbers, Layout::Rows { stride })
+            }
+            None => (
+                self.weight.storage().rows().map_err(unreadable)?.0,
+                Layout::Panels,
+            ),
+        };
+        let matrix = kernels::Matrix {
+            numbers,
+            layout,
             n: self.out_features(),
             k: self.in_features(),
         };
@@ -103,9 +119,7 @@ impl Linear {
 
     /// The same of quantised weights.
     fn part_of_blocks<'a>(&'a self, out: &'a mut [f32]) -> Result<quant::Part<'a>> {
-        let what = "the weight of a linear layer";
-        let blocks = self.weight.blocks();
-        let blocks = blocks.map_err(|cause| NnError::Weight { what, cause })?;
+        let blocks = self.weight.storage().blocks().map_err(unreadable)?;
         Ok(quant::Part {
             matrix: quant::QuantMatrix {
                 format: blocks.format,
@@ -127,6 +141,13 @@ impl Linear {
     /// Width of the input.
     pub fn in_features(&self) -> usize {
         self.weight.shape()[1]
+    }
+}
+
+fn unreadable(cause: WeightError) -> NnError {
+    NnError::Weight {
+        what: WEIGHT,
+        cause,
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, Device, Result, Storage, StorageRef, Tensor};
 
 use crate::error::NnError;
-use crate::weights::{HostTensor, StoredDtype};
+use crate::weights::{HostTensor, Matrix, StoredDtype};
 
 /// The numbers of a contiguous f32 tensor on the CPU, in row-major order; holds the tensor's lock.
 pub(crate) struct Numbers<'a> {
@@ -95,8 +95,21 @@ pub(crate) fn vector(weight: &HostTensor, len: usize, what: &'static str) -> Res
         .map_err(|cause| NnError::Weight { what, cause }.into())
 }
 
-/// A float or quantised matrix that kernels can read in place; copied only when its rows are scattered.
-pub(crate) fn matrix(weight: &HostTensor, what: &'static str) -> Result<HostTensor> {
+/// A float or quantised matrix as kernels read it; copied where it lies otherwise.
+pub(crate) fn matrix(weight: &HostTensor, what: &'static str) -> Result<Matrix> {
+    require_matrix(weight, what)?;
+    let matrix = Matrix::of(weight, weight.dtype());
+    matrix.map_err(|cause| NnError::Weight { what, cause }.into())
+}
+
+/// A float or quantised matrix whose rows kernels can read in place; copied only when they are scattered.
+pub(crate) fn rows(weight: &HostTensor, what: &'static str) -> Result<HostTensor> {
+    require_matrix(weight, what)?;
+    let rows = weight.packed();
+    rows.map_err(|cause| NnError::Weight { what, cause }.into())
+}
+
+fn require_matrix(weight: &HostTensor, what: &'static str) -> Result<()> {
     if weight.shape().len() != 2 {
         let shape = weight.shape().to_vec();
         return Err(NnError::Shape {
@@ -106,14 +119,15 @@ pub(crate) fn matrix(weight: &HostTensor, what: &'static str) -> Result<HostTens
         }
         .into());
     }
-    let dtype = weight.dtype();
-    if !matches!(
-        dtype,
-        StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16 | StoredDtype::Quantised(_)
-    ) {
-        return Err(NnError::WeightDtype { what, dtype }.into());
+    require_multiplied(weight.dtype(), what)
+}
+
+/// Fails unless kernels read weights of that type.
+pub(crate) fn require_multiplied(dtype: StoredDtype, what: &'static str) -> Result<()> {
+    match dtype {
+        StoredDtype::F32 | StoredDtype::F16 | StoredDtype::BF16 | StoredDtype::Quantised(_) => {
+            Ok(())
+        }
+        _ => Err(NnError::WeightDtype { what, dtype }.into()),
     }
-    weight
-        .packed()
-        .map_err(|cause| NnError::Weight { what, cause }.into())
 }

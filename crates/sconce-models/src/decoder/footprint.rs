@@ -51,13 +51,6 @@ impl Footprint {
         self.tables += weight.byte_len() as u64;
     }
 
-    /// Takes back what was added but is not kept.
-    pub(crate) fn remove(&mut self, weight: &HostTensor) {
-        let bytes = weight.byte_len() as u64;
-        self.weights -= bytes;
-        self.owned -= if weight.is_owned() { bytes } else { 0 };
-    }
-
     /// Adds numbers that are kept as f32 whatever their type in the file.
     pub(crate) fn add_as_f32(&mut self, numbers: &HostTensor) {
         let bytes = numbers.elements() as u64 * F32;

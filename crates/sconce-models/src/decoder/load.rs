@@ -2,7 +2,7 @@
 //! names, transposes, the split of fused projections, the cut for this rank, the storage type.
 
 use candle_core::Device;
-use sconce_nn::weights::{Arena, HostTensor, StoredDtype, WeightSource};
+use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype, WeightSource};
 use sconce_nn::{Embedding, KvDtype, Linear, Norm, Rope, RopeSpec};
 
 use super::footprint::Footprint;
@@ -64,6 +64,13 @@ struct Whole {
     name: String,
     weight: HostTensor,
     bias: Option<HostTensor>,
+}
+
+/// The weight of an embedding that the output projection is tied to.
+pub(crate) struct Tied {
+    /// As it is in the checkpoint.
+    stored: HostTensor,
+    matrix: Matrix,
 }
 
 impl Slot {
@@ -284,18 +291,25 @@ impl<'a> Loader<'a> {
         ])
     }
 
-    /// This rank's rows of the token embedding, and their weight for a tied head.
-    pub(crate) fn embedding(&mut self) -> Result<(Embedding, HostTensor), LoadError> {
+    /// This rank's rows of the token embedding, and what a tied head is made of, if it is tied.
+    pub(crate) fn embedding(&mut self) -> Result<(Embedding, Option<Tied>), LoadError> {
         let at = Slot::Embed.of(0);
         let rows = self.share.range(Axis::Vocab);
-        let weight = self
+        let stored = self
             .tensor(at, Part::Weight)?
             .narrow(0, rows.start, rows.len())?;
-        let weight = self.stored(Slot::Embed, weight, self.share.world)?;
-        if self.spec.head == Head::Own {
-            self.footprint.tables += weight.byte_len() as u64;
-        }
-        Ok((self.lookup(at, weight.clone(), rows.start)?, weight))
+        let matrix = match self.spec.head {
+            Head::Tied => self.kept(Slot::Embed, &stored, self.share.world)?,
+            // Single rows are read from it, so they stay together.
+            Head::Own => {
+                let table = self.table(Slot::Embed, &stored, self.share.world)?;
+                return Ok((self.lookup(at, table, rows.start)?, None));
+            }
+        };
+        let tensor = self.name(at, Part::Weight);
+        let table = Embedding::of(matrix.clone(), rows.start, &self.device)
+            .map_err(|cause| LoadError::Layer { tensor, cause })?;
+        Ok((table, Some(Tied { stored, matrix })))
     }
 
     /// The learned positions, whole on every rank, without those for padding.
@@ -304,29 +318,28 @@ impl<'a> Loader<'a> {
         let dims = &self.spec.dims;
         let (padding, context) = (dims.positions - dims.context, dims.context);
         let weight = self.tensor(at, Part::Weight)?.narrow(0, padding, context)?;
-        let weight = self.stored(Slot::Position, weight, 1)?;
-        self.footprint.tables += weight.byte_len() as u64;
+        let weight = self.table(Slot::Position, &weight, 1)?;
         self.lookup(at, weight, 0)
     }
 
-    /// The output projection over this rank's rows of the vocabulary, tied to `embed`.
+    /// The output projection over this rank's rows of the vocabulary, tied to the embedding.
     /// As in transformers, a head that is stored all the same is not tied when it differs.
-    pub(crate) fn tied_head(&mut self, embed: HostTensor) -> Result<Linear, LoadError> {
+    pub(crate) fn tied_head(&mut self, tied: Tied) -> Result<Linear, LoadError> {
         let at = Slot::Head.of(0);
         let name = self.name(at, Part::Weight);
-        let mut weight = embed;
+        let Tied { stored, matrix } = tied;
+        let mut weight = matrix;
         if self.tensors.has(&name) {
             let own = self.tensor(at, Part::Weight)?;
             let own = self.cut(Slot::Head, &own, Part::Weight)?;
-            let own = self.stored(Slot::Head, own, self.share.world)?;
-            if !same_bytes(&own, &weight) {
+            if are_same(&own, &stored)? {
+                self.tensors.touch(&own, self.share.world);
+            } else {
                 tracing::warn!(
                     "`{name}` differs from the embedding it should be tied to: it is used as it is"
                 );
-                self.footprint.tables += weight.byte_len() as u64;
-                weight = own;
-            } else {
-                self.footprint.remove(&own);
+                self.footprint.tables += weight.storage().byte_len() as u64;
+                weight = self.kept(Slot::Head, &own, self.share.world)?;
             }
         }
         let bias = self.bias(at)?;
@@ -415,7 +428,7 @@ impl<'a> Loader<'a> {
         weight: HostTensor,
         bias: Option<HostTensor>,
     ) -> Result<Linear, LoadError> {
-        let weight = self.stored(slot, weight, self.share.world)?;
+        let weight = self.kept(slot, &weight, self.share.world)?;
         if let Some(bias) = &bias {
             self.tensors.touch(bias, self.share.world);
             self.footprint.add_as_f32(bias);
@@ -438,46 +451,73 @@ impl<'a> Loader<'a> {
         Ok(tensor.narrow(dim, range.start, range.len())?)
     }
 
-    /// The weight in the type that it is computed from, readable in place, all its pages in memory.
-    fn stored(
+    /// The weight as it is multiplied with, in the type that it is computed from, all its pages in memory.
+    fn kept(&mut self, slot: Slot, weight: &HostTensor, parts: usize) -> Result<Matrix, LoadError> {
+        let wanted = self.wanted(slot, weight);
+        let matrix = match &mut self.arena {
+            Some(arena) => arena.hold_matrix(weight, wanted)?,
+            None => Matrix::of(weight, wanted)?,
+        };
+        match matrix.rows() {
+            Some(rows) => self.tensors.touch(rows, parts),
+            // Every word was just written.
+            None => self.tensors.report(matrix.storage().byte_len(), parts),
+        }
+        self.counted(slot, weight, matrix.storage(), parts);
+        Ok(matrix)
+    }
+
+    /// The weight of which single rows are read, in the type that it is computed from, all its pages in memory.
+    fn table(
         &mut self,
         slot: Slot,
-        weight: HostTensor,
+        weight: &HostTensor,
         parts: usize,
     ) -> Result<HostTensor, LoadError> {
+        let wanted = self.wanted(slot, weight);
+        let table = match &mut self.arena {
+            Some(arena) => arena.hold(weight, wanted)?,
+            None => weight.to_dtype(wanted)?.packed()?,
+        };
+        self.tensors.touch(&table, parts);
+        self.counted(slot, weight, &table, parts);
+        self.footprint.tables += table.byte_len() as u64;
+        Ok(table)
+    }
+
+    /// The type that a weight is computed from.
+    fn wanted(&self, slot: Slot, weight: &HostTensor) -> StoredDtype {
         let width = weight.shape().last().copied().unwrap_or(0);
         let format = |wanted: Quantisation| wanted.format(slot, self.spec, width);
-        let wanted = match (weight.dtype(), self.options.quantise.and_then(format)) {
+        match (weight.dtype(), self.options.quantise.and_then(format)) {
             (blocks @ StoredDtype::Quantised(_), _) => blocks,
             (_, Some(format)) => StoredDtype::Quantised(format),
             (StoredDtype::F64, None) => self.options.dtype.unwrap_or(StoredDtype::F32),
             (other, None) => self.options.dtype.unwrap_or(other),
-        };
-        let stored = weight.byte_len();
-        let weight = match &mut self.arena {
-            Some(arena) => arena.hold(&weight, wanted)?,
-            None => weight.to_dtype(wanted)?.packed()?,
-        };
-        self.tensors.touch(&weight, parts);
-        // Progress is told in bytes of the checkpoint, and blocks have fewer.
-        let kept = weight.byte_len();
-        self.tensors.report(stored.saturating_sub(kept), parts);
-        if Quantisation::concerns(slot) {
-            self.tally.add(&weight);
         }
-        self.footprint.add(&weight);
-        Ok(weight)
+    }
+
+    /// Counts what a weight is kept as.
+    fn counted(&mut self, slot: Slot, weight: &HostTensor, kept: &HostTensor, parts: usize) {
+        // Progress is told in bytes of the checkpoint, and blocks have fewer.
+        let left = weight.byte_len().saturating_sub(kept.byte_len());
+        self.tensors.report(left, parts);
+        if Quantisation::concerns(slot) {
+            let width = weight.shape().last().copied().unwrap_or(0);
+            self.tally.add(kept.dtype(), width);
+        }
+        self.footprint.add(kept);
     }
 
     fn layer(
         &self,
         slot: Slot,
         name: &str,
-        weight: HostTensor,
+        weight: Matrix,
         bias: Option<HostTensor>,
     ) -> Result<Linear, LoadError> {
         let tensor = self.tensors.name_in_file(name).to_owned();
-        let linear = Linear::new(weight, bias, &self.device)
+        let linear = Linear::of(weight, bias, &self.device)
             .map_err(|cause| LoadError::Layer { tensor, cause })?;
         // A rounded input could pick other experts.
         let picks = matches!(slot, Slot::Router | Slot::SharedRouter);
@@ -525,10 +565,24 @@ fn picked(tensor: &HostTensor, rows: &[usize]) -> Result<HostTensor, LoadError> 
     })
 }
 
-fn same_bytes(one: &HostTensor, other: &HostTensor) -> bool {
-    one.dtype() == other.dtype()
-        && one.shape() == other.shape()
-        && (0..one.shape()[0]).all(|row| one.row_bytes(row) == other.row_bytes(row))
+/// Whether two matrices have the same numbers.
+fn are_same(one: &HostTensor, other: &HostTensor) -> Result<bool, LoadError> {
+    if one.shape() != other.shape() {
+        return Ok(false);
+    }
+    let in_place = one.dtype() == other.dtype() && one.is_packed() && other.is_packed();
+    for row in 0..one.shape()[0] {
+        let same = if in_place {
+            one.row_bytes(row) == other.row_bytes(row)
+        } else {
+            let numbers = |tensor: &HostTensor| tensor.narrow(0, row, 1)?.to_vec_f32();
+            numbers(one)? == numbers(other)?
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What in `config.json` could be the reason that a tensor is missing.

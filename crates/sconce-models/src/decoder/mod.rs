@@ -17,7 +17,7 @@ mod spec;
 mod tensors;
 
 use candle_core::{DType, Device, Result, Tensor};
-use sconce_nn::weights::{HostTensor, Outlines, WeightSource};
+use sconce_nn::weights::{Outlines, WeightSource};
 use sconce_nn::{
     Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Rope, Solo, Step,
 };
@@ -37,7 +37,7 @@ pub(crate) use tensors::Tensors;
 use crate::arch::Arch;
 use crate::model::Model;
 use block::Block;
-use load::Loader;
+use load::{Loader, Tied};
 use quantise::Tally;
 use share::Share;
 
@@ -220,12 +220,12 @@ impl Model for Decoder {
 }
 
 impl Entry {
-    /// Also gives the weight of the embedding, for a tied head.
+    /// Also gives what a tied head is made of.
     fn load(
         loader: &mut Loader,
         spec: &Spec,
-    ) -> std::result::Result<(Self, HostTensor), LoadError> {
-        let (embed, weight) = loader.embedding()?;
+    ) -> std::result::Result<(Self, Option<Tied>), LoadError> {
+        let (embed, tied) = loader.embedding()?;
         let projected = spec.dims.embed != spec.dims.width;
         let entry = Self {
             embed,
@@ -236,7 +236,7 @@ impl Entry {
                 .then(|| loader.positions())
                 .transpose()?,
         };
-        Ok((entry, weight))
+        Ok((entry, tied))
     }
 
     /// Embeddings of all tokens of the step, `[tokens, width]`.
@@ -262,15 +262,15 @@ impl Exit {
     fn load(
         loader: &mut Loader,
         spec: &Spec,
-        embed: HostTensor,
+        tied: Option<Tied>,
     ) -> std::result::Result<Self, LoadError> {
         let projected = spec.dims.embed != spec.dims.width;
         Ok(Self {
             norm: (spec.final_norm.then(|| loader.norm(Slot::FinalNorm, 0))).transpose()?,
             project: (projected.then(|| loader.linear(Slot::HeadIn, 0))).transpose()?,
-            head: match spec.head {
-                Head::Tied => loader.tied_head(embed)?,
-                Head::Own => loader.linear(Slot::Head, 0)?,
+            head: match tied {
+                Some(tied) => loader.tied_head(tied)?,
+                None => loader.linear(Slot::Head, 0)?,
             },
             logits: spec.logits,
         })

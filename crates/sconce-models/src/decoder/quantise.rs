@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use sconce_nn::weights::{BlockFormat, HostTensor, StoredDtype};
+use sconce_nn::weights::{BlockFormat, StoredDtype};
 
 use super::slots::Slot;
 use super::spec::{Head, Spec};
@@ -87,12 +87,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Counts a matrix that was to be quantised.
-    pub(crate) fn add(&mut self, matrix: &HostTensor) {
-        match matrix.dtype() {
+    /// Counts a matrix that was to be quantised by the type that it has, and the numbers in a row.
+    pub(crate) fn add(&mut self, dtype: StoredDtype, width: usize) {
+        match dtype {
             StoredDtype::Quantised(format) => *self.formats.entry(format.name()).or_default() += 1,
             dtype => {
-                let width = matrix.shape().last().copied().unwrap_or(0);
                 *self
                     .left
                     .entry(format!("{dtype}, rows of {width}"))
@@ -148,13 +147,12 @@ mod tests {
 
     #[test]
     fn the_tally_names_formats_and_what_stays() {
-        let matrix = |width: usize| HostTensor::from_f32(vec![0.0; width], &[1, width]);
         let mut tally = Tally::default();
         assert_eq!(tally.told(), "no matrix is quantised");
         let q8_0 = StoredDtype::Quantised(BlockFormat::Q8_0);
-        tally.add(&matrix(64).to_dtype(q8_0).unwrap());
-        tally.add(&matrix(64).to_dtype(q8_0).unwrap());
-        tally.add(&matrix(48));
+        tally.add(q8_0, 64);
+        tally.add(q8_0, 64);
+        tally.add(StoredDtype::F32, 48);
         assert_eq!(
             tally.told(),
             "matrices: 2 in q8_0; 1 stay, whose rows fill no block (float32, rows of 48)"

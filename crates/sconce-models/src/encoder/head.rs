@@ -1,6 +1,7 @@
 //! What stands on an encoder for a task: a chain of pooling, projection, norm and output, described as data and loaded.
 
 use candle_core::{Result, Tensor};
+use sconce_nn::weights::Matrix;
 use sconce_nn::{Act, Linear, Norm, RowSums};
 
 use super::load::EncoderLoader;
@@ -92,7 +93,7 @@ impl Head {
         loader: &mut EncoderLoader<'_>,
         spec: &HeadSpec,
         width: usize,
-        embedding: &sconce_nn::weights::HostTensor,
+        embedding: Option<&Matrix>,
     ) -> std::result::Result<Self, LoadError> {
         let dense = match spec.dense {
             None => None,
@@ -113,7 +114,10 @@ impl Head {
             Out::Own { name, bias } => {
                 loader.head_linear(name, [spec.outputs, width], bias, spec.keys)?
             }
-            Out::Tied { name, biases } => loader.tied(name, biases, embedding)?,
+            Out::Tied { name, biases } => {
+                let embedding = embedding.expect("kept for the head that is tied to it");
+                loader.tied(name, biases, embedding)?
+            }
         };
         Ok(Self {
             over: spec.over,
@@ -178,6 +182,11 @@ fn means(x: &Tensor, lens: &[usize]) -> Result<Tensor> {
 }
 
 impl HeadSpec {
+    /// Whether its output is the embedding, used again.
+    pub(super) fn is_tied(&self) -> bool {
+        matches!(self.out, Out::Tied { .. })
+    }
+
     /// The first word of the names of its tensors.
     pub(super) fn prefix(&self) -> &'static str {
         let name = match self.out {

@@ -1,7 +1,7 @@
 //! Turns the named tensors of a checkpoint into the layers of an encoder.
 
 use candle_core::Device;
-use sconce_nn::weights::{Arena, HostTensor, StoredDtype, WeightSource};
+use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype, WeightSource};
 use sconce_nn::{Embedding, Linear, Norm};
 
 use super::spec::{EncoderSpec, Order};
@@ -42,20 +42,38 @@ impl<'a> EncoderLoader<'a> {
         }
     }
 
-    /// The table of one of the embeddings, and its weight.
+    /// The table of one of the embeddings.
     pub(super) fn table(
         &mut self,
         place: Place,
         shape: [usize; 2],
         keys: &str,
-    ) -> Result<(Embedding, HostTensor), LoadError> {
+    ) -> Result<Embedding, LoadError> {
         let name = self.full(place, 0);
         let weight = self.taken(&name, "weight", &shape, keys, hint(place))?;
-        let weight = self.stored(weight)?;
+        let wanted = self.wanted(&weight);
+        let weight = match &mut self.arena {
+            Some(arena) => arena.hold(&weight, wanted)?,
+            None => weight.to_dtype(wanted)?.packed()?,
+        };
+        self.tensors.touch(&weight, 1);
+        self.footprint.add(&weight);
         self.footprint.add_table(&weight);
-        let table = Embedding::new(weight.clone(), 0, &Device::Cpu)
+        Embedding::new(weight, 0, &Device::Cpu).map_err(|cause| refused(&name, cause))
+    }
+
+    /// The table of the tokens, and its matrix for a head that is tied to it.
+    pub(super) fn tied_table(
+        &mut self,
+        shape: [usize; 2],
+        keys: &str,
+    ) -> Result<(Embedding, Matrix), LoadError> {
+        let name = self.full(Place::Embed, 0);
+        let weight = self.taken(&name, "weight", &shape, keys, hint(Place::Embed))?;
+        let matrix = self.kept(&weight)?;
+        let table = Embedding::of(matrix.clone(), 0, &Device::Cpu)
             .map_err(|cause| refused(&name, cause))?;
-        Ok((table, weight))
+        Ok((table, matrix))
     }
 
     /// A table as numbers.
@@ -99,7 +117,7 @@ impl<'a> EncoderLoader<'a> {
         let weight = self.taken(&name, "weight", &all, keys, hint(place))?;
         let bias = self.bias(&name, bias, N * rows, hint(place))?;
         let parts = (0..N).map(|part| {
-            let weight = self.stored(weight.narrow(0, part * rows, rows)?)?;
+            let weight = self.kept(&weight.narrow(0, part * rows, rows)?)?;
             let bias = bias.as_ref().map(|bias| bias.narrow(0, part * rows, rows));
             self.made(&name, weight, bias.transpose()?)
         });
@@ -145,10 +163,10 @@ impl<'a> EncoderLoader<'a> {
         &mut self,
         name: &str,
         biases: &[&str],
-        embedding: &HostTensor,
+        embedding: &Matrix,
     ) -> Result<Linear, LoadError> {
         if self.tensors.has(&format!("{name}.weight")) {
-            let shape = embedding.shape().to_vec();
+            let shape = embedding.shape();
             let copy = self.taken(name, "weight", &shape, "vocab_size, hidden_size", NO_HEAD)?;
             self.tensors.touch(&copy, 1);
         }
@@ -197,7 +215,7 @@ impl<'a> EncoderLoader<'a> {
         hint: &'static str,
     ) -> Result<Linear, LoadError> {
         let weight = self.taken(name, "weight", &shape, keys, hint)?;
-        let weight = self.stored(weight)?;
+        let weight = self.kept(&weight)?;
         let bias = self.bias(name, bias, shape[0], hint)?;
         self.made(name, weight, bias)
     }
@@ -258,29 +276,38 @@ impl<'a> EncoderLoader<'a> {
         Ok(found)
     }
 
-    /// The weight in the type that it is computed from, all its pages in memory.
-    fn stored(&mut self, weight: HostTensor) -> Result<HostTensor, LoadError> {
-        let wanted = match weight.dtype() {
+    /// The weight as it is multiplied with, in the type that it is computed from, all its pages in memory.
+    fn kept(&mut self, weight: &HostTensor) -> Result<Matrix, LoadError> {
+        let wanted = self.wanted(weight);
+        let matrix = match &mut self.arena {
+            Some(arena) => arena.hold_matrix(weight, wanted)?,
+            None => Matrix::of(weight, wanted)?,
+        };
+        match matrix.rows() {
+            Some(rows) => self.tensors.touch(rows, 1),
+            // Every word was just written.
+            None => self.tensors.report(matrix.storage().byte_len(), 1),
+        }
+        self.footprint.add(matrix.storage());
+        Ok(matrix)
+    }
+
+    /// The type that a weight is computed from.
+    fn wanted(&self, weight: &HostTensor) -> StoredDtype {
+        match weight.dtype() {
             StoredDtype::F64 => self.options.dtype.unwrap_or(StoredDtype::F32),
             other => self.options.dtype.unwrap_or(other),
-        };
-        let weight = match &mut self.arena {
-            Some(arena) => arena.hold(&weight, wanted)?,
-            None => weight.to_dtype(wanted)?.packed()?,
-        };
-        self.tensors.touch(&weight, 1);
-        self.footprint.add(&weight);
-        Ok(weight)
+        }
     }
 
     fn made(
         &self,
         name: &str,
-        weight: HostTensor,
+        weight: Matrix,
         bias: Option<HostTensor>,
     ) -> Result<Linear, LoadError> {
         let linear =
-            Linear::new(weight, bias, &Device::Cpu).map_err(|cause| refused(name, cause))?;
+            Linear::of(weight, bias, &Device::Cpu).map_err(|cause| refused(name, cause))?;
         Ok(match self.options.dtype {
             Some(StoredDtype::BF16) => linear.with_bf16_products(),
             _ => linear,

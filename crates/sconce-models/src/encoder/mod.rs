@@ -12,7 +12,7 @@ mod spec;
 mod weights;
 
 use candle_core::{Device, Result, Tensor};
-use sconce_nn::weights::{HostTensor, Outlines, WeightSource};
+use sconce_nn::weights::{Matrix, Outlines, WeightSource};
 use sconce_nn::{DistanceBiases, Embedding, Linear, Norm, Rope, Step};
 
 pub use head::{Dense, HeadKind, HeadSpec, Out, Over};
@@ -120,7 +120,8 @@ impl Encoder {
         head: Option<&HeadSpec>,
     ) -> std::result::Result<(Self, Footprint, Option<(Vec<f32>, Option<Norm>)>), LoadError> {
         let dims = spec.dims;
-        let (entry, embedding) = Entry::load(&mut loader, spec)?;
+        let is_tied = head.is_some_and(HeadSpec::is_tied);
+        let (entry, tied) = Entry::load(&mut loader, spec, is_tied)?;
         let blocks = (0..spec.stored_layers()).map(|stored| Block::load(&mut loader, spec, stored));
         let blocks = blocks.collect::<std::result::Result<_, _>>()?;
         let (biases, vectors) = distances(&mut loader, spec)?;
@@ -134,7 +135,7 @@ impl Encoder {
         });
         let ropes = ropes.collect::<std::result::Result<_, _>>()?;
         let loaded = head
-            .map(|head| Head::load(&mut loader, head, dims.width, &embedding))
+            .map(|head| Head::load(&mut loader, head, dims.width, tied.as_ref()))
             .transpose()?;
         let footprint = loader.finish(head.map(HeadSpec::prefix))?;
         let encoder = Self {
@@ -242,19 +243,25 @@ impl Encoder {
 }
 
 impl Entry {
-    /// Also gives the weight of the embedding, for a tied head.
+    /// Also gives the matrix of the embedding where a head is tied to it.
     fn load(
         loader: &mut EncoderLoader<'_>,
         spec: &EncoderSpec,
-    ) -> std::result::Result<(Self, HostTensor), LoadError> {
+        is_tied: bool,
+    ) -> std::result::Result<(Self, Option<Matrix>), LoadError> {
         let dims = spec.dims;
         let shape = [dims.vocab, dims.embed];
-        let (embed, weight) = loader.table(Place::Embed, shape, "vocab_size, hidden_size")?;
+        let keys = "vocab_size, hidden_size";
+        let (embed, tied) = if is_tied {
+            let (embed, matrix) = loader.tied_table(shape, keys)?;
+            (embed, Some(matrix))
+        } else {
+            (loader.table(Place::Embed, shape, keys)?, None)
+        };
         let mut table = |place, rows: usize, keys| {
             (rows > 0)
                 .then(|| loader.table(place, [rows, dims.embed], keys))
                 .transpose()
-                .map(|table| table.map(|(table, _)| table))
         };
         let keys = "max_position_embeddings, hidden_size";
         let positions = table(Place::Positions, dims.positions, keys)?;
@@ -279,7 +286,7 @@ impl Entry {
             norm: loader.norm(Place::EmbedNorm, 0, normed)?,
             project,
         };
-        Ok((entry, weight))
+        Ok((entry, tied))
     }
 
     fn forward(&self, batch: &Batch, positions: &[u32]) -> Result<Tensor> {

@@ -6,6 +6,7 @@ use super::buffer::AlignedBytes;
 use super::dtype::StoredDtype;
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
+use super::matrix::Matrix;
 use super::pieces::Pieces;
 
 /// Whether the system gives huge pages to whoever asks for them.
@@ -35,13 +36,29 @@ impl Arena {
             return HostTensor::outline_of_copy(wanted, converted.shape().to_vec());
         }
         tensor.require_rows_of(wanted)?;
-        let Some(piece) = self.pieces.next(wanted.bytes(tensor.elements())) else {
-            return tensor.to_dtype(wanted)?.packed();
-        };
-        let mut bytes = AlignedBytes::Piece(piece);
+        let mut bytes = self.room(wanted.bytes(tensor.elements()));
         tensor.write_as(wanted, bytes.bytes_mut())?;
         tensor.give_back_pages();
         HostTensor::owned(bytes, wanted, tensor.shape().to_vec())
+    }
+
+    /// The same of a matrix that is multiplied with, as products of this machine read it.
+    pub fn hold_matrix(
+        &mut self,
+        tensor: &HostTensor,
+        wanted: StoredDtype,
+    ) -> Result<Matrix, WeightError> {
+        if Matrix::suits_panels(tensor, wanted) {
+            return Matrix::laid_out(tensor, wanted, |len| self.room(len));
+        }
+        Matrix::of_rows(self.hold(tensor, wanted)?)
+    }
+
+    fn room(&mut self, len: usize) -> AlignedBytes {
+        match self.pieces.next(len) {
+            Some(piece) => AlignedBytes::Piece(piece),
+            None => AlignedBytes::zeroed(len),
+        }
     }
 }
 

@@ -1,9 +1,11 @@
-//! Copies and widens chosen rows of a table, be it of numbers or of blocks.
+//! Copies and widens chosen rows of a table, be it of numbers, in rows or panels, or of blocks.
+
+use half::{bf16, f16};
 
 use super::lanes::{Kernel, Lanes, Weight, dispatch};
 use super::matmul::widen;
-use super::parallel;
-use crate::weights::{Blocks, Rows, dequantise};
+use super::{panels, parallel};
+use crate::weights::{Blocks, Rows, StoredDtype, dequantise};
 
 /// Writes row `wanted[i]` of the table, `width` numbers from element `row * stride`, to row `i` of `out`; zeros for none.
 pub(crate) fn gather(
@@ -40,6 +42,48 @@ pub(crate) fn gather_blocks(
             }
         }
     });
+}
+
+/// The same from a table in panels of numbers of that type.
+pub(crate) fn gather_panels(
+    words: &[u32],
+    dtype: StoredDtype,
+    width: usize,
+    wanted: &[Option<usize>],
+    out: &mut [f32],
+) {
+    assert_eq!(out.len(), wanted.len() * width);
+    let steps = panels::words(dtype.bytes(width));
+    parallel::over_rows(out, width, width, &|first, out| {
+        for (row, out) in wanted[first..].iter().zip(out.chunks_exact_mut(width)) {
+            match row {
+                Some(row) => widen_words(panels::row(words, steps, *row), dtype, out),
+                None => out.fill(0.0),
+            }
+        }
+    });
+}
+
+/// Widens the numbers that the words hold, one or two each.
+fn widen_words(words: impl Iterator<Item = u32>, dtype: StoredDtype, out: &mut [f32]) {
+    let halves = |word: u32| [word as u16, (word >> 16) as u16];
+    match dtype {
+        StoredDtype::F32 => {
+            for (word, out) in words.zip(out) {
+                *out = f32::from_bits(word);
+            }
+        }
+        StoredDtype::F16 => {
+            for (half, out) in words.flat_map(halves).zip(out) {
+                *out = f16::from_bits(half).to_f32();
+            }
+        }
+        _ => {
+            for (half, out) in words.flat_map(halves).zip(out) {
+                *out = bf16::from_bits(half).to_f32();
+            }
+        }
+    }
 }
 
 fn gather_from<W: Weight>(

@@ -12,7 +12,7 @@
 use half::{bf16, f16};
 
 use super::lanes::{Kernel, LANES, Lanes, Weight, dispatch};
-use super::operand::{Matrix, Operand, Part, Precision, operands};
+use super::operand::{Layout, Operand, Part, Precision, operands};
 use super::parallel;
 use super::tile::{Ptr, dots};
 use super::{pool, scratch};
@@ -45,15 +45,35 @@ pub(crate) fn matmul(x: &[f32], parts: &mut [Part<'_>]) {
 
 /// Whether two parts are computed in the same way, which each of them would be alone.
 fn are_alike(one: &Part<'_>, other: &Part<'_>) -> bool {
-    let (rows, others) = (&one.matrix.rows, &other.matrix.rows);
-    std::mem::discriminant(rows) == std::mem::discriminant(others)
+    let (numbers, others) = (&one.matrix.numbers, &other.matrix.numbers);
+    std::mem::discriminant(numbers) == std::mem::discriminant(others)
         && one.precision == other.precision
-        && suits_tiles(one) == suits_tiles(other)
+        && way(one) == way(other)
+}
+
+/// How a product is computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// In the vectors of [`super::lanes`], of the width that the machine has.
+    Lanes,
+    /// In vectors of 512 bits.
+    Wide,
+    /// On the matrix unit.
+    Tiles,
+}
+
+fn way(part: &Part<'_>) -> Way {
+    match part.matrix.layout {
+        Layout::Panels => Way::Wide,
+        Layout::Rows { .. } if suits_tiles(part) => Way::Tiles,
+        Layout::Rows { .. } => Way::Lanes,
+    }
 }
 
 #[cfg(target_arch = "x86_64")]
 fn suits_tiles(part: &Part<'_>) -> bool {
-    super::tiles::suits(part.matrix.n, part.matrix.k)
+    matches!(part.matrix.numbers, Rows::BF16(_))
+        && super::tiles::suits(part.matrix.n, part.matrix.k)
 }
 
 #[cfg(not(target_arch = "x86_64"))]
@@ -62,42 +82,44 @@ fn suits_tiles(_: &Part<'_>) -> bool {
 }
 
 fn of_one_kind(x: &[f32], parts: &mut [Part<'_>]) {
-    let (Matrix { rows, k, .. }, precision) = (parts[0].matrix, parts[0].precision);
-    match rows {
-        Rows::F32(_) => in_vectors::<f32>(x, k, &operands(x, k, parts)),
-        Rows::F16(_) => in_vectors::<f16>(x, k, &operands(x, k, parts)),
-        Rows::BF16(_) => of_brains(x, k, precision, &operands(x, k, parts)),
+    let (k, precision, way) = (parts[0].matrix.k, parts[0].precision, way(&parts[0]));
+    match parts[0].matrix.numbers {
+        Rows::F32(_) => of_numbers::<f32>(x, k, way, &operands(x, k, parts)),
+        Rows::F16(_) => of_numbers::<f16>(x, k, way, &operands(x, k, parts)),
+        Rows::BF16(_) => of_brains(x, k, way, precision, &operands(x, k, parts)),
     }
 }
 
 /// bf16 weights have units of their own on some machines.
-fn of_brains(x: &[f32], k: usize, precision: Precision, operands: &[Operand<'_, bf16>]) {
+fn of_brains(x: &[f32], k: usize, way: Way, precision: Precision, operands: &[Operand<'_, bf16>]) {
     #[cfg(target_arch = "x86_64")]
-    {
-        if operands.iter().all(|one| super::tiles::suits(one.n, k)) {
+    match way {
+        Way::Tiles => {
             return operands
                 .iter()
                 .for_each(|operand| super::tiles::matmul(x, k, operand));
         }
-        if precision == Precision::Bf16 && super::wide::has_bf16() {
+        Way::Wide if precision == Precision::Bf16 && super::wide::has_bf16() => {
             return super::wide::matmul_rounded(x, k, operands);
         }
+        _ => {}
     }
     // Without such a unit rounding `x` would only cost precision.
     let _ = precision;
-    in_vectors(x, k, operands);
+    of_numbers(x, k, way, operands);
 }
 
 #[cfg(target_arch = "x86_64")]
-fn in_vectors<W: super::wide::Wide>(x: &[f32], k: usize, operands: &[Operand<'_, W>]) {
-    if super::wide::is_available() {
-        return super::wide::matmul(x, k, operands);
+fn of_numbers<W: super::wide::Wide>(x: &[f32], k: usize, way: Way, operands: &[Operand<'_, W>]) {
+    match way {
+        Way::Wide => super::wide::matmul(x, k, operands),
+        Way::Lanes | Way::Tiles => in_lanes(x, k, operands),
     }
-    in_lanes(x, k, operands);
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn in_vectors<W: Weight>(x: &[f32], k: usize, operands: &[Operand<'_, W>]) {
+fn of_numbers<W: Weight>(x: &[f32], k: usize, way: Way, operands: &[Operand<'_, W>]) {
+    debug_assert_eq!(way, Way::Lanes, "no other has its instructions here");
     in_lanes(x, k, operands);
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod matmul;
 pub(crate) mod mutual;
 pub(crate) mod operand;
 pub(crate) mod paged;
+pub(crate) mod panels;
 pub(crate) mod parallel;
 pub mod pool;
 pub(crate) mod quant;

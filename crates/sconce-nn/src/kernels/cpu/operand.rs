@@ -3,16 +3,26 @@
 
 use half::{bf16, f16};
 
+use super::panels;
 use super::parallel::Shared;
 use crate::weights::Rows;
 
-/// The weight matrix `[n, k]`: row `r` begins at element `r * stride`.
+/// The weight matrix `[n, k]`.
 #[derive(Clone, Copy)]
 pub(crate) struct Matrix<'a> {
-    pub(crate) rows: Rows<'a>,
-    pub(crate) stride: usize,
+    pub(crate) numbers: Rows<'a>,
+    pub(crate) layout: Layout,
     pub(crate) n: usize,
     pub(crate) k: usize,
+}
+
+/// How the numbers of a matrix lie.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Layout {
+    /// Row `r` begins at element `r * stride`.
+    Rows { stride: usize },
+    /// As [`super::panels`] has them.
+    Panels,
 }
 
 /// One of several products of the same `x`; `out` is `[m, n]`.
@@ -36,6 +46,7 @@ pub(crate) enum Precision {
 /// A part whose weights have one type and whose lengths fit.
 pub(super) struct Operand<'a, W> {
     pub(super) weights: &'a [W],
+    /// Elements from one row to the next; of no meaning for panels.
     pub(super) stride: usize,
     pub(super) m: usize,
     pub(super) n: usize,
@@ -75,23 +86,28 @@ pub(super) fn operands<'a, W: OfRows>(
 ) -> Vec<Operand<'a, W>> {
     let one = |part: &'a mut Part<'_>| {
         let Matrix {
-            rows,
-            stride,
+            numbers,
+            layout,
             n,
             k: own,
         } = part.matrix;
         assert_eq!(own, k, "matrices of one input");
-        let weights = W::of(rows).expect("matrices of one type");
+        let weights = W::of(numbers).expect("matrices of one type");
+        let (stride, least) = match layout {
+            Layout::Rows { stride } if n == 0 || k == 0 => (stride, 0),
+            Layout::Rows { stride } => (stride, (n - 1) * stride + k),
+            Layout::Panels => (
+                0,
+                n * panels::words(k * size_of::<W>()) * size_of::<u32>() / size_of::<W>(),
+            ),
+        };
         let m = part.out.len().checked_div(n).unwrap_or(0);
         assert_eq!(
             (part.out.len(), x.len()),
             (m * n, if n == 0 { x.len() } else { m * k }),
             "lengths of a product of {m} rows, [{n}, {k}]"
         );
-        assert!(
-            n == 0 || k == 0 || weights.len() >= (n - 1) * stride + k,
-            "[{n}, {k}] leaves the weights"
-        );
+        assert!(weights.len() >= least, "[{n}, {k}] leaves the weights");
         assert!(
             part.bias.is_none_or(|bias| bias.len() == n),
             "a bias for each of {n} outputs"

@@ -26,6 +26,13 @@ impl<T> Shared<T> {
         }
     }
 
+    /// Where element `start` is, or the end.
+    #[inline(always)]
+    pub(crate) fn at(&self, start: usize) -> *mut T {
+        debug_assert!(start <= self.len, "{start} of {}", self.len);
+        self.start.wrapping_add(start)
+    }
+
     /// Elements `start..start + len`.
     ///
     /// # Safety

@@ -2,7 +2,10 @@
 
 use super::*;
 use crate::kernels::cpu::lanes::Portable;
+use crate::kernels::cpu::operand::Matrix;
+use crate::kernels::cpu::panels;
 use crate::kernels::cpu::testing::{assert_close, numbers};
+use crate::weights::StoredDtype;
 
 /// The plain twin, in double precision.
 fn reference(
@@ -32,9 +35,70 @@ const WAYS: [Way; 3] = [
     Way::Lanes,
 ];
 
+/// A matrix in rows.
+fn in_rows(numbers: Rows<'_>, stride: usize, n: usize, k: usize) -> Matrix<'_> {
+    let layout = Layout::Rows { stride };
+    Matrix {
+        numbers,
+        layout,
+        n,
+        k,
+    }
+}
+
+/// The matrix as this machine multiplies it, with its words in `room` where these are panels.
+fn as_multiplied<'a>(matrix: Matrix<'a>, room: &'a mut Vec<u32>) -> Matrix<'a> {
+    let Matrix {
+        numbers,
+        layout: Layout::Rows { stride },
+        n,
+        k,
+    } = matrix
+    else {
+        return matrix;
+    };
+    let (dtype, bytes) = match numbers {
+        Rows::F32(numbers) => (StoredDtype::F32, bytes_of(numbers)),
+        Rows::F16(numbers) => (StoredDtype::F16, bytes_of(numbers)),
+        Rows::BF16(numbers) => (StoredDtype::BF16, bytes_of(numbers)),
+    };
+    if !panels::suit(dtype, n, k) {
+        return matrix;
+    }
+    let row_bytes = dtype.bytes(k);
+    room.resize(n * panels::words(row_bytes), u32::MAX);
+    panels::lay_out(bytes, dtype.bytes(stride), row_bytes, room);
+    let numbers = match numbers {
+        Rows::F32(_) => Rows::F32(of_words(room)),
+        Rows::F16(_) => Rows::F16(of_words(room)),
+        Rows::BF16(_) => Rows::BF16(of_words(room)),
+    };
+    Matrix {
+        numbers,
+        layout: Layout::Panels,
+        n,
+        k,
+    }
+}
+
+fn bytes_of<T: Weight>(numbers: &[T]) -> &[u8] {
+    // SAFETY: numbers have no padding.
+    unsafe { numbers.align_to().1 }
+}
+
+fn of_words<T: Weight>(words: &[u32]) -> &[T] {
+    // SAFETY: any bits are a number; words are aligned for all.
+    unsafe { words.align_to().1 }
+}
+
 impl Way {
     fn product(self, x: &[f32], matrix: Matrix<'_>, bias: Option<&[f32]>) -> Vec<f32> {
         let mut out = vec![f32::NAN; x.len() / matrix.k * matrix.n];
+        let mut room = Vec::new();
+        let matrix = match self {
+            Self::Best(_) => as_multiplied(matrix, &mut room),
+            Self::Lanes => matrix,
+        };
         let part = Part {
             matrix,
             precision: match self {
@@ -54,7 +118,7 @@ impl Way {
     /// The numbers that this way takes of `x`.
     fn taken(self, x: &[f32], matrix: Matrix<'_>) -> Vec<f32> {
         let rounds = self == Self::Best(Precision::Bf16)
-            && matches!(matrix.rows, Rows::BF16(_))
+            && matches!(matrix.numbers, Rows::BF16(_))
             && rounds(matrix.n, matrix.k);
         let taken = |&x| {
             if rounds {
@@ -78,8 +142,8 @@ fn rounds(_: usize, _: usize) -> bool {
 }
 
 fn in_lanes_of(x: &[f32], parts: &mut [Part<'_>]) {
-    let Matrix { rows, k, .. } = parts[0].matrix;
-    match rows {
+    let Matrix { numbers, k, .. } = parts[0].matrix;
+    match numbers {
         Rows::F32(_) => in_lanes::<f32>(x, k, &operands(x, k, parts)),
         Rows::F16(_) => in_lanes::<f16>(x, k, &operands(x, k, parts)),
         Rows::BF16(_) => in_lanes::<bf16>(x, k, &operands(x, k, parts)),
@@ -117,7 +181,7 @@ fn odd_sizes_in_all_types_equal_the_plain_loops() {
             ),
         ];
         for (rows, exact) in cases {
-            let matrix = Matrix { rows, stride, n, k };
+            let matrix = in_rows(rows, stride, n, k);
             for (m, way) in [1, 2, 3, 4, 5, 6, 7, 8, 9, 21, 32, 40]
                 .into_iter()
                 .flat_map(|m| WAYS.map(|way| (m, way)))
@@ -148,12 +212,7 @@ fn rows_have_the_same_bits(m: usize, n: usize, k: usize, way: Way) {
     let halves: Vec<f16> = wide.iter().map(|&w| f16::from_f32(w)).collect();
     let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
     for rows in [Rows::F32(&wide), Rows::F16(&halves), Rows::BF16(&brains)] {
-        let matrix = Matrix {
-            rows,
-            stride: k,
-            n,
-            k,
-        };
+        let matrix = in_rows(rows, k, n, k);
         let mut alone = Vec::new();
         {
             let _turn = pool::turn(1);
@@ -179,22 +238,19 @@ fn matrices_of_one_input_have_the_bits_of_each_alone() {
     let wide = numbers(300 * k, 1);
     let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
     let bias = numbers(91, 2);
-    let matrix = |rows, n| Matrix {
-        rows,
-        stride: k,
-        n,
-        k,
-    };
-    let later = matrix(Rows::BF16(&brains[91 * k..]), 130);
+    let mut rooms = [const { Vec::new() }; 5];
+    let [one, two, none, long, short] = &mut rooms;
+    let later = Rows::BF16(&brains[91 * k..]);
+    let later = as_multiplied(in_rows(later, k, 130, k), two);
     let of_brains = [
-        matrix(Rows::BF16(&brains), 91),
+        as_multiplied(in_rows(Rows::BF16(&brains), k, 91, k), one),
         later,
-        matrix(later.rows, 0),
+        as_multiplied(in_rows(Rows::BF16(&brains), k, 0, k), none),
     ];
     let mixed = [
-        matrix(Rows::F32(&wide), 91),
+        as_multiplied(in_rows(Rows::F32(&wide), k, 91, k), long),
         later,
-        matrix(Rows::F32(&wide), 7),
+        as_multiplied(in_rows(Rows::F32(&wide), k, 7, k), short),
     ];
     for precision in [Precision::Exact, Precision::Bf16] {
         for (m, matrices) in [1, 3, 70]
@@ -229,12 +285,7 @@ fn rows_longer_than_a_panel_are_multiplied_too() {
     let (x, wide) = (numbers(m * k, 1), numbers(n * k, 2));
     let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
     for rows in [Rows::F32(&wide), Rows::BF16(&brains)] {
-        let matrix = Matrix {
-            rows,
-            stride: k,
-            n,
-            k,
-        };
+        let matrix = in_rows(rows, k, n, k);
         for way in WAYS {
             let all = way.product(&x, matrix, None);
             let last = way.product(&x[(m - 1) * k..], matrix, None);
@@ -249,12 +300,7 @@ fn plain_vectors_give_close_numbers() {
     let (x, w) = (numbers(m * k, 1), numbers(n * k, 2));
     let mut out = vec![0.0; m * n];
     let mut parts = [Part {
-        matrix: Matrix {
-            rows: Rows::F32(&w),
-            stride: k,
-            n,
-            k,
-        },
+        matrix: in_rows(Rows::F32(&w), k, n, k),
         precision: Precision::Exact,
         bias: None,
         out: &mut out,
@@ -277,11 +323,10 @@ fn plain_vectors_give_close_numbers() {
 
 #[test]
 fn empty_products_write_nothing_and_no_inner_dimension_leaves_the_bias() {
-    let matrix = |n, k| Matrix {
-        rows: Rows::F32(&[]),
-        stride: 0,
-        n,
-        k,
+    let matrix = |n, k| in_rows(Rows::F32(&[]), 0, n, k);
+    let laid_out = |n, k| Matrix {
+        layout: Layout::Panels,
+        ..matrix(n, k)
     };
     let mut out = [9.0; 4];
     let mut parts = [Part {
@@ -294,7 +339,17 @@ fn empty_products_write_nothing_and_no_inner_dimension_leaves_the_bias() {
     assert_eq!(parts[0].out, [1.0, 2.0, 1.0, 2.0]);
     parts[0].out.fill(9.0);
     in_lanes_of(&[], &mut parts);
-    assert_eq!(out, [1.0, 2.0, 1.0, 2.0]);
+    assert_eq!(parts[0].out, [1.0, 2.0, 1.0, 2.0]);
+    if panels::suit(StoredDtype::F32, 2, 0) {
+        parts[0].out.fill(9.0);
+        parts[0].matrix = laid_out(2, 0);
+        matmul(&[], &mut parts);
+        assert_eq!(parts[0].out, [1.0, 2.0, 1.0, 2.0]);
+        parts[0].matrix = laid_out(0, 5);
+        parts[0].bias = None;
+        parts[0].out = &mut [];
+        matmul(&[], &mut parts);
+    }
     let mut parts = [Part {
         matrix: matrix(0, 5),
         precision: Precision::Exact,

@@ -8,8 +8,7 @@
 use std::arch::x86_64::*;
 use std::ops::Range;
 
-use super::tile::dot;
-use super::vectors::LANES;
+use super::vectors::{LANES, dot};
 use crate::kernels::cpu::broadcast::{Sizes, Target};
 use crate::kernels::cpu::tile::Ptr;
 

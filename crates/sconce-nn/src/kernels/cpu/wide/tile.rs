@@ -1,7 +1,7 @@
-//! The inner loops: a few rows of `x` against a few rows of weights, with all sums in registers.
+//! The inner loop: some rows of `x` against a panel of weights, with all sums in registers.
 //!
-//! Every product is summed in one vector, lane `l` over a fixed set of elements in their order, and the lanes as
-//! [`super::vectors::sum`] does: the same bits for any number of rows at a time.
+//! Every output is summed in one lane over `k` in order: the same bits for any number of rows at a time, and however `k`
+//! is cut.
 #![allow(unsafe_code)]
 // Counted loops over constant sizes unroll into registers.
 #![allow(clippy::needless_range_loop)]
@@ -10,29 +10,35 @@ use std::arch::x86_64::*;
 
 use half::bf16;
 
-use super::vectors::{CHUNK, LANES, LINE, Wide, sum, sums};
+use super::vectors::{LANES, Wide, dot};
 use super::{Products, Task};
 use crate::kernels::cpu::tile::Ptr;
 
-/// How far ahead of a chunk of weights the first and the second cache level are filled, in bytes: rows that come from
-/// memory are read in their order, across the pages where the processor stops guessing.
+/// Vectors of a panel.
+const VECTORS: usize = 2;
+
+/// Bytes of a line of the cache.
+const LINE: usize = 64;
+
+/// How far ahead of the words of a step the first and the second cache level are filled, in bytes, where weights come
+/// from memory: in their order, across the pages where the processor stops guessing.
 const AHEAD: [usize; 2] = [2 << 10, 8 << 10];
 
-/// How `x` and the weights are multiplied: the numbers that `x` consists of, and a step over one chunk of both.
+/// Sums of `M` rows of `x`.
+type Sums<const M: usize> = [[__m512; VECTORS]; M];
+
+/// How `x` and the weights are multiplied: the numbers that `x` consists of, and a step over one word of each weight row.
 pub(super) trait Multiply: Sync + Sized {
     type X: Copy + Sync;
-    type W: Wide;
+    type W: Sync;
+    /// Numbers of `x` that a step takes.
+    const TAKEN: usize;
 
-    /// Adds the products of a chunk of `M` rows of `x` and `N` rows of weights, of which `len` elements exist.
+    /// Adds the products of a step.
     ///
     /// # Safety
-    /// `x` has whole chunks, the weights `len` elements; the machine has the instructions.
-    unsafe fn step<const M: usize, const N: usize>(
-        lanes: &mut [[__m512; N]; M],
-        x: Ptr<Self::X>,
-        w: Ptr<Self::W>,
-        len: usize,
-    );
+    /// `M` rows of [`Self::TAKEN`] numbers are readable at `x`; the machine has the instructions.
+    unsafe fn step<const M: usize>(sums: &mut Sums<M>, x: Ptr<Self::X>, words: [__m512i; VECTORS]);
 
     /// [`Products::compute`], compiled with the instructions that [`Self::step`] needs.
     ///
@@ -47,30 +53,18 @@ pub(super) struct Exact<W>(std::marker::PhantomData<W>);
 impl<W: Wide> Multiply for Exact<W> {
     type X = f32;
     type W = W;
+    const TAKEN: usize = W::PER_WORD;
 
     #[inline(always)]
-    unsafe fn step<const M: usize, const N: usize>(
-        lanes: &mut [[__m512; N]; M],
-        x: Ptr<f32>,
-        w: Ptr<W>,
-        len: usize,
-    ) {
+    unsafe fn step<const M: usize>(sums: &mut Sums<M>, x: Ptr<f32>, words: [__m512i; VECTORS]) {
         // SAFETY: promised by the caller.
         unsafe {
-            let mut weights = [[_mm512_setzero_ps(); 2]; N];
-            for n in 0..N {
-                let from = w.start.add(n * w.stride);
-                weights[n] = if len == CHUNK {
-                    <W as Wide>::load(from)
-                } else {
-                    W::load_partial(from, len)
-                };
-            }
-            for half in 0..2 {
+            let weights = [W::widen(words[0]), W::widen(words[1])];
+            for part in 0..W::PER_WORD {
                 for m in 0..M {
-                    let x = _mm512_loadu_ps(x.start.add(m * x.stride + half * LANES));
-                    for n in 0..N {
-                        lanes[m][n] = _mm512_fmadd_ps(x, weights[n][half], lanes[m][n]);
+                    let x = _mm512_set1_ps(*x.start.add(m * x.stride + part));
+                    for n in 0..VECTORS {
+                        sums[m][n] = _mm512_fmadd_ps(x, weights[n][part], sums[m][n]);
                     }
                 }
             }
@@ -84,37 +78,22 @@ impl<W: Wide> Multiply for Exact<W> {
     }
 }
 
-/// Activations rounded to bf16 against bf16 weights, two products to a lane.
+/// Pairs of activations rounded to bf16 against pairs of bf16 weights.
 pub(super) struct Rounded;
 
 impl Multiply for Rounded {
-    type X = bf16;
+    type X = u32;
     type W = bf16;
+    const TAKEN: usize = 1;
 
     #[inline(always)]
-    unsafe fn step<const M: usize, const N: usize>(
-        lanes: &mut [[__m512; N]; M],
-        x: Ptr<bf16>,
-        w: Ptr<bf16>,
-        len: usize,
-    ) {
-        // SAFETY: promised by the caller; vectors of bf16 are bits like any other.
+    unsafe fn step<const M: usize>(sums: &mut Sums<M>, x: Ptr<u32>, words: [__m512i; VECTORS]) {
+        // SAFETY: promised by the caller.
         unsafe {
-            let mut weights = [_mm512_setzero_si512(); N];
-            for n in 0..N {
-                let from = w.start.add(n * w.stride);
-                weights[n] = if len == CHUNK {
-                    _mm512_loadu_si512(from.cast())
-                } else {
-                    let mut padded = [bf16::ZERO; CHUNK];
-                    padded[..len].copy_from_slice(std::slice::from_raw_parts(from, len));
-                    _mm512_loadu_si512(padded.as_ptr().cast())
-                };
-            }
             for m in 0..M {
-                let x = _mm512_loadu_si512(x.start.add(m * x.stride).cast());
-                for n in 0..N {
-                    lanes[m][n] = dot(lanes[m][n], x, weights[n]);
+                let x = _mm512_set1_epi32((*x.start.add(m * x.stride)).cast_signed());
+                for n in 0..VECTORS {
+                    sums[m][n] = dot(sums[m][n], x, words[n]);
                 }
             }
         }
@@ -127,119 +106,133 @@ impl Multiply for Rounded {
     }
 }
 
-/// Adds the products of two times 32 bf16 numbers, two to each lane.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bf16")]
-pub(super) fn dot(lanes: __m512, x: __m512i, w: __m512i) -> __m512 {
-    // SAFETY: both types are 512 bits without any that are invalid.
-    unsafe {
-        let (x, w) = (
-            std::mem::transmute::<__m512i, __m512bh>(x),
-            std::mem::transmute::<__m512i, __m512bh>(w),
-        );
-        _mm512_dpbf16_ps(lanes, x, w)
-    }
+/// Some steps of a panel.
+#[derive(Clone, Copy)]
+pub(super) struct Panel {
+    pub(super) words: *const u32,
+    /// Weight rows of it: words from one step to the next.
+    pub(super) width: usize,
+    pub(super) steps: usize,
 }
 
-/// The dot products of `M` rows of `x` with `N` rows of weights over `k` elements, a row of `N` for each of `x`.
+/// Weights that are asked for meanwhile.
+#[derive(Clone, Copy)]
+pub(super) enum Fetch {
+    /// Those that come behind the ones at hand, which come from memory.
+    Behind,
+    /// Those of another panel, so many bytes with every step.
+    Other {
+        from: *const i8,
+        each: usize,
+    },
+    Nothing,
+}
+
+/// Where sums go: `M` rows of as many as the panel is wide.
+#[derive(Clone, Copy)]
+pub(super) struct Out {
+    pub(super) start: *mut f32,
+    pub(super) stride: usize,
+    /// Whether sums go on from what is there.
+    pub(super) goes_on: bool,
+    /// Added at the end; null for nothing.
+    pub(super) bias: *const f32,
+}
+
+/// The products of `M` rows of `x` with the steps of a panel.
 ///
 /// # Safety
-/// `M` rows of `x` of whole chunks and `N` rows of weights of `k` elements are readable; the machine has the
+/// `M` rows of `x`, the panel, and the bias are readable, the output is the caller's alone; the machine has the
 /// instructions.
 #[inline(always)]
-pub(super) unsafe fn dots<P: Multiply, const M: usize, const N: usize>(
+pub(super) unsafe fn multiply<P: Multiply, const M: usize>(
     x: Ptr<P::X>,
-    w: Ptr<P::W>,
-    k: usize,
-) -> [[f32; N]; M] {
-    // SAFETY: promised by the caller.
+    panel: Panel,
+    fetch: Fetch,
+    out: Out,
+) {
+    let masks = [0, LANES].map(|first| mask(panel.width.saturating_sub(first)));
+    // SAFETY: promised by the caller; the masks end where the panel does.
     unsafe {
-        let mut lanes = [[_mm512_setzero_ps(); N]; M];
-        products::<P, M, N>(&mut lanes, x, w, k, |_| {});
-        summed(&lanes)
-    }
-}
-
-/// As [`dots`], but the rows of weights are read one after the other, with those that follow on their way from memory.
-///
-/// # Safety
-/// As for [`dots`].
-#[inline(always)]
-pub(super) unsafe fn dots_in_order<P: Multiply, const M: usize, const N: usize>(
-    x: Ptr<P::X>,
-    w: Ptr<P::W>,
-    k: usize,
-) -> [[f32; N]; M] {
-    // SAFETY: promised by the caller; what is fetched ahead is not read.
-    unsafe {
-        let mut lanes = [[_mm512_setzero_ps(); N]; M];
-        for n in 0..N {
-            let mut row = [[_mm512_setzero_ps(); 1]; M];
-            let w = w.starting_at(n);
-            products::<P, M, 1>(&mut row, x, w, k, |at| fetch_ahead(w.start.add(at)));
+        let mut sums = [[_mm512_setzero_ps(); VECTORS]; M];
+        if out.goes_on {
             for m in 0..M {
-                lanes[m][n] = row[m][0];
+                for n in 0..VECTORS {
+                    let from = out.start.wrapping_add(m * out.stride + n * LANES);
+                    sums[m][n] = _mm512_maskz_loadu_ps(masks[n], from);
+                }
             }
         }
-        summed(&lanes)
+        for step in 0..panel.steps {
+            let words = panel.words.add(step * panel.width);
+            ask(fetch, words, step);
+            let words = [
+                _mm512_maskz_loadu_epi32(masks[0], words.cast()),
+                _mm512_maskz_loadu_epi32(masks[1], words.wrapping_add(LANES).cast()),
+            ];
+            P::step::<M>(&mut sums, x.at(step * P::TAKEN), words);
+        }
+        store(&sums, masks, out);
     }
 }
 
-/// Adds the products over `k` elements; `before` is called with the first element of every whole chunk.
+/// The lanes of a vector that has `left` numbers to hold.
 #[inline(always)]
-unsafe fn products<P: Multiply, const M: usize, const N: usize>(
-    lanes: &mut [[__m512; N]; M],
-    x: Ptr<P::X>,
-    w: Ptr<P::W>,
-    k: usize,
-    before: impl Fn(usize),
-) {
-    // SAFETY: chunks up to `k` are read only.
+fn mask(left: usize) -> __mmask16 {
+    if left >= LANES {
+        __mmask16::MAX
+    } else {
+        (1 << left) - 1
+    }
+}
+
+#[inline(always)]
+unsafe fn store<const M: usize>(sums: &Sums<M>, masks: [__mmask16; VECTORS], out: Out) {
+    // SAFETY: promised by the caller of `multiply`.
     unsafe {
-        let whole = k - k % CHUNK;
-        let mut at = 0;
-        while at < whole {
-            before(at);
-            P::step(lanes, x.at(at), w.at(at), CHUNK);
-            at += CHUNK;
-        }
-        if whole < k {
-            P::step(lanes, x.at(whole), w.at(whole), k - whole);
-        }
-    }
-}
-
-/// Asks for the weights that come [`AHEAD`] of this chunk.
-#[inline(always)]
-unsafe fn fetch_ahead<W>(chunk: *const W) {
-    let mut line = 0;
-    while line < CHUNK * size_of::<W>() {
-        let here = chunk.cast::<i8>().wrapping_add(line);
-        // SAFETY: a hint, which reads nothing and may point anywhere.
-        unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(here.wrapping_add(AHEAD[0]));
-            _mm_prefetch::<_MM_HINT_T1>(here.wrapping_add(AHEAD[1]));
-        }
-        line += LINE;
-    }
-}
-
-/// The sums of all vectors of a tile.
-#[inline(always)]
-unsafe fn summed<const M: usize, const N: usize>(lanes: &[[__m512; N]; M]) -> [[f32; N]; M] {
-    let mut result = [[0.0; N]; M];
-    // SAFETY: the caller's machine has the instructions; a tile of sixteen is sixteen vectors without gaps.
-    unsafe {
-        if M * N == LANES {
-            let all = sums(&*lanes.as_ptr().cast::<[__m512; LANES]>());
-            _mm512_storeu_ps(result.as_mut_ptr().cast(), all);
-        } else {
+        for n in 0..VECTORS {
+            let bias = if out.bias.is_null() {
+                _mm512_setzero_ps()
+            } else {
+                _mm512_maskz_loadu_ps(masks[n], out.bias.wrapping_add(n * LANES))
+            };
             for m in 0..M {
-                for n in 0..N {
-                    result[m][n] = sum(lanes[m][n]);
+                let sum = if out.bias.is_null() {
+                    sums[m][n]
+                } else {
+                    _mm512_add_ps(sums[m][n], bias)
+                };
+                let to = out.start.wrapping_add(m * out.stride + n * LANES);
+                if masks[n] == __mmask16::MAX {
+                    _mm512_storeu_ps(to, sum);
+                } else {
+                    _mm512_mask_storeu_ps(to, masks[n], sum);
                 }
             }
         }
     }
-    result
+}
+
+#[inline(always)]
+unsafe fn ask(fetch: Fetch, words: *const u32, step: usize) {
+    // SAFETY: hints, which read nothing and may point anywhere.
+    unsafe {
+        match fetch {
+            Fetch::Behind => {
+                let here = words.cast::<i8>();
+                for line in [0, LINE] {
+                    _mm_prefetch::<_MM_HINT_T0>(here.wrapping_add(AHEAD[0] + line));
+                    _mm_prefetch::<_MM_HINT_T1>(here.wrapping_add(AHEAD[1] + line));
+                }
+            }
+            Fetch::Other { from, each } => {
+                let from = from.wrapping_add(step * each);
+                _mm_prefetch::<_MM_HINT_T1>(from);
+                if each > LINE {
+                    _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(LINE));
+                }
+            }
+            Fetch::Nothing => {}
+        }
+    }
 }

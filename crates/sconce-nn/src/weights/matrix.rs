@@ -1,0 +1,198 @@
+//! `Matrix`: weights as products read them, be it row by row, in blocks, or in the panels that this machine multiplies
+//! fastest. What lies where in a panel is left to the kernels.
+
+use super::buffer::{self, AlignedBytes, Buffer};
+use super::dtype::StoredDtype;
+use super::error::WeightError;
+use super::host_tensor::HostTensor;
+use crate::kernels::cpu::panels;
+
+/// Bytes of a matrix that are converted at a time before they are laid out.
+const BAND_BYTES: usize = 4 << 20;
+
+/// A matrix `[outputs, inputs]` that is multiplied with; clones share the bytes.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// The rows; or one dimension, all panels.
+    numbers: HostTensor,
+    shape: [usize; 2],
+    in_panels: bool,
+}
+
+impl Matrix {
+    /// The matrix in that type: a view where products read it as it is, else a copy.
+    pub fn of(tensor: &HostTensor, wanted: StoredDtype) -> Result<Self, WeightError> {
+        if Self::suits_panels(tensor, wanted) {
+            return Self::laid_out(tensor, wanted, AlignedBytes::zeroed);
+        }
+        Self::of_rows(tensor.to_dtype(wanted)?.packed()?)
+    }
+
+    /// Whether products of this machine read the matrix in panels once it has that type.
+    pub(super) fn suits_panels(tensor: &HostTensor, wanted: StoredDtype) -> bool {
+        matches!(*tensor.shape(), [n, k] if panels::suit(wanted, n, k))
+    }
+
+    /// A matrix whose rows can be read in place.
+    pub(crate) fn of_rows(rows: HostTensor) -> Result<Self, WeightError> {
+        let shape = two(&rows)?;
+        Ok(Self {
+            numbers: rows,
+            shape,
+            in_panels: false,
+        })
+    }
+
+    /// A copy in panels, in zeroed bytes that `room` gives. The pages of a file that it was mapped from are given back.
+    pub(super) fn laid_out(
+        tensor: &HostTensor,
+        wanted: StoredDtype,
+        room: impl FnOnce(usize) -> AlignedBytes,
+    ) -> Result<Self, WeightError> {
+        let shape = two(tensor)?;
+        let [n, k] = shape;
+        tensor.require_rows_of(wanted)?;
+        let len = n * panels::words(wanted.bytes(k)) * size_of::<u32>();
+        let flat = vec![len / wanted.size()];
+        let numbers = if tensor.is_outline() {
+            HostTensor::outline_of_copy(wanted, flat)?
+        } else {
+            let mut bytes = room(len);
+            let to = buffer::cast_mut(bytes.bytes_mut()).expect("aligned, and whole words");
+            write(tensor, wanted, to)?;
+            tensor.give_back_pages();
+            HostTensor::owned(bytes, wanted, flat)?
+        };
+        Ok(Self {
+            numbers,
+            shape,
+            in_panels: true,
+        })
+    }
+
+    /// Outputs and inputs.
+    pub fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// The stored element type.
+    pub fn dtype(&self) -> StoredDtype {
+        self.numbers.dtype()
+    }
+
+    /// What holds its numbers: the matrix itself, unless they lie otherwise.
+    pub fn storage(&self) -> &HostTensor {
+        &self.numbers
+    }
+
+    /// Its rows, unless they lie in panels.
+    pub fn rows(&self) -> Option<&HostTensor> {
+        (!self.in_panels).then_some(&self.numbers)
+    }
+
+    /// Its words, if they lie in panels.
+    pub(crate) fn panels(&self) -> Option<&[u32]> {
+        let bytes = self.numbers.run(0, self.numbers.elements());
+        self.in_panels
+            .then(|| buffer::cast(bytes).expect("made of whole words"))
+    }
+}
+
+fn two(tensor: &HostTensor) -> Result<[usize; 2], WeightError> {
+    let wanted = || tensor.layout("matrix", "two dimensions are needed".to_owned());
+    tensor.shape().try_into().map_err(|_| wanted())
+}
+
+/// Lays the numbers out, converted where they have another type.
+fn write(tensor: &HostTensor, wanted: StoredDtype, to: &mut [u32]) -> Result<(), WeightError> {
+    let [n, k] = two(tensor)?;
+    let row_bytes = wanted.bytes(k);
+    if n == 0 || k == 0 {
+        return Ok(());
+    }
+    if tensor.dtype() == wanted && tensor.is_packed() {
+        let stride = tensor.row_stride();
+        let rows = tensor.run(0, (n - 1) * stride + k);
+        panels::lay_out(rows, wanted.bytes(stride), row_bytes, to);
+        return Ok(());
+    }
+    // What is computed as a whole is not computed again for every band.
+    let band = match &*tensor.buffer {
+        Buffer::Computed(_) => n,
+        _ => panels::whole(BAND_BYTES / row_bytes),
+    };
+    let mut bytes = AlignedBytes::zeroed(row_bytes * band.min(n));
+    for (index, to) in to.chunks_mut(band * panels::words(row_bytes)).enumerate() {
+        let rows = band.min(n - index * band);
+        let bytes = &mut bytes.bytes_mut()[..rows * row_bytes];
+        bytes.fill(0);
+        let part = tensor.narrow(0, index * band, rows)?;
+        part.write_as(wanted, bytes)?;
+        panels::lay_out(bytes, row_bytes, row_bytes, to);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use half::bf16;
+
+    use super::*;
+
+    /// The numbers of a matrix, wherever they lie.
+    fn numbers(matrix: &Matrix) -> Vec<f32> {
+        let [n, k] = matrix.shape();
+        let Some(words) = matrix.panels() else {
+            return matrix.storage().to_vec_f32().unwrap();
+        };
+        let bytes = (0..n).flat_map(|row| {
+            let steps = panels::words(matrix.dtype().bytes(k));
+            let row = panels::row(words, steps, row).flat_map(u32::to_ne_bytes);
+            row.take(matrix.dtype().bytes(k)).collect::<Vec<_>>()
+        });
+        let bytes: Vec<u8> = bytes.collect();
+        let mut aligned = AlignedBytes::zeroed(bytes.len());
+        aligned.bytes_mut().copy_from_slice(&bytes);
+        let tensor = HostTensor::owned(aligned, matrix.dtype(), vec![n, k]).unwrap();
+        tensor.to_vec_f32().unwrap()
+    }
+
+    #[test]
+    fn a_matrix_has_the_numbers_that_it_is_made_of_however_they_lie() {
+        // More than a band of f32, and rows that end within a word in the types of half the size.
+        let (n, k) = (3001, 451);
+        let all: Vec<f32> = (0..n * k)
+            .map(|i| ((i * 37) % 251) as f32 - 125.0)
+            .collect();
+        let whole = HostTensor::from_f32(all, &[n, k]);
+        let brains: Vec<bf16> = (0..70 * 34).map(|i| bf16::from_f32(i as f32)).collect();
+        let brains = HostTensor::from_slice(&brains, &[70, 34]);
+        let cases = [
+            whole.clone(),
+            whole.narrow(1, 3, 100).unwrap(),
+            whole.transpose().unwrap(),
+            whole.narrow(0, 5, 1).unwrap(),
+            whole.narrow(0, 0, 0).unwrap(),
+            brains.clone(),
+            brains.narrow(1, 1, 33).unwrap(),
+        ];
+        for tensor in &cases {
+            for wanted in [StoredDtype::F32, StoredDtype::F16, StoredDtype::BF16] {
+                let matrix = Matrix::of(tensor, wanted).unwrap();
+                assert_eq!(
+                    (&matrix.shape()[..], matrix.dtype()),
+                    (tensor.shape(), wanted)
+                );
+                let wide = tensor.to_dtype(wanted).unwrap().to_vec_f32().unwrap();
+                assert!(numbers(&matrix) == wide, "{tensor:?} as {wanted}");
+                let outline = Matrix::of(&tensor.outline(), wanted).unwrap();
+                let bytes = |matrix: &Matrix| matrix.storage().byte_len();
+                assert_eq!(bytes(&outline), bytes(&matrix));
+            }
+        }
+        let bad = Matrix::of(&HostTensor::from_f32(vec![0.0; 4], &[4]), StoredDtype::F32);
+        assert!(bad.unwrap_err().to_string().contains("two dimensions"));
+        let bad = Matrix::of(&whole, StoredDtype::I8).unwrap_err();
+        assert!(matches!(bad, WeightError::Convert { .. }), "{bad}");
+    }
+}
