@@ -32,15 +32,18 @@ pub(super) use vectors::{Wide, has_bf16, is_available};
 /// Rows of `x` that are multiplied with a panel at a time, at most: their sums take 24 of 32 registers.
 const ROWS: usize = 12;
 
+/// The same where weights are widened: with more of them compilers keep sums in memory.
+const ROWS_OF_HALVES: usize = 8;
+
 /// So few rows of `x` never push each other out of the cache.
 const FEW: usize = 6;
 
 /// Steps of a panel that are multiplied at a time: with as many of `x` they stay in the first two levels of the cache.
 const STEPS: usize = 1024;
 
-/// Bytes of panels that are read again for the next rows of `x`: these and the next as many stay in the second-level
-/// cache.
-const GROUP_BYTES: usize = 256 << 10;
+/// Bytes of panels that are read again for the next rows of `x`, while the next as many come from memory. Few, so that
+/// memory is never waited for long.
+const GROUP_BYTES: usize = 64 << 10;
 
 /// Bytes of a step of a whole panel.
 const STEP_BYTES: usize = COLUMNS * size_of::<u32>();
@@ -221,15 +224,29 @@ impl<'a, P: Multiply> Products<'a, P> {
         // Narrow matrices on many threads are cut along `x` too.
         let bands = wanted
             .div_ceil(all.div_ceil(panels_each).max(1))
-            .min(self.m.div_ceil(ROWS * 3))
+            .min(self.m.div_ceil(P::ROWS * 3))
             .max(1);
-        let rows = self.m.div_ceil(bands).next_multiple_of(ROWS);
+        let rows = self.m.div_ceil(bands).next_multiple_of(P::ROWS);
         Cut {
             panels: panels_each,
             rows,
             bands: self.m.div_ceil(rows),
         }
     }
+}
+
+/// Weights that are asked for while others are multiplied.
+#[derive(Clone, Copy)]
+enum Ahead {
+    /// Those that come behind the ones at hand, which come from memory.
+    Behind,
+    /// A part of a panel of the next group, if there is one.
+    Panel {
+        panel: usize,
+        part: usize,
+        parts: usize,
+    },
+    Nothing,
 }
 
 /// Panels of a matrix of `n` rows.
@@ -249,7 +266,7 @@ impl<P: Multiply> Products<'_, P> {
     /// The machine has the instructions of `P`, in which this is inlined.
     #[inline(always)]
     unsafe fn compute(&self, task: &Task) {
-        let strips = task.rows.len().div_ceil(ROWS);
+        let strips = task.rows.len().div_ceil(P::ROWS);
         let blocks = self.steps.div_ceil(STEPS).max(1);
         for block in 0..blocks {
             let steps = share(self.steps, block, blocks);
@@ -265,13 +282,17 @@ impl<P: Multiply> Products<'_, P> {
                     let rows = share(task.rows.len(), strip, strips);
                     let rows = task.rows.start + rows.start..task.rows.start + rows.end;
                     for panel in panels.clone() {
-                        let fetch = match strip {
-                            0 if first == task.panels.start => Fetch::Behind,
-                            0 => Fetch::Nothing,
-                            _ => self.other(task, panel + group, &steps, strip - 1, strips - 1),
+                        let ahead = match strip {
+                            0 if first == task.panels.start => Ahead::Behind,
+                            0 => Ahead::Nothing,
+                            _ => Ahead::Panel {
+                                panel: panel + group,
+                                part: strip - 1,
+                                parts: strips - 1,
+                            },
                         };
                         // SAFETY: the task's rows are in `x`, its panels in the matrix; the outputs are its alone.
-                        unsafe { self.strip(task, &rows, panel, &steps, fetch) };
+                        unsafe { self.strip(task, &rows, panel, &steps, ahead) };
                     }
                 }
                 first += group;
@@ -279,25 +300,25 @@ impl<P: Multiply> Products<'_, P> {
         }
     }
 
-    /// This strip's share of a panel of the next group, if there is one.
+    /// The lines to ask for while `at_hand` is multiplied.
     #[inline(always)]
-    fn other(
-        &self,
-        task: &Task,
-        panel: usize,
-        steps: &Range<usize>,
-        strip: usize,
-        strips: usize,
-    ) -> Fetch {
-        if panel >= task.panels.end {
-            return Fetch::Nothing;
-        }
-        let words = self.parts[task.part].weights.as_ptr().cast::<i8>();
-        let begin = (panel * self.steps + steps.start) * STEP_BYTES;
-        let each = (STEP_BYTES / strips).max(1);
-        Fetch::Other {
-            from: words.wrapping_add(begin + strip * steps.len() * each),
-            each,
+    fn fetch(&self, task: &Task, steps: &Range<usize>, at_hand: &Panel, ahead: Ahead) -> Fetch {
+        match ahead {
+            Ahead::Behind => at_hand.behind(),
+            Ahead::Panel { panel, part, parts } if panel < task.panels.end => {
+                let words = self.parts[task.part].weights.as_ptr().cast::<i8>();
+                let begin = (panel * self.steps + steps.start) * STEP_BYTES;
+                let each = (STEP_BYTES / parts).max(1);
+                Fetch {
+                    from: words.wrapping_add(begin + part * steps.len() * each),
+                    each,
+                }
+            }
+            // A line that is there.
+            _ => Fetch {
+                from: at_hand.words.cast(),
+                each: 0,
+            },
         }
     }
 
@@ -309,7 +330,7 @@ impl<P: Multiply> Products<'_, P> {
         rows: &Range<usize>,
         panel: usize,
         steps: &Range<usize>,
-        fetch: Fetch,
+        ahead: Ahead,
     ) {
         let part = &self.parts[task.part];
         let column = panel * COLUMNS;
@@ -329,6 +350,7 @@ impl<P: Multiply> Products<'_, P> {
                 width,
                 steps: steps.len(),
             };
+            let fetch = self.fetch(task, steps, &panel, ahead);
             let out = Out {
                 start: part.out.at(rows.start * part.n + column),
                 stride: part.n,

@@ -11,7 +11,7 @@ use std::arch::x86_64::*;
 use half::bf16;
 
 use super::vectors::{LANES, Wide, dot};
-use super::{Products, Task};
+use super::{Products, ROWS, ROWS_OF_HALVES, Task};
 use crate::kernels::cpu::tile::Ptr;
 
 /// Vectors of a panel.
@@ -20,9 +20,10 @@ const VECTORS: usize = 2;
 /// Bytes of a line of the cache.
 const LINE: usize = 64;
 
-/// How far ahead of the words of a step the first and the second cache level are filled, in bytes, where weights come
-/// from memory: in their order, across the pages where the processor stops guessing.
-const AHEAD: [usize; 2] = [2 << 10, 8 << 10];
+/// How far ahead of the words of a step the first cache level is filled, in bytes, and the second where weights come from
+/// memory: in their order, across the pages where the processor stops guessing.
+const NEAR: usize = 2 << 10;
+const FAR: usize = 8 << 10;
 
 /// Sums of `M` rows of `x`.
 type Sums<const M: usize> = [[__m512; VECTORS]; M];
@@ -33,6 +34,8 @@ pub(super) trait Multiply: Sync + Sized {
     type W: Sync;
     /// Numbers of `x` that a step takes.
     const TAKEN: usize;
+    /// Rows of `x` for whose sums there are registers, at most [`ROWS`].
+    const ROWS: usize;
 
     /// Adds the products of a step.
     ///
@@ -54,17 +57,22 @@ impl<W: Wide> Multiply for Exact<W> {
     type X = f32;
     type W = W;
     const TAKEN: usize = W::PER_WORD;
+    const ROWS: usize = if W::PER_WORD == 1 {
+        ROWS
+    } else {
+        ROWS_OF_HALVES
+    };
 
     #[inline(always)]
     unsafe fn step<const M: usize>(sums: &mut Sums<M>, x: Ptr<f32>, words: [__m512i; VECTORS]) {
         // SAFETY: promised by the caller.
         unsafe {
-            let weights = [W::widen(words[0]), W::widen(words[1])];
             for part in 0..W::PER_WORD {
+                let weights = words.map(|words| W::widen(words, part == 1));
                 for m in 0..M {
                     let x = _mm512_set1_ps(*x.start.add(m * x.stride + part));
                     for n in 0..VECTORS {
-                        sums[m][n] = _mm512_fmadd_ps(x, weights[n][part], sums[m][n]);
+                        sums[m][n] = _mm512_fmadd_ps(x, weights[n], sums[m][n]);
                     }
                 }
             }
@@ -85,6 +93,7 @@ impl Multiply for Rounded {
     type X = u32;
     type W = bf16;
     const TAKEN: usize = 1;
+    const ROWS: usize = ROWS;
 
     #[inline(always)]
     unsafe fn step<const M: usize>(sums: &mut Sums<M>, x: Ptr<u32>, words: [__m512i; VECTORS]) {
@@ -115,17 +124,22 @@ pub(super) struct Panel {
     pub(super) steps: usize,
 }
 
-/// Weights that are asked for meanwhile.
+/// Weights that the second cache level is asked for meanwhile: so many bytes with every step.
 #[derive(Clone, Copy)]
-pub(super) enum Fetch {
-    /// Those that come behind the ones at hand, which come from memory.
-    Behind,
-    /// Those of another panel, so many bytes with every step.
-    Other {
-        from: *const i8,
-        each: usize,
-    },
-    Nothing,
+pub(super) struct Fetch {
+    pub(super) from: *const i8,
+    pub(super) each: usize,
+}
+
+impl Panel {
+    /// What comes behind the steps at hand.
+    #[inline(always)]
+    pub(super) fn behind(&self) -> Fetch {
+        Fetch {
+            from: self.words.cast::<i8>().wrapping_add(FAR),
+            each: self.width * size_of::<u32>(),
+        }
+    }
 }
 
 /// Where sums go: `M` rows of as many as the panel is wide.
@@ -213,26 +227,16 @@ unsafe fn store<const M: usize>(sums: &Sums<M>, masks: [__mmask16; VECTORS], out
     }
 }
 
+/// Asks for the line behind each of the two cache levels' lines of this step. No branch: it would cost the loop registers.
 #[inline(always)]
 unsafe fn ask(fetch: Fetch, words: *const u32, step: usize) {
+    let near = words.cast::<i8>().wrapping_add(NEAR);
+    let far = fetch.from.wrapping_add(step * fetch.each);
     // SAFETY: hints, which read nothing and may point anywhere.
     unsafe {
-        match fetch {
-            Fetch::Behind => {
-                let here = words.cast::<i8>();
-                for line in [0, LINE] {
-                    _mm_prefetch::<_MM_HINT_T0>(here.wrapping_add(AHEAD[0] + line));
-                    _mm_prefetch::<_MM_HINT_T1>(here.wrapping_add(AHEAD[1] + line));
-                }
-            }
-            Fetch::Other { from, each } => {
-                let from = from.wrapping_add(step * each);
-                _mm_prefetch::<_MM_HINT_T1>(from);
-                if each > LINE {
-                    _mm_prefetch::<_MM_HINT_T1>(from.wrapping_add(LINE));
-                }
-            }
-            Fetch::Nothing => {}
+        for line in [0, LINE] {
+            _mm_prefetch::<_MM_HINT_T0>(near.wrapping_add(line));
+            _mm_prefetch::<_MM_HINT_T1>(far.wrapping_add(line));
         }
     }
 }

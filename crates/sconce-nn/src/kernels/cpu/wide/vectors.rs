@@ -28,20 +28,20 @@ pub(in crate::kernels::cpu) trait Wide:
     /// Weights in a word.
     const PER_WORD: usize;
 
-    /// The first weight of each word, and the second where there is one.
+    /// The first weight of each word, or the second.
     ///
     /// # Safety
     /// The machine has the instructions.
-    unsafe fn widen(words: __m512i) -> [__m512; 2];
+    unsafe fn widen(words: __m512i, second: bool) -> __m512;
 }
 
 impl Wide for f32 {
     const PER_WORD: usize = 1;
 
     #[inline(always)]
-    unsafe fn widen(words: __m512i) -> [__m512; 2] {
+    unsafe fn widen(words: __m512i, _: bool) -> __m512 {
         // SAFETY: promised by the caller.
-        unsafe { [_mm512_castsi512_ps(words), _mm512_setzero_ps()] }
+        unsafe { _mm512_castsi512_ps(words) }
     }
 }
 
@@ -49,11 +49,15 @@ impl Wide for f16 {
     const PER_WORD: usize = 2;
 
     #[inline(always)]
-    unsafe fn widen(words: __m512i) -> [__m512; 2] {
+    unsafe fn widen(words: __m512i, second: bool) -> __m512 {
         // SAFETY: promised by the caller.
         unsafe {
-            let half = |words| _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words));
-            [half(words), half(_mm512_srli_epi32::<16>(words))]
+            let words = if second {
+                _mm512_srli_epi32::<16>(words)
+            } else {
+                words
+            };
+            _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words))
         }
     }
 }
@@ -62,14 +66,14 @@ impl Wide for bf16 {
     const PER_WORD: usize = 2;
 
     #[inline(always)]
-    unsafe fn widen(words: __m512i) -> [__m512; 2] {
+    unsafe fn widen(words: __m512i, second: bool) -> __m512 {
         // SAFETY: promised by the caller.
         unsafe {
-            let second = _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32));
-            [
-                _mm512_castsi512_ps(_mm512_slli_epi32::<16>(words)),
-                _mm512_castsi512_ps(second),
-            ]
+            _mm512_castsi512_ps(if second {
+                _mm512_and_si512(words, _mm512_set1_epi32(0xffff_0000_u32 as i32))
+            } else {
+                _mm512_slli_epi32::<16>(words)
+            })
         }
     }
 }
