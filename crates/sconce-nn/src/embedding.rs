@@ -41,7 +41,9 @@ impl Embedding {
                 .filter(|&row| row < count)
         };
         let wanted: Vec<Option<usize>> = ids.iter().map(row_of).collect();
-        let mut out = vec![0.0; ids.len() * width];
+        // SAFETY: every row is written, those of other ranks with zeros.
+        #[allow(unsafe_code)]
+        let mut out = unsafe { tensors::unwritten(ids.len() * width) };
         let numbers = self.weight.storage();
         if numbers.dtype().is_quantised() {
             let blocks = numbers.blocks().map_err(unreadable)?;

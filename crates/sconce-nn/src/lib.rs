@@ -39,3 +39,4 @@ pub use pulse::{Attached, Pulse, Silence};
 pub use rope::{Rope, RopeScaling, RopeSpec};
 pub use row_sums::RowSums;
 pub use step::{BLOCK, Step, StepRow};
+pub use tensors::add;

@@ -62,7 +62,9 @@ impl Norm {
         let what = "the input of a norm";
         tensors::require_width(x, self.width(), what)?;
         let numbers = Numbers::of(x, what)?;
-        let mut out = vec![0.0; numbers.len()];
+        // SAFETY: every row is written.
+        #[allow(unsafe_code)]
+        let mut out = unsafe { tensors::unwritten(numbers.len()) };
         normalise(&numbers, self.row_norm(), &mut out);
         tensors::tensor(out, x.dims())
     }
@@ -84,7 +86,9 @@ impl Norm {
             Numbers::of(x, what)?,
             Numbers::of(residual, "the residual")?,
         );
-        let (mut sum, mut out) = (vec![0.0; left.len()], vec![0.0; left.len()]);
+        // SAFETY: every row of both is written.
+        #[allow(unsafe_code)]
+        let [mut sum, mut out] = [(); 2].map(|()| unsafe { tensors::unwritten(left.len()) });
         add_and_normalise(&left, &right, self.row_norm(), &mut sum, &mut out);
         Ok((
             tensors::tensor(sum, x.dims())?,

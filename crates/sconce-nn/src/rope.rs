@@ -155,7 +155,9 @@ impl Rope {
             .into());
         }
         let numbers = Numbers::of(x, what)?;
-        let mut out = vec![0.0; numbers.len()];
+        // SAFETY: every number is written, be it rotated or not.
+        #[allow(unsafe_code)]
+        let mut out = unsafe { tensors::unwritten(numbers.len()) };
         let sizes = Heads {
             heads,
             head,

@@ -5,6 +5,7 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, Device, Result, Storage, StorageRef, Tensor};
 
 use crate::error::NnError;
+use crate::kernels::cpu::elementwise;
 use crate::weights::{HostTensor, Matrix, StoredDtype};
 
 /// The numbers of a contiguous f32 tensor on the CPU, in row-major order; holds the tensor's lock.
@@ -50,6 +51,46 @@ impl Deref for Numbers<'_> {
             _ => unreachable!("checked when it was made"),
         }
     }
+}
+
+/// Room for `len` results, which are nothing yet: zeros would be written twice, on one thread while the others wait.
+///
+/// # Safety
+/// Every number is written before it is read. Where debug assertions are on they are NaN, so that tests see those that
+/// are not.
+#[allow(unsafe_code)]
+pub(crate) unsafe fn unwritten(len: usize) -> Vec<f32> {
+    if cfg!(debug_assertions) {
+        return vec![f32::NAN; len];
+    }
+    let mut room = Vec::with_capacity(len);
+    // SAFETY: within the capacity; the caller writes before it reads.
+    #[allow(clippy::uninit_vec)]
+    unsafe {
+        room.set_len(len);
+    }
+    room
+}
+
+/// `x + y`, element by element.
+pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
+    let what = "a summand";
+    if x.dims() != y.dims() {
+        let wanted = format!("that of the other, {:?},", y.dims());
+        let shape = x.dims().to_vec();
+        return Err(NnError::Shape {
+            what,
+            shape,
+            wanted,
+        }
+        .into());
+    }
+    let (left, right) = (Numbers::of(x, what)?, Numbers::of(y, what)?);
+    // SAFETY: every sum is written.
+    #[allow(unsafe_code)]
+    let mut out = unsafe { unwritten(left.len()) };
+    elementwise::add(&left, &right, &mut out);
+    tensor(out, x.dims())
 }
 
 /// A CPU tensor over the numbers, without a copy.

@@ -16,7 +16,7 @@
 //! ```
 
 use candle_core::{Result, Tensor};
-use sconce_nn::{KvLayer, Norm};
+use sconce_nn::{KvLayer, Norm, add};
 
 use super::Pass;
 use super::attention::Attention;
@@ -69,34 +69,36 @@ impl Block {
             Norms::Pre { attn, mlp } => {
                 let attended = joined(attend(&attn.forward(x)?)?)?;
                 let (x, normed) = mlp.forward_sum(&attended, x)?;
-                x + feed(&normed)?
+                add(&x, &feed(&normed)?)
             }
             Norms::PreFromNorm { attn, mlp } => {
                 let x = attn.forward(x)?;
                 let attended = joined(attend(&x)?)?;
-                let x = mlp.forward(&(x + attended)?)?;
-                &x + feed(&x)?
+                let x = mlp.forward(&add(&x, &attended)?)?;
+                add(&x, &feed(&x)?)
             }
             Norms::Post { attn, mlp } => {
-                let x = attn.forward(&(x + joined(attend(x)?)?)?)?;
-                mlp.forward(&(&x + feed(&x)?)?)
+                let x = attn.forward(&add(x, &joined(attend(x)?)?)?)?;
+                mlp.forward(&add(&x, &feed(&x)?)?)
             }
             Norms::Output { attn, mlp } => {
-                let x = (x + attn.forward(&joined(attend(x)?)?)?)?;
-                &x + mlp.forward(&feed(&x)?)?
+                let x = add(x, &attn.forward(&joined(attend(x)?)?)?)?;
+                add(&x, &mlp.forward(&feed(&x)?)?)
             }
             Norms::Sandwich { before, after } => {
                 let attended = joined(attend(&before[0].forward(x)?)?)?;
                 let (x, normed) = before[1].forward_sum(&after[0].forward(&attended)?, x)?;
-                x + after[1].forward(&feed(&normed)?)?
+                add(&x, &after[1].forward(&feed(&normed)?)?)
             }
             Norms::Parallel { attn, mlp } => {
                 let attended = attend(&attn.forward(x)?)?;
-                x + joined((attended + self.mlp.forward(&mlp.forward(x)?)?)?)?
+                let fed = self.mlp.forward(&mlp.forward(x)?)?;
+                add(x, &joined(add(&attended, &fed)?)?)
             }
             Norms::ParallelShared(norm) => {
                 let normed = norm.forward(x)?;
-                x + joined((attend(&normed)? + self.mlp.forward(&normed)?)?)?
+                let attended = attend(&normed)?;
+                add(x, &joined(add(&attended, &self.mlp.forward(&normed)?)?)?)
             }
         }
     }

@@ -19,7 +19,7 @@ mod tensors;
 use candle_core::{DType, Device, Result, Tensor};
 use sconce_nn::weights::{Outlines, WeightSource};
 use sconce_nn::{
-    Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Rope, Solo, Step,
+    Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Rope, Solo, Step, add,
 };
 
 pub use footprint::{Footprint, Working};
@@ -252,7 +252,7 @@ impl Entry {
             x = norm.forward(&x)?;
         }
         match &self.positions {
-            Some(table) => x + table.forward(&pass.step.positions)?,
+            Some(table) => add(&x, &table.forward(&pass.step.positions)?),
             None => Ok(x),
         }
     }

@@ -9,7 +9,7 @@
 
 use candle_core::{Result, Tensor};
 use sconce_nn::{
-    Act, AttendMutually, DistanceBiases, DistanceVectors, Distances, Linear, Norm, Rope, Step,
+    Act, AttendMutually, DistanceBiases, DistanceVectors, Distances, Linear, Norm, Rope, Step, add,
     attend_mutually,
 };
 
@@ -133,7 +133,7 @@ impl Block {
                     None => self.attend(x, layer, pass)?,
                 };
                 let (x, normed) = self.mlp_norm.forward_sum(&attended, x)?;
-                x + self.mlp.forward(&normed)?
+                add(&x, &self.mlp.forward(&normed)?)
             }
         }
     }
@@ -169,7 +169,7 @@ fn sum_normed(norm: Option<&Norm>, x: &Tensor, residual: &Tensor) -> Result<(Ten
     match norm {
         Some(norm) => norm.forward_sum(x, residual),
         None => {
-            let sum = (x + residual)?;
+            let sum = add(x, residual)?;
             Ok((sum.clone(), sum))
         }
     }

@@ -13,7 +13,7 @@ mod weights;
 
 use candle_core::{Device, Result, Tensor};
 use sconce_nn::weights::{Matrix, Outlines, WeightSource};
-use sconce_nn::{DistanceBiases, Embedding, Linear, Norm, Rope, Step};
+use sconce_nn::{DistanceBiases, Embedding, Linear, Norm, Rope, Step, add};
 
 pub use head::{Dense, HeadKind, HeadSpec, Out, Over};
 pub use labels::{Labels, Problem};
@@ -292,12 +292,12 @@ impl Entry {
     fn forward(&self, batch: &Batch, positions: &[u32]) -> Result<Tensor> {
         let mut x = self.embed.forward(&batch.ids)?;
         if let Some(types) = &self.types {
-            x = (x + types.forward(&batch.types)?)?;
+            x = add(&x, &types.forward(&batch.types)?)?;
         }
         if let Some(table) = &self.positions {
             x = match self.padding {
-                None => (x + table.forward(positions)?)?,
-                Some(padding) => (x + table.forward(&behind(padding, batch))?)?,
+                None => add(&x, &table.forward(positions)?)?,
+                Some(padding) => add(&x, &table.forward(&behind(padding, batch))?)?,
             };
         }
         match &self.project {

@@ -30,6 +30,15 @@ pub(crate) fn map<F: Function>(x: &[f32], out: &mut [f32]) {
     });
 }
 
+/// `out = x + y`.
+pub(crate) fn add(x: &[f32], y: &[f32], out: &mut [f32]) {
+    assert_eq!((x.len(), y.len()), (out.len(), out.len()));
+    in_runs(out, &|start, out| {
+        let (x, y) = (&x[start..start + out.len()], &y[start..start + out.len()]);
+        dispatch(Add { x, y, out });
+    });
+}
+
 /// `out = F(gate) * up`.
 pub(crate) fn gate<F: Function>(gate: &[f32], up: &[f32], out: &mut [f32]) {
     assert_eq!((gate.len(), up.len()), (out.len(), out.len()));
@@ -52,6 +61,24 @@ fn in_runs(out: &mut [f32], work: &(dyn Fn(usize, &mut [f32]) + Sync)) {
     let (runs, rest) = out.split_at_mut(whole);
     parallel::over_rows(runs, RUN, RUN * COST, &|first, out| work(first * RUN, out));
     work(whole, rest);
+}
+
+/// `out = x + y`, in one task.
+pub(super) struct Add<'a> {
+    pub(super) x: &'a [f32],
+    pub(super) y: &'a [f32],
+    pub(super) out: &'a mut [f32],
+}
+
+impl Kernel for Add<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<L: Lanes>(self) {
+        for ((out, x), y) in self.out.iter_mut().zip(self.x).zip(self.y) {
+            *out = x + y;
+        }
+    }
 }
 
 struct Map<'a, F> {

@@ -1,5 +1,6 @@
 //! Layer and root-mean-square normalisation of rows. The sums of a row have one order: eight lanes, then the rest.
 
+use super::elementwise::Add;
 use super::lanes::{Kernel, LANES, Lanes, dispatch};
 use super::parallel::{self, Shared};
 
@@ -64,23 +65,6 @@ pub(crate) fn add_and_normalise(
         });
         dispatch(NormRows { x: sum, norm, out });
     });
-}
-
-struct Add<'a> {
-    x: &'a [f32],
-    y: &'a [f32],
-    out: &'a mut [f32],
-}
-
-impl Kernel for Add<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<L: Lanes>(self) {
-        for ((out, x), y) in self.out.iter_mut().zip(self.x).zip(self.y) {
-            *out = x + y;
-        }
-    }
 }
 
 struct NormRows<'a> {
