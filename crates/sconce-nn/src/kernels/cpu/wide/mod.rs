@@ -53,6 +53,7 @@ const TASKS_PER_THREAD: usize = 4;
 
 /// Computes all parts with f32 activations `[m, k]`. Only where [`is_available`].
 pub(super) fn matmul<W: Wide>(x: &[f32], k: usize, parts: &[Operand<'_, W>]) {
+    debug_assert!(is_available());
     let steps = k.div_ceil(W::PER_WORD);
     let rows = x.len() / k.max(1);
     let stride = match rows {
@@ -73,6 +74,7 @@ pub(super) fn matmul<W: Wide>(x: &[f32], k: usize, parts: &[Operand<'_, W>]) {
 
 /// Computes all parts with activations rounded to bf16. Only where [`has_bf16`].
 pub(super) fn matmul_rounded(x: &[f32], k: usize, parts: &[Operand<'_, bf16>]) {
+    debug_assert!(has_bf16());
     let steps = k.div_ceil(2);
     let (rows, stride) = (x.len() / k.max(1), apart(steps));
     scratch::with(rows * stride, |room| {
