@@ -28,6 +28,7 @@ impl<T> Shared<T> {
 
     /// Where element `start` is, or the end.
     #[inline(always)]
+    #[cfg(target_arch = "x86_64")]
     pub(crate) fn at(&self, start: usize) -> *mut T {
         debug_assert!(start <= self.len, "{start} of {}", self.len);
         self.start.wrapping_add(start)
