@@ -27,7 +27,8 @@ impl Sequence<'_> {
         out
     }
 
-    fn attend_one(&self, token: usize, head: usize, how: &Attend) -> Vec<f32> {
+    /// Result of one head of a token, `[head]`.
+    pub(crate) fn attend_one(&self, token: usize, head: usize, how: &Attend) -> Vec<f32> {
         let kv_head = head / (self.heads / self.kv_heads);
         let q = &self.q[(token * self.heads + head) * self.head..][..self.head];
         let first = (token + 1).saturating_sub(how.window.unwrap_or(usize::MAX));
