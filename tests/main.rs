@@ -10,6 +10,7 @@ mod goldens;
 mod hub;
 mod lifecycle;
 mod parity;
+mod python_formatters;
 mod python_mode;
 mod ranks;
 mod readme;

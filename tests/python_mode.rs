@@ -53,7 +53,7 @@ def handle(inputs: Input):
 "#;
 
 #[allow(clippy::print_stdout)]
-fn python() -> bool {
+pub fn python() -> bool {
     let found = Command::new("python3").arg("--version").output().is_ok();
     if !found {
         println!("skipped: there is no python3");

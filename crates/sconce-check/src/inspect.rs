@@ -36,6 +36,10 @@ pub(crate) fn report(resolved: &Resolved, target: &Target) -> Report {
             message: error.to_string(),
         });
     }
+    if let Some(python) = &resolved.model.formatters {
+        let reason = python::beside(&resolved.model, python);
+        report.warnings.push(reason);
+    }
     match Inspection::of(&resolved.model) {
         Ok(inspection) => examine(&mut report, &mut model, &resolved.model, inspection, target),
         Err(error) => report.reasons.push(Reason {

@@ -5,6 +5,18 @@ use sconce_config::{ModelSettings, PythonSettings};
 
 use crate::report::{ModelPart, Reason};
 
+/// Tells which functions would change requests or answers of the native engine.
+pub(crate) fn beside(settings: &ModelSettings, python: &PythonSettings) -> Reason {
+    Reason {
+        code: "custom-code",
+        message: format!(
+            "requests or answers of model {} are changed by Python code: a start runs {} in a process \
+             of {} for its functions with @input_formatter and @output_formatter",
+            settings.name, python.entry_point, python.executable,
+        ),
+    }
+}
+
 /// Tells what a start would run.
 pub(crate) fn describe(
     settings: &ModelSettings,

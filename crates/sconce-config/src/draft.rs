@@ -105,6 +105,7 @@ impl Draft {
             name: String::new(),
             source: ModelSource::Directory(PathBuf::new()),
             python: None,
+            formatters: None,
             gguf_file: None,
             task: None,
             dtype: Dtype::Auto,

@@ -83,7 +83,7 @@ pub(crate) enum Handler {
     Rolling,
     Neuron,
     StableDiffusion,
-    /// scikit-learn and XGBoost.
+    /// scikit-learn and XGBoost, whose handlers run in Python mode.
     Predictive,
     /// What SageMaker's `ModelBuilder` pickles.
     SageMaker,
@@ -137,12 +137,10 @@ impl Handler {
     pub(crate) fn check(self) -> Value<()> {
         let reason = match self {
             Self::StableDiffusion => "Stable Diffusion is not served yet, only text generation",
-            Self::Predictive => {
-                "models of scikit-learn and XGBoost are not served yet, only text generation"
-            }
             Self::SageMaker => {
-                "pickles of SageMaker's ModelBuilder run Python code, and none is run yet; name \
-                 the checkpoint with option.model_id"
+                "pickles of SageMaker's ModelBuilder are not loaded: what is in them runs without \
+                 being seen, and needs the SageMaker SDK; write a model.py that loads the model, or \
+                 name the checkpoint with option.model_id"
             }
             _ => return Ok(()),
         };

@@ -34,6 +34,7 @@ mod properties;
 mod provenance;
 mod python;
 mod resolve;
+mod script;
 mod settings;
 mod settle;
 mod startup;
@@ -50,7 +51,7 @@ pub use explain::explain;
 pub use markdown::options_markdown;
 pub use properties::PropertiesError;
 pub use provenance::{Origin, Provenance};
-pub use python::{PythonRanks, PythonSettings};
+pub use python::{LoadOn, PythonRanks, PythonSettings};
 pub use resolve::{Resolved, resolve, resolve_with};
 pub use settings::{
     Cors, Device, Dialect, Dtype, HubModel, KvDtype, ModelSettings, ModelSource, OutputFormatter,

@@ -6,6 +6,7 @@ use crate::bucket;
 use crate::draft::Draft;
 use crate::error::ConfigError;
 use crate::handler::Handler;
+use crate::script;
 use crate::settings::{HubModel, ModelSource, PrefixSettings};
 
 /// How the names of files end that are models by themselves.
@@ -112,6 +113,12 @@ impl Listing {
             (
                 "partitioned-checkpoint",
                 "; it was cut for another engine: take the checkpoint it was cut from",
+            )
+        } else if self.has("MAR-INF") {
+            (
+                "torchserve-archive",
+                "; it is an archive of TorchServe, whose handlers are not run: give its model a \
+                 model.py with a function handle(inputs)",
             )
         } else if any(is_archive) {
             (
@@ -300,10 +307,17 @@ pub(crate) fn without_scheme(url: &str) -> &str {
 /// if it is not set, a script with one of the names that DJL Serving looks for.
 pub(crate) fn own_code(dir: &Path, draft: &Draft) -> Result<Option<PathBuf>, ConfigError> {
     match (draft.facts.handler, &draft.entry_point) {
-        (None, _) => Ok(script(dir)),
+        (None, _) => Ok(script(dir).or_else(|| sklearn(dir))),
+        (Some(Handler::Predictive), Some(name)) => Ok(Some(name.into())),
         (Some(Handler::OwnCode), Some(name)) => named_script(name, dir).map(Some),
-        _ => Ok(None),
+        // Beside a handler of DJL Serving it may have functions for requests and answers.
+        _ => Ok(script(dir)),
     }
+}
+
+/// The handler of a model of scikit-learn that lies there alone.
+fn sklearn(dir: &Path) -> Option<PathBuf> {
+    script::has_pickled_model(dir).then(|| script::SKLEARN.into())
 }
 
 /// A script that is taken without being named.

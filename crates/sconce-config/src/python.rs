@@ -1,6 +1,5 @@
 //! Python mode: what is configured for the processes in which the user's own code answers.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use crate::environment::Environment;
 use crate::error::ConfigError;
 use crate::gather::{Gathered, Setting};
 use crate::handler::{Engine, Handler};
+use crate::script::{self, Role};
 use crate::value::{Rejection, Value, count, flag};
 
 /// How long a batch waits for more unless that is said, as in DJL Serving.
@@ -22,6 +22,8 @@ pub struct PythonSettings {
     pub dir: PathBuf,
     /// File or module of the handler (`option.entryPoint`).
     pub entry_point: String,
+    /// The module that answers where the entry point has no such function; may be empty.
+    pub recommended_entry_point: &'static str,
     /// The function that answers (`option.handler`).
     pub handler: String,
     /// What the handler's first call gets: all keys of the model, without `option.`.
@@ -54,8 +56,17 @@ pub struct PythonSettings {
     pub message_limit: usize,
     /// Whether the handler is a coroutine (`option.async_mode`).
     pub asynchronous: bool,
+    /// Requests that a handler with a rolling batch works on at once (`option.rolling_batch`);
+    /// `None`: it has none.
+    pub rolling: Option<usize>,
     /// The processes of a worker (`option.mpi_mode`); `None`: one, which is no rank.
     pub ranks: Option<PythonRanks>,
+    /// GPUs of a worker, if its code is told how many it is split over; `None`: one, among others.
+    pub gpus: Option<usize>,
+    /// The GPUs that count (`load_on_devices`).
+    pub load_on: LoadOn,
+    /// The GPUs that this process sees (`CUDA_VISIBLE_DEVICES`); `None`: all.
+    pub visible: Option<Vec<String>>,
     /// Directories for what `requirements.txt` names; the first one that can be written counts.
     pub environments: Vec<PathBuf>,
     /// Whether no index of packages may be asked (`DJL_OFFLINE`).
@@ -64,14 +75,40 @@ pub struct PythonSettings {
     pub(crate) fixed_workers: Option<usize>,
     /// `option.mpi_mode`.
     pub(crate) mpi_mode: bool,
+    /// `option.mpi_launcher`.
+    pub(crate) launcher: Launcher,
     /// `option.use_passive_workers`.
     pub(crate) passive_ranks: bool,
     /// Whether such code may run (`option.trust_python`, `SAGEMAKER_SECURE_MODE`).
     pub(crate) trusted: Trust,
 }
 
+/// On which devices workers load the model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum LoadOn {
+    /// All GPUs; without one, the CPU.
+    #[default]
+    All,
+    /// The CPU.
+    Cpu,
+    /// The GPUs of these numbers, among those that this process sees.
+    Gpus(Vec<usize>),
+}
+
+/// What starts ranks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Launcher {
+    /// `mpirun`, where the search path has one.
+    #[default]
+    Found,
+    /// Variables alone.
+    Environment,
+    /// This `mpirun`.
+    Named(PathBuf),
+}
+
 /// The ranks of a worker whose model is split.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PythonRanks {
     /// `option.tensor_parallel_degree`, at least 1.
     pub tensor: usize,
@@ -79,6 +116,8 @@ pub struct PythonRanks {
     pub pipeline: usize,
     /// Whether all of them get every request (`option.use_passive_workers=false`).
     pub all_answer: bool,
+    /// The `mpirun` that starts them; `None`: they are told their places by variables alone.
+    pub mpirun: Option<PathBuf>,
 }
 
 impl std::fmt::Debug for PythonSettings {
@@ -109,6 +148,7 @@ impl Default for PythonSettings {
         Self {
             dir: PathBuf::new(),
             entry_point: String::new(),
+            recommended_entry_point: "",
             handler: String::new(),
             properties: vec![],
             executable: String::new(),
@@ -125,9 +165,14 @@ impl Default for PythonSettings {
             parallel_loading: false,
             message_limit: 0,
             asynchronous: false,
+            rolling: None,
             ranks: None,
+            gpus: None,
+            load_on: LoadOn::default(),
+            visible: None,
             fixed_workers: None,
             mpi_mode: false,
+            launcher: Launcher::default(),
             passive_ranks: true,
             environments: vec![],
             offline: false,
@@ -165,20 +210,27 @@ pub(crate) fn choose(
         return Err(refuse(why.into()));
     }
     let is_module = !file.is_file();
-    if !is_module && only_formats(file, &draft.python.handler) {
-        return Err(refuse(format!(
-            "it has no function {}; functions that only change the native engine's requests or \
-             answers are not run yet; write one, or set option.entryPoint=djl_python.huggingface \
-             to have the native engine answer by itself",
-            draft.python.handler
-        )));
+    if script::role(file, gathered, draft) == Role::Formats {
+        common(dir, gathered, environment, draft);
+        draft.python.entry_point = file.display().to_string();
+        draft.model.formatters = Some(PythonSettings {
+            min_workers: 1,
+            max_workers: Some(1),
+            batch_size: 1,
+            ..draft.python.clone()
+        });
+        return Ok(());
     }
-    if draft.facts.rolling_batch == Some(true) {
-        let why = "option.rolling_batch is served by the native engine only; set it to disable, \
-                   and batch_size for fixed batches";
+    let rolls = draft.facts.rolling_batch == Some(true);
+    if rolls && draft.facts.async_mode == Some(true) {
+        let why = "option.rolling_batch and option.async_mode=true call a handler in different \
+                   ways; set the one that it is not written for to disable, or to false";
         return Err(refuse(why.into()));
     }
-    let ranks = ranks(gathered, draft)?;
+    let ranks = ranks(gathered, environment, draft)?;
+    let rows = draft.model.max_rolling_batch_size.max(1);
+    draft.python.rolling = rolls.then_some(rows);
+    draft.python.gpus = degree(gathered, draft, ranks.as_ref());
     let sets_delay = |setting: &Setting| setting.entry.key == "max_batch_delay";
     let python = &mut draft.python;
     if gathered.settings.iter().any(sets_delay) {
@@ -189,27 +241,50 @@ pub(crate) fn choose(
     if let Some(workers) = python.fixed_workers {
         (python.min_workers, python.max_workers) = (workers, Some(workers));
     }
-    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.into());
-    python.entry_point = match file.strip_prefix(&dir) {
+    let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.into());
+    python.entry_point = match file.strip_prefix(absolute(dir)) {
         _ if is_module => file.display().to_string(),
         Ok(inner) => inner.display().to_string(),
-        Err(_) => std::path::absolute(file)
-            .unwrap_or_else(|_| file.into())
-            .display()
-            .to_string(),
+        Err(_) => absolute(file).display().to_string(),
     };
-    python.dir = dir;
-    python.python_path = environment.get("PYTHONPATH").map(String::from);
-    python.environments.extend(environments(environment));
-    python.properties = gathered.properties();
     python.batch_size = draft.facts.batch_size.unwrap_or(1);
-    draft.model.python = Some(python.clone());
+    common(dir, gathered, environment, draft);
+    draft.model.python = Some(draft.python.clone());
     draft.facts.handler = Some(Handler::OwnCode);
     Ok(())
 }
 
+/// What is the same whatever the code is for.
+fn common(dir: &Path, gathered: &Gathered, environment: &Environment, draft: &mut Draft) {
+    let python = &mut draft.python;
+    python.recommended_entry_point = match script::has_pickled_model(dir) {
+        true => script::SKLEARN,
+        false => "",
+    };
+    python.dir = std::path::absolute(dir).unwrap_or_else(|_| dir.into());
+    python.python_path = environment.get("PYTHONPATH").map(String::from);
+    let visible = environment.get("CUDA_VISIBLE_DEVICES");
+    python.visible = visible.map(|names| {
+        // CUDA hides what comes after it.
+        let names = names
+            .split(',')
+            .map(str::trim)
+            .take_while(|name| *name != "-1");
+        names
+            .filter(|name| !name.is_empty())
+            .map(String::from)
+            .collect()
+    });
+    python.environments.extend(environments(environment));
+    python.properties = gathered.properties();
+}
+
 /// The ranks that MPI would start: in DJL Serving two engines mean it too.
-fn ranks(gathered: &Gathered, draft: &Draft) -> Result<Option<PythonRanks>, ConfigError> {
+fn ranks(
+    gathered: &Gathered,
+    environment: &Environment,
+    draft: &Draft,
+) -> Result<Option<PythonRanks>, ConfigError> {
     let by_engine = matches!(draft.facts.engine, Some(Engine::Mpi | Engine::DeepSpeed));
     if !draft.python.mpi_mode && !by_engine {
         return Ok(None);
@@ -234,7 +309,29 @@ fn ranks(gathered: &Gathered, draft: &Draft) -> Result<Option<PythonRanks>, Conf
         tensor: draft.model.ranks.max(1),
         pipeline,
         all_answer: !draft.python.passive_ranks,
+        mpirun: match &draft.python.launcher {
+            Launcher::Found => environment.get("PATH").and_then(mpirun),
+            Launcher::Environment => None,
+            Launcher::Named(path) => Some(path.clone()),
+        },
     }))
+}
+
+/// Open MPI's launcher on a search path.
+fn mpirun(path: &str) -> Option<PathBuf> {
+    let places = path.split(':').filter(|place| !place.is_empty());
+    let mut files = places.map(|place| Path::new(place).join("mpirun"));
+    files.find(|file| file.is_file())
+}
+
+/// GPUs that a worker's code is split over, if anybody says.
+fn degree(gathered: &Gathered, draft: &Draft, ranks: Option<&PythonRanks>) -> Option<usize> {
+    let is_set = |setting: &Setting| setting.entry.key == "option.tensor_parallel_degree";
+    match ranks {
+        Some(ranks) => Some(ranks.tensor * ranks.pipeline),
+        None if gathered.settings.iter().any(is_set) => Some(draft.model.ranks.max(1)),
+        None => None,
+    }
 }
 
 /// Where environments of Python go unless `DJL_VENV_DIR` says.
@@ -251,16 +348,6 @@ fn is_address(entry_point: &str) -> bool {
     entry_point.starts_with("http:") || entry_point.starts_with("https:")
 }
 
-/// Whether a script only changes requests or answers of another handler: it never even names the
-/// function that would answer, and has a decorator of DJL Serving's.
-fn only_formats(file: &Path, handler: &str) -> bool {
-    let text = fs::read_to_string(file).unwrap_or_default();
-    let is_part = |c: char| c.is_alphanumeric() || c == '_';
-    let names = |wanted: &str| text.split(|c| !is_part(c)).any(|word| word == wanted);
-    let decorators = ["input_formatter", "output_formatter"];
-    !names(handler) && decorators.iter().any(|decorator| names(decorator))
-}
-
 /// The keys whose values Python mode reads itself. All others are the handler's own, whatever the
 /// native engine would say of them.
 pub(crate) fn reads(key: &str) -> bool {
@@ -275,6 +362,50 @@ pub(crate) fn reads(key: &str) -> bool {
     let of_python = || entry::of_key(key).is_some_and(|entry| entry.status.is_of_own_code());
     let of_server = || entry::of_key(key).is_none_or(|entry| !entry.scope.in_model_file());
     ALSO.contains(&key) || of_python() || of_server()
+}
+
+/// `*`, `cpu`, or numbers of GPUs.
+pub(crate) fn devices(value: &str) -> Value<LoadOn> {
+    let names = value.split([';', ',']).map(str::trim);
+    let names: Vec<_> = names.filter(|name| !name.is_empty()).collect();
+    match names.as_slice() {
+        ["*"] => return Ok(LoadOn::All),
+        ["cpu" | "-1"] => return Ok(LoadOn::Cpu),
+        [] => return Err(Rejection::Invalid("must name a device, or be *".into())),
+        _ => {}
+    }
+    let number = |name: &&str| {
+        if name.starts_with("nc") {
+            let text = "there are no Neuron devices; name GPUs, or *";
+            return Err(Rejection::Unsupported(text.into()));
+        }
+        let digits = name.strip_prefix("gpu").unwrap_or(name);
+        let wrong = |_| {
+            let text =
+                format!("must be *, cpu, or numbers of GPUs such as 0;1, and `{name}` is none");
+            Rejection::Invalid(text)
+        };
+        digits.parse().map_err(wrong)
+    };
+    names
+        .iter()
+        .map(number)
+        .collect::<Value<_>>()
+        .map(LoadOn::Gpus)
+}
+
+/// What starts ranks.
+pub(crate) fn launcher(value: &str) -> Value<Launcher> {
+    match value {
+        "auto" => Ok(Launcher::Found),
+        "environment" => Ok(Launcher::Environment),
+        path if Path::new(path).is_file() => Ok(Launcher::Named(path.into())),
+        _ => {
+            let text =
+                "must be auto, environment or the path of an mpirun, and there is no such file";
+            Err(Rejection::Invalid(text.into()))
+        }
+    }
 }
 
 /// `A=1,B=2`: what has no `=` is not taken.

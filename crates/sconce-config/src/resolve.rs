@@ -14,6 +14,7 @@ use crate::handler::Handler;
 use crate::location;
 use crate::provenance::{Origin, Provenance};
 use crate::python;
+use crate::script::{self, Role};
 use crate::settings::{ModelSettings, PrefixSettings, S3Model, ServerSettings};
 use crate::settle::{Settled, apply_all, defaults, settle};
 use crate::startup::{self, Place, Startup};
@@ -84,7 +85,7 @@ pub fn resolve_with(
     warnings.extend(contradictions::warnings(&settled));
     warnings.append(&mut gathered.doubtful);
     if let Some(startup) = startup {
-        warnings.extend(idle_script(&startup, folder.as_ref(), &draft));
+        warnings.extend(idle_script(&startup, folder.as_ref(), &gathered, &draft));
         let found = Found {
             gathered: &gathered,
             settled: &settled,
@@ -141,18 +142,43 @@ fn decide_dialect(draft: &mut Draft, settled: &[Settled<'_>]) -> Origin {
     }
 }
 
-/// A script beside a model that is served without it: its formatters would have run.
-fn idle_script(startup: &Startup, folder: Option<&BucketFolder>, draft: &Draft) -> Option<String> {
-    let handler = draft.facts.handler?;
-    let script = match &startup.place {
-        Place::Directory(dir) => location::script(dir),
-        Place::HubModel(_) => None,
-        Place::Bucket(url) => bucket::script(url, folder?),
+/// A script beside a model that is served without it.
+fn idle_script(
+    startup: &Startup,
+    folder: Option<&BucketFolder>,
+    gathered: &Gathered,
+    draft: &Draft,
+) -> Option<String> {
+    let is_idle = |file: &PathBuf| script::role(file, gathered, draft) == Role::Nothing;
+    if draft.facts.handler == Some(Handler::Predictive) {
+        // It looks for functions of its own names.
+        return None;
+    }
+    let is_native = |handler: Handler| handler != Handler::OwnCode;
+    let names_native = draft.facts.handler.is_some_and(is_native);
+    let (script, why) = match &startup.place {
+        Place::HubModel(_) => return None,
+        Place::Bucket(_) if !names_native => return None,
+        Place::Bucket(url) => (
+            bucket::script(url, folder?)?,
+            "functions for requests or answers are taken from a directory of this machine only",
+        ),
+        Place::Directory(dir) => (
+            location::script(dir).filter(is_idle)?,
+            "it has no functions for requests (@input_formatter) or answers (@output_formatter)",
+        ),
     };
-    let script = script.filter(|_| handler != Handler::OwnCode)?;
+    let instead = match names_native {
+        true => {
+            "option.entryPoint names a handler of DJL Serving, whose work the native engine does"
+        }
+        false => {
+            "it has no function that option.handler names, and the native engine serves the \
+                  checkpoint beside it"
+        }
+    };
     Some(format!(
-        "{} is not run: option.entryPoint names a handler of DJL Serving, whose work the native \
-         engine does; functions for requests or answers in it have no effect",
+        "{} is not run: {instead}, and {why}",
         script.display()
     ))
 }
@@ -205,6 +231,11 @@ fn locate(
     let problem = code
         .transpose()
         .and_then(|code| match (code, &startup.place) {
+            (Ok(file), Place::Directory(_))
+                if script::role(&file, found.gathered, draft) == Role::Nothing =>
+            {
+                None
+            }
             (Ok(file), Place::Directory(dir)) => {
                 python::choose(&file, dir, found.gathered, found.environment, draft).err()
             }
@@ -250,6 +281,13 @@ fn locate(
     if let Some(problem) = problem {
         draft.facts.handler = Some(Handler::OwnCode);
         wrong.0.push(("option.entryPoint", problem));
+    } else if draft.model.formatters.is_some() {
+        // The dialect's own form is that of requests which name one.
+        let is_function = |problem: &ConfigError| matches!(problem, ConfigError::Invalid { .. });
+        let is_named = script::output_function(found.gathered).is_some();
+        wrong.0.retain(|(key, problem)| {
+            !(*key == "option.output_formatter" && is_named && is_function(problem))
+        });
     } else if draft.model.python.is_some() {
         // What the native engine would refuse is the handler's to judge.
         wrong.0.retain(|(key, _)| python::reads(key));

@@ -65,6 +65,8 @@ pub struct ModelSettings {
     pub source: ModelSource,
     /// The user's own code that answers; `None`: a native engine does.
     pub python: Option<PythonSettings>,
+    /// The user's own functions that change requests or answers of the native engine.
+    pub formatters: Option<PythonSettings>,
     /// The GGUF file among them to serve; `None`: another format, or the only GGUF file there.
     pub gguf_file: Option<String>,
     /// What it is asked to do; `None`: the checkpoint says.

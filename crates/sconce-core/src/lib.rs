@@ -19,7 +19,7 @@ pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};
 pub use gauges::{Gauges, Permit};
 pub use job::{Generate, Input, Job, JobId};
 pub use params::{AskedSampling, GenerateParams, MaxTokens, Report, Sampling, Stop};
-pub use raw::{RawEvent, RawHead, RawInput};
+pub use raw::{Formats, RawEvent, RawHead, RawInput};
 pub use status::{Load, ModelStatus, Phase, Progress};
 pub use task::{Answered, Ask, Task, TaskAnswer};
 pub use traits::{Backend, Gateway, Reply};

@@ -11,6 +11,15 @@ pub struct RawInput {
     pub content: Vec<(String, Bytes)>,
 }
 
+/// Which of a model's own functions change its requests and answers, whoever computes these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Formats {
+    /// One makes the request that is computed of the one that came.
+    pub input: bool,
+    /// One makes what the client gets of what was computed.
+    pub output: bool,
+}
+
 /// A part of an answer to a [`RawInput`]: one head, then chunks, then the end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RawEvent {

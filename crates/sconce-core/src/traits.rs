@@ -3,6 +3,7 @@
 use crate::error::ServeError;
 use crate::event::Event;
 use crate::job::Job;
+use crate::raw::Formats;
 use crate::status::{Load, ModelStatus};
 use crate::task::Task;
 
@@ -13,6 +14,10 @@ pub trait Reply: Send {
     fn send(&mut self, event: Event) -> bool;
     /// Whether the client has gone; asked while there is nothing to send yet.
     fn gone(&self) -> bool;
+    /// Whether `send` would not wait for the client.
+    fn ready(&self) -> bool {
+        true
+    }
 }
 
 /// What HTTP sees of the rest of the server; tests of `sconce-http` pass a fake.
@@ -25,6 +30,14 @@ pub trait Gateway: Send + Sync {
     /// Whether the named model (`None`: the only one) answers raw jobs, and no others.
     fn takes_raw(&self, _model: Option<&str>) -> bool {
         false
+    }
+    /// Which functions the named model (`None`: the only one) has that change requests and answers.
+    fn formats(&self, _model: Option<&str>) -> Formats {
+        Formats::default()
+    }
+    /// Queues a raw job for these functions.
+    fn format(&self, model: Option<&str>, _job: Job) -> Result<(), ServeError> {
+        Err(ServeError::UnknownModel(model.unwrap_or_default().into()))
     }
 }
 

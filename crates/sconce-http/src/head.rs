@@ -41,6 +41,15 @@ impl Head {
         }
     }
 
+    /// A successful answer whose type is not told.
+    pub(crate) fn untyped() -> Self {
+        Self {
+            status: StatusCode::OK,
+            reason: None,
+            headers: HeaderMap::new(),
+        }
+    }
+
     /// A successful answer of this type.
     pub(crate) fn ok(content_type: &'static str) -> Self {
         Self::new(StatusCode::OK, content_type)

@@ -4,6 +4,7 @@
 //! `sconce-api`'s, from events to bytes is `produce`'s, answers that are fetched later are
 //! `deferred`'s, statuses are `respond`'s.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 
 use crate::access::Tally;
 use crate::app::Shared;
+use crate::formatted::Script;
 use crate::produce::{self, Body as Answered, Produced, Waiter, Watch, Work};
 use crate::properties::Properties;
 use crate::refusal::Refusal;
@@ -300,8 +302,16 @@ fn accept(
         return Ok(Work::Raw(waiter));
     }
     refuse_encoded(parts)?;
-    let content = content::decode(&raw)?;
-    let model = target::model(&door.place, &properties, &content.routing, &models)?;
+    let mut script = Script::find(shared, door, &asked)?;
+    let read = script.as_mut().map_or(Ok(None), Script::read)?;
+    let (json, model) = match (read, &script) {
+        (Some(json), Some(script)) => (Cow::from(json.to_vec()), script.model.clone()),
+        _ => {
+            let content = content::decode(&raw)?;
+            let model = target::model(&door.place, &properties, &content.routing, &models)?;
+            (content.json, model)
+        }
+    };
     let status = match &model {
         Some(name) => models.iter().find(|model| model.name == *name),
         None => models.first(),
@@ -311,7 +321,7 @@ fn accept(
         .or_else(|| Some(status?.name.clone()))
         .unwrap_or_default();
     let task = task(status)?;
-    let (inputs, answer) = door.accept(&content.json, &name, task)?;
+    let (inputs, answer) = door.accept(&json, &name, task)?;
     let submit = |input: Input| {
         let most = match &input {
             Input::Generate(generate) => generate.params.max_tokens.bound(),
@@ -335,7 +345,11 @@ fn accept(
         })
     };
     let waiters: Result<Vec<_>, ServeError> = inputs.into_iter().map(submit).collect();
-    Ok(Work::Native(answer, waiters?))
+    let script = script.filter(|script| task == Task::TextGeneration && script.answers(&json));
+    match script {
+        Some(script) => Ok(Work::Formatted(Box::new(script.output(&json, waiters?)?))),
+        None => Ok(Work::Native(answer, waiters?)),
+    }
 }
 
 /// What a model does; one that is on its way does not say yet, and its requests cannot be read.

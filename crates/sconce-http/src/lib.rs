@@ -8,6 +8,7 @@ mod access;
 mod app;
 mod deferred;
 mod flights;
+mod formatted;
 mod head;
 mod headers;
 mod health;

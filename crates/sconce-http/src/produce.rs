@@ -13,6 +13,7 @@ use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::access::Tally;
+use crate::formatted::{self, Formatted};
 use crate::head::Head;
 use crate::raw;
 use crate::respond::Responder;
@@ -43,6 +44,8 @@ pub(crate) struct Broken(pub(crate) ServeError);
 pub(crate) enum Work {
     /// Prompts for a native engine.
     Native(Answer, Vec<Waiter>),
+    /// A prompt for a native engine, whose answer a function of the model's own makes.
+    Formatted(Box<Formatted>),
     /// A request to the model's own code.
     Raw(Waiter),
 }
@@ -64,6 +67,7 @@ pub(crate) async fn produce(work: Work, watch: Watch) -> Result<Produced, ServeE
         Work::Native(Answer::Whole(whole), waiters) => collect(whole, waiters, &watch.tally).await,
         Work::Native(Answer::Stream(stream), waiters) => flow(stream, waiters, watch).await,
         Work::Native(Answer::Task(form), waiters) => gather(form, waiters, &watch.tally).await,
+        Work::Formatted(formatted) => formatted::produce(*formatted, watch).await,
         Work::Raw(waiter) => raw::produce(waiter, watch).await,
     }
 }

@@ -69,8 +69,8 @@ pub(crate) fn accept(
     if contents.is_json {
         properties.push(("Content-Type".into(), "application/json".into()));
     }
-    if let Some(RequestId(id)) = asked.parts.extensions.get() {
-        properties.push(("requestId".into(), id.clone()));
+    if let Some(id) = request_id(asked.parts) {
+        properties.push(("requestId".into(), id));
     }
     let pause = shared.settings.chunked_read_timeout;
     let (reply, events) = reply::patient(AHEAD, pause);
@@ -95,6 +95,12 @@ pub(crate) fn accept(
     }))
 }
 
+/// The id of a request, as handlers know it.
+pub(crate) fn request_id(parts: &Parts) -> Option<String> {
+    let RequestId(id) = parts.extensions.get()?;
+    Some(id.clone())
+}
+
 /// Waits for the head of an answer, and for all of it unless it is streamed: then for its first
 /// part, so that a worker that fails before it still has a status.
 pub(crate) async fn produce(mut waiter: Waiter, watch: Watch) -> Result<Produced, ServeError> {
@@ -110,7 +116,8 @@ pub(crate) async fn produce(mut waiter: Waiter, watch: Watch) -> Result<Produced
     Ok(Produced { head, body })
 }
 
-async fn collect(mut waiter: Waiter) -> Result<Bytes, ServeError> {
+/// All chunks of an answer whose head has come.
+pub(crate) async fn collect(mut waiter: Waiter) -> Result<Bytes, ServeError> {
     let mut body = Bytes::new();
     loop {
         match waiter.next().await {
@@ -163,7 +170,8 @@ async fn part(waiter: &mut Waiter, watch: &Watch) -> Result<Option<Bytes>, Serve
     }
 }
 
-fn unexpected(event: Event) -> ServeError {
+/// The failure that an event is which nobody expects.
+pub(crate) fn unexpected(event: Event) -> ServeError {
     match event {
         Event::Failed(error) => error,
         _ => ServeError::BadAnswer {

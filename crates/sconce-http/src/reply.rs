@@ -55,6 +55,10 @@ impl Reply for PatientReply {
     fn gone(&self) -> bool {
         self.sender.is_closed()
     }
+
+    fn ready(&self) -> bool {
+        self.sender.capacity() > 0
+    }
 }
 
 impl Reply for ChannelReply {

@@ -8,6 +8,7 @@ use sconce_core::{Backend, Task};
 use sconce_engine::{
     BlockFormat, CacheDtype, Engine, EngineSettings, Observer, Packing, Quantisation, StoredDtype,
 };
+use sconce_python::Formatters;
 use sconce_tasks::{TaskEngine, TaskSettings};
 use tracing::warn;
 
@@ -16,8 +17,47 @@ use crate::python;
 use crate::store;
 use crate::task::{self, Wish};
 
+/// What answers for a model.
+pub(crate) struct Built {
+    pub(crate) backend: Arc<dyn Backend>,
+    /// The model's own functions that change requests and answers, if it has such.
+    pub(crate) formatters: Option<Arc<Formatters>>,
+}
+
+impl Built {
+    /// The first cause why it can no longer answer.
+    pub(crate) fn failure(&self) -> Option<String> {
+        let of_script = || {
+            let cause = self.formatters.as_ref()?.failure()?;
+            Some(format!("the functions of its script: {cause}"))
+        };
+        self.backend.failure().or_else(of_script)
+    }
+
+    /// Ends it.
+    pub(crate) fn stop(&self) {
+        self.backend.stop();
+        if let Some(formatters) = &self.formatters {
+            formatters.stop();
+        }
+    }
+}
+
 /// Fetches and loads a model; the observer is told of each phase.
-pub(crate) fn backend(
+pub(crate) fn build(
+    settings: &ModelSettings,
+    observer: Arc<Observer>,
+) -> Result<Built, ManagerError> {
+    // What is wrong with a script shows sooner than a checkpoint is loaded.
+    let python = settings.formatters.as_ref();
+    let formatters = python.map(|python| python::formatters(settings, python));
+    Ok(Built {
+        formatters: formatters.transpose()?.map(Arc::new),
+        backend: backend(settings, observer)?,
+    })
+}
+
+fn backend(
     settings: &ModelSettings,
     observer: Arc<Observer>,
 ) -> Result<Arc<dyn Backend>, ManagerError> {

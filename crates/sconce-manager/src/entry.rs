@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use sconce_core::{Backend, Job, Load, ModelStatus, Phase, Progress, ServeError};
+use sconce_core::{Backend, Formats, Job, Load, ModelStatus, Phase, Progress, ServeError};
+use sconce_python::Formatters;
+
+use crate::build::Built;
 
 /// A model by name, shared between its loading thread and the requests.
 pub(crate) struct Entry {
@@ -14,7 +17,7 @@ pub(crate) struct Entry {
 struct State {
     phase: Phase,
     progress: Progress,
-    backend: Option<Arc<dyn Backend>>,
+    built: Option<Built>,
 }
 
 impl Entry {
@@ -23,7 +26,7 @@ impl Entry {
         let state = State {
             phase: Phase::Pending,
             progress: Progress::default(),
-            backend: None,
+            built: None,
         };
         Self {
             name,
@@ -46,10 +49,10 @@ impl Entry {
     }
 
     /// The model answers from now on.
-    pub(crate) fn ready(&self, backend: Arc<dyn Backend>) {
+    pub(crate) fn ready(&self, built: Built) {
         self.change(|state| {
             (state.phase, state.progress) = (Phase::Ready, Progress::default());
-            state.backend = Some(backend);
+            state.built = Some(built);
         });
     }
 
@@ -68,45 +71,65 @@ impl Entry {
     pub(crate) fn submit(&self, job: Job) -> Result<(), ServeError> {
         let backend = {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            match (&state.backend, &state.phase) {
-                (Some(backend), Phase::Ready) => Arc::clone(backend),
-                (_, phase) => {
-                    let phase = phase.to_string();
-                    return Err(ServeError::NotReady {
-                        model: self.name.clone(),
-                        phase,
-                    });
-                }
+            match (&state.built, &state.phase) {
+                (Some(built), Phase::Ready) => Arc::clone(&built.backend),
+                (_, phase) => return Err(self.not_ready(phase)),
             }
         };
         backend.submit(job)
     }
 
+    fn not_ready(&self, phase: &Phase) -> ServeError {
+        ServeError::NotReady {
+            model: self.name.clone(),
+            phase: phase.to_string(),
+        }
+    }
+
+    fn formatters(&self) -> Result<Arc<Formatters>, Phase> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        let built = state.built.as_ref();
+        let formatters = built.and_then(|built| built.formatters.clone());
+        formatters.ok_or_else(|| state.phase.clone())
+    }
+
+    /// Which functions of its own change requests and answers.
+    pub(crate) fn formats(&self) -> Formats {
+        self.formatters()
+            .map_or_else(|_| Formats::default(), |found| found.formats())
+    }
+
+    /// Asks these functions.
+    pub(crate) fn format(&self, job: Job) -> Result<(), ServeError> {
+        match self.formatters() {
+            Ok(formatters) => formatters.submit(job),
+            Err(phase) => Err(self.not_ready(&phase)),
+        }
+    }
+
     /// The truth of now: a ready model whose backend has failed is failed.
     pub(crate) fn status(&self) -> ModelStatus {
         let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let broken = state.backend.as_ref().and_then(|backend| backend.failure());
+        let built = state.built.as_ref();
+        let broken = built.and_then(Built::failure);
         ModelStatus {
             name: self.name.clone(),
             phase: broken.map_or_else(|| state.phase.clone(), Phase::Failed),
             progress: state.progress,
-            load: state
-                .backend
-                .as_ref()
-                .map_or_else(Load::default, |backend| backend.load()),
-            task: state.backend.as_ref().and_then(|backend| backend.task()),
+            load: built.map_or_else(Load::default, |built| built.backend.load()),
+            task: built.and_then(|built| built.backend.task()),
         }
     }
 
     /// Takes the backend away and ends it.
     pub(crate) fn stop(&self) {
-        let backend = {
+        let built = {
             let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
             state.phase = Phase::Failed("it was stopped".into());
-            state.backend.take()
+            state.built.take()
         };
-        if let Some(backend) = backend {
-            backend.stop();
+        if let Some(built) = built {
+            built.stop();
         }
     }
 }
@@ -148,6 +171,13 @@ mod tests {
         fn stop(&self) {}
     }
 
+    fn built(backend: Broken) -> Built {
+        Built {
+            backend: Arc::new(backend),
+            formatters: None,
+        }
+    }
+
     fn job() -> Job {
         let input = Input::Generate(Generate::default());
         Job {
@@ -164,7 +194,7 @@ mod tests {
         entry.advance(Phase::Loading, Progress { done: 1, total: 2 });
         let refused = entry.submit(job()).unwrap_err().to_string();
         assert!(refused.contains("m (loading)"), "{refused}");
-        entry.ready(Arc::new(Broken::default()));
+        entry.ready(built(Broken::default()));
         entry.submit(job()).unwrap();
         assert_eq!(entry.status().load.running, 3);
         entry.stop();
@@ -174,7 +204,7 @@ mod tests {
     #[test]
     fn a_ready_model_whose_backend_failed_is_failed() {
         let entry = Entry::new("m".into(), false);
-        entry.ready(Arc::new(Broken(Some("rank 0: boom".into()))));
+        entry.ready(built(Broken(Some("rank 0: boom".into()))));
         assert_eq!(entry.status().phase, Phase::Failed("rank 0: boom".into()));
     }
 

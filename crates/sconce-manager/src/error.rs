@@ -44,6 +44,28 @@ pub enum ManagerError {
         /// What the system says.
         cause: String,
     },
+    /// `load_on_devices` names a GPU that is not there.
+    #[error(
+        "load_on_devices names GPU {number}, and {visible} are visible, numbered from 0; name \
+         another, or see what nvidia-smi and CUDA_VISIBLE_DEVICES say"
+    )]
+    NoSuchGpu {
+        /// Its number.
+        number: usize,
+        /// How many there are.
+        visible: usize,
+    },
+    /// A worker's code is split over more GPUs than there are.
+    #[error(
+        "option.tensor_parallel_degree times option.pipeline_parallel_degree asks for {wanted} GPUs \
+         for each worker, and {usable} can be used; lower them"
+    )]
+    TooFewGpus {
+        /// For each worker.
+        wanted: usize,
+        /// How many there are.
+        usable: usize,
+    },
     /// A library that loads failed in a way that it should not.
     #[error("loading panicked; the lines above say where")]
     Panic,
@@ -76,6 +98,8 @@ impl ManagerError {
             Self::Task(error) => error.code(),
             Self::Empty { .. } => "empty-prefix",
             Self::Temporary { .. } => "no-temporary-directory",
+            Self::NoSuchGpu { .. } => "no-such-gpu",
+            Self::TooFewGpus { .. } => "too-few-gpus",
             Self::Panic => "panic",
         }
     }

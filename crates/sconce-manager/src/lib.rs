@@ -5,6 +5,7 @@
 
 mod build;
 mod device;
+mod devices;
 mod entry;
 mod error;
 mod hub;

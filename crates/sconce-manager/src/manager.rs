@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sconce_config::ModelSettings;
-use sconce_core::{Gateway, Job, ModelStatus, Phase, ServeError};
+use sconce_core::{Formats, Gateway, Job, ModelStatus, Phase, ServeError};
 use tracing::{error, info};
 
 use crate::build;
@@ -74,6 +74,14 @@ impl Gateway for Manager {
     fn takes_raw(&self, model: Option<&str>) -> bool {
         self.find(model).is_ok_and(Entry::takes_raw)
     }
+
+    fn formats(&self, model: Option<&str>) -> Formats {
+        self.find(model).map(Entry::formats).unwrap_or_default()
+    }
+
+    fn format(&self, model: Option<&str>, job: Job) -> Result<(), ServeError> {
+        self.find(model)?.format(job)
+    }
 }
 
 fn load(entry: &Arc<Entry>, settings: &ModelSettings) -> Outcome {
@@ -85,10 +93,10 @@ fn load(entry: &Arc<Entry>, settings: &ModelSettings) -> Outcome {
             entry.advance(phase, progress);
         })
     };
-    let built = catch_unwind(AssertUnwindSafe(|| build::backend(settings, observer)));
+    let built = catch_unwind(AssertUnwindSafe(|| build::build(settings, observer)));
     match built.unwrap_or_else(|_| Err(ManagerError::Panic)) {
-        Ok(backend) => {
-            entry.ready(backend);
+        Ok(built) => {
+            entry.ready(built);
             info!(
                 "model {} is ready after {:.2} s",
                 entry.name(),

@@ -1,12 +1,14 @@
 //! From the configuration of Python mode to a pool of workers.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 
 use sconce_config::{ModelSettings, ModelSource, PythonSettings};
 use sconce_core::{Phase, Progress};
 use sconce_engine::Observer;
-use sconce_python::{Interpreter, Pool, Ranks, Workers};
+use sconce_python::{Devices, Formatters, Interpreter, Pool, Ranks, Workers};
 
+use crate::devices;
 use crate::error::ManagerError;
 use crate::store;
 
@@ -26,7 +28,25 @@ pub(crate) fn pool(
         }
     }
     observer(Phase::Loading, Progress::default());
-    Ok(Pool::start(pool_settings(settings, python, properties))?)
+    let devices = devices::of(python, Path::new(devices::FILES))?;
+    let workers = workers(python, &devices);
+    let settings = pool_settings(settings, python, properties);
+    Ok(Pool::start(sconce_python::PythonSettings {
+        devices,
+        workers,
+        ..settings
+    })?)
+}
+
+/// Starts the worker that calls the model's own functions for requests and answers.
+pub(crate) fn formatters(
+    settings: &ModelSettings,
+    python: &PythonSettings,
+) -> Result<Formatters, ManagerError> {
+    let properties = python.properties.clone();
+    Ok(Formatters::start(pool_settings(
+        settings, python, properties,
+    ))?)
 }
 
 fn pool_settings(
@@ -38,6 +58,7 @@ fn pool_settings(
         name: settings.name.clone(),
         dir: python.dir.clone(),
         entry_point: python.entry_point.clone(),
+        recommended_entry_point: python.recommended_entry_point.into(),
         handler: python.handler.clone(),
         properties,
         interpreter: Interpreter {
@@ -48,20 +69,16 @@ fn pool_settings(
             offline: python.offline,
             log_level: "info",
         },
-        workers: Workers {
-            min: python.min_workers,
-            max: most_workers(python),
-            max_idle: python.max_idle_time,
-            retry_threshold: python.retry_threshold,
-            memory_limit: python.memory_limit,
-            parallel_loading: python.parallel_loading,
-        },
+        workers: workers(python, &Devices::default()),
         asynchronous: python.asynchronous,
-        ranks: python.ranks.map(|ranks| Ranks {
+        rolling: python.rolling,
+        ranks: python.ranks.clone().map(|ranks| Ranks {
             tensor: ranks.tensor,
             pipeline: ranks.pipeline,
             all_answer: ranks.all_answer,
+            mpirun: ranks.mpirun,
         }),
+        devices: Devices::default(),
         queue: settings.job_queue_size,
         batch_size: python.batch_size,
         max_batch_delay: python.max_batch_delay,
@@ -71,11 +88,46 @@ fn pool_settings(
     }
 }
 
-/// As many as the cores have room for, unless it is said.
-fn most_workers(python: &PythonSettings) -> usize {
+/// How many workers there are: on GPUs so many for each group of them, unless ranks take all.
+fn workers(python: &PythonSettings, devices: &Devices) -> Workers {
+    let groups = match python.ranks {
+        Some(_) => 1,
+        None => devices.groups.len().max(1),
+    };
     let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let most = python
-        .max_workers
-        .unwrap_or_else(|| cores() / python.threads.max(1));
-    most.max(python.min_workers)
+    let unsaid = || match devices.groups.is_empty() {
+        true => cores() / python.threads.max(1),
+        false => 1,
+    };
+    let most = python.max_workers.unwrap_or_else(unsaid);
+    Workers {
+        min: python.min_workers * groups,
+        max: most.max(python.min_workers) * groups,
+        max_idle: python.max_idle_time,
+        retry_threshold: python.retry_threshold,
+        memory_limit: python.memory_limit,
+        parallel_loading: python.parallel_loading,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_workers_are_those_of_each_gpu() {
+        let devices = Devices {
+            groups: vec![vec!["0".into()], vec!["1".into()]],
+            ..Devices::default()
+        };
+        let mut python = PythonSettings::default();
+        let counts = |python: &PythonSettings, devices: &Devices| {
+            let workers = workers(python, devices);
+            (workers.min, workers.max)
+        };
+        assert_eq!(counts(&python, &devices), (2, 2));
+        python.max_workers = Some(3);
+        assert_eq!(counts(&python, &devices), (2, 6));
+        assert_eq!(counts(&python, &Devices::default()), (1, 3));
+    }
 }

@@ -8,12 +8,13 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sconce_core::{Event, RawEvent, RawHead, ServeError};
-use serde_json::json;
+use sconce_core::{RawEvent, ServeError};
 use tracing::debug;
 use uuid::Uuid;
 
 use crate::batch;
+use crate::outbox::Outbox;
+use crate::part::Part;
 use crate::process::Process;
 use crate::protocol::{Answer, Content, ProtocolError, read_answer, read_frame, read_payload};
 use crate::queue::{Shared, Waiting};
@@ -30,13 +31,15 @@ struct Flights<'a> {
     shared: &'a Shared,
     index: usize,
     running: Mutex<HashMap<String, Flight>>,
+    /// Answers that are complete, but for slow clients.
+    leaving: Mutex<Vec<Outbox>>,
     /// When the worker last said anything, or had nothing to do.
     heard: Mutex<Instant>,
 }
 
 /// A request whose answer has not ended.
 struct Flight {
-    job: Waiting,
+    outbox: Outbox,
     has_begun: bool,
     heard: Instant,
 }
@@ -51,6 +54,7 @@ pub(crate) fn serve(
         shared,
         index,
         running: Mutex::default(),
+        leaving: Mutex::default(),
         heard: Mutex::new(Instant::now()),
     };
     let over = AtomicBool::new(false);
@@ -106,7 +110,7 @@ impl Flights<'_> {
                 }
             };
             let flight = Flight {
-                job,
+                outbox: Outbox::new(job),
                 has_begun: false,
                 heard: Instant::now(),
             };
@@ -154,6 +158,8 @@ impl Flights<'_> {
     /// Fails jobs that have waited too long; a worker that is silent for all of them is lost.
     fn end_late(&self) -> Result<(), Lost> {
         let limit = self.shared.settings.predict_timeout;
+        let flush = |outbox: &mut Outbox| outbox.flush() && !outbox.is_empty();
+        self.leaving().retain_mut(flush);
         let silent = {
             let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
             heard.elapsed() > limit
@@ -169,15 +175,17 @@ impl Flights<'_> {
         }
         let is_late = |flight: &Flight| flight.heard.elapsed() > limit;
         let late: Vec<String> = running
-            .iter()
-            .filter(|(_, flight)| is_late(flight) || flight.job.reply.gone())
-            .map(|(id, _)| id.clone())
+            .iter_mut()
+            .filter_map(|(id, flight)| {
+                let wanted = flight.outbox.flush();
+                (!wanted || is_late(flight)).then(|| id.clone())
+            })
             .collect();
         for id in late {
             if let Some(flight) = running.remove(&id) {
                 self.shared.idle(self.index, 1);
                 let seconds = limit.as_secs();
-                flight.job.fail(ServeError::Timeout { seconds });
+                flight.outbox.fail(ServeError::Timeout { seconds });
             }
         }
         Ok(())
@@ -200,9 +208,21 @@ impl Flights<'_> {
             return;
         };
         flight.heard = Instant::now();
-        if flight.take(answer, stream) {
-            running.remove(id);
+        let has_ended = match flight.take(answer, stream) {
+            Ok(has_ended) => has_ended,
+            Err(problem) => {
+                let error = ServeError::BadAnswer { problem };
+                if let Some(flight) = running.remove(id) {
+                    flight.outbox.fail(error);
+                }
+                self.shared.idle(self.index, 1);
+                return;
+            }
+        };
+        if let Some(flight) = has_ended.then(|| running.remove(id)).flatten() {
             self.shared.idle(self.index, 1);
+            let kept = Some(flight.outbox).filter(|outbox| !outbox.is_empty());
+            self.leaving().extend(kept);
         }
     }
 
@@ -210,24 +230,23 @@ impl Flights<'_> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn leaving(&self) -> MutexGuard<'_, Vec<Outbox>> {
+        self.leaving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn take_all(&self) -> Vec<Waiting> {
         let flights = std::mem::take(&mut *self.lock());
-        flights.into_values().map(|flight| flight.job).collect()
+        flights
+            .into_values()
+            .map(|flight| flight.outbox.into_job())
+            .collect()
     }
 }
 
 impl Flight {
-    /// Takes a message; whether the answer has ended.
-    fn take(&mut self, answer: &Answer, stream: Bytes) -> bool {
-        let head = match batch::head(answer) {
-            Ok(head) => head,
-            Err(problem) => {
-                self.job
-                    .reply
-                    .send(Event::Failed(ServeError::BadAnswer { problem }));
-                return true;
-            }
-        };
+    /// Takes a message; whether the answer has ended, or what is wrong with it.
+    fn take(&mut self, answer: &Answer, stream: Bytes) -> Result<bool, String> {
+        let head = batch::head(answer)?;
         let body = match &answer.content {
             Content::Whole(content) => batch::body(content),
             Content::Stream => stream,
@@ -242,66 +261,28 @@ impl Flight {
                 last: true,
             },
         };
-        self.send(part)
+        Ok(self.send(part))
     }
 
     fn send(&mut self, part: Part) -> bool {
+        if part.is_silent() {
+            return false;
+        }
         let Part {
             mut head,
             data,
             last,
         } = part;
-        if data.is_empty() && !last {
-            return false;
-        }
-        let reply = &mut self.job.reply;
         let mut wanted = true;
         if !self.has_begun {
             self.has_begun = true;
             head.streams = !last;
-            wanted = reply.send(Event::Raw(RawEvent::Head(head)));
+            wanted = self.outbox.push(RawEvent::Head(head));
         }
-        wanted = wanted && reply.send(Event::Raw(RawEvent::Chunk(data)));
+        wanted = wanted && self.outbox.push(RawEvent::Chunk(data));
         if last && wanted {
-            reply.send(Event::Raw(RawEvent::End));
+            self.outbox.push(RawEvent::End);
         }
         last || !wanted
-    }
-}
-
-/// A part of an answer.
-struct Part {
-    head: RawHead,
-    data: Bytes,
-    last: bool,
-}
-
-impl Part {
-    /// Of a payload: one that has a code is the last, and tells of a failure.
-    fn of(pairs: &[(String, String)], mut head: RawHead) -> Self {
-        let value = |name: &str| {
-            let found = pairs.iter().find(|(key, _)| key == name);
-            found.map(|(_, value)| value.as_str())
-        };
-        let code = value("code").and_then(|code| code.parse().ok());
-        let Some(code) = code.filter(|code| (100..=999).contains(code)) else {
-            return Self {
-                head,
-                data: value("data").unwrap_or_default().to_owned().into(),
-                last: value("last").is_some_and(|last| last.eq_ignore_ascii_case("true")),
-            };
-        };
-        let error = value("error").unwrap_or_default();
-        head.code = code;
-        head.message = error.to_owned();
-        let body = match value("error") {
-            Some(error) => json!({"error": error, "code": code}),
-            None => json!({"code": code}),
-        };
-        Self {
-            head,
-            data: body.to_string().into(),
-            last: true,
-        }
     }
 }

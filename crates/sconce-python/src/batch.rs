@@ -52,7 +52,7 @@ fn together(inputs: &[&RawInput]) -> Request {
 }
 
 /// Properties by name, whose case does not matter; of equal ones the last counts.
-fn distinct(properties: &[(String, String)]) -> Vec<(String, String)> {
+pub(crate) fn distinct(properties: &[(String, String)]) -> Vec<(String, String)> {
     let mut distinct: Vec<(String, String)> = Vec::with_capacity(properties.len());
     for (name, value) in properties {
         match distinct

@@ -78,6 +78,16 @@ pub enum PythonError {
         /// Its last lines.
         words: String,
     },
+    /// A script that is to change requests or answers has no function for either.
+    #[error(
+        "{} has no function for requests (@input_formatter) or answers (@output_formatter, or the \
+         one that option.output_formatter names); write one, or remove the file",
+        dir.join("model.py").display()
+    )]
+    NoFunction {
+        /// The model's directory.
+        dir: PathBuf,
+    },
     /// The worker's socket cannot be used.
     #[error("the Python worker cannot be talked to: {cause}{words}")]
     Socket {
@@ -115,6 +125,7 @@ impl PythonError {
             Self::Ended { .. } => "worker-ended",
             Self::Slow { .. } => "worker-slow",
             Self::Init { .. } => "handler-init",
+            Self::NoFunction { .. } => "no-function",
             Self::Socket { .. } => "worker-socket",
             Self::Protocol { .. } => "worker-protocol",
             Self::Thread { .. } => "no-thread",

@@ -56,6 +56,7 @@ impl Relay {
     }
 
     fn line(&self, line: &str, level: &mut Level, pace: &mut Pace) {
+        let line = untagged(line);
         if line.contains(READY) {
             let ends_streams = line.contains(ENDS_STREAMS);
             // Nobody waits for a second one.
@@ -155,6 +156,20 @@ impl Level {
     }
 }
 
+/// A line without `[job,rank]<stream>:`, which `mpirun` puts before those of its ranks.
+fn untagged(line: &str) -> &str {
+    let is_number = |c: char| c.is_ascii_digit() || c == ',';
+    let tag = line
+        .strip_prefix('[')
+        .map(|rest| rest.trim_start_matches(is_number));
+    let rest = tag.and_then(|rest| rest.strip_prefix(']'));
+    let rest = rest.and_then(|rest| {
+        rest.strip_prefix("<stdout>:")
+            .or_else(|| rest.strip_prefix("<stderr>:"))
+    });
+    rest.unwrap_or(line)
+}
+
 /// How many lines there were in this second.
 struct Pace {
     began: Instant,
@@ -224,6 +239,15 @@ mod tests {
         let words = relay(&text).0.words();
         assert!(words.ends_with("\nlast"), "{words}");
         assert!(words.len() < 4 * LINE, "{}", words.len());
+    }
+
+    #[test]
+    fn what_mpirun_puts_before_a_line_is_taken_away() {
+        assert_eq!(untagged("[1,12]<stderr>:ERROR::a"), "ERROR::a");
+        assert_eq!(untagged("[1,0]<stdout>:"), "");
+        for line in ["[1, 2, 3]", "[1,2] a", "a", "[x]<stdout>:b"] {
+            assert_eq!(untagged(line), line);
+        }
     }
 
     #[test]

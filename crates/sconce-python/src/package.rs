@@ -16,14 +16,20 @@ macro_rules! package {
     };
 }
 
+/// The entry point of a worker that only calls functions for requests and answers.
+pub(crate) const FORMATTERS: &str = "sconce_formatters.py";
+
 /// Files by their place in the directory that is written.
 const FILES: &[(&str, &str)] = &[
     (
         "sconce_worker.py",
         include_str!("../worker/sconce_worker.py"),
     ),
+    (FORMATTERS, include_str!("../worker/sconce_formatters.py")),
     package!("__init__.py"),
     package!("arg_parser.py"),
+    package!("async_utils.py"),
+    package!("custom_formatter_handling.py"),
     package!("encode_decode.py"),
     package!("engine.py"),
     package!("input_parser.py"),
@@ -32,12 +38,17 @@ const FILES: &[(&str, &str)] = &[
     package!("output_formatter.py"),
     package!("outputs.py"),
     package!("pair_list.py"),
+    package!("predictive.py"),
     package!("python_async_engine.py"),
     package!("python_sync_engine.py"),
     package!("request_io.py"),
     package!("service_loader.py"),
     package!("session_manager.py"),
+    package!("sklearn_handler.py"),
+    package!("streaming_utils.py"),
     package!("test_model.py"),
+    package!("utils.py"),
+    package!("xgboost_handler.py"),
 ];
 
 /// A directory with these files, and room for sockets; it goes when this is dropped.
@@ -70,6 +81,14 @@ impl Package {
     /// The script that Python runs.
     pub(crate) fn script(&self) -> PathBuf {
         self.0.path().join("sconce_worker.py")
+    }
+
+    /// An entry point as Python finds it from the model's directory.
+    pub(crate) fn entry_point(&self, name: &str) -> PathBuf {
+        match name {
+            FORMATTERS => self.0.path().join(FORMATTERS),
+            of_model => of_model.into(),
+        }
     }
 
     /// Where sockets lie.

@@ -4,8 +4,7 @@
 use std::io::Write;
 use std::net::TcpListener;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::thread;
 use std::time::Instant;
@@ -15,11 +14,12 @@ use tracing::info;
 
 use crate::batch;
 use crate::error::PythonError;
+use crate::launch::Launch;
 use crate::logs::Ready;
 use crate::package::Package;
 use crate::protocol::{Answer, Content, ProtocolError, Request, read_answer, read_frame};
 use crate::running::Running;
-use crate::settings::PythonSettings;
+use crate::settings::{PythonSettings, Ranks};
 use crate::watch::{Patient, TICK, prepare};
 
 /// What a worker is started for.
@@ -37,23 +37,20 @@ pub(crate) struct Start<'a> {
 /// A worker that has loaded its model. Dropping it ends its processes and all that they have
 /// started.
 pub(crate) struct Process {
-    ranks: Vec<Rank>,
+    /// One for each rank, or the one that has started them all.
+    children: Vec<Running>,
+    /// One for each rank.
+    links: Vec<UnixStream>,
     /// Whether ranks beside the first get requests too.
     all_answer: bool,
     ready: Ready,
 }
 
-/// One process of a worker.
-struct Rank {
-    child: Running,
-    link: UnixStream,
-}
-
-/// A process that does not listen yet.
+/// A process that does not listen yet, and where it will, or those that it starts.
 struct Spawned {
     child: Running,
     readiness: Receiver<Ready>,
-    socket: PathBuf,
+    sockets: Vec<PathBuf>,
 }
 
 impl Process {
@@ -64,35 +61,38 @@ impl Process {
         let deadline = began + settings.model_loading_timeout;
         // Ranks wait for each other, so all of them must be there before one is waited for.
         let spawned = match &settings.ranks {
-            None => vec![spawn(start, None)?],
+            None => vec![spawn(start, &Place::Alone)?],
+            Some(ranks) if ranks.mpirun.is_some() => vec![spawn(start, &Place::All(free_port()?))?],
             Some(ranks) => {
                 let port = free_port()?;
                 let all = 0..ranks.world();
-                all.map(|rank| spawn(start, Some((rank, port))))
+                all.map(|rank| spawn(start, &Place::Rank(rank, port)))
                     .collect::<Result<_, _>>()?
             }
         };
-        let mut ready = Ready { ends_streams: true };
-        let mut ranks = Vec::with_capacity(spawned.len());
-        for mut spawned in spawned {
-            let told = spawned.wait_until_ready(start, deadline)?;
-            ready.ends_streams &= told.ends_streams;
-            ranks.push(spawned.connect()?);
-        }
         let mut process = Self {
-            ranks,
+            children: Vec::with_capacity(spawned.len()),
+            links: Vec::new(),
             all_answer: settings
                 .ranks
                 .as_ref()
                 .is_some_and(|ranks| ranks.all_answer),
-            ready,
+            ready: Ready { ends_streams: true },
         };
+        for mut spawned in spawned {
+            let told = spawned.wait_until_ready(start, deadline)?;
+            process.ready.ends_streams &= told.ends_streams;
+            process.links.extend(spawned.connect()?);
+            process.children.push(spawned.child);
+        }
+        // A signal to mpirun is not one to its ranks.
+        process.ready.ends_streams &= process.children.len() == process.links.len();
         process.load(start, deadline)?;
         info!(
             "{}-{}: process {} has loaded the model after {:.2} s",
             settings.name,
             start.index,
-            process.ranks[0].child.pid().as_raw_pid(),
+            process.children[0].pid().as_raw_pid(),
             began.elapsed().as_secs_f64()
         );
         Ok(process)
@@ -108,19 +108,19 @@ impl Process {
             content: vec![],
         };
         let message = request.encode()?;
-        let ended = || self.ranks.iter().any(|rank| rank.child.has_ended());
+        let ended = || self.children.iter().any(Running::has_ended);
         let stop = || (start.stop)() || ended();
         let mut expired = false;
         let mut first_call = || {
-            for rank in &self.ranks {
-                let mut patient = Patient::new(&rank.link, deadline, &stop);
+            for link in &self.links {
+                let mut patient = Patient::new(link, deadline, &stop);
                 let written = patient.write_all(&message);
                 expired |= patient.expired;
                 written?;
             }
             let mut answers = Vec::new();
-            for rank in &self.ranks {
-                let mut patient = Patient::new(&rank.link, deadline, &stop);
+            for link in &self.links {
+                let mut patient = Patient::new(link, deadline, &stop);
                 let answer = read_whole(&mut patient, settings.message_limit);
                 expired |= patient.expired;
                 answers.push(answer?);
@@ -131,18 +131,15 @@ impl Process {
             Ok(answers) => {
                 let failed = answers.iter().position(|answer| answer.code >= 300);
                 failed.map_or(Ok(()), |rank| {
+                    let child = rank.min(self.children.len() - 1);
                     Err(PythonError::Init {
                         code: answers[rank].code,
                         message: told(&answers[rank]),
-                        words: self.ranks[rank].child.words(),
+                        words: self.children[child].words(),
                     })
                 })
             }
-            Err(_) if expired => Err(slow(
-                &mut self.ranks[0].child,
-                settings,
-                "loading the model",
-            )),
+            Err(_) if expired => Err(slow(&mut self.children[0], settings, "loading the model")),
             Err(_) if (start.stop)() => Err(PythonError::Stopped),
             Err(cause) => match self.first_end() {
                 Some((how, words)) => Err(PythonError::Ended { how, words }),
@@ -153,18 +150,17 @@ impl Process {
 
     /// The connection to the first rank, whose answers count.
     pub(crate) fn link(&self) -> &UnixStream {
-        &self.ranks[0].link
+        &self.links[0]
     }
 
     /// The connections to ranks that get every request too.
     pub(crate) fn others(&self) -> impl Iterator<Item = &UnixStream> {
-        let others = self.ranks[1..].iter().filter(|_| self.all_answer);
-        others.map(|rank| &rank.link)
+        self.links[1..].iter().filter(|_| self.all_answer)
     }
 
     /// Whether a process has ended.
     pub(crate) fn has_ended(&self) -> bool {
-        self.ranks.iter().any(|rank| rank.child.has_ended())
+        self.children.iter().any(Running::has_ended)
     }
 
     /// What became of a worker whose connection broke off, as the end of a sentence.
@@ -177,10 +173,10 @@ impl Process {
 
     /// How the first process that ended by itself did so, and its last lines.
     fn first_end(&mut self) -> Option<(String, String)> {
-        let first = self.ranks.iter().position(|rank| rank.child.has_ended());
-        let several = self.ranks.len() > 1;
+        let first = self.children.iter().position(Running::has_ended);
+        let several = self.children.len() > 1;
         let at = first.unwrap_or(0);
-        let child = &mut self.ranks[at].child;
+        let child = &mut self.children[at];
         let how = child.last_breath()?;
         let how = match several {
             true => format!("of rank {at} {how}"),
@@ -191,10 +187,14 @@ impl Process {
 
     /// Asks for the end of the stream that is being sent; false: this worker cannot.
     pub(crate) fn end_stream(&self) -> bool {
-        let asked = if self.all_answer { self.ranks.len() } else { 1 };
-        let mut ranks = self.ranks[..asked].iter();
+        let asked = if self.all_answer {
+            self.children.len()
+        } else {
+            1
+        };
+        let mut children = self.children[..asked].iter();
         self.ready.ends_streams
-            && ranks.all(|rank| kill_process(rank.child.pid(), Signal::USR1).is_ok())
+            && children.all(|child| kill_process(child.pid(), Signal::USR1).is_ok())
     }
 }
 
@@ -208,37 +208,56 @@ pub(crate) fn read_whole(patient: &mut Patient<'_>, limit: usize) -> Result<Answ
     Ok(answer)
 }
 
-fn spawn(start: &Start<'_>, rank: Option<(usize, u16)>) -> Result<Spawned, PythonError> {
+/// Which of a worker's processes is started.
+enum Place {
+    /// The only one.
+    Alone,
+    /// A rank, and the port by which ranks find each other.
+    Rank(usize, u16),
+    /// The `mpirun` that starts all ranks.
+    All(u16),
+}
+
+fn spawn(start: &Start<'_>, place: &Place) -> Result<Spawned, PythonError> {
     let settings = start.settings;
     // Of both the system says only that there is no such file.
     if !settings.dir.is_dir() {
         let path = settings.dir.clone();
         return Err(PythonError::NoDirectory { path });
     }
-    let Start {
-        index, generation, ..
-    } = start;
-    let name = format!("{index}.{generation}");
+    let index = start.index;
+    let name = format!("{index}.{}", start.generation);
+    // Ranks add their number to the name.
     let socket = start.package.dir().join(&name);
-    let mut command = command(start, &socket);
-    let (socket, shown) = match rank {
-        None => (socket, format!("{}-{index}", settings.name)),
-        Some((rank, port)) => {
-            of_rank(&mut command, settings, rank, port);
-            // Workers add their rank to the name.
-            let socket = start.package.dir().join(format!("{name}.{rank}"));
-            (socket, format!("{}-{index}-rank-{rank}", settings.name))
+    let of_rank = |rank: usize| start.package.dir().join(format!("{name}.{rank}"));
+    let launch = Launch {
+        start,
+        socket: &socket,
+    };
+    let (mut command, sockets, shown) = match place {
+        Place::Alone => {
+            let shown = format!("{}-{index}", settings.name);
+            (launch.alone(), vec![socket.clone()], shown)
+        }
+        Place::Rank(rank, port) => {
+            let shown = format!("{}-{index}-rank-{rank}", settings.name);
+            (launch.rank(*rank, *port), vec![of_rank(*rank)], shown)
+        }
+        Place::All(port) => {
+            let world = settings.ranks.as_ref().map_or(1, Ranks::world);
+            let shown = format!("{}-{index}", settings.name);
+            (launch.all(*port), (0..world).map(of_rank).collect(), shown)
         }
     };
-    let executable = &settings.interpreter.executable;
-    let (child, readiness) = Running::start(&mut command, &shown, executable)?;
+    let executable = command.get_program().to_string_lossy().into_owned();
+    let (child, readiness) = Running::start(&mut command, &shown, &executable)?;
     if let Some(limit) = settings.workers.memory_limit {
         child.limit_memory(limit)?;
     }
     Ok(Spawned {
         child,
         readiness,
-        socket,
+        sockets,
     })
 }
 
@@ -248,9 +267,17 @@ impl Spawned {
         start: &Start<'_>,
         deadline: Instant,
     ) -> Result<Ready, PythonError> {
+        let mut all = Ready { ends_streams: true };
+        let mut left = self.sockets.len();
         loop {
             match self.readiness.recv_timeout(TICK) {
-                Ok(ready) => return Ok(ready),
+                Ok(ready) => {
+                    all.ends_streams &= ready.ends_streams;
+                    left -= 1;
+                    if left == 0 {
+                        return Ok(all);
+                    }
+                }
                 Err(RecvTimeoutError::Disconnected) => thread::sleep(TICK),
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -272,18 +299,16 @@ impl Spawned {
         }
     }
 
-    fn connect(mut self) -> Result<Rank, PythonError> {
-        let link = UnixStream::connect(&self.socket);
-        match link.and_then(|link| prepare(&link).map(|()| link)) {
-            Ok(link) => Ok(Rank {
-                child: self.child,
-                link,
-            }),
-            Err(cause) => Err(PythonError::Socket {
-                cause: cause.to_string(),
-                words: self.child.words(),
-            }),
-        }
+    fn connect(&mut self) -> Result<Vec<UnixStream>, PythonError> {
+        let connect = |socket: &PathBuf| {
+            let link = UnixStream::connect(socket)?;
+            prepare(&link).map(|()| link)
+        };
+        let links: std::io::Result<_> = self.sockets.iter().map(connect).collect();
+        links.map_err(|cause| PythonError::Socket {
+            cause: cause.to_string(),
+            words: self.child.words(),
+        })
     }
 }
 
@@ -293,66 +318,6 @@ fn slow(child: &mut Running, settings: &PythonSettings, doing: &'static str) -> 
         doing,
         words: child.words(),
     }
-}
-
-/// Python with DJL Serving's arguments, in the model's directory.
-fn command(start: &Start<'_>, socket: &Path) -> Command {
-    let settings = start.settings;
-    let interpreter = &settings.interpreter;
-    let mut command = Command::new(&interpreter.executable);
-    command
-        .arg(start.package.script())
-        .args(["--sock-type", "unix", "--sock-name"])
-        .arg(socket)
-        .arg("--model-dir")
-        .arg(&settings.dir)
-        .args(["--entry-point", &settings.entry_point])
-        .args(["--recommended-entry-point", ""])
-        .args(["--log-level", interpreter.log_level])
-        .arg(match settings.asynchronous {
-            true => "--async-mode",
-            false => "--no-async-mode",
-        });
-    if settings.ranks.is_none() {
-        command.args(["--device-id", "-1", "--cluster-size", "1"]);
-    }
-    let mut path = interpreter.python_path.clone().unwrap_or_default();
-    if !path.is_empty() {
-        path.push(':');
-    }
-    path.push_str(&settings.dir.to_string_lossy());
-    command
-        .current_dir(&settings.dir)
-        .env("PYTHONPATH", path)
-        // Lines reach the log as they are printed, and a crash tells its traceback.
-        .env("PYTHONUNBUFFERED", "1")
-        .env("PYTHONFAULTHANDLER", "1")
-        .env("SCONCE_WATCH_STDIN", "1")
-        .envs(
-            interpreter
-                .environment
-                .iter()
-                .map(|(key, value)| (key, value)),
-        );
-    command
-}
-
-/// What makes a process a rank of several, as `mpirun` would tell it.
-fn of_rank(command: &mut Command, settings: &PythonSettings, rank: usize, port: u16) {
-    let Some(ranks) = &settings.ranks else {
-        return;
-    };
-    let (rank, world) = (rank.to_string(), ranks.world().to_string());
-    command
-        .args(["--tensor-parallel-degree", &ranks.tensor.to_string()])
-        .args(["--pipeline-parallel-degree", &ranks.pipeline.to_string()])
-        .env("OMPI_COMM_WORLD_RANK", &rank)
-        .env("OMPI_COMM_WORLD_LOCAL_RANK", &rank)
-        .env("OMPI_COMM_WORLD_SIZE", &world)
-        .env("OMPI_COMM_WORLD_LOCAL_SIZE", &world)
-        .env("MASTER_ADDR", "127.0.0.1")
-        .env("MASTER_PORT", port.to_string())
-        .env("MKL_DYNAMIC", "FALSE");
 }
 
 /// A port that is free now, by which ranks find each other.

@@ -105,7 +105,7 @@ impl Shared {
         }
         // One worker takes all requests of a handler that is a coroutine.
         let crowded =
-            !settings.asynchronous && (full || state.queue.len() > 2 * settings.batch_size);
+            !settings.asynchronous && (full || state.queue.len() > 2 * settings.at_once());
         let grown = crowded.then(|| state.add_worker(settings.workers.max));
         if full {
             return Err(ServeError::QueueFull {

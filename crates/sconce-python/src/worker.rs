@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::io::Write;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use sconce_core::{Event, RawEvent, RawInput, ServeError};
 use tracing::debug;
@@ -15,7 +15,11 @@ use crate::error::PythonError;
 use crate::process::{Process, Start, read_whole};
 use crate::protocol::{Answer, Content, ProtocolError, read_answer, read_frame};
 use crate::queue::{Next, Shared, Waiting};
+use crate::rolling;
 use crate::watch::Patient;
+
+/// The failure of a process that has lived so long does not follow from the one before it.
+const LONG_LIFE: Duration = Duration::from_secs(60);
 
 /// Serves until the pool ends or this worker is no longer needed.
 pub(crate) fn run(shared: &Arc<Shared>, index: usize, first: Option<Process>) {
@@ -30,9 +34,15 @@ pub(crate) fn run(shared: &Arc<Shared>, index: usize, first: Option<Process>) {
         let Some(live) = process.take().or_else(|| worker.start()) else {
             break;
         };
+        let began = Instant::now();
         match worker.serve(live) {
             Serve::End => break,
-            Serve::Restart => worker.strikes += 1,
+            Serve::Restart => {
+                if began.elapsed() > LONG_LIFE {
+                    worker.strikes = 0;
+                }
+                worker.strikes += 1;
+            }
         }
     }
     shared.leave(index);
@@ -121,6 +131,15 @@ impl Worker<'_> {
                 }
             };
         }
+        if let Some(most) = self.shared.settings.rolling {
+            return match rolling::serve(self.shared, self.index, &process, most) {
+                Ok(()) => Serve::End,
+                Err((lost, jobs)) => {
+                    self.give_up(process, lost, jobs);
+                    Serve::Restart
+                }
+            };
+        }
         loop {
             let mut jobs = match self.shared.next(self.index, &|| process.has_ended()) {
                 Next::Batch(jobs) => jobs,
@@ -195,20 +214,7 @@ impl Worker<'_> {
                 return Ok(());
             }
         };
-        // What the process has started may keep its socket open after its end.
-        let stop = || self.shared.is_stopping() || process.has_ended();
-        let deadline = Instant::now() + settings.predict_timeout;
-        for other in process.others() {
-            let mut patient = Patient::new(other, deadline, &stop);
-            let written = patient.write_all(&message).map_err(ProtocolError::from);
-            written.map_err(|problem| Lost::of(problem, patient.expired))?;
-        }
-        let mut patient = Patient::new(process.link(), deadline, &stop);
-        let answered = patient
-            .write_all(&message)
-            .map_err(ProtocolError::from)
-            .and_then(|()| read_answer(&mut patient, settings.message_limit));
-        let answer = answered.map_err(|problem| Lost::of(problem, patient.expired))?;
+        let answer = converse(self.shared, process, &message)?;
         match jobs.as_mut_slice() {
             [job] => self.answer(process, job, &answer)?,
             several => {
@@ -222,13 +228,7 @@ impl Worker<'_> {
             }
         }
         jobs.clear();
-        for other in process.others() {
-            // They have worked on the same request, and are as far.
-            let mut patient = Patient::new(other, Instant::now() + settings.predict_timeout, &stop);
-            let read = read_whole(&mut patient, settings.message_limit);
-            read.map_err(|problem| Lost::of(problem, patient.expired))?;
-        }
-        Ok(())
+        skip_others(self.shared, process)
     }
 
     fn answer(&self, process: &Process, job: &mut Waiting, answer: &Answer) -> Result<(), Lost> {
@@ -307,6 +307,54 @@ impl Worker<'_> {
                 }
                 return Ok(());
             }
+        }
+    }
+}
+
+/// Sends a message to all ranks that get requests, and waits for the answer of the first.
+pub(crate) fn converse(shared: &Shared, process: &Process, message: &[u8]) -> Result<Answer, Lost> {
+    let settings = &shared.settings;
+    // What the process has started may keep its socket open after its end.
+    let stop = || shared.is_stopping() || process.has_ended();
+    let deadline = Instant::now() + settings.predict_timeout;
+    for other in process.others() {
+        let mut patient = Patient::new(other, deadline, &stop);
+        let written = patient.write_all(message).map_err(ProtocolError::from);
+        written.map_err(|problem| Lost::of(problem, patient.expired))?;
+    }
+    let mut patient = Patient::new(process.link(), deadline, &stop);
+    let answered = patient
+        .write_all(message)
+        .map_err(ProtocolError::from)
+        .and_then(|()| read_answer(&mut patient, settings.message_limit));
+    answered.map_err(|problem| Lost::of(problem, patient.expired))
+}
+
+/// Reads the answers of the other ranks, which have worked on the same request and are as far.
+pub(crate) fn skip_others(shared: &Shared, process: &Process) -> Result<(), Lost> {
+    let settings = &shared.settings;
+    let stop = || shared.is_stopping() || process.has_ended();
+    for other in process.others() {
+        let mut patient = Patient::new(other, Instant::now() + settings.predict_timeout, &stop);
+        let read = read_whole(&mut patient, settings.message_limit);
+        read.map_err(|problem| Lost::of(problem, patient.expired))?;
+    }
+    Ok(())
+}
+
+/// Reads a stream that is of use to nobody, within the time of one answer.
+pub(crate) fn skip_stream(shared: &Shared, process: &Process) -> Result<(), Lost> {
+    let settings = &shared.settings;
+    let stop = || shared.is_stopping() || process.has_ended();
+    let deadline = Instant::now() + settings.predict_timeout;
+    let mut patient = Patient::new(process.link(), deadline, &stop);
+    loop {
+        let read = read_frame(&mut patient, settings.message_limit);
+        if read
+            .map_err(|problem| Lost::of(problem, patient.expired))?
+            .last
+        {
+            return Ok(());
         }
     }
 }

@@ -21,7 +21,9 @@ def end_with_the_server():
     Handlers see an empty standard input. The variable is not passed on, so that processes which the
     handler starts are not bound by it.
     """
-    if os.environ.pop("SCONCE_WATCH_STDIN", None) is None:
+    who = os.environ.pop("SCONCE_WATCH_STDIN", None)
+    # Of ranks that mpirun starts, the first has its standard input; the others have an empty one.
+    if who is None or (who == "first" and os.environ.get("OMPI_COMM_WORLD_RANK") != "0"):
         return
     watched = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)

@@ -36,7 +36,7 @@ pub(super) const ANSWERS: &[Entry] = &[
     Entry {
         key: "option.output_formatter",
         since: "0.23",
-        doc: "Form of answers: json, jsonlines or sse. Unset: as the dialect has it.",
+        doc: "Form of answers: json, jsonlines or sse, or a function of model.py that makes them. Unset: as the dialect has it.",
         status: Status::Honoured(|d, v| {
             put(&mut d.model.output_formatter, output_formatter(v).map(Some))
         }),
@@ -46,7 +46,10 @@ pub(super) const ANSWERS: &[Entry] = &[
         key: "option.input_formatter",
         since: "0.28",
         doc: "The user's own parser of requests.",
-        status: refused("it names Python code, and none runs yet; remove it", &[]),
+        status: refused(
+            "a function for requests is not named but decorated: write @input_formatter above it in model.py, and remove this",
+            &[],
+        ),
         ..OPTION
     },
     Entry {
@@ -277,7 +280,9 @@ fn output_formatter(value: &str) -> Value<OutputFormatter> {
     let reason = match value {
         "json_chat" | "jsonlines_chat" | "sse_chat" => "chats are not served yet; remove it",
         "3p" | "3p_stream" => "answers do not have Bedrock's form yet; remove it",
-        "none" => "answers without a form have no use without Python code; remove it",
+        "none" => {
+            "tokens without a form are not sent; write a function with @output_formatter in model.py, or remove it"
+        }
         value => return word(value, FORMATTERS),
     };
     Err(Rejection::Unsupported(reason.into()))

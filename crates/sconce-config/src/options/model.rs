@@ -8,6 +8,7 @@ use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::handler::Engine;
 use crate::kind::Kind;
+use crate::python;
 use crate::value::{Value, count, put, seconds};
 
 pub(super) const MODEL_KEYS: &[Entry] = &[
@@ -62,8 +63,12 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
     Entry {
         key: "load_on_devices",
         aliases: &["load_on_device", "option.load_on_devices"],
-        doc: "Devices that get a copy of the model.",
-        status: Status::NoOp("the CPU is the only device"),
+        doc: "Devices whose workers load the model: `*` for all GPUs, cpu, or numbers of GPUs with `;` \
+              between them.",
+        status: own_code(
+            "option.device says where the native engine computes",
+            |d, v| put(&mut d.python.load_on, python::devices(v)),
+        ),
         ..SERVER_OR_MODEL
     },
     Entry {

@@ -5,6 +5,7 @@ use super::reason::NO_CUDA;
 use super::{OPTION, own_code, refused};
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
+use crate::python;
 use crate::settings::Device;
 use crate::settings::{Dtype, Quantize};
 use crate::value::{Rejection, Value, auto_or, count, flag, put, seconds, word};
@@ -111,9 +112,21 @@ pub(super) const PLACEMENT: &[Entry] = &[
         key: "option.mpi_mode",
         kind: Kind::Flag,
         since: "0.24",
-        doc: "Whether the ranks of a handler are processes of their own; they are started without mpirun.",
+        doc: "Whether the ranks of a handler are processes of their own, which option.mpi_launcher starts.",
         status: own_code("ranks are threads of one process", |d, v| {
             put(&mut d.python.mpi_mode, flag(v))
+        }),
+        ..OPTION
+    },
+    Entry {
+        key: "option.mpi_launcher",
+        default: "auto",
+        since: "sconce",
+        doc: "What starts ranks: auto is Open MPI's mpirun where the search path has one and else variables \
+              alone, which mpirun would set; environment is the latter always; anything else is the path of an \
+              mpirun.",
+        status: own_code("ranks are threads of one process", |d, v| {
+            put(&mut d.python.launcher, python::launcher(v))
         }),
         ..OPTION
     },

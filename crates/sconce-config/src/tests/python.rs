@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Start, says};
-use crate::PythonSettings;
+use crate::{LoadOn, PythonSettings};
 
 const HANDLER: &str = "def handle(inputs):\n    return None\n";
 
@@ -135,13 +135,112 @@ fn code_that_cannot_be_run_from_where_it_is_is_refused() {
     says(&address.refused(), &["code is not fetched from addresses"]);
     let formats = "from djl_python.output_formatter import output_formatter\n\
                    @output_formatter\ndef mine(output):\n    return ''\n";
-    let only = Start::with_model().file("model/model.py", formats);
-    says(
-        &only.refused(),
-        &["it has no function handle", "djl_python.huggingface"],
-    );
     let both = Start::with_model().file("model/model.py", &format!("{formats}\n{HANDLER}"));
     assert!(both.resolved().model.python.is_some());
+}
+
+const FORMATS: &str = "from djl_python.output_formatter import output_formatter\n\
+                       @output_formatter\ndef mine(output):\n    return ''\n";
+
+#[test]
+fn functions_for_requests_and_answers_stand_beside_the_native_engine() {
+    let formatters = |start: &Start| {
+        let model = start.resolved().model;
+        assert_eq!(model.python, None);
+        model
+            .formatters
+            .map(|python| (python.dir, python.properties))
+    };
+    let beside = |properties: &str, code: &str| {
+        let start = Start::with_model().properties(properties);
+        start.file("model/model.py", code)
+    };
+    let alone = beside("option.mine=1\noption.rolling_batch=vllm\n", FORMATS);
+    // An option that nobody knows is no handler's here.
+    says(&alone.refused(), &["option.mine"]);
+    let alone = beside("option.rolling_batch=vllm\n", FORMATS);
+    let (dir, properties) = formatters(&alone).unwrap();
+    assert_eq!(dir, alone.path("model"));
+    assert_eq!(properties, [("rolling_batch".into(), "vllm".into())]);
+    // DJL Serving's own handlers call them too, whatever else the script has.
+    let named = "option.entryPoint=djl_python.lmi_vllm.vllm_async_service\n";
+    assert!(formatters(&beside(named, &format!("{FORMATS}\n{HANDLER}"))).is_some());
+    let by_name = beside(
+        "option.output_formatter=mine\n",
+        "def mine(a, b):\n    return ''\n",
+    );
+    assert!(formatters(&by_name).is_some());
+    let misnamed = beside(
+        "option.output_formatter=other\n",
+        "def mine(a, b):\n    return ''\n",
+    );
+    says(&misnamed.refused(), &["option.output_formatter=other"]);
+    let trust = beside("option.trust_python=false\n", FORMATS);
+    says(&trust.refused(), &["option.trust_python=false forbids it"]);
+    let secure = beside("", FORMATS).variable("SAGEMAKER_SECURE_MODE", "true");
+    says(&secure.refused(), &["SAGEMAKER_SECURE_MODE forbids it"]);
+    // Without a checkpoint there is nothing to stand beside.
+    let nothing = Start::without_model().file("model/model.py", FORMATS);
+    assert!(nothing.resolve().is_err());
+}
+
+#[test]
+fn a_script_without_any_function_is_not_run_beside_a_checkpoint() {
+    let start = Start::with_model().file("model/model.py", "x = 1\n");
+    let resolved = start.resolved();
+    assert!(resolved.model.python.is_none() && resolved.model.formatters.is_none());
+    let warning = resolved.warnings.iter().find(|w| w.contains("model.py"));
+    says(warning.unwrap(), &["is not run", "@input_formatter"]);
+    let alone = Start::without_model().file("model/model.py", "x = 1\n");
+    assert!(alone.resolved().model.python.is_some());
+}
+
+#[test]
+fn devices_are_those_that_are_named_and_visible() {
+    let start = with_code("load_on_devices=gpu1;0\noption.tensor_parallel_degree=2\n")
+        .variable("CUDA_VISIBLE_DEVICES", "4, 6,-1,7");
+    let python = python(&start);
+    assert_eq!(python.load_on, LoadOn::Gpus(vec![1, 0]));
+    assert_eq!(python.visible, Some(vec!["4".into(), "6".into()]));
+    assert_eq!(python.gpus, Some(2));
+    let plain = self::python(&with_code(""));
+    assert_eq!(
+        (plain.load_on, plain.visible, plain.gpus),
+        (LoadOn::All, None, None)
+    );
+    let cpu = self::python(&with_code("load_on_devices=cpu\n"));
+    assert_eq!(cpu.load_on, LoadOn::Cpu);
+    for (value, wanted) in [
+        ("tpu0", "`tpu0` is none"),
+        ("nc0", "no Neuron"),
+        (";", "name a device"),
+    ] {
+        let wrong = with_code(&format!("load_on_devices={value}\n"));
+        says(&wrong.refused(), &[wanted]);
+    }
+}
+
+#[test]
+fn ranks_are_started_by_the_mpirun_of_the_search_path() {
+    let start = with_code("option.mpi_mode=true\n").file("bin/mpirun", "");
+    let path = format!("/nowhere:{}", start.path("bin").display());
+    let start = start.variable("PATH", &path);
+    let mpirun = |start: &Start| python(start).ranks.unwrap().mpirun;
+    assert_eq!(mpirun(&start), Some(start.path("bin/mpirun")));
+    assert_eq!(mpirun(&with_code("option.mpi_mode=true\n")), None);
+    let alone = start.properties("option.mpi_mode=true\noption.mpi_launcher=environment\n");
+    assert_eq!(mpirun(&alone), None);
+    let named = alone.path("bin/mpirun");
+    let text = format!(
+        "option.mpi_mode=true\noption.mpi_launcher={}\n",
+        named.display()
+    );
+    assert_eq!(mpirun(&alone.properties(&text)), Some(named));
+    let wrong = with_code("option.mpi_mode=true\noption.mpi_launcher=/no/mpirun\n");
+    says(
+        &wrong.refused(),
+        &["option.mpi_launcher=/no/mpirun", "no such file"],
+    );
 }
 
 #[test]
@@ -181,11 +280,11 @@ fn ranks_are_those_that_mpi_would_start() {
 fn ways_of_serving_that_own_code_does_not_have_are_refused() {
     let asynchronous = with_code("option.async_mode=true\n");
     assert!(python(&asynchronous).asynchronous);
-    let rolling = with_code("option.rolling_batch=auto\n");
-    says(
-        &rolling.refused(),
-        &["option.rolling_batch is served by the native engine"],
-    );
+    let rolling = with_code("option.rolling_batch=auto\noption.max_rolling_batch_size=7\n");
+    assert_eq!(python(&rolling).rolling, Some(7));
+    let both = with_code("option.async_mode=true\noption.rolling_batch=auto\n");
+    says(&both.refused(), &["call a handler in different ways"]);
+    assert_eq!(python(&with_code("")).rolling, None);
     with_code("option.async_mode=false\noption.rolling_batch=disable\n").resolved();
 }
 

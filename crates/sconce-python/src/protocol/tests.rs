@@ -152,3 +152,66 @@ proptest! {
         prop_assert!(read(&bytes[..cut]).is_err());
     }
 }
+
+/// An answer as a worker writes it.
+fn written(answer: &Answer) -> Vec<u8> {
+    let optional = |value: &Option<String>| match value {
+        Some(value) => text(value),
+        None => hex("ffffffff"),
+    };
+    let mut bytes = answer.code.to_be_bytes().to_vec();
+    bytes.extend(optional(&answer.message));
+    bytes.extend((answer.properties.len() as i16).to_be_bytes());
+    for (key, value) in &answer.properties {
+        bytes.extend([text(key), text(value)].concat());
+    }
+    match &answer.content {
+        Content::Stream => bytes.extend(hex("ffff")),
+        Content::Whole(content) => {
+            bytes.extend((content.len() as i16).to_be_bytes());
+            for (key, value) in content {
+                bytes.extend(optional(key));
+                bytes.extend((value.len() as i32).to_be_bytes());
+                bytes.extend_from_slice(value);
+            }
+        }
+    }
+    bytes
+}
+
+fn any_answer() -> impl Strategy<Value = Answer> {
+    let value = proptest::collection::vec(any::<u8>(), 0..40).prop_map(Bytes::from);
+    let content = proptest::collection::vec((any::<Option<String>>(), value), 0..4);
+    let content = proptest::option::of(content);
+    let properties = proptest::collection::vec((any::<String>(), any::<String>()), 0..4);
+    let parts = (any::<i16>(), any::<Option<String>>(), properties, content);
+    parts.prop_map(|(code, message, properties, content)| Answer {
+        code,
+        message,
+        properties,
+        content: content.map_or(Content::Stream, Content::Whole),
+    })
+}
+
+proptest! {
+    #[test]
+    fn what_was_written_is_read_again(answer in any_answer(), more in any::<u8>()) {
+        let mut bytes = written(&answer);
+        bytes.push(more);
+        let mut rest = &bytes[..];
+        prop_assert_eq!(read_answer(&mut rest, LIMIT).unwrap(), answer);
+        // Nothing of what comes next is taken.
+        prop_assert_eq!(rest, [more]);
+    }
+
+    #[test]
+    fn answers_that_are_cut_or_changed_never_panic(
+        answer in any_answer(), cut in any::<prop::sample::Index>(), byte in any::<u8>(),
+    ) {
+        let mut bytes = written(&answer);
+        let at = cut.index(bytes.len());
+        prop_assert!(read(&bytes[..at]).is_err());
+        bytes[at] = byte;
+        let _ = read(&bytes);
+    }
+}

@@ -6,9 +6,11 @@ mod answers;
 mod asynchronous;
 mod conversations;
 mod faults;
+mod formatters;
+mod mpirun;
 mod ranks;
 mod requirements;
-
+mod rolling;
 mod starting;
 mod streams;
 mod support;

@@ -33,6 +33,7 @@ fn split(all_answer: bool) -> Model {
         tensor: 2,
         pipeline: 1,
         all_answer,
+        mpirun: None,
     });
     model
 }

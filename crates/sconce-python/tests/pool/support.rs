@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use sconce_core::{Backend, Event, Input, Job, JobId, RawEvent, RawHead, RawInput, ServeError};
-use sconce_python::{Interpreter, Pool, PythonError, PythonSettings, Workers};
+use sconce_python::{Devices, Interpreter, Pool, PythonError, PythonSettings, Workers};
 use sconce_testkit::reply::Tell;
 use tempfile::TempDir;
 
@@ -49,6 +49,7 @@ impl Model {
             name: "m".into(),
             dir: dir.path().canonicalize().unwrap(),
             entry_point: "model.py".into(),
+            recommended_entry_point: String::new(),
             handler: "handle".into(),
             properties: vec![],
             interpreter: Interpreter {
@@ -61,7 +62,9 @@ impl Model {
             },
             workers: Workers::default(),
             asynchronous: false,
+            rolling: None,
             ranks: None,
+            devices: Devices::default(),
             queue: 100,
             batch_size: 1,
             max_batch_delay: Duration::from_millis(100),
@@ -100,6 +103,10 @@ pub(crate) fn body(text: &str) -> RawInput {
 }
 
 pub(crate) fn submit(pool: &Pool, input: RawInput) -> Result<Asked, ServeError> {
+    submit_to(pool, input)
+}
+
+pub(crate) fn submit_to(backend: &dyn Backend, input: RawInput) -> Result<Asked, ServeError> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let (tell, events) = channel();
     let gone = Arc::new(AtomicBool::new(false));
@@ -107,7 +114,7 @@ pub(crate) fn submit(pool: &Pool, input: RawInput) -> Result<Asked, ServeError> 
         events: tell,
         gone: Arc::clone(&gone),
     };
-    pool.submit(Job {
+    backend.submit(Job {
         id: JobId(NEXT.fetch_add(1, Ordering::Relaxed)),
         input: Input::Raw(input),
         reply: Box::new(reply),

@@ -1,4 +1,15 @@
-"""Decorators that mark functions of `model.py` which take part in answering."""
+"""Decorators that mark functions of `model.py` which take part in answering, and what they make."""
+
+from .inputs import Input
+from .request_io import RequestInput, TextInput
+
+#: The header by which SageMaker names an adapter.
+SAGEMAKER_ADAPTER_IDENTIFIER_HEADER = "X-Amzn-SageMaker-Adapter-Identifier"
+
+__all__ = [
+    "Input", "RequestInput", "SAGEMAKER_ADAPTER_IDENTIFIER_HEADER", "TextInput", "init_handler",
+    "input_formatter", "prediction_handler"
+]
 
 
 def input_formatter(function):

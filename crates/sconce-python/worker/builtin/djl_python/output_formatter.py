@@ -1,4 +1,8 @@
-"""The decorator that marks the function of `model.py` which writes answers."""
+"""The decorator that marks the function of `model.py` which writes answers, and what it is given."""
+
+from .request_io import RequestOutput, TextGenerationOutput
+
+__all__ = ["RequestOutput", "TextGenerationOutput", "output_formatter"]
 
 
 def output_formatter(function):
