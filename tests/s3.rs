@@ -237,3 +237,36 @@ fn a_cache_that_cannot_be_written_is_named_with_the_cure() {
         assert!(cause.contains(part), "{part} is not in: {cause}");
     }
 }
+
+#[test]
+fn code_below_a_prefix_answers_with_all_that_lies_there() {
+    if !crate::python_mode::python() {
+        return;
+    }
+    let code = b"import os\nfrom djl_python import Output\nfrom parts import inner\n\n\
+        def handle(inputs):\n    \
+        if inputs.is_empty():\n        return None\n    \
+        text = open(os.path.join('data', 'words.txt')).read()\n    \
+        return Output().add(inner.shout(text + inputs.get_as_string()))\n";
+    let inner = b"def shout(text):\n    return text.upper()\n";
+    let bucket = FakeS3::default()
+        .object("mine/model.py", code)
+        .object("mine/parts/__init__.py", b"")
+        .object("mine/parts/inner.py", inner)
+        .object("mine/data/words.txt", b"words of ")
+        .object("mine/serving.properties", b"maxWorkers=1\noption.own=1\n");
+    let bucket = bucket.start().unwrap();
+    let start = Start::new(&bucket).variable("HF_MODEL_ID", "s3://bucket/mine/");
+    for again in [false, true] {
+        let server = started(start.bare());
+        let answer = Client::new(server.address());
+        let answer = answer.post_bytes("/invocations", &[], b"mine").unwrap();
+        let log = server.log();
+        assert_eq!(answer.text(), "WORDS OF MINE", "{log}");
+        assert_eq!(
+            log.contains("is at") && log.contains("already"),
+            again,
+            "{log}"
+        );
+    }
+}

@@ -1,7 +1,7 @@
 //! A model whose own Python code answers: nothing of it is run or planned here, and the report says
 //! so.
 
-use sconce_config::{ModelSettings, PythonSettings};
+use sconce_config::{ModelSettings, ModelSource, PythonSettings};
 
 use crate::report::{ModelPart, Reason};
 
@@ -40,8 +40,16 @@ pub(crate) fn describe(
             settings.name,
             python.entry_point,
             python.handler,
-            python.dir.display(),
+            place(settings, python),
             python.executable,
         ),
+    }
+}
+
+/// Where the code lies.
+fn place(settings: &ModelSettings, python: &PythonSettings) -> String {
+    match &settings.source {
+        ModelSource::S3(model) if python.is_fetched => model.url(),
+        _ => python.dir.display().to_string(),
     }
 }

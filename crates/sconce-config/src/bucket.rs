@@ -57,6 +57,12 @@ pub struct BucketFolder {
     pub properties: Option<BucketFile>,
 }
 
+impl BucketFolder {
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.files.iter().any(|file| file == name)
+    }
+}
+
 /// The bytes of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketFile {
@@ -123,6 +129,7 @@ pub(crate) fn model(url: &str, settings: PrefixSettings, draft: &Draft) -> Resul
         variables: draft.bucket_access.variables.clone(),
         caches: draft.bucket_access.caches(),
         gguf_file: draft.model.gguf_file.clone(),
+        all: false,
     })
 }
 

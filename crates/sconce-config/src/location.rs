@@ -207,8 +207,12 @@ pub(crate) fn of_bucket(
     settings: PrefixSettings,
     draft: &Draft,
 ) -> Result<Located, ConfigError> {
+    let has_code = draft.model.python.as_ref();
+    let has_code = has_code.is_some_and(|python| python.is_fetched);
     match &draft.model_id {
         None => in_bucket(url, settings, draft, "model").map(Into::into),
+        // The code lies here, and gets what else it wants by itself.
+        Some(_) if has_code => in_bucket(url, settings, draft, "model").map(Into::into),
         Some(id) => match named(id, None) {
             Some(dir) => checkpoint(&dir),
             None => elsewhere(id, draft, "option.model_id").map(Into::into),

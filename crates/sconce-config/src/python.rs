@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::bucket;
 use crate::draft::Draft;
 use crate::entry;
 use crate::environment::Environment;
@@ -18,8 +19,10 @@ const UNSET_DELAY: Duration = Duration::from_millis(100);
 /// Settings of the workers of a model in Python mode.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PythonSettings {
-    /// The model's directory.
+    /// The model's directory; that into which the model's source is fetched, if `is_fetched`.
     pub dir: PathBuf,
+    /// Whether the code lies with the model's source, in S3.
+    pub is_fetched: bool,
     /// File or module of the handler (`option.entryPoint`).
     pub entry_point: String,
     /// The module that answers where the entry point has no such function; may be empty.
@@ -147,6 +150,7 @@ impl Default for PythonSettings {
     fn default() -> Self {
         Self {
             dir: PathBuf::new(),
+            is_fetched: false,
             entry_point: String::new(),
             recommended_entry_point: "",
             handler: String::new(),
@@ -277,6 +281,32 @@ fn common(dir: &Path, gathered: &Gathered, environment: &Environment, draft: &mu
     });
     python.environments.extend(environments(environment));
     python.properties = gathered.properties();
+}
+
+/// Decides for Python mode with code in a bucket: `name` is the entry point, as it is below the
+/// prefix.
+pub(crate) fn choose_in_bucket(
+    name: &Path,
+    gathered: &Gathered,
+    environment: &Environment,
+    draft: &mut Draft,
+) -> Result<(), ConfigError> {
+    if let Some(id) = draft.model_id.as_deref().filter(|id| bucket::is_url(id)) {
+        return Err(ConfigError::OwnCode {
+            file: name.into(),
+            why: format!(
+                "it lies in S3, and option.model_id={id} names another place there; put both below \
+                 one prefix, or the code into a directory of this machine"
+            ),
+        });
+    }
+    choose(name, Path::new(""), gathered, environment, draft)?;
+    if let Some(python) = &mut draft.model.python {
+        python.is_fetched = true;
+        python.dir = PathBuf::new();
+        python.entry_point = name.display().to_string();
+    }
+    Ok(())
 }
 
 /// The ranks that MPI would start: in DJL Serving two engines mean it too.

@@ -15,7 +15,7 @@ use crate::location;
 use crate::provenance::{Origin, Provenance};
 use crate::python;
 use crate::script::{self, Role};
-use crate::settings::{ModelSettings, PrefixSettings, S3Model, ServerSettings};
+use crate::settings::{ModelSettings, ModelSource, PrefixSettings, S3Model, ServerSettings};
 use crate::settle::{Settled, apply_all, defaults, settle};
 use crate::startup::{self, Place, Startup};
 
@@ -224,7 +224,10 @@ fn locate(
             Ok(draft.entry_point.clone().map(Into::into))
         }
         Place::Bucket(url) if draft.facts.handler.is_none() => {
-            Ok(folder.and_then(|folder| bucket::script(url, folder)))
+            let script = folder.and_then(|folder| bucket::script(url, folder));
+            let is_clear = folder.is_some_and(|folder| !folder.has("config.json"));
+            let name = |script: PathBuf| PathBuf::from(script.file_name().unwrap_or_default());
+            Ok(if is_clear { script.map(name) } else { script })
         }
         Place::HubModel(_) | Place::Bucket(_) => Ok(None),
     };
@@ -239,12 +242,25 @@ fn locate(
             (Ok(file), Place::Directory(dir)) => {
                 python::choose(&file, dir, found.gathered, found.environment, draft).err()
             }
-            (Ok(file), Place::HubModel(_) | Place::Bucket(_)) => Some(ConfigError::OwnCode {
+            (Ok(file), Place::HubModel(_)) => Some(ConfigError::OwnCode {
                 file,
-                why: "code is run from a directory of this machine only; put it there, with \
-                  option.model_id in its serving.properties"
-                    .into(),
+                why:
+                    "code of the hub is not run; put it into a directory of this machine, or below \
+                      a prefix of S3, with option.model_id in its serving.properties"
+                        .into(),
             }),
+            (Ok(file), Place::Bucket(_)) if file.starts_with("s3:") => Some(ConfigError::OwnCode {
+                file,
+                why:
+                    "whether it answers, or changes what the checkpoint beside it answers, cannot \
+                      be told before it is fetched; set option.entryPoint to its name to have it \
+                      answer, or put both into a directory of this machine"
+                        .into(),
+            }),
+            (Ok(file), Place::Bucket(_)) => {
+                let (gathered, environment) = (found.gathered, found.environment);
+                python::choose_in_bucket(&file, gathered, environment, draft).err()
+            }
             (Err(problem), _) => Some(problem),
         });
     let has_code = problem.is_some() || draft.model.python.is_some();
@@ -273,6 +289,11 @@ fn locate(
                 None
             });
             draft.model.source = located.source;
+            if let (Some(python), ModelSource::S3(model)) =
+                (&draft.model.python, &mut draft.model.source)
+            {
+                model.all = python.is_fetched;
+            }
         }
         // Own code may do without a checkpoint, and fetch one by itself.
         Err(_) if has_code => {}

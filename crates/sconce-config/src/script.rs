@@ -24,6 +24,9 @@ pub(crate) enum Role {
 /// The handler for models of scikit-learn.
 pub(crate) const SKLEARN: &str = "djl_python.sklearn_handler";
 
+/// The function that answers where no option names another.
+const HANDLE: &str = "handle";
+
 /// Where DJL Serving looks for functions with decorators.
 const WITH_DECORATORS: &str = "model.py";
 
@@ -50,7 +53,7 @@ pub(crate) fn role(file: &Path, gathered: &Gathered, draft: &Draft) -> Role {
     match has_place && (is_decorated || is_named()) {
         true => Role::Formats,
         // As in DJL Serving, the checkpoint beside it is served then.
-        false if draft.facts.handler.is_none() && has_checkpoint(file) => Role::Nothing,
+        false if may_be_idle(draft) && has_checkpoint(file) => Role::Nothing,
         // Python tells what is missing.
         false if !is_native => Role::Answers,
         false => Role::Nothing,
@@ -76,6 +79,11 @@ pub(crate) fn has_pickled_model(dir: &Path) -> bool {
     };
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     !dir.join("config.json").is_file() && entries.map(|entry| entry.path()).any(is_one)
+}
+
+/// Whether nobody says that a script answers.
+fn may_be_idle(draft: &Draft) -> bool {
+    draft.facts.handler.is_none() && draft.python.handler == HANDLE
 }
 
 fn has_checkpoint(script: &Path) -> bool {

@@ -200,6 +200,9 @@ pub struct S3Model {
     pub caches: Vec<PathBuf>,
     /// The GGUF file to fetch; `None`: weights of another format, or the only GGUF file.
     pub gguf_file: Option<String>,
+    /// Whether all objects are fetched, those of folders below too: Python code says itself what it
+    /// reads.
+    pub all: bool,
 }
 
 /// What the `serving.properties` below a prefix is to the settings of the model there.

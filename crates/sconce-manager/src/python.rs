@@ -19,7 +19,10 @@ pub(crate) fn pool(
     observer: &Observer,
 ) -> Result<Pool, ManagerError> {
     let mut properties = python.properties.clone();
-    if let ModelSource::S3(_) = &settings.source {
+    let mut fetched = python.clone();
+    if python.is_fetched {
+        fetched.dir = store::directory(&settings.source, observer)?;
+    } else if let ModelSource::S3(_) = &settings.source {
         // Handlers know hub ids and directories; DJL Serving fetches the objects for them too.
         let dir = store::directory(&settings.source, observer)?;
         let id = properties.iter_mut().find(|(key, _)| key == "model_id");
@@ -30,7 +33,7 @@ pub(crate) fn pool(
     observer(Phase::Loading, Progress::default());
     let devices = devices::of(python, Path::new(devices::FILES))?;
     let workers = workers(python, &devices);
-    let settings = pool_settings(settings, python, properties);
+    let settings = pool_settings(settings, &fetched, properties);
     Ok(Pool::start(sconce_python::PythonSettings {
         devices,
         workers,

@@ -186,7 +186,7 @@ fn options_of_the_user_s_python_code_are_not_judged() {
     );
     let start = Start::with_model()
         .properties("option.my_own=1\n")
-        .file("model/model.py", "");
+        .file("model/model.py", "def handle(inputs):\n    pass\n");
     assert!(start.resolved().model.python.is_some());
     start
         .properties("option.entryPoint=djl_python.huggingface\n")

@@ -92,16 +92,49 @@ fn a_model_in_a_bucket_has_its_own_settings_there() {
 }
 
 #[test]
-fn python_code_in_a_bucket_is_refused() {
+fn python_code_in_a_bucket_answers_unless_that_cannot_be_told() {
     let start = Start::without_model().variable("HF_MODEL_ID", "s3://my-bucket/gpt");
     for script in ["model.py", "gpt.py"] {
-        let message = with_folder(&start, &folder(&["config.json", script], None));
-        let message = message.unwrap_err().to_string();
+        let beside = folder(&["config.json", script], None);
+        let message = with_folder(&start, &beside).unwrap_err().to_string();
         says(
             &message,
-            &[&format!("s3://my-bucket/gpt/{script}"), "Python code"],
+            &[
+                &format!("s3://my-bucket/gpt/{script}"),
+                "set option.entryPoint",
+            ],
+        );
+        let alone = with_folder(&start, &folder(&[script], Some("batch_size=3\n"))).unwrap();
+        let python = alone.model.python.clone().unwrap();
+        assert_eq!(
+            (python.entry_point.as_str(), python.is_fetched),
+            (script, true)
+        );
+        assert_eq!(python.batch_size, 3);
+        let model = bucket_of(&alone);
+        assert_eq!(
+            (model.url().as_str(), model.all),
+            ("s3://my-bucket/gpt/", true)
         );
     }
+    let named = folder(
+        &["config.json", "serve.py"],
+        Some("option.entryPoint=serve.py\n"),
+    );
+    let named = with_folder(&start, &named).unwrap();
+    assert_eq!(named.model.python.unwrap().entry_point, "serve.py");
+    let distrusted = folder(&["model.py"], Some("option.trust_python=false\n"));
+    let message = with_folder(&start, &distrusted).unwrap_err().to_string();
+    says(&message, &["option.trust_python=false forbids it"]);
+    let elsewhere = folder(&["model.py"], Some("option.model_id=s3://other-bucket/x\n"));
+    let message = with_folder(&start, &elsewhere).unwrap_err().to_string();
+    says(
+        &message,
+        &["option.model_id=s3://other-bucket/x names another place"],
+    );
+    let of_hub = folder(&["model.py"], Some("option.model_id=org/model\n"));
+    let of_hub = with_folder(&start, &of_hub).unwrap();
+    assert_eq!(bucket_of(&of_hub).url(), "s3://my-bucket/gpt/");
 }
 
 #[test]

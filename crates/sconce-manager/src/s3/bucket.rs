@@ -6,6 +6,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
+use futures_util::TryStreamExt;
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
 use object_store::{GetOptions, GetRange, ObjectStore};
@@ -38,7 +39,16 @@ impl Bucket {
         let mut store = access::client(model, region, patience)?;
         let files = runtime.block_on(async {
             authenticate(model, &store).await?;
-            let problem = match listed(&store, &prefix).await {
+            let listed = |store: AmazonS3| {
+                let prefix = prefix.clone();
+                async move {
+                    match model.all {
+                        true => all(&store, &prefix).await,
+                        false => listed(&store, &prefix).await,
+                    }
+                }
+            };
+            let problem = match listed(store.clone()).await {
                 Ok(files) => return Ok(files),
                 Err(problem) => problem,
             };
@@ -51,7 +61,7 @@ impl Bucket {
                         model.bucket
                     );
                     store = access::client(model, right, patience)?;
-                    listed(&store, &prefix).await
+                    listed(store.clone()).await
                 }
                 _ => Err(problem),
             }
@@ -118,6 +128,43 @@ async fn authenticate(model: &S3Model, store: &AmazonS3) -> Result<(), Problem> 
             Ok(_) => Ok(()),
             Err(error) => Err(Problem::of_credentials(looked, &error)),
         },
+    }
+}
+
+/// All objects below the prefix, those of folders too.
+async fn all(store: &AmazonS3, prefix: &Path) -> Result<Vec<S3Object>, Problem> {
+    let wrong = |error| Problem::of_store(Asked::Listing, &error);
+    let found: Vec<_> = store
+        .list(Some(prefix))
+        .try_collect()
+        .await
+        .map_err(wrong)?;
+    let objects = found.into_iter().filter_map(|meta| {
+        let parts = meta.location.prefix_match(prefix)?;
+        let parts: Vec<_> = parts.map(|part| part.as_ref().to_owned()).collect();
+        // The marker of a folder ends with a slash, which the library takes away.
+        let name = parts.join("/");
+        (!name.is_empty()).then(|| S3Object {
+            name,
+            location: meta.location.clone(),
+            size: meta.size,
+            etag: meta.e_tag.unwrap_or_default(),
+        })
+    });
+    let objects: Vec<_> = objects.collect();
+    // Consoles mark folders by empty objects, whose names are those of the folders.
+    let is_folder = |file: &S3Object| {
+        let below = format!("{}/", file.name);
+        file.size == 0 && objects.iter().any(|other| other.name.starts_with(&below))
+    };
+    let files: Vec<_> = objects
+        .iter()
+        .filter(|file| !is_folder(file))
+        .cloned()
+        .collect();
+    match files.is_empty() {
+        true => Err(Problem::Nothing(around(store, prefix).await)),
+        false => Ok(files),
     }
 }
 

@@ -208,9 +208,17 @@ impl Folder {
         for entry in std::fs::read_dir(&self.dir).map_err(wrong)? {
             let entry = entry.map_err(wrong)?;
             let name = entry.file_name();
-            if !self.record.files.contains_key(&*name.to_string_lossy()) {
-                std::fs::remove_file(entry.path()).map_err(wrong)?;
+            let name = name.to_string_lossy();
+            let folder = format!("{name}/");
+            let is_part = |file: &String| *file == name || file.starts_with(&folder);
+            if self.record.files.keys().any(is_part) {
+                continue;
             }
+            match entry.path().is_dir() {
+                true => std::fs::remove_dir_all(entry.path()),
+                false => std::fs::remove_file(entry.path()),
+            }
+            .map_err(wrong)?;
         }
         self.record.whole = true;
         self.save()
@@ -237,5 +245,7 @@ fn name(model: &S3Model) -> String {
     let last = model.prefix.rsplit('/').next().unwrap_or_default();
     let is_plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
     let last: String = last.chars().filter(is_plain).take(60).collect();
-    format!("{last}-{hash}")
+    // Code writes beside itself, and needs files that serving without it does not.
+    let kind = if model.all { "-code" } else { "" };
+    format!("{last}-{hash}{kind}")
 }

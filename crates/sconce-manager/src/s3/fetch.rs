@@ -84,6 +84,9 @@ fn check_settings(model: &S3Model, files: &[S3Object]) -> Result<(), Problem> {
 }
 
 fn wanted<'f>(model: &S3Model, files: &'f [S3Object]) -> Result<Vec<&'f S3Object>, Problem> {
+    if model.all {
+        return Ok(files.iter().collect());
+    }
     let names: Vec<&str> = files.iter().map(|file| file.name.as_str()).collect();
     let wanted = wanted_files(&names, model.gguf_file.as_deref())
         .map_err(|unclear| Problem::unclear(unclear, &names))?;
@@ -146,7 +149,11 @@ impl Transfer<'_> {
 
     fn create(&self, file: &S3Object) -> Result<File, Problem> {
         let path = self.folder.part(file);
-        File::create(&path).map_err(|cause| Problem::cache(&path, &cause))
+        let create = || {
+            path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+            File::create(&path)
+        };
+        create().map_err(|cause| Problem::cache(&path, &cause))
     }
 
     fn write(

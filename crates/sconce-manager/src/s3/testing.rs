@@ -18,6 +18,7 @@ pub(super) fn model(endpoint: &str, variables: &[(&str, &str)]) -> S3Model {
             .collect(),
         caches: vec![],
         gguf_file: None,
+        all: false,
     }
 }
 
