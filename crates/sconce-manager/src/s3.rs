@@ -49,7 +49,15 @@ pub(crate) fn snapshot(model: &S3Model, observer: &Observer) -> Result<PathBuf, 
 pub fn bucket_folder(model: &S3Model) -> Option<BucketFolder> {
     match Bucket::open(model, GLANCE) {
         Ok(bucket) => of_bucket(&bucket),
-        Err(problem) if problem.is_passing() => of_an_earlier_start(model),
+        Err(problem) if problem.is_passing() => {
+            let with_code = || {
+                of_an_earlier_start(&S3Model {
+                    all: true,
+                    ..model.clone()
+                })
+            };
+            of_an_earlier_start(model).or_else(with_code)
+        }
         Err(_) => None,
     }
 }
