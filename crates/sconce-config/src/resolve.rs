@@ -216,53 +216,7 @@ fn locate(
     draft: &mut Draft,
     wrong: &mut Wrong,
 ) {
-    let code = match &startup.place {
-        // A script that happens to lie beside a file that is named as the model is not its own.
-        Place::Directory(_) if startup.file.is_some() && draft.facts.handler.is_none() => Ok(None),
-        Place::Directory(dir) => location::own_code(dir, draft),
-        Place::HubModel(_) | Place::Bucket(_) if draft.has_own_code() => {
-            Ok(draft.entry_point.clone().map(Into::into))
-        }
-        Place::Bucket(url) if draft.facts.handler.is_none() => {
-            let script = folder.and_then(|folder| bucket::script(url, folder));
-            let is_clear = folder.is_some_and(|folder| !folder.has("config.json"));
-            let name = |script: PathBuf| PathBuf::from(script.file_name().unwrap_or_default());
-            Ok(if is_clear { script.map(name) } else { script })
-        }
-        Place::HubModel(_) | Place::Bucket(_) => Ok(None),
-    };
-    let problem = code
-        .transpose()
-        .and_then(|code| match (code, &startup.place) {
-            (Ok(file), Place::Directory(_))
-                if script::role(&file, found.gathered, draft) == Role::Nothing =>
-            {
-                None
-            }
-            (Ok(file), Place::Directory(dir)) => {
-                python::choose(&file, dir, found.gathered, found.environment, draft).err()
-            }
-            (Ok(file), Place::HubModel(_)) => Some(ConfigError::OwnCode {
-                file,
-                why:
-                    "code of the hub is not run; put it into a directory of this machine, or below \
-                      a prefix of S3, with option.model_id in its serving.properties"
-                        .into(),
-            }),
-            (Ok(file), Place::Bucket(_)) if file.starts_with("s3:") => Some(ConfigError::OwnCode {
-                file,
-                why:
-                    "whether it answers, or changes what the checkpoint beside it answers, cannot \
-                      be told before it is fetched; set option.entryPoint to its name to have it \
-                      answer, or put both into a directory of this machine"
-                        .into(),
-            }),
-            (Ok(file), Place::Bucket(_)) => {
-                let (gathered, environment) = (found.gathered, found.environment);
-                python::choose_in_bucket(&file, gathered, environment, draft).err()
-            }
-            (Err(problem), _) => Some(problem),
-        });
+    let problem = choose_code(&startup, folder, found, draft);
     let has_code = problem.is_some() || draft.model.python.is_some();
     let located = match &startup.place {
         Place::HubModel(id) => {
@@ -314,6 +268,63 @@ fn locate(
         wrong.0.retain(|(key, _)| python::reads(key));
     }
     draft.model.name = startup.name;
+}
+
+/// Decides whether code of the user's answers, or changes what is answered; what is wrong with it.
+fn choose_code(
+    startup: &Startup,
+    folder: Option<&BucketFolder>,
+    found: &Found<'_>,
+    draft: &mut Draft,
+) -> Option<ConfigError> {
+    let code = match &startup.place {
+        // A script that happens to lie beside a file that is named as the model is not its own.
+        Place::Directory(_) if startup.file.is_some() && draft.facts.handler.is_none() => Ok(None),
+        Place::Directory(dir) => location::own_code(dir, draft),
+        Place::HubModel(_) | Place::Bucket(_)
+            if draft.has_own_code() || draft.facts.handler == Some(Handler::Predictive) =>
+        {
+            Ok(draft.entry_point.clone().map(Into::into))
+        }
+        Place::Bucket(url) if draft.facts.handler.is_none() => {
+            let script = folder.and_then(|folder| bucket::script(url, folder));
+            let is_clear = folder.is_some_and(|folder| !folder.has("config.json"));
+            let name = |script: PathBuf| PathBuf::from(script.file_name().unwrap_or_default());
+            Ok(if is_clear { script.map(name) } else { script })
+        }
+        Place::HubModel(_) | Place::Bucket(_) => Ok(None),
+    };
+    code.transpose()
+        .and_then(|code| match (code, &startup.place) {
+            (Ok(file), Place::Directory(_))
+                if script::role(&file, found.gathered, draft) == Role::Nothing =>
+            {
+                None
+            }
+            (Ok(file), Place::Directory(dir)) => {
+                python::choose(&file, dir, found.gathered, found.environment, draft).err()
+            }
+            (Ok(file), Place::HubModel(_)) => Some(ConfigError::OwnCode {
+                file,
+                why:
+                    "code of the hub is not run; put it into a directory of this machine, or below \
+                      a prefix of S3, with option.model_id in its serving.properties"
+                        .into(),
+            }),
+            (Ok(file), Place::Bucket(_)) if file.starts_with("s3:") => Some(ConfigError::OwnCode {
+                file,
+                why:
+                    "whether it answers, or changes what the checkpoint beside it answers, cannot \
+                      be told before it is fetched; set option.entryPoint to its name to have it \
+                      answer, or put both into a directory of this machine"
+                        .into(),
+            }),
+            (Ok(file), Place::Bucket(_)) => {
+                let (gathered, environment) = (found.gathered, found.environment);
+                python::choose_in_bucket(&file, gathered, environment, draft).err()
+            }
+            (Err(problem), _) => Some(problem),
+        })
 }
 
 /// The GGUF file of the model: the one that is named as the model, or by its own option.

@@ -57,6 +57,11 @@ impl Gpus {
         Self::below(Path::new("/"))
     }
 
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
     fn below(root: &Path) -> Self {
         let number = |name: &str| {
             let digits = name.strip_prefix("nvidia")?;

@@ -5,7 +5,6 @@
 
 mod build;
 mod device;
-mod devices;
 mod entry;
 mod error;
 mod hub;
@@ -20,6 +19,7 @@ mod store;
 mod task;
 mod torch_headers;
 mod wanted;
+mod worker_gpus;
 
 pub use device::require_device;
 pub use error::ManagerError;

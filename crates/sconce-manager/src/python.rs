@@ -1,16 +1,14 @@
 //! From the configuration of Python mode to a pool of workers.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
 
 use sconce_config::{ModelSettings, ModelSource, PythonSettings};
 use sconce_core::{Phase, Progress};
-use sconce_engine::Observer;
+use sconce_engine::{Gpus, Observer};
 use sconce_python::{Devices, Formatters, Interpreter, Pool, Ranks, Workers};
 
-use crate::devices;
 use crate::error::ManagerError;
-use crate::store;
+use crate::{store, worker_gpus};
 
 /// Fetches what the handler cannot fetch by itself, and starts the workers.
 pub(crate) fn pool(
@@ -31,7 +29,7 @@ pub(crate) fn pool(
         }
     }
     observer(Phase::Loading, Progress::default());
-    let devices = devices::of(python, Path::new(devices::FILES))?;
+    let devices = worker_gpus::of(python, Gpus::of_this_machine().count())?;
     let workers = workers(python, &devices);
     let settings = pool_settings(settings, &fetched, properties);
     Ok(Pool::start(sconce_python::PythonSettings {

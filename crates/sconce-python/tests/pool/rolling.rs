@@ -149,7 +149,8 @@ fn a_client_that_leaves_keeps_its_place_to_the_end() {
     let gone = submit(&pool, words(8, "")).unwrap();
     let stays = submit(&pool, words(8, "")).unwrap();
     // Both have begun.
-    (gone.event(), stays.event());
+    gone.event();
+    stays.event();
     gone.gone.store(true, std::sync::atomic::Ordering::SeqCst);
     assert!(stays.answer_rest().ends_with("w1 w0 "));
     assert!(!steps(&model).iter().any(|step| step.starts_with("reset")));

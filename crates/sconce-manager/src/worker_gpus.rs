@@ -1,21 +1,16 @@
-//! Which GPUs the workers of a model in Python mode get. They are counted, not asked: the native
-//! engine's own devices are not concerned.
-
-use std::path::Path;
+//! Which GPUs the workers of a model in Python mode get: the code's own device, whatever the native
+//! engine can use.
 
 use sconce_config::{LoadOn, PythonSettings};
 use sconce_python::Devices;
 
 use crate::error::ManagerError;
 
-/// Where the driver makes a file for each GPU.
-pub(crate) const FILES: &str = "/dev";
-
-/// The GPUs of each group of workers. `files` is the directory of the driver's files.
-pub(crate) fn of(python: &PythonSettings, files: &Path) -> Result<Devices, ManagerError> {
+/// The GPUs of each group of workers, on a machine with so many.
+pub(crate) fn of(python: &PythonSettings, count: usize) -> Result<Devices, ManagerError> {
     let visible = match &python.visible {
         Some(names) => names.clone(),
-        None => (0..count(files)).map(|number| number.to_string()).collect(),
+        None => (0..count).map(|number| number.to_string()).collect(),
     };
     let numbers: Vec<usize> = match &python.load_on {
         LoadOn::Cpu => vec![],
@@ -49,36 +44,12 @@ pub(crate) fn of(python: &PythonSettings, files: &Path) -> Result<Devices, Manag
     })
 }
 
-/// `nvidia0`, `nvidia1` and so on.
-fn count(files: &Path) -> usize {
-    let is_gpu = |name: &str| {
-        let number = name.strip_prefix("nvidia");
-        number
-            .is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
-    };
-    let entries = std::fs::read_dir(files).into_iter().flatten().flatten();
-    entries
-        .filter(|entry| is_gpu(&entry.file_name().to_string_lossy()))
-        .count()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn machine(gpus: usize) -> tempfile::TempDir {
-        let dir = tempfile::tempdir().unwrap();
-        for number in 0..gpus {
-            std::fs::write(dir.path().join(format!("nvidia{number}")), "").unwrap();
-        }
-        for other in ["nvidiactl", "nvidia-uvm", "null"] {
-            std::fs::write(dir.path().join(other), "").unwrap();
-        }
-        dir
-    }
-
     fn groups(python: &PythonSettings, gpus: usize) -> Vec<Vec<String>> {
-        of(python, machine(gpus).path()).unwrap().groups
+        of(python, gpus).unwrap().groups
     }
 
     #[test]
@@ -88,7 +59,7 @@ mod tests {
         assert_eq!(groups(&python, 2), [["0"], ["1"]]);
         python.gpus = Some(2);
         assert_eq!(groups(&python, 5), [["0", "1"], ["2", "3"]]);
-        let error = of(&python, machine(1).path()).unwrap_err();
+        let error = of(&python, 1).unwrap_err();
         assert!(error.to_string().contains("2 GPUs"), "{error}");
         // Ranks on the CPU need none.
         assert!(groups(&python, 0).is_empty());
@@ -99,11 +70,11 @@ mod tests {
         let mut python = PythonSettings::default();
         python.visible = Some(["2", "5", "7"].map(String::from).into());
         python.load_on = LoadOn::Gpus(vec![2, 0]);
-        let devices = of(&python, machine(8).path()).unwrap();
+        let devices = of(&python, 8).unwrap();
         assert_eq!(devices.groups, [["7"], ["2"]]);
         assert_eq!(devices.numbers, [2, 0]);
         python.load_on = LoadOn::Gpus(vec![3]);
-        let error = of(&python, machine(8).path()).unwrap_err().to_string();
+        let error = of(&python, 8).unwrap_err().to_string();
         assert!(
             error.contains("GPU 3") && error.contains("3 are"),
             "{error}"
