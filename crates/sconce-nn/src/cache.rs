@@ -124,6 +124,26 @@ impl KvCache {
         shape.layers * shape.kv_heads * numbers * shape.dtype.bytes()
     }
 
+    /// Copies all that a block holds to another.
+    ///
+    /// # Panics
+    /// When there is no such block.
+    pub fn copy_block(&mut self, from: u32, to: u32) {
+        let shape = self.shape;
+        let bytes = |numbers: usize| shape.kv_heads * numbers * shape.dtype.bytes();
+        let (key_bytes, value_bytes) = (bytes(shape.key_block()), bytes(shape.value_block()));
+        let copy = |pages: &mut Pages, bytes: usize| {
+            let start = from as usize * bytes;
+            pages
+                .map
+                .copy_within(start..start + bytes, to as usize * bytes);
+        };
+        for layer in &mut self.layers {
+            copy(&mut layer.keys, key_bytes);
+            copy(&mut layer.values, value_bytes);
+        }
+    }
+
     /// Sizes as given.
     pub fn shape(&self) -> KvShape {
         self.shape

@@ -25,7 +25,7 @@ pub mod weights;
 pub use activation::{Act, clip};
 pub use attention::{
     Alibi, AlibiBias, Attend, AttendMutually, Buckets, DistanceBiases, DistanceVectors, Distances,
-    attend, attend_mutually,
+    LookBack, attend, attend_mutually, attend_stored, store,
 };
 pub use cache::{KvCache, KvDtype, KvLayer, KvShape};
 pub use comm::{Communicator, GroupFailure, GroupHandle, Place, Solo, Threads};

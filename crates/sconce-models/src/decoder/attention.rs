@@ -53,6 +53,7 @@ impl Attention {
                 window: here.window,
                 softcap: spec.softcap,
                 alibi: alibi(loader, spec),
+                look_back: None,
             },
             clip: spec.clip_qkv,
             rope: here.rope,

@@ -2,7 +2,7 @@
 
 use candle_core::{Result, Tensor};
 
-use super::Attend;
+use super::{Attend, LookBack};
 use crate::cache::KvLayer;
 use crate::error::NnError;
 use crate::step::{BLOCK, Step, StepRow};
@@ -64,6 +64,15 @@ pub(super) fn how(how: &Attend, sizes: &Sizes) -> Result<()> {
             "at least 1 token".into(),
         );
     }
+    if let Some(heads) = how.look_back.as_ref().map(LookBack::heads)
+        && heads != sizes.heads
+    {
+        return refuse(
+            "the number of heads of a look back",
+            heads.to_string(),
+            format!("that of the heads, {}", sizes.heads),
+        );
+    }
     match &how.alibi {
         Some(alibi) if alibi.slopes.len() != sizes.heads => refuse(
             "the number of ALiBi slopes",
@@ -122,6 +131,24 @@ pub(super) fn step(step: &Step, sizes: &Sizes, kv: &KvLayer) -> Result<()> {
     Ok(())
 }
 
+/// Each row is one query, in order, of at least one key, and its blocks exist.
+pub(super) fn stored(step: &Step, kv: &KvLayer) -> Result<()> {
+    for (index, row) in step.rows.iter().enumerate() {
+        if (row.q_start, row.q_len) != (index, 1) || row.k_len == 0 {
+            let StepRow {
+                q_start,
+                q_len,
+                k_len,
+                ..
+            } = row;
+            let problem = format!("{q_len} queries from {q_start} on over {k_len} keys");
+            return refuse("row", index, problem);
+        }
+        blocks(index, row, kv)?;
+    }
+    Ok(())
+}
+
 fn blocks(index: usize, row: &StepRow, kv: &KvLayer) -> Result<()> {
     let needed = row.k_len.div_ceil(BLOCK);
     if row.blocks.len() < needed {
@@ -164,7 +191,7 @@ fn slots(row: &StepRow, step: &Step) -> Result<()> {
     Ok(())
 }
 
-fn refuse(what: &'static str, index: usize, problem: String) -> Result<()> {
+pub(super) fn refuse(what: &'static str, index: usize, problem: String) -> Result<()> {
     Err(NnError::Step {
         what,
         index,

@@ -152,6 +152,10 @@ fn attend_chunk<T: Stored>(
             let slopes = &alibi.slopes[kv_head * group..(kv_head + 1) * group];
             (slopes, alibi.bias)
         }),
+        look_back: how
+            .look_back
+            .as_ref()
+            .map(|look_back| look_back.of_heads(kv_head * group, group)),
     };
     let write = |query: usize, member: usize, result: &[f32]| {
         let start = ((token + query) * heads + kv_head * group + member) * head;

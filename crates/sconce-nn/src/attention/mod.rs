@@ -2,12 +2,16 @@
 
 mod check;
 mod cpu;
+mod look_back;
 pub(crate) mod mutual;
 #[cfg(test)]
 pub(crate) mod reference;
+mod stored;
 #[cfg(test)]
 mod tests;
 
+pub use look_back::LookBack;
+pub use stored::{attend_stored, store};
 pub use mutual::{
     AttendMutually, Buckets, DistanceBiases, DistanceVectors, Distances, attend_mutually,
 };
@@ -31,6 +35,8 @@ pub struct Attend {
     pub softcap: Option<f32>,
     /// Scores are lowered with the distance of tokens.
     pub alibi: Option<Alibi>,
+    /// What is added to a score by how far the key lies before the query.
+    pub look_back: Option<LookBack>,
 }
 
 /// Attention with linear biases: a slope for each query head (Press et al., 2021).

@@ -50,6 +50,14 @@ pub enum Buckets {
         /// Longest distance.
         longest: usize,
     },
+    /// All buckets for keys before the query, as [`Buckets::Halves`] has them for one direction: T5's decoder. Keys
+    /// behind the query count as the query itself.
+    Before {
+        /// All of them.
+        count: usize,
+        /// From here on all distances share the last.
+        longest: usize,
+    },
 }
 
 impl Buckets {
@@ -59,17 +67,9 @@ impl Buckets {
             Self::Halves { count, longest } => {
                 let half = count / 2;
                 let side = if distance < 0 { half } else { 0 };
-                let size = distance.unsigned_abs() as usize;
-                let exact = half / 2;
-                if size < exact {
-                    return side + size;
-                }
-                // In f32 as torch computes it, but for the divisor, which is a number of Python.
-                let divisor = (longest as f64 / exact as f64).ln() as f32;
-                let share = (size as f32 / exact as f32).ln() / divisor;
-                let wide = exact + (share * (half - exact) as f32) as usize;
-                side + wide.min(half - 1)
+                side + widening(distance.unsigned_abs() as usize, half, longest)
             }
+            Self::Before { count, longest } => widening(distance.max(0) as usize, count, longest),
             Self::Middle { count, longest } => {
                 let span = if count > 0 { count } else { longest } as i64;
                 let bucket = if count > 0 {
@@ -85,11 +85,24 @@ impl Buckets {
     /// How many there are.
     pub fn count(self) -> usize {
         match self {
-            Self::Halves { count, .. } => count,
+            Self::Halves { count, .. } | Self::Before { count, .. } => count,
             Self::Middle { count: 0, longest } => 2 * longest,
             Self::Middle { count, .. } => 2 * count,
         }
     }
+}
+
+/// One of `count` buckets for a distance in one direction: the first half have one each.
+fn widening(size: usize, count: usize, longest: usize) -> usize {
+    let exact = count / 2;
+    if size < exact {
+        return size;
+    }
+    // In f32 as torch computes it, but for the divisor, which is a number of Python.
+    let divisor = (longest as f64 / exact as f64).ln() as f32;
+    let share = (size as f32 / exact as f32).ln() / divisor;
+    let wide = exact + (share * (count - exact) as f32) as usize;
+    wide.min(count - 1)
 }
 
 /// DeBERTa's bucket of a distance, between minus and plus `count`.
@@ -133,6 +146,15 @@ impl DistanceBiases {
             heads,
             buckets,
         })
+    }
+
+    /// The numbers for the distances 0 to `longest` of a key before its query, `[heads, longest + 1]`.
+    pub(super) fn before(&self, longest: usize) -> Vec<f32> {
+        let of_head = |head: usize| {
+            let bucket = |distance: usize| self.buckets.of(distance as i64);
+            (0..=longest).map(move |distance| self.numbers[bucket(distance) * self.heads + head])
+        };
+        (0..self.heads).flat_map(of_head).collect()
     }
 
     /// For each head the numbers of the distances `1 - len` to `len - 1`, key less query.
@@ -495,7 +517,7 @@ mod tests {
         }
     }
 
-    /// Values of transformers 4.57: `relative_position_bucket` of MPNet and `make_log_bucket_position` of DeBERTa.
+    /// Values of transformers 4.57: `relative_position_bucket` of MPNet and T5, `make_log_bucket_position` of DeBERTa.
     #[test]
     fn distances_fall_into_the_buckets_of_transformers() {
         let halves = Buckets::Halves {
@@ -508,6 +530,15 @@ mod tests {
             [0, 1, 7, 8, 9, 14, 15, 15]
         );
         assert_eq!(of(&[-1, -8, -12, -200]), [17, 24, 25, 31]);
+        let before = Buckets::Before {
+            count: 32,
+            longest: 128,
+        };
+        let of = |distances: &[i64]| distances.iter().map(|&d| before.of(d)).collect::<Vec<_>>();
+        assert_eq!(
+            of(&[-3, 0, 15, 16, 20, 64, 127, 500]),
+            [0, 0, 15, 16, 17, 26, 31, 31]
+        );
         let middle = |distances: &[i64]| {
             let buckets = |&d: &i64| super::middle(d, 256, 512);
             distances.iter().map(buckets).collect::<Vec<_>>()

@@ -48,6 +48,10 @@ impl Sequence<'_> {
                     .alibi
                     .as_ref()
                     .map_or(0.0, |alibi| bias(alibi, head, key, token))
+                + how.look_back.as_ref().map_or(0.0, |look_back| {
+                    let (numbers, reach) = look_back.of_heads(head, 1);
+                    f64::from(numbers[(token - key).min(reach - 1)])
+                })
         };
         let scores: Vec<f64> = (first..=token).map(score).collect();
         let largest = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);

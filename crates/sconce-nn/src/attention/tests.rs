@@ -145,6 +145,16 @@ fn step(cache: &mut KvCache, parts: &[(&Known, usize, usize)], how: &Attend) -> 
         .collect()
 }
 
+/// Numbers for eight buckets, which all distances from 20 on share.
+fn look_back(heads: usize) -> LookBack {
+    let buckets = Buckets::Before {
+        count: 8,
+        longest: 20,
+    };
+    let biases = DistanceBiases::new(numbers(8 * heads, 5), heads, buckets).unwrap();
+    LookBack::new(&biases, 20)
+}
+
 fn ways(heads: usize) -> Vec<Attend> {
     let plain = Attend {
         scale: SCALE,
@@ -176,6 +186,10 @@ fn ways(heads: usize) -> Vec<Attend> {
         },
         Attend {
             alibi: alibi(AlibiBias::Rounded { factor: 0.3 }),
+            ..plain.clone()
+        },
+        Attend {
+            look_back: Some(look_back(heads)),
             ..plain.clone()
         },
         plain,
@@ -364,4 +378,76 @@ fn contradictions_are_errors_and_leave_the_cache_alone() {
     );
     let keys = cache.layer(0).keys.numbers::<f32>();
     assert!(keys.iter().all(|key| key.is_nan()));
+}
+
+/// What is stored for one sequence is what its last token sees in plain attention, whoever is beside it.
+#[test]
+fn stored_keys_are_seen_whole_and_blocks_can_be_copied() {
+    let dims = Dims {
+        heads: 3,
+        kv_heads: 3,
+        head: 7,
+    };
+    let how = Attend {
+        scale: SCALE,
+        ..Attend::default()
+    };
+    for dtype in DTYPES {
+        let mut long = Known::new(dims, 70, 1, [4u32, 0, 2].into_iter());
+        let mut short = Known::new(dims, 5, 2, [3u32].into_iter());
+        if dtype == KvDtype::BF16 {
+            long.round();
+            short.round();
+        }
+        let mut cache = cache(dims, 6, dtype);
+        let mut step = Step::default();
+        let width = dims.heads * dims.head;
+        let mut queries = Vec::new();
+        for (index, known) in [&long, &short].into_iter().enumerate() {
+            let slots: Vec<u32> = (0..known.len())
+                .map(|at| known.blocks[at / BLOCK] * BLOCK as u32 + (at % BLOCK) as u32)
+                .collect();
+            let [k, v] = [&known.k, &known.v].map(|numbers| {
+                Tensor::from_vec(numbers.clone(), (known.len(), width), &Device::Cpu).unwrap()
+            });
+            store(&k, &v, cache.layer(0), &slots).unwrap();
+            step.rows.push(StepRow {
+                q_start: index,
+                q_len: 1,
+                k_len: known.len(),
+                known: known.len(),
+                blocks: known.blocks.clone(),
+            });
+            queries.extend_from_slice(&known.q[known.q.len() - width..]);
+        }
+        let q = Tensor::from_vec(queries, (2, width), &Device::Cpu).unwrap();
+        let got = attend_stored(&q, cache.layer(0), &step, &how).unwrap();
+        let got = got.to_vec2::<f32>().unwrap();
+        let limit = if dtype == KvDtype::F32 { 2e-5 } else { 2e-2 };
+        for (got, known) in got.iter().zip([&long, &short]) {
+            let whole = known.reference(&how);
+            assert_close(got, &whole[whole.len() - width..], limit);
+        }
+        let alone = Step {
+            rows: vec![StepRow {
+                q_start: 0,
+                ..step.rows[1].clone()
+            }],
+            ..Step::default()
+        };
+        cache.copy_block(3, 5);
+        for block in [3, 5] {
+            let mut alone = alone.clone();
+            alone.rows[0].blocks = vec![block];
+            let q = q.narrow(0, 1, 1).unwrap();
+            let again = attend_stored(&q, cache.layer(0), &alone, &how).unwrap();
+            assert_eq!(again.to_vec2::<f32>().unwrap()[0], got[1]);
+        }
+        step.rows[1].blocks = vec![6];
+        let error = attend_stored(&q, cache.layer(0), &step, &how).unwrap_err();
+        assert!(error.to_string().contains("block 6"), "{error}");
+        let zeros = Tensor::zeros((1, width), DType::F32, &Device::Cpu).unwrap();
+        let error = store(&zeros, &zeros, cache.layer(0), &[6 * BLOCK as u32]).unwrap_err();
+        assert!(error.to_string().contains("slot 192 of a cache of 192"), "{error}");
+    }
 }

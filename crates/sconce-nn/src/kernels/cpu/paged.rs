@@ -25,6 +25,9 @@ pub(crate) struct Scoring<'a> {
     pub(crate) softcap: Option<f32>,
     /// ALiBi slopes of the query heads that share the kv head, and what becomes of them.
     pub(crate) alibi: Option<(&'a [f32], AlibiBias)>,
+    /// For each of these heads a number by the distance of the key before the query, and how many there are; long
+    /// distances have the last.
+    pub(crate) look_back: Option<(&'a [f32], usize)>,
 }
 
 /// Queries `[count, group, head]` of consecutive positions; the heads of one token lie together.
@@ -241,6 +244,14 @@ impl<'a> State<'a> {
             );
             for (offset, score) in scores.iter_mut().enumerate() {
                 *score += bias.of(slope, base + offset, position);
+            }
+        }
+        if let Some((numbers, reach)) = scoring.look_back {
+            let numbers = &numbers[row % queries.group * reach..][..reach];
+            let position = queries.position + row / queries.group;
+            for (offset, score) in scores.iter_mut().enumerate() {
+                let distance = position.saturating_sub(base + offset);
+                *score += numbers[distance.min(reach - 1)];
             }
         }
         scores[..seen.from].fill(f32::NEG_INFINITY);
