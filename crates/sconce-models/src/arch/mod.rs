@@ -2,6 +2,7 @@
 //! A new one is such a file, a line in [`ARCHS`] and a folder in `models/tiny`.
 
 mod albert;
+mod bart;
 mod bert;
 mod bloom;
 mod cohere;
@@ -20,6 +21,8 @@ mod gpt_neox;
 mod gptj;
 mod granite;
 mod llama;
+mod m2m;
+mod marian;
 mod mistral;
 mod mixtral;
 mod modernbert;
@@ -27,17 +30,21 @@ mod mpnet;
 mod mpt;
 mod olmo;
 mod opt;
+mod pegasus;
 mod phi;
 mod phi3;
 mod qwen2;
 mod qwen3;
 mod qwen_moe;
 mod roberta;
+mod seq2seqs;
 mod smollm3;
 mod stablelm;
 mod starcoder2;
+mod t5;
 
 pub use encoders::{ENCODERS, EncoderArch, find_encoder};
+pub use seq2seqs::{SEQ2SEQS, Seq2SeqArch, find_seq2seq};
 
 use crate::config_error::ConfigError;
 use crate::decoder::{Slot, Spec};

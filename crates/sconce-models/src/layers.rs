@@ -1,0 +1,256 @@
+//! Makes layers of the tensors of a checkpoint, by their full names: what loading encoders and encoder-decoders have in
+//! common. Which tensors a model has, and of which shapes, is theirs.
+
+use candle_core::Device;
+use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype};
+use sconce_nn::{Embedding, Linear, Norm};
+
+use crate::decoder::{Affine, Footprint, LoadError, LoadOptions, NormKind, Tensors};
+
+/// A checkpoint that is being turned into layers.
+pub(crate) struct Layers<'a> {
+    pub(crate) tensors: Tensors<'a>,
+    pub(crate) footprint: Footprint,
+    options: LoadOptions,
+    arena: Option<Arena>,
+}
+
+/// What is said of a tensor that is missing or has another shape.
+#[derive(Clone, Copy)]
+pub(crate) struct Expected {
+    /// The keys of `config.json` that decide its shape.
+    pub(crate) keys: &'static str,
+    /// What could be the reason that it is missing.
+    pub(crate) hint: &'static str,
+}
+
+impl<'a> Layers<'a> {
+    pub(crate) fn new(tensors: Tensors<'a>, options: LoadOptions) -> Self {
+        Self {
+            tensors,
+            footprint: Footprint::default(),
+            options,
+            arena: options.in_huge_pages.then(Arena::default),
+        }
+    }
+
+    /// A table of rows.
+    pub(crate) fn table(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        expected: Expected,
+    ) -> Result<Embedding, LoadError> {
+        self.table_from(name, shape, 0, expected)
+    }
+
+    /// A table of the rows from `first` on.
+    pub(crate) fn table_from(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        first: usize,
+        expected: Expected,
+    ) -> Result<Embedding, LoadError> {
+        let weight = self.taken(name, "weight", &shape, expected)?;
+        let wanted = self.wanted(&weight);
+        let weight = match &mut self.arena {
+            Some(arena) => arena.hold(&weight, wanted)?,
+            None => weight.to_dtype(wanted)?.packed()?,
+        };
+        self.tensors.touch(&weight, 1);
+        self.footprint.add(&weight);
+        self.footprint.add_table(&weight);
+        let rows = weight.narrow(0, first, shape[0] - first)?;
+        Embedding::new(rows, 0, &Device::Cpu).map_err(|cause| refused(name, cause))
+    }
+
+    /// A table of rows, and its matrix for a head that is tied to it.
+    pub(crate) fn tied_table(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        expected: Expected,
+    ) -> Result<(Embedding, Matrix), LoadError> {
+        let matrix = self.matrix(name, shape, expected)?;
+        let table = Embedding::of(matrix.clone(), 0, &Device::Cpu)
+            .map_err(|cause| refused(name, cause))?;
+        Ok((table, matrix))
+    }
+
+    /// A matrix that is multiplied with.
+    pub(crate) fn matrix(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        expected: Expected,
+    ) -> Result<Matrix, LoadError> {
+        let weight = self.taken(name, "weight", &shape, expected)?;
+        self.kept(&weight)
+    }
+
+    /// A table as numbers.
+    pub(crate) fn numbers(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        expected: Expected,
+    ) -> Result<Vec<f32>, LoadError> {
+        let weight = self.taken(name, "weight", &shape, expected)?;
+        self.tensors.touch(&weight, 1);
+        self.footprint.add_as_f32(&weight);
+        Ok(weight.to_vec_f32()?)
+    }
+
+    /// A linear layer.
+    pub(crate) fn linear(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        bias: bool,
+        expected: Expected,
+    ) -> Result<Linear, LoadError> {
+        let weight = self.matrix(name, shape, expected)?;
+        let bias = self.bias(name, bias, shape[0], expected)?;
+        self.made(name, weight, bias)
+    }
+
+    /// Several linear layers whose rows lie in one tensor.
+    pub(crate) fn stacked<const N: usize>(
+        &mut self,
+        name: &str,
+        [rows, columns]: [usize; 2],
+        bias: bool,
+        expected: Expected,
+    ) -> Result<[Linear; N], LoadError> {
+        let weight = self.taken(name, "weight", &[N * rows, columns], expected)?;
+        let bias = self.bias(name, bias, N * rows, expected)?;
+        let parts = (0..N).map(|part| {
+            let weight = self.kept(&weight.narrow(0, part * rows, rows)?)?;
+            let bias = bias.as_ref().map(|bias| bias.narrow(0, part * rows, rows));
+            self.made(name, weight, bias.transpose()?)
+        });
+        let parts: Vec<Linear> = parts.collect::<Result<_, LoadError>>()?;
+        Ok(parts.try_into().expect("one for each part"))
+    }
+
+    /// A norm.
+    pub(crate) fn norm(
+        &mut self,
+        name: &str,
+        kind: NormKind,
+        width: usize,
+        expected: Expected,
+    ) -> Result<Norm, LoadError> {
+        let mut part = |part: &str| {
+            let found = self.taken(name, part, &[width], expected)?;
+            self.footprint.add_as_f32(&found);
+            Ok::<_, LoadError>(found)
+        };
+        let norm = match kind {
+            NormKind::Layer { eps, affine } => {
+                let weight = part("weight")?;
+                let bias = match affine {
+                    Affine::Full => Some(part("bias")?),
+                    _ => None,
+                };
+                Norm::layer(weight, bias, eps, &Device::Cpu)
+            }
+            NormKind::Rms { eps, .. } => Norm::rms(part("weight")?, eps, &Device::Cpu),
+        };
+        norm.map_err(|cause| refused(name, cause))
+    }
+
+    /// The layer of a matrix; `name` is for messages.
+    pub(crate) fn made(
+        &self,
+        name: &str,
+        weight: Matrix,
+        bias: Option<HostTensor>,
+    ) -> Result<Linear, LoadError> {
+        let linear =
+            Linear::of(weight, bias, &Device::Cpu).map_err(|cause| refused(name, cause))?;
+        Ok(match self.options.dtype {
+            Some(StoredDtype::BF16) => linear.with_bf16_products(),
+            _ => linear,
+        })
+    }
+
+    /// A tensor of that shape.
+    pub(crate) fn taken(
+        &mut self,
+        name: &str,
+        part: &str,
+        wanted: &[usize],
+        expected: Expected,
+    ) -> Result<HostTensor, LoadError> {
+        let full = format!("{name}.{part}");
+        let found = self.tensors.take(&full, expected.hint)?;
+        require(self.tensors.name_in_file(&full), &found, wanted, expected.keys)?;
+        Ok(found)
+    }
+
+    fn bias(
+        &mut self,
+        name: &str,
+        wanted: bool,
+        rows: usize,
+        expected: Expected,
+    ) -> Result<Option<HostTensor>, LoadError> {
+        if !wanted {
+            return Ok(None);
+        }
+        let bias = self.taken(name, "bias", &[rows], expected)?;
+        self.footprint.add_as_f32(&bias);
+        Ok(Some(bias))
+    }
+
+    /// The weight as it is multiplied with, in the type that it is computed from, all its pages in memory.
+    fn kept(&mut self, weight: &HostTensor) -> Result<Matrix, LoadError> {
+        let wanted = self.wanted(weight);
+        let matrix = match &mut self.arena {
+            Some(arena) => arena.hold_matrix(weight, wanted)?,
+            None => Matrix::of(weight, wanted)?,
+        };
+        match matrix.rows() {
+            Some(rows) => self.tensors.touch(rows, 1),
+            // Every word was just written.
+            None => self.tensors.report(matrix.storage().byte_len(), 1),
+        }
+        self.footprint.add(matrix.storage());
+        Ok(matrix)
+    }
+
+    /// The type that a weight is computed from.
+    fn wanted(&self, weight: &HostTensor) -> StoredDtype {
+        match weight.dtype() {
+            StoredDtype::F64 => self.options.dtype.unwrap_or(StoredDtype::F32),
+            other => self.options.dtype.unwrap_or(other),
+        }
+    }
+}
+
+/// Fails on a tensor of another shape.
+pub(crate) fn require(
+    name: &str,
+    found: &HostTensor,
+    wanted: &[usize],
+    keys: &str,
+) -> Result<(), LoadError> {
+    if found.shape() == wanted {
+        return Ok(());
+    }
+    Err(LoadError::Shape {
+        tensor: name.to_owned(),
+        found: found.shape().to_vec(),
+        wanted: wanted.to_vec(),
+        keys: format!("[{keys}]"),
+    })
+}
+
+pub(crate) fn refused(name: &str, cause: candle_core::Error) -> LoadError {
+    LoadError::Layer {
+        tensor: name.to_owned(),
+        cause,
+    }
+}

@@ -1,0 +1,193 @@
+//! Turns the named tensors of a checkpoint into the layers of an encoder-decoder.
+
+use candle_core::Device;
+use sconce_nn::weights::{HostTensor, WeightSource};
+use sconce_nn::{Buckets, DistanceBiases, Embedding, Linear, Norm};
+
+use super::spec::{Positions, Seq2SeqSpec, StackDims};
+use super::weights::{Seat, Side};
+use crate::arch::Seq2SeqArch;
+use crate::decoder::{Footprint, Head, LoadError, LoadOptions, Tensors};
+use crate::layers::{Expected, Layers, refused, require};
+
+const LAYER: &str = "; are shards missing, or is the number of layers wrong?";
+const WHOLE: &str = "; do the weights belong to the model that `architectures` names?";
+
+/// Makes layers.
+pub(super) struct Seq2SeqLoader<'a> {
+    arch: &'static Seq2SeqArch,
+    pub(super) spec: &'a Seq2SeqSpec,
+    layers: Layers<'a>,
+}
+
+impl<'a> Seq2SeqLoader<'a> {
+    pub(super) fn new(
+        arch: &'static Seq2SeqArch,
+        spec: &'a Seq2SeqSpec,
+        options: LoadOptions,
+        source: &'a dyn WeightSource,
+        progress: &'a mut dyn FnMut(u64, u64),
+    ) -> Self {
+        let landmark = arch.landmark();
+        Self {
+            arch,
+            spec,
+            layers: Layers::new(Tensors::new(source, landmark, progress), options),
+        }
+    }
+
+    /// The embedding that both stacks share, and the output projection with what it adds.
+    pub(super) fn ends(&mut self) -> Result<(Embedding, Linear), LoadError> {
+        let spec = self.spec;
+        let expected = Expected {
+            keys: "vocab_size, d_model",
+            hint: WHOLE,
+        };
+        let shape = [spec.vocab, spec.width];
+        let names: Vec<&'static str> = self.arch.names_of(Side::Encoder, Seat::Shared).collect();
+        let there = |name: &&str, layers: &Layers<'_>| layers.tensors.has(&format!("{name}.weight"));
+        let first = names.iter().find(|name| there(name, &self.layers));
+        let first = first.or(names.first()).copied().unwrap_or("");
+        for copy in names.iter().filter(|name| **name != first) {
+            self.spare(copy, shape)?;
+        }
+        let head = self.arch.name(Side::Decoder, Seat::Head, 0);
+        let bias = self.logits_bias()?;
+        let layers = &mut self.layers;
+        match spec.head {
+            Head::Tied => {
+                let (embed, matrix) = layers.tied_table(first, shape, expected)?;
+                let linear = layers.made(first, matrix, bias)?;
+                self.spare(&head, shape)?;
+                Ok((embed, linear))
+            }
+            Head::Own => {
+                let embed = layers.table(first, shape, expected)?;
+                let own = layers.matrix(&head, shape, expected)?;
+                Ok((embed, layers.made(&head, own, bias)?))
+            }
+        }
+    }
+
+    /// A copy of the embedding under another name, if it is stored.
+    fn spare(&mut self, name: &str, shape: [usize; 2]) -> Result<(), LoadError> {
+        let full = format!("{name}.weight");
+        if name.is_empty() || !self.layers.tensors.has(&full) {
+            return Ok(());
+        }
+        let copy = self.layers.tensors.take(&full, WHOLE)?;
+        require(&full, &copy, &shape, "vocab_size, d_model")?;
+        self.layers.tensors.touch(&copy, 1);
+        Ok(())
+    }
+
+    /// What is added to logits, stored as a row of its own; older checkpoints of some families lack it.
+    fn logits_bias(&mut self) -> Result<Option<HostTensor>, LoadError> {
+        let name = self.arch.name(Side::Decoder, Seat::LogitsBias, 0);
+        if name.is_empty() || !self.layers.tensors.has(&name) {
+            return Ok(None);
+        }
+        let bias = self.layers.tensors.take(&name, WHOLE)?;
+        require(&name, &bias, &[1, self.spec.vocab], "1, vocab_size")?;
+        self.layers.footprint.add_as_f32(&bias);
+        Ok(Some(HostTensor::from_f32(
+            bias.to_vec_f32()?,
+            &[self.spec.vocab],
+        )))
+    }
+
+    /// The table of positions of a stack, if it has one.
+    pub(super) fn positions(&mut self, side: Side) -> Result<Option<Embedding>, LoadError> {
+        let (width, context) = (self.spec.width, self.spec.context.unwrap_or(0));
+        match self.spec.positions {
+            Positions::Buckets { .. } => Ok(None),
+            Positions::Learned { offset } => {
+                let name = self.arch.name(side, Seat::Positions, 0);
+                let expected = Expected {
+                    keys: "max_position_embeddings with the offset of the family, d_model",
+                    hint: WHOLE,
+                };
+                let shape = [context + offset, width];
+                let table = self.layers.table_from(&name, shape, offset, expected);
+                Ok(Some(table?))
+            }
+            Positions::Sinusoids(kind) => {
+                let table = HostTensor::from_f32(kind.table(context, width), &[context, width]);
+                if side == Side::Encoder {
+                    self.layers.footprint.add_as_f32(&table);
+                }
+                let table = Embedding::new(table, 0, &Device::Cpu);
+                Ok(Some(table.map_err(|cause| refused("positions", cause))?))
+            }
+        }
+    }
+
+    /// The biases of distances of a stack, if it has some.
+    pub(super) fn distances(&mut self, side: Side) -> Result<Option<DistanceBiases>, LoadError> {
+        let Positions::Buckets { count, longest } = self.spec.positions else {
+            return Ok(None);
+        };
+        let buckets = match side {
+            Side::Encoder => Buckets::Halves { count, longest },
+            Side::Decoder => Buckets::Before { count, longest },
+        };
+        let heads = self.dims(side).heads;
+        let name = self.arch.name(side, Seat::Distances, 0);
+        let expected = Expected {
+            keys: "relative_attention_num_buckets, num_heads",
+            hint: WHOLE,
+        };
+        let numbers = self.layers.numbers(&name, [count, heads], expected)?;
+        let biases = DistanceBiases::new(numbers, heads, buckets);
+        Ok(Some(biases.map_err(|cause| refused(&name, cause))?))
+    }
+
+    /// A linear layer.
+    pub(super) fn linear(
+        &mut self,
+        side: Side,
+        seat: Seat,
+        layer: usize,
+        shape: [usize; 2],
+    ) -> Result<Linear, LoadError> {
+        let name = self.arch.name(side, seat, layer);
+        let expected = Expected {
+            keys: "d_model, the number and size of heads, the size of the MLP",
+            hint: LAYER,
+        };
+        self.layers.linear(&name, shape, self.spec.biases, expected)
+    }
+
+    /// A norm.
+    pub(super) fn norm(
+        &mut self,
+        side: Side,
+        seat: Seat,
+        layer: usize,
+    ) -> Result<Norm, LoadError> {
+        let name = self.arch.name(side, seat, layer);
+        let expected = Expected {
+            keys: "d_model",
+            hint: LAYER,
+        };
+        self.layers
+            .norm(&name, self.spec.norm, self.spec.width, expected)
+    }
+
+    /// The sizes of a stack.
+    pub(super) fn dims(&self, side: Side) -> StackDims {
+        match side {
+            Side::Encoder => self.spec.encoder,
+            Side::Decoder => self.spec.decoder,
+        }
+    }
+
+    /// Checks that nothing of the checkpoint is left over but what the family knows.
+    pub(super) fn finish(self) -> Result<Footprint, LoadError> {
+        let Layers {
+            tensors, footprint, ..
+        } = self.layers;
+        tensors.finish(self.arch.ignore)?;
+        Ok(footprint)
+    }
+}

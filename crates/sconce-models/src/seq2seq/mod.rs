@@ -1,0 +1,254 @@
+//! The encoder-decoder: one implementation for all families, driven by a [`Seq2SeqSpec`].
+//!
+//! The encoder reads texts end to end, without padding, and the keys and values that the decoder's layers make of them
+//! go to blocks of the same cache that holds the decoder's own. The decoder writes one token of each sequence in a step.
+//! What a sequence gives does not depend on those beside it. Which blocks a sequence has, and which token comes next, is
+//! left to `sconce-seq2seq`.
+
+mod block;
+mod load;
+mod spec;
+mod weights;
+
+use candle_core::{Result, Tensor};
+use sconce_nn::weights::{Outlines, WeightSource};
+use sconce_nn::{
+    Attend, AttendMutually, DistanceBiases, Distances, Embedding, KvCache, KvDtype, KvShape,
+    Linear, LookBack, Norm, Step, attend, attend_mutually, attend_stored, store,
+};
+
+pub use spec::{Positions, Seq2SeqMlp, Seq2SeqSpec, Sinusoids, StackDims};
+pub use weights::{Seat, SeatNames, Side};
+
+use crate::arch::Seq2SeqArch;
+use crate::decoder::{Footprint, LoadError, LoadOptions};
+use crate::encoder::Rows;
+use block::Block;
+use load::Seq2SeqLoader;
+
+/// Texts as tokens, end to end, and where the cache takes what is made of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reading {
+    /// Token ids.
+    pub ids: Vec<u32>,
+    /// Tokens of each text.
+    pub lens: Vec<usize>,
+    /// Where keys and values of each token go, as in [`Step::slots`].
+    pub slots: Vec<u32>,
+}
+
+/// An encoder-decoder with its weights.
+pub struct Seq2Seq {
+    spec: Seq2SeqSpec,
+    cache: KvDtype,
+    embed: Embedding,
+    encoder: Stack,
+    decoder: Stack,
+    /// Biases of distances in the encoder.
+    mutual: Option<DistanceBiases>,
+    /// Self-attention of the decoder.
+    own: Attend,
+    head: Linear,
+}
+
+struct Stack {
+    positions: Option<Embedding>,
+    embed_norm: Option<Norm>,
+    blocks: Vec<Block>,
+    final_norm: Option<Norm>,
+    heads: usize,
+    scale: f32,
+}
+
+impl Seq2Seq {
+    /// Loads the weights; `progress` is called with the bytes read so far and those of the whole checkpoint.
+    pub fn load(
+        arch: &'static Seq2SeqArch,
+        spec: &Seq2SeqSpec,
+        source: &dyn WeightSource,
+        options: &LoadOptions,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> std::result::Result<Self, LoadError> {
+        let loader = Seq2SeqLoader::new(arch, spec, *options, source, progress);
+        Self::of(loader, options.cache).map(|(model, _)| model)
+    }
+
+    /// What [`Seq2Seq::load`] would keep in memory, and every error that it would end with, but for those of files that
+    /// cannot be read: no weight is.
+    pub fn survey(
+        arch: &'static Seq2SeqArch,
+        spec: &Seq2SeqSpec,
+        source: &dyn WeightSource,
+        options: &LoadOptions,
+    ) -> std::result::Result<Footprint, LoadError> {
+        let (outlines, mut nobody) = (Outlines(source), |_, _| {});
+        let loader = Seq2SeqLoader::new(arch, spec, *options, &outlines, &mut nobody);
+        Self::of(loader, options.cache).map(|(_, footprint)| footprint)
+    }
+
+    fn of(
+        mut loader: Seq2SeqLoader<'_>,
+        cache: KvDtype,
+    ) -> std::result::Result<(Self, Footprint), LoadError> {
+        let spec = loader.spec.clone();
+        let (embed, head) = loader.ends()?;
+        let encoder = Stack::load(&mut loader, Side::Encoder)?;
+        let decoder = Stack::load(&mut loader, Side::Decoder)?;
+        let mutual = loader.distances(Side::Encoder)?;
+        let before = loader.distances(Side::Decoder)?;
+        let footprint = loader.finish()?;
+        let look_back = match (spec.positions, &before) {
+            (Positions::Buckets { longest, .. }, Some(biases)) => {
+                Some(LookBack::new(biases, longest))
+            }
+            _ => None,
+        };
+        let own = Attend {
+            scale: decoder.scale,
+            look_back,
+            ..Attend::default()
+        };
+        let model = Self {
+            spec,
+            cache,
+            embed,
+            encoder,
+            decoder,
+            mutual,
+            own,
+            head,
+        };
+        Ok((model, footprint))
+    }
+
+    /// The cache that it needs.
+    pub fn kv_shape(&self) -> KvShape {
+        self.spec.kv_shape(self.cache)
+    }
+
+    /// Logits of a token.
+    pub fn vocab(&self) -> usize {
+        self.spec.vocab
+    }
+
+    /// Reads texts, and leaves in the cache what the decoder attends to.
+    pub fn read(&self, reading: &Reading, kv: &mut KvCache) -> Result<()> {
+        let tokens = reading.ids.len();
+        if reading.lens.iter().sum::<usize>() != tokens || reading.slots.len() != tokens {
+            candle_core::bail!("the texts' parts have different numbers of tokens");
+        }
+        let positions: Vec<u32> = reading.lens.iter().flat_map(|&len| 0..len as u32).collect();
+        let mut x = self.entry(&self.encoder, &reading.ids, &positions)?;
+        let how = AttendMutually {
+            scale: self.encoder.scale,
+            reach: None,
+            distances: self.mutual.as_ref().map(Distances::Biases),
+        };
+        for block in &self.encoder.blocks {
+            x = block.attention.forward(&x, |part, x| {
+                let projections = [&part.query, &part.key, &part.value];
+                let [q, k, v] = Linear::forward_all(projections, x)?;
+                let heads = self.encoder.heads;
+                part.out
+                    .forward(&attend_mutually([&q, &k, &v], heads, &reading.lens, &how)?)
+            })?;
+            x = block.mlp.forward(&x, |part, x| part.forward(x))?;
+        }
+        if let Some(norm) = &self.encoder.final_norm {
+            x = norm.forward(&x)?;
+        }
+        for (layer, block) in self.decoder.blocks.iter().enumerate() {
+            if let Some(cross) = &block.cross {
+                let projections = [&cross.part.key, &cross.part.value];
+                let [k, v] = Linear::forward_all(projections, &x)?;
+                store(&k, &v, kv.layer(layer), &reading.slots)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Computes the last token of each sequence: `step` has one token for each, `texts` in the same order one row for
+    /// each whose blocks hold what was read. Logits of each.
+    pub fn write(&self, step: &Step, texts: &Step, kv: &mut KvCache) -> Result<Rows> {
+        let mut x = self.entry(&self.decoder, &step.ids, &step.positions)?;
+        let cross_how = Attend {
+            scale: self.decoder.scale,
+            ..Attend::default()
+        };
+        for (layer, block) in self.decoder.blocks.iter().enumerate() {
+            x = block.attention.forward(&x, |part, x| {
+                let projections = [&part.query, &part.key, &part.value];
+                let [q, k, v] = Linear::forward_all(projections, x)?;
+                part.out
+                    .forward(&attend(&q, &k, &v, kv.layer(layer), step, &self.own)?)
+            })?;
+            if let Some(cross) = &block.cross {
+                x = cross.forward(&x, |part, x| {
+                    let q = part.query.forward(x)?;
+                    part.out
+                        .forward(&attend_stored(&q, kv.layer(layer), texts, &cross_how)?)
+                })?;
+            }
+            x = block.mlp.forward(&x, |part, x| part.forward(x))?;
+        }
+        if let Some(norm) = &self.decoder.final_norm {
+            x = norm.forward(&x)?;
+        }
+        if let Some(scale) = self.spec.head_scale {
+            x = (x * f64::from(scale))?;
+        }
+        Ok(Rows {
+            numbers: self.head.forward(&x)?.flatten_all()?.to_vec1()?,
+            width: self.spec.vocab,
+        })
+    }
+
+    /// Embeddings with positions, `[tokens, width]`; fails on what would read beside the tables.
+    fn entry(&self, stack: &Stack, ids: &[u32], positions: &[u32]) -> Result<Tensor> {
+        if let Some(id) = ids.iter().find(|&&id| id as usize >= self.spec.vocab) {
+            let vocab = self.spec.vocab;
+            candle_core::bail!("token id {id} is not below {vocab}");
+        }
+        if positions.len() != ids.len() {
+            let (tokens, positions) = (ids.len(), positions.len());
+            candle_core::bail!("{tokens} tokens have {positions} positions");
+        }
+        let mut x = self.embed.forward(ids)?;
+        if let Some(scale) = self.spec.embed_scale {
+            x = (x * f64::from(scale))?;
+        }
+        if let Some(table) = &stack.positions {
+            let context = self.spec.context.unwrap_or(usize::MAX);
+            if let Some(position) = positions.iter().find(|&&at| at as usize >= context) {
+                candle_core::bail!("position {position} is not below {context}");
+            }
+            x = (x + table.forward(positions)?)?;
+        }
+        match &stack.embed_norm {
+            Some(norm) => norm.forward(&x),
+            None => Ok(x),
+        }
+    }
+}
+
+impl Stack {
+    fn load(
+        loader: &mut Seq2SeqLoader<'_>,
+        side: Side,
+    ) -> std::result::Result<Self, LoadError> {
+        let (dims, spec) = (loader.dims(side), loader.spec);
+        let mut norm = |on: bool, seat| on.then(|| loader.norm(side, seat, 0)).transpose();
+        let embed_norm = norm(spec.embed_norm, Seat::EmbedNorm)?;
+        let final_norm = norm(spec.final_norm, Seat::FinalNorm)?;
+        let blocks = (0..dims.layers).map(|layer| Block::load(loader, side, layer));
+        let blocks = blocks.collect::<std::result::Result<_, _>>()?;
+        Ok(Self {
+            positions: loader.positions(side)?,
+            embed_norm,
+            blocks,
+            final_norm,
+            heads: dims.heads,
+            scale: spec.scale.unwrap_or((dims.head as f32).sqrt().recip()),
+        })
+    }
+}
