@@ -16,6 +16,7 @@ mod ranks;
 mod readme;
 mod s3;
 mod sdk;
+mod seq2seq;
 mod serving;
 mod support;
 mod tasks;

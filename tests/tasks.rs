@@ -15,6 +15,9 @@ use serde::Deserialize;
 use serde_json::Value;
 use tempfile::TempDir;
 
+pub(crate) use bodies::difference;
+pub(crate) use nasty::texts as strange_texts;
+
 use crate::support::PROGRAM;
 
 /// What transformers computed on a folder.
@@ -85,7 +88,7 @@ fn serve(name: &str, properties: &str) -> Serving {
     Serving { server, _dir: dir }
 }
 
-fn copy_folder(from: &Path, to: &Path) {
+pub(crate) fn copy_folder(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();

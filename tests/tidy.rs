@@ -37,8 +37,13 @@ const EDGES: &[(&str, &[&str])] = &[
             "sconce-config",
             "sconce-engine",
             "sconce-python",
+            "sconce-seq2seq",
             "sconce-tasks",
         ],
+    ),
+    (
+        "sconce-seq2seq",
+        &["sconce-engine", "sconce-models", "sconce-nn", "sconce-text"],
     ),
     (
         "sconce-tasks",

@@ -9,7 +9,7 @@ use super::{goldens, serve};
 const TOLERANCE: f64 = 1e-4;
 
 /// The first difference between two answers, with its place.
-pub(super) fn difference(got: &Value, want: &Value, place: &str) -> Option<String> {
+pub(crate) fn difference(got: &Value, want: &Value, place: &str) -> Option<String> {
     match (got, want) {
         (Value::Number(got), Value::Number(want)) if got.is_f64() || want.is_f64() => {
             let (got, want) = (got.as_f64()?, want.as_f64()?);

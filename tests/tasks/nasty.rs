@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{golden, serve};
 
 /// About seventy texts: empty, short, long, strange.
-fn texts() -> Vec<String> {
+pub(crate) fn texts() -> Vec<String> {
     let mut texts: Vec<String> = [
         "",
         " ",

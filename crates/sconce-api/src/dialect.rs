@@ -5,7 +5,7 @@
 //! caller's; where a body carries a number, the caller hands it in. `DIALECTS.md` describes each
 //! dialect for its users.
 
-use sconce_core::{Event, Generate, Output, ServeError, Token};
+use sconce_core::{Event, Generate, Output, ServeError, Task, Token};
 
 use crate::rolling::{Formatter, Spelling};
 use crate::tasks::TaskForm;
@@ -179,6 +179,16 @@ impl Wire {
             Dialect::OpenAi => Statuses::OpenAi,
             _ => Statuses::Djl,
         }
+    }
+
+    /// Whether a model of that task is sent prompts to continue, as decoders are. Models that read a text and write another
+    /// are where the configuration asks for a rolling batch, for TGI, or for streams: LMI served them so too.
+    pub fn has_prompts_for(&self, task: Task) -> bool {
+        let rolling = matches!(
+            self.dialect,
+            Dialect::Rolling2023 | Dialect::Rolling | Dialect::RollingTgi | Dialect::Tgi
+        );
+        task == Task::TextGeneration || (task.reads_and_writes() && (rolling || self.streaming))
     }
 
     /// The wire of a model that does not generate text: only handlers with fixed batches had such tasks.

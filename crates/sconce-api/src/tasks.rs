@@ -2,7 +2,8 @@
 //! gives transformers' pipelines: `inputs`, or without that key the whole body, is the pipeline's input, `parameters`
 //! are its arguments, and the answer is a list, also for one input.
 //!
-//! `read` takes a body apart, `parse` has a function for each task, `render` the forms of answers; `openai` and `tei`
+//! `read` takes a body apart, `parse` has a function for each task, `render` the forms of answers, `write` both for the
+//! tasks that write; `openai` and `tei`
 //! are the same for other servers' routes.
 
 pub mod openai;
@@ -12,6 +13,7 @@ mod render;
 pub mod tei;
 #[cfg(test)]
 mod tests;
+mod write;
 
 use sconce_core::{Answered, Ask, ServeError, Task};
 
@@ -51,6 +53,9 @@ pub fn accept(task: Task, body: &[u8]) -> Result<AcceptedTask, ServeError> {
         Task::TextEmbedding => parse::embedding(request),
         Task::SentenceSimilarity => parse::similarity(request),
         Task::TextRanking => parse::ranking(request),
+        Task::Text2TextGeneration | Task::Summarization | Task::Translation => {
+            write::texts(task, request)
+        }
         Task::TextGeneration => Err(ServeError::Malformed(
             "text generation has dialects of its own".into(),
         )),

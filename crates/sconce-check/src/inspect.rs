@@ -2,7 +2,7 @@
 
 use sconce_config::{Dialect, HubModel, ModelSettings, ModelSource, Resolved};
 use sconce_engine::{Description, EngineSettings};
-use sconce_manager::{Inspection, StartError, TaskOverview};
+use sconce_manager::{Inspection, Seq2SeqError, Seq2SeqOverview, StartError, TaskOverview};
 
 use crate::device::Target;
 use crate::plan::{self, Planned};
@@ -70,6 +70,10 @@ fn examine(
         examine_encoder(report, model, settings, overview, target);
         return;
     }
+    if let Some(overview) = inspection.seq2seq {
+        examine_seq2seq(report, model, settings, overview, target);
+        return;
+    }
     let description = &inspection.description;
     describe(model, description);
     let problems = description.problems().into_iter().map(Reason::from);
@@ -104,6 +108,39 @@ fn examine(
         report.plan = part;
     }
     report.device = Some(device);
+}
+
+/// A model that reads and writes has a cache, but its speed depends on what is read.
+fn examine_seq2seq(
+    report: &mut Report,
+    model: &mut ModelPart,
+    settings: &ModelSettings,
+    overview: Result<Seq2SeqOverview, Seq2SeqError>,
+    target: &Target,
+) {
+    let overview = match overview {
+        Ok(overview) => overview,
+        Err(error) => {
+            report.reasons.push(Reason {
+                code: error.code(),
+                message: error.to_string(),
+            });
+            return;
+        }
+    };
+    model.architecture = Some(overview.architecture);
+    model.layers = Some(overview.layers);
+    model.heads = Some(overview.heads);
+    model.kv_heads = Some(overview.heads);
+    model.context = Some(overview.context);
+    model.parameters = Some(overview.parameters);
+    model.stored_bytes = Some(overview.stored_bytes);
+    let threads = settings.threads.unwrap_or_else(sconce_engine::threads);
+    let mut planned = plan::of_seq2seq(&overview.needs, target, threads);
+    report.reasons.append(&mut planned.reasons);
+    report.warnings.append(&mut planned.warnings);
+    report.plan = planned.part;
+    report.device = Some(target.describe(threads));
 }
 
 /// An encoder has no cache: weights and the largest batch are all.

@@ -60,6 +60,21 @@ pub(crate) fn of(
     Some(planned)
 }
 
+/// Plans for a model that reads and writes; numbers are as its engine keeps them.
+pub(crate) fn of_seq2seq(needs: &Needs, target: &Target, threads: usize) -> Planned {
+    let mut planned = Planned::default();
+    let number = needs.kv.dtype.bytes() as u64;
+    match Plan::new(needs, &target.room(needs.ranks, threads, number)) {
+        Ok(plan) => {
+            planned.warn_of_length(needs, &plan);
+            planned.part = Some(part(needs, &plan));
+            planned.plan = Some(plan);
+        }
+        Err(error) => planned.reasons.push(Reason::from(&error)),
+    }
+    planned
+}
+
 impl Planned {
     fn warn_of_length(&mut self, needs: &Needs, plan: &Plan) {
         self.warnings

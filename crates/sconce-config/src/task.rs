@@ -150,16 +150,24 @@ impl Task {
             Self::TextEmbedding => Served::TextEmbedding,
             Self::SentenceSimilarity => Served::SentenceSimilarity,
             Self::TextRanking => Served::TextRanking,
-            Self::Text2TextGeneration
-            | Self::Summarization
-            | Self::Translation(_)
-            | Self::Conversational
+            Self::Text2TextGeneration => Served::Text2TextGeneration,
+            Self::Summarization => Served::Summarization,
+            Self::Translation(_) => Served::Translation,
+            Self::Conversational
             | Self::TableQuestionAnswering
             | Self::MultipleChoice
             | Self::TextToImage
             | Self::Vision(_)
             | Self::Audio(_) => return None,
         })
+    }
+
+    /// The languages that its name says, from and to.
+    pub fn languages(&self) -> Option<(String, String)> {
+        match self {
+            Self::Translation(languages) => languages.clone(),
+            _ => None,
+        }
     }
 
     /// Refuses a task that is not served yet.
@@ -170,6 +178,8 @@ impl Task {
         let what = match self {
             Self::Vision(_) | Self::TextToImage => "tasks with pictures are",
             Self::Audio(_) => "tasks with sound are",
+            Self::TableQuestionAnswering => "tables need TAPAS, whose architecture is",
+            Self::Conversational => "dialogues are",
             _ => "this task is",
         };
         let served: Vec<&str> = sconce_core::Task::ALL
@@ -228,7 +238,7 @@ mod tests {
         assert_eq!(Task::FillMask.check(), Ok(()));
         for (task, part) in [
             (
-                Task::Summarization,
+                Task::MultipleChoice,
                 "this task is not served yet, only text-generation, text-cl",
             ),
             (Task::TextToImage, "with pictures"),

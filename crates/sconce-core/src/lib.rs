@@ -4,6 +4,7 @@
 //! answers are [`Event`]s, its failures are [`ServeError`]s; [`Gateway`], [`Backend`] and
 //! [`Reply`] are the seams between HTTP, the models and whoever waits for an answer.
 
+pub mod decoding;
 pub mod error;
 pub mod event;
 pub mod gauges;
@@ -14,6 +15,7 @@ pub mod status;
 pub mod task;
 pub mod traits;
 
+pub use decoding::{AskedDecoding, EarlyStopping};
 pub use error::{Blame, ServeError};
 pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};
 pub use gauges::{Gauges, Permit};

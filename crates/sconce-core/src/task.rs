@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use crate::decoding::AskedDecoding;
+
 /// What a model does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Task {
@@ -29,11 +31,17 @@ pub enum Task {
     SentenceSimilarity,
     /// How well texts answer a query.
     TextRanking,
+    /// Write a text that answers another.
+    Text2TextGeneration,
+    /// Shorten a text.
+    Summarization,
+    /// Write a text in another language.
+    Translation,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 13] = [
         Self::TextGeneration,
         Self::TextClassification,
         Self::TokenClassification,
@@ -44,6 +52,9 @@ impl Task {
         Self::TextEmbedding,
         Self::SentenceSimilarity,
         Self::TextRanking,
+        Self::Text2TextGeneration,
+        Self::Summarization,
+        Self::Translation,
     ];
 
     /// The name that `option.task` has for it.
@@ -59,7 +70,18 @@ impl Task {
             Self::TextEmbedding => "text-embedding",
             Self::SentenceSimilarity => "sentence-similarity",
             Self::TextRanking => "text-ranking",
+            Self::Text2TextGeneration => "text2text-generation",
+            Self::Summarization => "summarization",
+            Self::Translation => "translation",
         }
+    }
+
+    /// Whether a text is read and another one written.
+    pub fn reads_and_writes(self) -> bool {
+        matches!(
+            self,
+            Self::Text2TextGeneration | Self::Summarization | Self::Translation
+        )
     }
 }
 
@@ -90,6 +112,8 @@ pub enum Ask {
     Compare(Compare),
     /// The ranking of texts by a query.
     Rank(Rank),
+    /// A text of another.
+    Write(Write),
 }
 
 impl Ask {
@@ -105,6 +129,7 @@ impl Ask {
             Self::Embed(_) => Task::TextEmbedding,
             Self::Compare(_) => Task::SentenceSimilarity,
             Self::Rank(_) => Task::TextRanking,
+            Self::Write(asked) => asked.task,
         }
     }
 }
@@ -333,6 +358,27 @@ pub struct Rank {
     pub truncation: Truncation,
 }
 
+/// A text of which another one is to be made.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Write {
+    /// The task, one of those that write.
+    pub task: Task,
+    /// The text.
+    pub text: String,
+    /// Its language, as the tokenizer of the model names it.
+    pub src_lang: Option<String>,
+    /// The language to translate it to.
+    pub tgt_lang: Option<String>,
+    /// How the text is written.
+    pub decoding: AskedDecoding,
+    /// A text whose first token ends what is written.
+    pub stop_sequence: Option<String>,
+    /// What happens to a text that is too long.
+    pub truncation: Truncation,
+    /// Whether spaces before punctuation are taken out of what is written.
+    pub clean_up: bool,
+}
+
 /// The answer to an [`Ask`], and how many tokens were read for it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Answered {
@@ -359,4 +405,15 @@ pub enum TaskAnswer {
     Vector(Vec<f32>),
     /// A score for each text, in the order of the request.
     Scores(Vec<f32>),
+    /// What was written, best first.
+    Texts(Vec<Written>),
+}
+
+/// A text that was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Written {
+    /// The text, without special tokens.
+    pub text: String,
+    /// Its tokens, special ones included, without the one that the decoder begins with.
+    pub tokens: Vec<u32>,
 }

@@ -150,8 +150,9 @@ impl Door {
     /// With that responder where the model does not generate text. What a model does is known once it is ready; until
     /// then, and where it generates text, failures have the dialect of the configuration.
     fn for_tasks(shared: &Shared, responder: &Arc<Responder>, form: Form) -> Self {
+        let wire = &shared.native.wire;
         let does_tasks =
-            |model: &ModelStatus| model.task.is_some_and(|task| task != Task::TextGeneration);
+            |model: &ModelStatus| model.task.is_some_and(|task| !wire.has_prompts_for(task));
         let known = shared.gateway.status().iter().any(does_tasks);
         Self::of(if known { responder } else { &shared.native }, form)
     }
@@ -175,9 +176,10 @@ impl Door {
         model: &str,
         task: Task,
     ) -> Result<(Vec<Input>, Answer), Refusal> {
-        let generates = task == Task::TextGeneration;
+        let generates = task == Task::TextGeneration || task.reads_and_writes();
+        let has_prompts = self.responder.wire.has_prompts_for(task);
         let AcceptedTask { asks, answer } = match self.form {
-            Form::Native if !generates => tasks::accept(task, body)?,
+            Form::Native if !has_prompts => tasks::accept(task, body)?,
             Form::Native | Form::Tgi(_) => {
                 let route = match self.form {
                     Form::Tgi(route) => route,

@@ -9,6 +9,7 @@ use sconce_engine::{
     BlockFormat, CacheDtype, Engine, EngineSettings, Observer, Packing, Quantisation, StoredDtype,
 };
 use sconce_python::Formatters;
+use sconce_seq2seq::{Seq2SeqEngine, Seq2SeqSettings};
 use sconce_tasks::{TaskEngine, TaskSettings};
 use tracing::warn;
 
@@ -70,6 +71,11 @@ fn backend(
             let engine = Engine::start(engine_settings(settings, dir), observer)?;
             Ok(Arc::new(engine))
         }
+        task if task.reads_and_writes() => {
+            task::require_whole_weights(settings)?;
+            let engine = Seq2SeqEngine::start(seq2seq_settings(settings, dir, task), observer)?;
+            Ok(Arc::new(engine))
+        }
         task => {
             task::require_whole_weights(settings)?;
             let engine = TaskEngine::start(task_settings(settings, dir, task), observer)?;
@@ -81,13 +87,43 @@ fn backend(
 /// Requests that are computed together where nobody says.
 const BATCH_SIZE: usize = 32;
 
-pub(crate) fn task_settings(settings: &ModelSettings, dir: PathBuf, task: Task) -> TaskSettings {
+/// Says that ranks are of no use for a task.
+fn warn_of_ranks(settings: &ModelSettings, task: Task) {
     if settings.ranks > 1 {
         warn!(
             "option.tensor_parallel_degree = {} has no effect: {task} is computed in one piece, by all threads",
             settings.ranks
         );
     }
+}
+
+pub(crate) fn seq2seq_settings(
+    settings: &ModelSettings,
+    dir: PathBuf,
+    task: Task,
+) -> Seq2SeqSettings {
+    warn_of_ranks(settings, task);
+    let named = settings.task.as_ref();
+    Seq2SeqSettings {
+        name: settings.name.clone(),
+        dir,
+        task,
+        languages: named.and_then(sconce_config::Task::languages),
+        dtype: stored_dtype(settings.dtype),
+        threads: settings.threads,
+        max_len: settings.max_model_len,
+        max_rows: settings.max_rolling_batch_size,
+        max_read_tokens: settings.max_batch_tokens,
+        model_sampling: settings.model_sampling,
+        kv_dtype: cache_dtype(settings.kv_dtype),
+        kv_cache_bytes: settings.kv_cache_bytes,
+        queue: settings.job_queue_size,
+        predict_timeout: settings.predict_timeout.as_secs(),
+    }
+}
+
+pub(crate) fn task_settings(settings: &ModelSettings, dir: PathBuf, task: Task) -> TaskSettings {
+    warn_of_ranks(settings, task);
     TaskSettings {
         name: settings.name.clone(),
         dir,

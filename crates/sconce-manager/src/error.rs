@@ -2,6 +2,7 @@
 
 use sconce_engine::EngineError;
 use sconce_python::PythonError;
+use sconce_seq2seq::Seq2SeqError;
 use sconce_tasks::StartError;
 use thiserror::Error;
 
@@ -18,6 +19,9 @@ pub enum ManagerError {
     /// The engine of a task does not start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The engine of an encoder-decoder does not start.
+    #[error(transparent)]
+    Seq2Seq(#[from] Seq2SeqError),
     /// The user's code does not start.
     #[error(transparent)]
     Python(#[from] PythonError),
@@ -92,6 +96,7 @@ impl ManagerError {
         match self {
             Self::Engine(error) => error.code(),
             Self::Start(error) => error.code(),
+            Self::Seq2Seq(error) => error.code(),
             Self::Python(error) => error.code(),
             Self::Hub(error) => error.code(),
             Self::S3(error) => error.code(),

@@ -6,10 +6,11 @@ use std::path::PathBuf;
 use sconce_config::{ModelSettings, ModelSource};
 use sconce_core::Task;
 use sconce_engine::{Description, EngineSettings};
+use sconce_seq2seq::{Seq2SeqDescription, Seq2SeqError, Seq2SeqOverview};
 use sconce_tasks::{StartError, TaskDescription, TaskOverview};
 use tempfile::TempDir;
 
-use crate::build::{engine_settings, task_settings};
+use crate::build::{engine_settings, seq2seq_settings, task_settings};
 use crate::error::ManagerError;
 use crate::hub::{self, HubFiles};
 use crate::remote::headers;
@@ -24,8 +25,10 @@ pub struct Inspection {
     pub task: Result<String, TaskError>,
     /// What it is served for.
     pub served: Result<Task, TaskError>,
-    /// What its files say, if it is not for text generation.
+    /// What its files say, if it is for a task of encoders.
     pub encoder: Option<Result<TaskOverview, StartError>>,
+    /// What its files say, if it reads and writes.
+    pub seq2seq: Option<Result<Seq2SeqOverview, Seq2SeqError>>,
     /// What its files say.
     pub description: Description,
     /// Where the files of a model elsewhere are, until they have been looked at.
@@ -54,16 +57,26 @@ impl Inspection {
         });
         let encoder = match &served {
             Ok(Task::TextGeneration) | Err(_) => None,
+            Ok(task) if task.reads_and_writes() => None,
             Ok(task) => {
                 let settings = task_settings(settings, dir.clone(), *task);
                 let description = TaskDescription::read(&settings);
                 Some(description.and_then(|description| description.overview(&settings)))
             }
         };
+        let seq2seq = match &served {
+            Ok(task) if task.reads_and_writes() => {
+                let settings = seq2seq_settings(settings, dir.clone(), *task);
+                let description = Seq2SeqDescription::read(&settings);
+                Some(description.and_then(|description| description.overview(&settings)))
+            }
+            _ => None,
+        };
         Ok(Self {
             task: task::of(&dir, wish),
             served,
             encoder,
+            seq2seq,
             description: Description::read(&dir, gguf_file, settings.model_sampling),
             settings: engine_settings(settings, dir),
             _headers: kept,

@@ -57,9 +57,9 @@ pub enum TaskError {
         /// What was looked at.
         what: String,
     },
-    /// Weights in fewer bits, which encoders have not.
+    /// Weights in fewer bits, which only decoders have.
     #[error(
-        "option.quantize = {wanted}: the weights of encoders are not quantised; remove it, or set option.dtype=bf16"
+        "option.quantize = {wanted}: only the weights of decoders are quantised; remove it, or set option.dtype=bf16"
     )]
     Quantised {
         /// The option's value.
@@ -167,7 +167,7 @@ pub(crate) fn served(dir: &Path, wish: Wish<'_>) -> Result<Task, TaskError> {
     }
 }
 
-/// Fails on options that encoders do not have.
+/// Fails on options that only decoders have.
 pub(crate) fn require_whole_weights(settings: &ModelSettings) -> Result<(), TaskError> {
     match settings.quantize {
         Quantize::None | Quantize::Awq | Quantize::Gptq => Ok(()),
@@ -275,16 +275,22 @@ mod tests {
 
     #[test]
     fn a_task_without_an_engine_is_refused_by_name() {
+        let choice = folder(&[(
+            "config.json",
+            r#"{"architectures": ["BertForMultipleChoice"]}"#,
+        )]);
+        let text = served(choice.path(), none()).unwrap_err().to_string();
+        assert!(
+            text.starts_with("BertForMultipleChoice is multiple-choice, which is not served yet"),
+            "{text}"
+        );
         let t5 = folder(&[(
             "config.json",
             r#"{"architectures": ["T5ForConditionalGeneration"]}"#,
         )]);
-        let text = served(t5.path(), none()).unwrap_err().to_string();
-        assert!(
-            text.starts_with(
-                "T5ForConditionalGeneration is text2text-generation, which is not served yet"
-            ),
-            "{text}"
+        assert_eq!(
+            served(t5.path(), none()).unwrap(),
+            Task::Text2TextGeneration
         );
         assert_eq!(
             served(t5.path(), task("text-generation")).unwrap(),

@@ -155,6 +155,9 @@ pub(crate) fn kind_of(task: Task) -> Option<HeadKind> {
         Task::QuestionAnswering => Some(HeadKind::Span),
         Task::FillMask => Some(HeadKind::Mask),
         Task::TextGeneration
+        | Task::Text2TextGeneration
+        | Task::Summarization
+        | Task::Translation
         | Task::FeatureExtraction
         | Task::TextEmbedding
         | Task::SentenceSimilarity => None,
@@ -201,7 +204,8 @@ fn require_head(
     }
     let does = |task: &Task| {
         let needed = kind_of(*task);
-        *task != Task::TextGeneration && (needed.is_none() || needed == class)
+        let writes = *task == Task::TextGeneration || task.reads_and_writes();
+        !writes && (needed.is_none() || needed == class)
     };
     Err(StartError::Misfit {
         class: config

@@ -86,8 +86,18 @@ impl Tokenizer {
             .map(|encoding| encoding.get_ids().to_vec())
     }
 
-    /// The text of all ids at once. Ids beyond the vocabulary have no text.
+    /// The text of all ids at once, cleaned up as the configuration says. Ids beyond the vocabulary have no text.
     pub fn decode(&self, ids: &[u32], skip_special: bool) -> Result<String, TextError> {
+        self.decode_cleaned(ids, skip_special, self.clean_up)
+    }
+
+    /// The same, cleaned up or not whatever the configuration says (`clean_up_tokenization_spaces`).
+    pub fn decode_cleaned(
+        &self,
+        ids: &[u32],
+        skip_special: bool,
+        clean: bool,
+    ) -> Result<String, TextError> {
         let tokens: Vec<_> = ids
             .iter()
             .filter_map(|&id| self.token(id, skip_special))
@@ -104,7 +114,7 @@ impl Tokenizer {
             }
             None => tokens.join(" "),
         };
-        Ok(if self.clean_up { clean_up(text) } else { text })
+        Ok(if clean { clean_up(text) } else { text })
     }
 
     /// The text of one id by itself, special or not; empty beyond the vocabulary, U+FFFD for a

@@ -182,8 +182,11 @@ fn example(task: Task) -> Option<&'static str> {
         Task::SentenceSimilarity => {
             r#"{"inputs": {"source_sentence": "London", "sentences": ["Paris", "bread"]}}"#
         }
+        Task::Text2TextGeneration | Task::Summarization => {
+            r#"{"inputs": "The tower is 324 metres tall, about the same height as an 81-storey building."}"#
+        }
         Task::TextRanking => r#"{"query": "capital of France", "texts": ["London", "Paris"]}"#,
-        // The mask is spelled differently.
-        Task::FillMask => return None,
+        // Masks and languages are spelled differently.
+        Task::FillMask | Task::Translation => return None,
     })
 }

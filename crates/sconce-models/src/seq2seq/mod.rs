@@ -6,17 +6,19 @@
 //! left to `sconce-seq2seq`.
 
 mod block;
+mod decoding;
 mod load;
 mod spec;
 mod weights;
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use sconce_nn::weights::{Outlines, WeightSource};
 use sconce_nn::{
-    Attend, AttendMutually, DistanceBiases, Distances, Embedding, KvCache, KvDtype, KvShape,
-    Linear, LookBack, Norm, Step, attend, attend_mutually, attend_stored, store,
+    Attend, AttendMutually, DistanceBiases, Distances, Embedding, KvCache, KvDtype, Linear,
+    LookBack, Norm, Step, attend, attend_mutually, attend_stored, store,
 };
 
+pub use decoding::{TaskDecoding, decoding_defaults, task_decoding};
 pub use spec::{Positions, Seq2SeqMlp, Seq2SeqSpec, Sinusoids, StackDims};
 pub use weights::{Seat, SeatNames, Side};
 
@@ -121,9 +123,9 @@ impl Seq2Seq {
         Ok((model, footprint))
     }
 
-    /// The cache that it needs.
-    pub fn kv_shape(&self) -> KvShape {
-        self.spec.kv_shape(self.cache)
+    /// A cache of so many blocks, as it needs it.
+    pub fn reserve(&self, blocks: usize) -> Result<KvCache> {
+        KvCache::new(self.spec.kv_shape(self.cache), blocks, &Device::Cpu)
     }
 
     /// Logits of a token.

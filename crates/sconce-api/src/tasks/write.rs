@@ -1,0 +1,202 @@
+//! Requests of the tasks that write: the arguments of transformers' `generate`, with those of the pipelines around it.
+
+use sconce_core::task::{Truncation, Write};
+use sconce_core::{Answered, Ask, AskedDecoding, EarlyStopping, ServeError, Task, TaskAnswer};
+use serde_json::{Map, Value, json};
+
+use super::read::Request;
+use super::{AcceptedTask, TaskForm};
+use crate::fields::Fields;
+use crate::json;
+use crate::parameters::{self, MOST_TOKENS, Neutral};
+
+type Result<T> = std::result::Result<T, ServeError>;
+
+/// Arguments that are not honoured.
+const REFUSED: &[(&str, Neutral)] = &[
+    ("num_beam_groups", Neutral::Number(1.0)),
+    ("diversity_penalty", Neutral::Number(0.0)),
+    ("penalty_alpha", Neutral::Number(0.0)),
+    ("encoder_repetition_penalty", Neutral::Number(1.0)),
+    ("epsilon_cutoff", Neutral::Number(0.0)),
+    ("eta_cutoff", Neutral::Number(0.0)),
+    ("guidance_scale", Neutral::Number(1.0)),
+    ("force_words_ids", Neutral::Empty),
+    ("constraints", Neutral::Empty),
+    ("suppress_tokens", Neutral::Empty),
+    ("begin_suppress_tokens", Neutral::Empty),
+    ("sequence_bias", Neutral::Empty),
+    ("exponential_decay_length_penalty", Neutral::Empty),
+    ("max_time", Neutral::Empty),
+    ("renormalize_logits", Neutral::Flag(false)),
+    ("return_dict_in_generate", Neutral::Flag(false)),
+    ("output_scores", Neutral::Flag(false)),
+    ("output_logits", Neutral::Flag(false)),
+    ("output_attentions", Neutral::Flag(false)),
+    ("output_hidden_states", Neutral::Flag(false)),
+    ("return_tensors", Neutral::Flag(false)),
+    ("return_text", Neutral::Flag(true)),
+];
+
+/// Arguments that say nothing here: they act on padding or on speed.
+const WITHOUT_EFFECT: &[&str] = &["padding", "pad_token_id", "bos_token_id", "use_cache"];
+
+/// Longest list of tokens, and most words that are not written.
+const MOST_IDS: usize = 256;
+
+/// A request of one of the tasks that write.
+pub(super) fn texts(task: Task, mut request: Request) -> Result<AcceptedTask> {
+    let texts = request.texts()?;
+    let fields = &mut request.parameters;
+    let languages = match task {
+        Task::Translation => [fields.text("src_lang")?, fields.text("tgt_lang")?],
+        _ => [None, None],
+    };
+    let truncation = Truncation {
+        cut: cut(fields)?,
+        max_len: None,
+    };
+    let clean_up = fields.flag("clean_up_tokenization_spaces")?.unwrap_or(false);
+    let stop_sequence = fields.text("stop_sequence")?;
+    let decoding = decoding(fields)?;
+    for (key, neutral) in REFUSED {
+        parameters::refuse(fields, key, neutral)?;
+    }
+    for key in WITHOUT_EFFECT {
+        fields.take(key);
+    }
+    request.finish()?;
+    let [src_lang, tgt_lang] = languages;
+    let ask = |text| {
+        Ask::Write(Write {
+            task,
+            text,
+            src_lang: src_lang.clone(),
+            tgt_lang: tgt_lang.clone(),
+            decoding: decoding.clone(),
+            stop_sequence: stop_sequence.clone(),
+            truncation,
+            clean_up,
+        })
+    };
+    let asks = texts.into_iter().map(ask).collect();
+    let key = match task {
+        Task::Summarization => "summary_text",
+        Task::Translation => "translation_text",
+        _ => "generated_text",
+    };
+    Ok(AcceptedTask::new(asks, Texts { key }))
+}
+
+/// `truncation` alone: `max_length` is how long a text is written.
+fn cut(fields: &mut Fields) -> Result<bool> {
+    const PROBLEM: &str =
+        "must be true, false, \"longest_first\", \"only_first\" or \"do_not_truncate\"";
+    match fields.take("truncation") {
+        None => Ok(false),
+        Some(Value::Bool(cut)) => Ok(cut),
+        Some(Value::String(name)) if name == "longest_first" || name == "only_first" => Ok(true),
+        Some(Value::String(name)) if name == "do_not_truncate" => Ok(false),
+        Some(other) => Err(ServeError::parameter("truncation", other, PROBLEM)),
+    }
+}
+
+/// The arguments of `generate`.
+pub(super) fn decoding(fields: &mut Fields) -> Result<AskedDecoding> {
+    let mut least = |key, from: i128| {
+        let problem = format!("must be an integer from {from} to {MOST_TOKENS}");
+        let found = fields.integer(key, from..=MOST_TOKENS, &problem)?;
+        Ok::<_, ServeError>(found.map(|count| count as usize))
+    };
+    Ok(AskedDecoding {
+        max_new_tokens: least("max_new_tokens", 1)?,
+        max_length: least("max_length", 1)?,
+        min_new_tokens: least("min_new_tokens", 0)?,
+        min_length: least("min_length", 0)?,
+        num_beams: least("num_beams", 1)?,
+        num_return_sequences: least("num_return_sequences", 1)?,
+        no_repeat_ngram_size: least("no_repeat_ngram_size", 0)?,
+        encoder_no_repeat_ngram_size: least("encoder_no_repeat_ngram_size", 0)?,
+        length_penalty: fields
+            .number("length_penalty", |x| (-100.0..=100.0).contains(&x), "must be a number from -100 to 100")?
+            .map(f64::from),
+        early_stopping: early_stopping(fields)?,
+        bad_words_ids: bad_words(fields)?,
+        forced_bos_token_id: id(fields, "forced_bos_token_id")?,
+        forced_eos_token_id: ids(fields, "forced_eos_token_id")?,
+        eos_token_id: ids(fields, "eos_token_id")?,
+        decoder_start_token_id: id(fields, "decoder_start_token_id")?,
+        sampling: parameters::sampling(fields)?,
+    })
+}
+
+fn early_stopping(fields: &mut Fields) -> Result<Option<EarlyStopping>> {
+    const KEY: &str = "early_stopping";
+    match fields.take(KEY) {
+        None => Ok(None),
+        Some(Value::Bool(false)) => Ok(Some(EarlyStopping::Likely)),
+        Some(Value::Bool(true)) => Ok(Some(EarlyStopping::Full)),
+        Some(Value::String(name)) if name == "never" => Ok(Some(EarlyStopping::Never)),
+        Some(other) => {
+            let problem = "must be true, false or \"never\"";
+            Err(ServeError::parameter(KEY, other, problem))
+        }
+    }
+}
+
+fn bad_words(fields: &mut Fields) -> Result<Option<Vec<Vec<u32>>>> {
+    const KEY: &str = "bad_words_ids";
+    let problem = format!("must be a list of at most {MOST_IDS} lists of token ids, none of them empty");
+    let items = match fields.take(KEY) {
+        None => return Ok(None),
+        Some(Value::Array(items)) if items.len() <= MOST_IDS => items,
+        Some(other) => return Err(ServeError::parameter(KEY, other, problem)),
+    };
+    let word = |item: Value| match list(KEY, item.clone())? {
+        ids if ids.is_empty() => Err(ServeError::parameter(KEY, item, &*problem)),
+        ids => Ok(ids),
+    };
+    items.into_iter().map(word).collect::<Result<_>>().map(Some)
+}
+
+/// A list of token ids; a single one is a list too.
+fn ids(fields: &mut Fields, key: &'static str) -> Result<Option<Vec<u32>>> {
+    match fields.take(key) {
+        None => Ok(None),
+        Some(ids @ Value::Array(_)) => list(key, ids).map(Some),
+        Some(id) => list(key, Value::Array(vec![id])).map(Some),
+    }
+}
+
+fn id(fields: &mut Fields, key: &'static str) -> Result<Option<u32>> {
+    let problem = "must be a token id";
+    let found = fields.integer(key, 0..=i128::from(u32::MAX), problem)?;
+    Ok(found.map(|id| id as u32))
+}
+
+fn list(key: &'static str, ids: Value) -> Result<Vec<u32>> {
+    let mut alone = Fields::new(Map::from_iter([(key.to_owned(), ids)]));
+    alone.ids(key, MOST_IDS)
+}
+
+/// What was written under the name that the pipeline has for it: a list of texts, or of lists where any has several.
+struct Texts {
+    key: &'static str,
+}
+
+impl TaskForm for Texts {
+    fn body(&self, answers: &[Answered]) -> Vec<u8> {
+        let lists = answers.iter().map(|answered| match &answered.answer {
+            TaskAnswer::Texts(texts) => texts
+                .iter()
+                .map(|written| json!({self.key: written.text}))
+                .collect(),
+            _ => Vec::new(),
+        });
+        let lists: Vec<Vec<Value>> = lists.collect();
+        if lists.iter().all(|texts| texts.len() == 1) {
+            return json::indented(&lists.concat());
+        }
+        json::indented(&lists)
+    }
+}

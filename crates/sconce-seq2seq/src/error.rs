@@ -1,0 +1,102 @@
+//! Why an engine cannot start.
+
+use std::path::PathBuf;
+
+use sconce_core::Task;
+use sconce_engine::EngineError;
+use sconce_models::{ConfigError, LoadError};
+use sconce_nn::weights::WeightError;
+use sconce_text::TextError;
+use thiserror::Error;
+
+/// The first cause that keeps a model from answering.
+#[derive(Debug, Error)]
+pub enum Seq2SeqError {
+    /// What engines have in common: files, weights, memory.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The class is no encoder-decoder.
+    #[error(
+        "{task} is a task of encoder-decoders, and config.json names {class}{}; architectures that do it: {supported}",
+        fits.as_ref().map(|task| format!(", which does {task}")).unwrap_or_default()
+    )]
+    NotSeq2Seq {
+        /// The task.
+        task: Task,
+        /// What `architectures` says.
+        class: String,
+        /// A task that the class does, if it is known.
+        fits: Option<Task>,
+        /// All classes that do the task.
+        supported: String,
+    },
+    /// The task's name says languages that the tokenizer has no tokens for.
+    #[error(
+        "option.task names the language {language}, and the tokenizer in {} has no token {token}; name languages as this \
+         model does",
+        dir.display()
+    )]
+    Language {
+        /// The model's directory.
+        dir: PathBuf,
+        /// The language.
+        language: String,
+        /// How its token would be spelled.
+        token: String,
+    },
+    /// A token that decoding begins or ends with is beyond the vocabulary.
+    #[error(
+        "{}: the token {id} that generation_config.json or config.json names as {key} is not below vocab_size = {vocab}",
+        dir.display()
+    )]
+    Token {
+        /// The model's directory.
+        dir: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// The id.
+        id: u32,
+        /// Rows of the embedding.
+        vocab: usize,
+    },
+    /// The engine's thread ended while it was being started.
+    #[error("the engine's thread panicked while loading")]
+    Panicked,
+}
+
+impl Seq2SeqError {
+    /// The stable name of the problem, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Engine(error) => error.code(),
+            Self::NotSeq2Seq { .. } => "task-does-not-fit",
+            Self::Language { .. } => "token-missing",
+            Self::Token { .. } => "bad-model-config",
+            Self::Panicked => "panic",
+        }
+    }
+}
+
+impl From<ConfigError> for Seq2SeqError {
+    fn from(error: ConfigError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl From<WeightError> for Seq2SeqError {
+    fn from(error: WeightError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl From<LoadError> for Seq2SeqError {
+    fn from(error: LoadError) -> Self {
+        EngineError::from(error).into()
+    }
+}
+
+impl From<TextError> for Seq2SeqError {
+    fn from(error: TextError) -> Self {
+        EngineError::from(error).into()
+    }
+}

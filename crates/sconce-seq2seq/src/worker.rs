@@ -1,0 +1,245 @@
+//! The engine's thread: takes requests in, reads, writes a token of each text, answers, again.
+//!
+//! Everything that changes from step to step lives here, in one thread, so nothing is locked but for the while that the
+//! threads of the kernels choose tokens. A step that fails ends the thread: its cause is what requests hear from then on.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
+
+use sconce_core::{Event, Gauges, ServeError};
+use sconce_models::seq2seq::{Reading, Seq2Seq};
+use sconce_nn::{BLOCK, KvCache, Step, StepRow, pool};
+use sconce_text::Tokenizer;
+
+use crate::job::{Admitted, Next, Running};
+use crate::pool::Pool;
+
+/// What the thread is sent.
+pub(crate) enum Message {
+    /// A request.
+    Job(Box<Admitted>),
+    /// The end: whoever waits is told so.
+    Stop,
+}
+
+/// What the thread owns.
+pub(crate) struct Worker {
+    pub(crate) model: Seq2Seq,
+    pub(crate) cache: KvCache,
+    pub(crate) pool: Pool,
+    pub(crate) tokenizer: Arc<Tokenizer>,
+    pub(crate) gauges: Arc<Gauges>,
+    /// Texts that are written at the same time.
+    pub(crate) max_rows: usize,
+    /// Tokens that are read together.
+    pub(crate) max_read_tokens: usize,
+    /// Seconds after which a request fails; only for the message.
+    pub(crate) predict_timeout: u64,
+    pub(crate) waiting: VecDeque<Admitted>,
+    pub(crate) running: Vec<Running>,
+    /// The step at hand; its vectors are used again.
+    pub(crate) step: Step,
+}
+
+impl Worker {
+    /// Computes until it is stopped or nobody can send any more, or until a step fails: then the cause.
+    pub(crate) fn run(&mut self, inbox: &Receiver<Message>) -> Result<(), String> {
+        while self.take_in(inbox) {
+            self.sweep();
+            let computed = catch_unwind(AssertUnwindSafe(|| self.compute()));
+            computed.unwrap_or_else(|_| {
+                Err("computing a step panicked; the log says where".into())
+            })?;
+            self.gauges.set_blocks(self.pool.used(), self.pool.len());
+        }
+        Ok(())
+    }
+
+    /// Tells everybody at hand and in the queue.
+    pub(crate) fn fail_all(&mut self, inbox: &Receiver<Message>, error: &ServeError) {
+        for mut running in self.running.drain(..) {
+            running.reply.send(Event::Failed(error.clone()));
+        }
+        for waiting in self.waiting.drain(..) {
+            waiting.fail(error.clone());
+        }
+        while let Ok(message) = inbox.try_recv() {
+            if let Message::Job(job) = message {
+                job.fail(error.clone());
+            }
+        }
+    }
+
+    /// Takes what has arrived; waits for something if there is nothing to compute. False: the end.
+    fn take_in(&mut self, inbox: &Receiver<Message>) -> bool {
+        if self.running.is_empty() && self.waiting.is_empty() {
+            match inbox.recv() {
+                Ok(Message::Job(job)) => self.waiting.push_back(*job),
+                Ok(Message::Stop) | Err(_) => return false,
+            }
+        }
+        loop {
+            match inbox.try_recv() {
+                Ok(Message::Job(job)) => self.waiting.push_back(*job),
+                Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return false,
+                Err(TryRecvError::Empty) => return true,
+            }
+        }
+    }
+
+    /// Drops requests whose client has gone or whose time is over, before computing for them.
+    fn sweep(&mut self) {
+        let now = Instant::now();
+        let timeout = ServeError::Timeout {
+            seconds: self.predict_timeout,
+        };
+        let waiting = std::mem::take(&mut self.waiting);
+        for job in waiting {
+            if job.deadline <= now {
+                job.fail(timeout.clone());
+            } else if !job.reply.gone() {
+                self.waiting.push_back(job);
+            }
+        }
+        for mut job in std::mem::take(&mut self.running) {
+            let late = job.deadline <= now;
+            if late {
+                job.reply.send(Event::Failed(timeout.clone()));
+            }
+            if late || job.reply.gone() {
+                job.leave(&mut self.pool);
+            } else {
+                self.running.push(job);
+            }
+        }
+    }
+
+    fn compute(&mut self) -> Result<(), String> {
+        let first = self.running.len();
+        self.join();
+        if self.running.len() > first {
+            self.read(first)?;
+        }
+        if self.running.is_empty() {
+            return Ok(());
+        }
+        self.write()
+    }
+
+    /// Lets requests in, in their order, while there are rows and blocks for all that they may write.
+    fn join(&mut self) {
+        let mut rows: usize = self.running.iter().map(|job| job.rows.len()).sum();
+        let mut tokens = 0;
+        while let Some(next) = self.waiting.front() {
+            let full = rows > 0 && rows + next.decoding.rows() > self.max_rows;
+            let long = tokens > 0 && tokens + next.read.len() > self.max_read_tokens;
+            if full || long || !self.pool.promise(next.blocks()) {
+                return;
+            }
+            rows += next.decoding.rows();
+            tokens += next.read.len();
+            if let Some(job) = self.waiting.pop_front() {
+                let tokenizer = Arc::clone(&self.tokenizer);
+                self.running.push(Running::new(job, tokenizer, &mut self.pool));
+            }
+        }
+    }
+
+    /// Reads what the requests from `first` on bring.
+    fn read(&mut self, first: usize) -> Result<(), String> {
+        let mut reading = Reading::default();
+        for job in &self.running[first..] {
+            let ids = job.read();
+            reading.ids.extend_from_slice(ids);
+            reading.lens.push(ids.len());
+            reading.slots.extend((0..ids.len()).map(|at| {
+                job.cross[at / BLOCK] * BLOCK as u32 + (at % BLOCK) as u32
+            }));
+        }
+        let read = self.model.read(&reading, &mut self.cache);
+        read.map_err(|error| error.to_string())
+    }
+
+    /// Computes the last token of every text, and lets each request choose how it goes on.
+    fn write(&mut self) -> Result<(), String> {
+        let mut texts = Step::default();
+        clear(&mut self.step);
+        for job in &mut self.running {
+            let lens: Vec<(usize, u32)> = job
+                .texts()
+                .iter()
+                .map(|text| (text.len(), text.last().copied().unwrap_or(0)))
+                .collect();
+            let (read, cross) = (job.read().len(), job.cross.clone());
+            for (row, (len, token)) in job.rows.iter_mut().zip(lens) {
+                let mut copy = |from, to| self.cache.copy_block(from, to);
+                Running::make_room(row, len, &mut self.pool, &mut copy);
+                push(&mut self.step, token, len, row);
+                let index = texts.rows.len();
+                texts.rows.push(one_query(index, read, cross.clone()));
+            }
+        }
+        let logits = self.model.write(&self.step, &texts, &mut self.cache);
+        let logits = logits.map_err(|error| error.to_string())?;
+        self.choose(&logits.numbers, logits.width);
+        Ok(())
+    }
+
+    fn choose(&mut self, logits: &[f32], vocab: usize) {
+        let mut rest = logits;
+        let jobs: Vec<Mutex<(Running, &[f32], Next)>> = std::mem::take(&mut self.running)
+            .into_iter()
+            .map(|job| {
+                let (own, others) = rest.split_at(job.rows.len() * vocab);
+                rest = others;
+                Mutex::new((job, own, Next::Over))
+            })
+            .collect();
+        pool::run(jobs.len(), &|index| {
+            let mut job = jobs[index].lock().unwrap_or_else(PoisonError::into_inner);
+            let (running, logits, next) = &mut *job;
+            *next = running.advance(logits, vocab);
+        });
+        for job in jobs {
+            let (mut job, _, next) = job.into_inner().unwrap_or_else(PoisonError::into_inner);
+            match next {
+                Next::GoOn(parents) => {
+                    job.follow(&parents, &mut self.pool);
+                    self.running.push(job);
+                }
+                Next::Over => job.leave(&mut self.pool),
+            }
+        }
+    }
+}
+
+fn clear(step: &mut Step) {
+    step.ids.clear();
+    step.positions.clear();
+    step.slots.clear();
+    step.rows.clear();
+}
+
+/// Adds the last token of a text of so many tokens.
+fn push(step: &mut Step, token: u32, len: usize, blocks: &[u32]) {
+    let position = len - 1;
+    let slot = blocks[position / BLOCK] as usize * BLOCK + position % BLOCK;
+    let index = step.ids.len();
+    step.ids.push(token);
+    step.positions.push(position as u32);
+    step.slots.push(slot as u32);
+    step.rows.push(one_query(index, len, blocks.to_vec()));
+}
+
+fn one_query(index: usize, keys: usize, blocks: Vec<u32>) -> StepRow {
+    StepRow {
+        q_start: index,
+        q_len: 1,
+        k_len: keys,
+        known: keys,
+        blocks,
+    }
+}

@@ -1,0 +1,138 @@
+//! The model's numbers are those of transformers, within 1e-4, alone and in company, whatever the type of weights; and
+//! its tokenizer's tokens.
+
+use sconce_models::encoder::Rows;
+use sconce_models::seq2seq::{Reading, Seq2Seq};
+use sconce_models::{HfConfig, LoadOptions, SEQ2SEQS, find_seq2seq};
+use sconce_nn::weights::{self, StoredDtype};
+use sconce_nn::{BLOCK, KvCache, Step, StepRow};
+use sconce_testkit::close::{Tolerance, difference};
+use sconce_text::Tokenizer;
+
+use super::{Golden, Run, goldens, root};
+
+/// Blocks for what one text reads, and for what is written of it; more than any text here needs.
+const SHARE: usize = 5;
+
+fn load(golden: &Golden, dtype: Option<StoredDtype>) -> Seq2Seq {
+    let dir = root().join(&golden.name);
+    let config = HfConfig::read(&dir).unwrap();
+    let arch = find_seq2seq(&config).unwrap().expect("an encoder-decoder");
+    let spec = (arch.spec)(&config).unwrap();
+    let source = weights::open(&dir).unwrap();
+    let options = LoadOptions {
+        dtype,
+        ..LoadOptions::default()
+    };
+    let survey = Seq2Seq::survey(arch, &spec, &*source, &options);
+    assert!(survey.unwrap().weights > 0);
+    let load = Seq2Seq::load(arch, &spec, &*source, &options, &mut |_, _| {});
+    load.unwrap_or_else(|error| panic!("{}: {error}", golden.name))
+}
+
+fn slots(first: usize, count: usize) -> impl Iterator<Item = u32> {
+    let begin = first * BLOCK;
+    (begin..begin + count).map(|slot| slot as u32)
+}
+
+fn blocks(first: usize) -> Vec<u32> {
+    (first..first + SHARE).map(|block| block as u32).collect()
+}
+
+fn row(index: usize, keys: usize, first: usize) -> StepRow {
+    StepRow {
+        q_start: index,
+        q_len: 1,
+        k_len: keys,
+        known: keys,
+        blocks: blocks(first),
+    }
+}
+
+/// The logits behind each given token of each run, all runs at the same time.
+fn compute(model: &Seq2Seq, runs: &[&Run]) -> Vec<Vec<f32>> {
+    let mut cache: KvCache = model.reserve(2 * SHARE * runs.len()).unwrap();
+    let mut reading = Reading::default();
+    for (index, run) in runs.iter().enumerate() {
+        reading.ids.extend(&run.ids);
+        reading.lens.push(run.ids.len());
+        reading.slots.extend(slots(2 * SHARE * index, run.ids.len()));
+    }
+    model.read(&reading, &mut cache).unwrap();
+    let mut found = vec![Vec::new(); runs.len()];
+    for position in 0..runs[0].given.len() {
+        let (mut step, mut texts) = (Step::default(), Step::default());
+        for (index, run) in runs.iter().enumerate() {
+            let own = 2 * SHARE * index + SHARE;
+            step.ids.push(run.given[position]);
+            step.positions.push(position as u32);
+            step.slots.push((own * BLOCK + position) as u32);
+            step.rows.push(row(index, position + 1, own));
+            texts.rows.push(row(index, run.ids.len(), 2 * SHARE * index));
+        }
+        let Rows { numbers, width } = model.write(&step, &texts, &mut cache).unwrap();
+        for (found, numbers) in found.iter_mut().zip(numbers.chunks_exact(width)) {
+            found.extend_from_slice(numbers);
+        }
+    }
+    found
+}
+
+#[test]
+fn logits_equal_the_reference_alone_and_together() {
+    for golden in goldens() {
+        let model = load(&golden, None);
+        let mut alone = Vec::new();
+        for run in &golden.logits {
+            let [numbers] = compute(&model, &[run]).try_into().unwrap();
+            let want: Vec<f32> = run.rows.iter().flatten().copied().collect();
+            if let Some(difference) = difference(&numbers, &want, Tolerance::F32) {
+                panic!("{}, {:?}: {difference}", golden.name, run.text);
+            }
+            alone.push(numbers);
+        }
+        let all: Vec<&Run> = golden.logits.iter().collect();
+        assert_eq!(compute(&model, &all), alone, "{}", golden.name);
+    }
+}
+
+#[test]
+fn other_types_of_weights_compute_nearly_the_same() {
+    for golden in goldens() {
+        let run = &golden.logits[0];
+        let want: Vec<f32> = run.rows[0].clone();
+        for (dtype, limit) in [(StoredDtype::F32, 1e-4), (StoredDtype::BF16, 0.3)] {
+            let numbers = &compute(&load(&golden, Some(dtype)), &[run])[0];
+            for (got, want) in numbers.iter().zip(&want) {
+                assert!(
+                    (got - want).abs() < limit * want.abs().max(1.0),
+                    "{}, {dtype}: {got}, not {want}",
+                    golden.name
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn tokens_of_texts_are_those_of_transformers() {
+    for golden in goldens() {
+        let tokenizer = Tokenizer::open(&root().join(&golden.name)).unwrap();
+        for run in &golden.tokens {
+            let ids = tokenizer.encode(&run.text).unwrap();
+            assert_eq!(ids, run.ids, "{}: {:?}", golden.name, run.text);
+        }
+    }
+}
+
+#[test]
+fn every_family_has_a_folder() {
+    for arch in SEQ2SEQS {
+        let found = goldens().into_iter().any(|golden| {
+            let config = HfConfig::read(&root().join(&golden.name)).unwrap();
+            let found = find_seq2seq(&config).unwrap();
+            found.is_some_and(|found| found.name == arch.name)
+        });
+        assert!(found, "{} has no folder in models/seq2seq", arch.name);
+    }
+}
