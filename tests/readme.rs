@@ -64,3 +64,34 @@ fn the_readme_lists_every_family_of_encoders_with_its_tested_variants() {
         "the README lacks this table, to the letter:\n{wanted}"
     );
 }
+
+#[test]
+fn the_readme_lists_every_encoder_decoder_with_its_tested_variants() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut variants: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let folders = fs::read_dir(root.join("models/seq2seq")).expect("the folders of texts");
+    let mut folders: Vec<_> = folders
+        .map(|entry| entry.expect("an entry").path())
+        .collect();
+    folders.sort();
+    for folder in folders.iter().filter(|folder| folder.is_dir()) {
+        let config = HfConfig::read(folder).expect("a configuration");
+        let found = sconce_models::find_seq2seq(&config).expect("readable");
+        let name = folder.file_name().expect("a name").to_string_lossy();
+        let class = found.expect("an encoder-decoder").name;
+        variants.entry(class).or_default().push(name.into_owned());
+    }
+    let rows: Vec<String> = sconce_models::SEQ2SEQS
+        .iter()
+        .map(|arch| format!("| {} | {} |", arch.name, variants[arch.name].join(", ")))
+        .collect();
+    let wanted = format!(
+        "| `architectures` in config.json | checked against transformers as |\n| --- | --- |\n{}\n",
+        rows.join("\n")
+    );
+    let readme = fs::read_to_string(root.join("README.md")).expect("the README");
+    assert!(
+        readme.contains(&wanted),
+        "the README lacks this table, to the letter:\n{wanted}"
+    );
+}

@@ -296,7 +296,9 @@ def answers(pipe, requests):
     return found
 
 
-def compute(model, tokenizer, case):
+def compute(model, folder, case):
+    # Translating changes the tokenizer's language.
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     pipe = pipeline(case["task"], model=model, tokenizer=tokenizer, device="cpu")
     return tokens(model, tokenizer), answers(pipe, case["requests"])
 
@@ -319,13 +321,13 @@ def make(name, case):
         fill_weights(model, seed, eos)
         model.save_pretrained(folder)
         again = model_class.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
-        runs, requests = compute(again, tokenizer, case)
+        runs, requests = compute(again, folder, case)
         ends = [ids[-1] == eos and len(ids) < 8 and "forced_eos_token_id" not in run["parameters"]
                 for run in runs for ids in run["sequences"]]
         if not 2 <= sum(ends) <= len(ends) * 3 // 4:
             continue
-        exact = compute(model_class.from_pretrained(folder, attn_implementation="eager", dtype=torch.float64).eval(), tokenizer, case)
-        if exact == (runs, requests):
+        exact = model_class.from_pretrained(folder, attn_implementation="eager", dtype=torch.float64).eval()
+        if compute(exact, folder, case) == (runs, requests):
             break
     rows = logits(again, tokenizer)
     file = folder / "model.safetensors"

@@ -30,14 +30,24 @@ fn every_answer_is_that_of_the_pipeline() {
 
 #[test]
 fn a_text_among_others_gets_the_bytes_that_it_gets_alone() {
-    for name in ["t5-summarization", "bart-text2text-generation", "nllb-translation"] {
+    for name in [
+        "t5-summarization",
+        "bart-text2text-generation",
+        "nllb-translation",
+    ] {
         let golden = super::golden(name);
-        let properties = format!("option.task={}\noption.max_rolling_batch_size=9", golden.task);
+        let properties = format!(
+            "option.task={}\noption.max_rolling_batch_size=9",
+            golden.task
+        );
         let serving = serve(name, &properties);
         let address = serving.server.address();
         let ask = |request: &Request| {
             let body = json!({"inputs": request.inputs, "parameters": request.parameters});
-            Client::new(address).post("/invocations", &body).unwrap().body
+            Client::new(address)
+                .post("/invocations", &body)
+                .unwrap()
+                .body
         };
         let requests = || golden.requests.iter();
         let alone: Vec<_> = requests().map(ask).collect();

@@ -56,7 +56,9 @@ fn compute(model: &Seq2Seq, runs: &[&Run]) -> Vec<Vec<f32>> {
     for (index, run) in runs.iter().enumerate() {
         reading.ids.extend(&run.ids);
         reading.lens.push(run.ids.len());
-        reading.slots.extend(slots(2 * SHARE * index, run.ids.len()));
+        reading
+            .slots
+            .extend(slots(2 * SHARE * index, run.ids.len()));
     }
     model.read(&reading, &mut cache).unwrap();
     let mut found = vec![Vec::new(); runs.len()];
@@ -68,7 +70,9 @@ fn compute(model: &Seq2Seq, runs: &[&Run]) -> Vec<Vec<f32>> {
             step.positions.push(position as u32);
             step.slots.push((own * BLOCK + position) as u32);
             step.rows.push(row(index, position + 1, own));
-            texts.rows.push(row(index, run.ids.len(), 2 * SHARE * index));
+            texts
+                .rows
+                .push(row(index, run.ids.len(), 2 * SHARE * index));
         }
         let Rows { numbers, width } = model.write(&step, &texts, &mut cache).unwrap();
         for (found, numbers) in found.iter_mut().zip(numbers.chunks_exact(width)) {

@@ -319,7 +319,7 @@ fn what_does_not_fit_is_refused_before_a_weight_is_read() {
         ),
         (
             failure("bert-text-classification", "option.quantize=int8", nothing),
-            "the weights of encoders are not quantised",
+            "only the weights of decoders are quantised",
         ),
         (
             failure(

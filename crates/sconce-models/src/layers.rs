@@ -186,7 +186,12 @@ impl<'a> Layers<'a> {
     ) -> Result<HostTensor, LoadError> {
         let full = format!("{name}.{part}");
         let found = self.tensors.take(&full, expected.hint)?;
-        require(self.tensors.name_in_file(&full), &found, wanted, expected.keys)?;
+        require(
+            self.tensors.name_in_file(&full),
+            &found,
+            wanted,
+            expected.keys,
+        )?;
         Ok(found)
     }
 

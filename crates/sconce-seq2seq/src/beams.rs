@@ -95,7 +95,14 @@ impl Beams {
                 let mut tokens = self.running[beam].tokens.clone();
                 tokens.push(token);
                 let ended = ends(token);
-                (beam, Scored { tokens, score, ended })
+                (
+                    beam,
+                    Scored {
+                        tokens,
+                        score,
+                        ended,
+                    },
+                )
             })
             .collect();
         let all_end = continued.iter().all(|(_, text)| text.ended);
@@ -150,7 +157,10 @@ impl Beams {
         });
         let all: Vec<Scored> = self.ended.iter().cloned().chain(now).collect();
         let chosen = best(all.iter().map(|text| text.score), rules.beams);
-        self.ended = chosen.iter().map(|(index, _)| all[*index].clone()).collect();
+        self.ended = chosen
+            .iter()
+            .map(|(index, _)| all[*index].clone())
+            .collect();
     }
 
     /// Whether the best running text could become better than the worst that has ended.
@@ -216,7 +226,10 @@ mod tests {
             ..rules()
         };
         let mut beams = Beams::new(short, 9);
-        assert_eq!(beams.step(&[vec![-3.0, -1.0, -2.0], vec![0.0; 3]]), Step::Done);
+        assert_eq!(
+            beams.step(&[vec![-3.0, -1.0, -2.0], vec![0.0; 3]]),
+            Step::Done
+        );
         assert_eq!(beams.found(1), [[1]]);
     }
 }

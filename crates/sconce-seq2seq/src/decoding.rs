@@ -1,8 +1,6 @@
 //! How one text is written, once request, task, checkpoint and pipeline have all had their say.
 
-use sconce_core::{
-    AskedDecoding, EarlyStopping, GenerateParams, MaxTokens, Sampling, ServeError,
-};
+use sconce_core::{AskedDecoding, EarlyStopping, GenerateParams, MaxTokens, Sampling, ServeError};
 
 use crate::beams::BeamRules;
 use crate::rules::Rules;
@@ -161,11 +159,14 @@ impl Decoding {
         };
         if beams > limits.max_rows {
             let most = limits.max_rows;
-            let problem = format!("option.max_rolling_batch_size = {most} texts are written at the same time at most");
+            let problem = format!(
+                "option.max_rolling_batch_size = {most} texts are written at the same time at most"
+            );
             return refuse("num_beams", beams, problem);
         }
         if beams > 1 && self.sampling.do_sample {
-            let problem = "with do_sample = true is not supported; set num_beams to 1, or do_sample to false";
+            let problem =
+                "with do_sample = true is not supported; set num_beams to 1, or do_sample to false";
             return refuse("num_beams", beams, problem.into());
         }
         let most = match (beams, self.sampling.do_sample) {
@@ -175,9 +176,12 @@ impl Decoding {
         if returned > most {
             let problem = match beams {
                 1 if !self.sampling.do_sample => {
-                    "one text is the likeliest; set num_beams to as many, or do_sample to true".into()
+                    "one text is the likeliest; set num_beams to as many, or do_sample to true"
+                        .into()
                 }
-                1 => format!("option.max_rolling_batch_size = {most} texts are written at the same time at most"),
+                1 => format!(
+                    "option.max_rolling_batch_size = {most} texts are written at the same time at most"
+                ),
                 beams => format!("must be at most num_beams = {beams}"),
             };
             return refuse("num_return_sequences", returned, problem);
@@ -193,7 +197,10 @@ impl Decoding {
             ("decoder_start_token_id", &vec![self.start]),
         ] {
             if let Some(id) = ids.iter().find(|id| **id as usize >= limits.vocab) {
-                let problem = format!("the vocabulary ends at {}; name token ids below", limits.vocab);
+                let problem = format!(
+                    "the vocabulary ends at {}; name token ids below",
+                    limits.vocab
+                );
                 return refuse(key, *id as usize, problem);
             }
         }
@@ -266,27 +273,65 @@ mod tests {
             ..none()
         };
         let both = task(asked, said).unwrap();
-        assert_eq!((both.beams, both.rules.max_length, both.rules.min_length), (1, 8, 4));
+        assert_eq!(
+            (both.beams, both.rules.max_length, both.rules.min_length),
+            (1, 8, 4)
+        );
     }
 
     #[test]
     fn what_cannot_be_is_refused_with_the_limit() {
         let cases: [(AskedDecoding, &str); 7] = [
-            (AskedDecoding { max_new_tokens: Some(100), ..none() }, "at most 99"),
-            (AskedDecoding { max_length: Some(1), ..none() }, "at least 2"),
-            (AskedDecoding { num_beams: Some(9), ..none() }, "max_rolling_batch_size = 8"),
             (
-                AskedDecoding { num_beams: Some(2), num_return_sequences: Some(3), ..none() },
+                AskedDecoding {
+                    max_new_tokens: Some(100),
+                    ..none()
+                },
+                "at most 99",
+            ),
+            (
+                AskedDecoding {
+                    max_length: Some(1),
+                    ..none()
+                },
+                "at least 2",
+            ),
+            (
+                AskedDecoding {
+                    num_beams: Some(9),
+                    ..none()
+                },
+                "max_rolling_batch_size = 8",
+            ),
+            (
+                AskedDecoding {
+                    num_beams: Some(2),
+                    num_return_sequences: Some(3),
+                    ..none()
+                },
                 "at most num_beams = 2",
             ),
             (
-                AskedDecoding { num_beams: Some(1), num_return_sequences: Some(2), ..none() },
+                AskedDecoding {
+                    num_beams: Some(1),
+                    num_return_sequences: Some(2),
+                    ..none()
+                },
                 "do_sample to true",
             ),
-            (AskedDecoding { bad_words_ids: Some(vec![vec![3, 50]]), ..none() }, "ends at 50"),
             (
                 AskedDecoding {
-                    sampling: AskedSampling { do_sample: Some(true), ..AskedSampling::default() },
+                    bad_words_ids: Some(vec![vec![3, 50]]),
+                    ..none()
+                },
+                "ends at 50",
+            ),
+            (
+                AskedDecoding {
+                    sampling: AskedSampling {
+                        do_sample: Some(true),
+                        ..AskedSampling::default()
+                    },
                     ..none()
                 },
                 "num_beams to 1",
@@ -319,6 +364,9 @@ mod tests {
             ..params
         };
         let decoding = Decoding::of_prompt(&params, said, LIMITS).unwrap();
-        assert_eq!((decoding.rules.max_length, decoding.rules.eos), (60, vec![7]));
+        assert_eq!(
+            (decoding.rules.max_length, decoding.rules.eos),
+            (60, vec![7])
+        );
     }
 }

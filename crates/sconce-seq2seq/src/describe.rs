@@ -204,7 +204,10 @@ fn require_tokens(dir: &Path, said: &AskedDecoding, vocab: usize) -> Result<(), 
     for (key, ids) in [
         ("decoder_start_token_id", one(said.decoder_start_token_id)),
         ("forced_bos_token_id", one(said.forced_bos_token_id)),
-        ("eos_token_id", said.eos_token_id.clone().unwrap_or_default()),
+        (
+            "eos_token_id",
+            said.eos_token_id.clone().unwrap_or_default(),
+        ),
         (
             "forced_eos_token_id",
             said.forced_eos_token_id.clone().unwrap_or_default(),

@@ -187,7 +187,9 @@ impl Door {
     ) -> Result<(Vec<u32>, Decoding, Way), ServeError> {
         let found = self.tokens(prompt, true)?;
         let mut read: Vec<u32> = found.tokens.iter().map(|token| token.id).collect();
-        let surplus = params.truncate.map_or(0, |last| read.len().saturating_sub(last));
+        let surplus = params
+            .truncate
+            .map_or(0, |last| read.len().saturating_sub(last));
         read.drain(..surplus);
         let decoding = Decoding::of_prompt(&params, self.said_to_prompts.clone(), self.limits)?;
         Ok((read, decoding, Way::Told(Box::new(params))))

@@ -33,10 +33,7 @@ pub struct Seq2SeqEngine {
 
 impl Seq2SeqEngine {
     /// Loads the checkpoint of `settings.dir`; returns when a canary has passed through the model.
-    pub fn start(
-        settings: Seq2SeqSettings,
-        observer: Arc<Observer>,
-    ) -> Result<Self, Seq2SeqError> {
+    pub fn start(settings: Seq2SeqSettings, observer: Arc<Observer>) -> Result<Self, Seq2SeqError> {
         let description = Seq2SeqDescription::read(&settings)?;
         if let Some(threads) = settings.threads {
             sconce_nn::pool::configure(threads);
@@ -65,7 +62,10 @@ impl Seq2SeqEngine {
                 let told_to_all = match worker.run(&outbox) {
                     Ok(()) => ServeError::Draining,
                     Err(cause) => {
-                        error!(model = name, cause, "the engine failed; its jobs fail with it");
+                        error!(
+                            model = name,
+                            cause, "the engine failed; its jobs fail with it"
+                        );
                         // Nobody else sets it: this thread ends once.
                         let _ = told.set(cause.clone());
                         ServeError::Engine { model: name, cause }
@@ -147,9 +147,15 @@ fn plan(
     description: &Seq2SeqDescription,
 ) -> Result<Plan, Seq2SeqError> {
     let needs = description.needs(settings)?;
-    let plan = Plan::new(&needs, &Room::of_this_machine(1, sconce_nn::pool::threads()))?;
+    let plan = Plan::new(
+        &needs,
+        &Room::of_this_machine(1, sconce_nn::pool::threads()),
+    )?;
     if let Some(text) = plan.shortened(&needs) {
-        warn!(model = settings.name, "{text}; here those are the tokens of what is read and written together");
+        warn!(
+            model = settings.name,
+            "{text}; here those are the tokens of what is read and written together"
+        );
     }
     let mib = |bytes: u64| bytes / (1 << 20);
     info!(

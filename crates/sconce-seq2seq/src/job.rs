@@ -85,8 +85,8 @@ enum Search {
 pub(crate) enum Next {
     /// Each running text continues that one before.
     GoOn(Vec<usize>),
-    /// It is over, and whoever asked has been told.
-    Over,
+    /// It is over; what is still to be told.
+    Over(Option<Event>),
 }
 
 impl Running {
@@ -167,25 +167,20 @@ impl Running {
         *last = own;
     }
 
-    /// Goes on with the logits of all running texts, `[rows, vocab]`; tells whoever asked when it is over.
+    /// Goes on with the logits of all running texts, `[rows, vocab]`.
     pub(crate) fn advance(&mut self, logits: &[f32], vocab: usize) -> Next {
-        match self.choose(logits, vocab) {
-            Ok(Some(parents)) => Next::GoOn(parents),
-            Ok(None) => Next::Over,
-            Err(cause) => {
-                // The model's numbers are at fault, and those of this text alone.
-                let problem = ServeError::Malformed(format!("the text cannot be continued: {cause}"));
-                self.reply.send(Event::Failed(problem));
-                Next::Over
-            }
-        }
+        self.choose(logits, vocab).unwrap_or_else(|cause| {
+            // The model's numbers are at fault, and those of this text alone.
+            let problem = format!("the text cannot be continued: {cause}");
+            Next::Over(Some(Event::Failed(ServeError::Malformed(problem))))
+        })
     }
 
-    fn choose(&mut self, logits: &[f32], vocab: usize) -> Result<Option<Vec<usize>>, String> {
+    fn choose(&mut self, logits: &[f32], vocab: usize) -> Result<Next, String> {
         let rows = logits.chunks_exact(vocab);
-        self.scores.resize_with(rows.len(), Vec::new);
-        let beams = matches!(self.search, Search::Beams(_));
         let mut scores = std::mem::take(&mut self.scores);
+        scores.resize_with(rows.len(), Vec::new);
+        let beams = matches!(self.search, Search::Beams(_));
         for ((row, scores), text) in rows.zip(&mut scores).zip(self.texts()) {
             if beams {
                 log_softmax(row, scores)?;
@@ -199,47 +194,51 @@ impl Running {
         }
         let next = match &mut self.search {
             Search::Beams(beams) => match beams.step(&scores) {
-                Step::GoOn(parents) => Some(parents),
-                Step::Done => None,
+                Step::GoOn(parents) => Next::GoOn(parents),
+                Step::Done => Next::Over(Some(self.whole())),
             },
             Search::Singles(singles) => {
                 let parents = singles.step(&scores, &self.decoding, &mut self.scratch)?;
-                Some(parents).filter(|parents| !parents.is_empty())
+                if parents.is_empty() {
+                    Next::Over(Some(self.whole()))
+                } else {
+                    Next::GoOn(parents)
+                }
             }
             Search::Told(told) => {
                 let whom = (self.read.as_slice(), &mut self.reply);
-                let turn = told.step(logits, &scores[0], &self.decoding, whom, &mut self.scratch)?;
-                (turn == Turn::GoOn).then(|| vec![0])
+                match told.step(logits, &scores[0], &self.decoding, whom, &mut self.scratch)? {
+                    Turn::GoOn => Next::GoOn(vec![0]),
+                    Turn::Ended(output) => Next::Over(output.map(|output| Event::Done(*output))),
+                }
             }
         };
         self.scores = scores;
-        if next.is_none() {
-            self.answer();
-        }
         Ok(next)
     }
 
-    /// Tells all texts, unless they were told token by token.
-    fn answer(&mut self) {
+    /// All texts, unless they were told token by token.
+    fn whole(&mut self) -> Event {
         let found = match &mut self.search {
             Search::Beams(beams) => beams.found(self.decoding.returned),
             Search::Singles(singles) => singles.found(),
-            Search::Told(_) => return,
+            Search::Told(_) => Vec::new(),
         };
         let written: usize = found.iter().map(Vec::len).sum();
         let text = |tokens: Vec<u32>| {
-            let text = self.tokenizer.decode_cleaned(&tokens, true, self.clean_up)?;
+            let text = self
+                .tokenizer
+                .decode_cleaned(&tokens, true, self.clean_up)?;
             Ok::<_, sconce_text::TextError>(Written { text, tokens })
         };
         let texts: Result<Vec<Written>, _> = found.into_iter().map(text).collect();
-        let event = match texts {
+        match texts {
             Ok(texts) => Event::Answered(Answered {
                 answer: TaskAnswer::Texts(texts),
                 tokens: self.read.len() + written,
             }),
             Err(error) => Event::Failed(ServeError::Malformed(error.to_string())),
-        };
-        self.reply.send(event);
+        }
     }
 
     /// Lets each running text have the blocks of the one that it continues.
@@ -253,12 +252,23 @@ impl Running {
         self.rows = next;
     }
 
-    /// Gives all blocks back; its place in the queue goes with it.
-    pub(crate) fn leave(self, pool: &mut Pool) {
-        self.rows.iter().for_each(|row| pool.release(row));
-        pool.release(&self.cross);
-        pool.forget(self.promised);
-        drop(self.permit);
+    /// Gives all blocks and its place back, and then says the last word: who hears it finds them free.
+    pub(crate) fn leave(self, pool: &mut Pool, last: Option<Event>) {
+        let Self {
+            rows,
+            cross,
+            promised,
+            permit,
+            mut reply,
+            ..
+        } = self;
+        rows.iter().for_each(|row| pool.release(row));
+        pool.release(&cross);
+        pool.forget(promised);
+        drop(permit);
+        if let Some(last) = last {
+            reply.send(last);
+        }
     }
 }
 

@@ -91,7 +91,9 @@ fn followers(source: &[u32], text: &[u32], size: usize) -> Vec<u32> {
         return Vec::new();
     }
     let end = &text[text.len() + 1 - size..];
-    let matches = source.windows(size).filter(|window| window.starts_with(end));
+    let matches = source
+        .windows(size)
+        .filter(|window| window.starts_with(end));
     matches.map(|window| window[size - 1]).collect()
 }
 
@@ -142,7 +144,10 @@ mod tests {
     #[test]
     fn rules_that_ask_for_nothing_change_nothing() {
         assert!(!rules().apply_to(5));
-        assert_eq!(changed(&rules(), &[0, 3], &[2]), [1.0, -1.0, 1.0, -1.0, 1.0]);
+        assert_eq!(
+            changed(&rules(), &[0, 3], &[2]),
+            [1.0, -1.0, 1.0, -1.0, 1.0]
+        );
     }
 
     #[test]
@@ -151,7 +156,10 @@ mod tests {
             no_repeat_ngram: 2,
             ..rules()
         };
-        assert_eq!(changed(&twice, &[0, 3, 4, 3], &[]), [1.0, -1.0, 1.0, -1.0, NONE]);
+        assert_eq!(
+            changed(&twice, &[0, 3, 4, 3], &[]),
+            [1.0, -1.0, 1.0, -1.0, NONE]
+        );
         let once = Rules {
             no_repeat_ngram: 1,
             ..rules()
@@ -161,13 +169,22 @@ mod tests {
             no_read_ngram: 3,
             ..rules()
         };
-        assert_eq!(changed(&read, &[0, 2], &[0, 2, 4, 0, 2, 3]), [1.0, -1.0, 1.0, NONE, NONE]);
-        assert_eq!(changed(&read, &[0], &[0, 2, 4]), [1.0, -1.0, 1.0, -1.0, 1.0]);
+        assert_eq!(
+            changed(&read, &[0, 2], &[0, 2, 4, 0, 2, 3]),
+            [1.0, -1.0, 1.0, NONE, NONE]
+        );
+        assert_eq!(
+            changed(&read, &[0], &[0, 2, 4]),
+            [1.0, -1.0, 1.0, -1.0, 1.0]
+        );
         let penalty = Rules {
             repetition_penalty: 2.0,
             ..rules()
         };
-        assert_eq!(changed(&penalty, &[0, 3, 3], &[]), [0.5, -1.0, 1.0, -2.0, 1.0]);
+        assert_eq!(
+            changed(&penalty, &[0, 3, 3], &[]),
+            [0.5, -1.0, 1.0, -2.0, 1.0]
+        );
     }
 
     #[test]
@@ -187,6 +204,9 @@ mod tests {
         };
         assert_eq!(changed(&ends, &[0], &[]), [NONE, NONE, NONE, NONE, 0.0]);
         assert_eq!(changed(&ends, &[0, 4], &[]), [1.0, NONE, 1.0, -1.0, 1.0]);
-        assert_eq!(changed(&ends, &[0, 4, 4], &[]), [NONE, 0.0, NONE, NONE, NONE]);
+        assert_eq!(
+            changed(&ends, &[0, 4, 4], &[]),
+            [NONE, 0.0, NONE, NONE, NONE]
+        );
     }
 }

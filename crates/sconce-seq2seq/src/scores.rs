@@ -7,7 +7,9 @@ pub(crate) fn log_softmax(logits: &[f32], out: &mut Vec<f32>) -> Result<(), Stri
         .position(|x| x.is_nan() || *x == f32::INFINITY);
     if let Some(token) = broken {
         let value = logits[token];
-        return Err(format!("the model gave the logit {value} for token {token}"));
+        return Err(format!(
+            "the model gave the logit {value} for token {token}"
+        ));
     }
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|x| f64::from((x - largest).exp())).sum();

@@ -23,12 +23,12 @@ pub(crate) struct Told {
 }
 
 /// How a step ended.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub(crate) enum Turn {
     /// The text goes on.
     GoOn,
-    /// It has ended, and whoever asked knows.
-    Ended,
+    /// It has ended; what is still to be told, if whoever asked is there.
+    Ended(Option<Box<Output>>),
 }
 
 impl Told {
@@ -88,10 +88,10 @@ impl Told {
             top: top.collect(),
         }));
         let Some(finish) = finish.filter(|_| told) else {
-            return Ok(if told { Turn::GoOn } else { Turn::Ended });
+            return Ok(if told { Turn::GoOn } else { Turn::Ended(None) });
         };
-        reply.send(Event::Done(self.output(finish, decoding, read)));
-        Ok(Turn::Ended)
+        let output = self.output(finish, decoding, read);
+        Ok(Turn::Ended(Some(Box::new(output))))
     }
 
     /// The text that a token releases, and the reason if it is the last.
@@ -113,7 +113,14 @@ impl Told {
         // What was held back is released now, and may complete a stop sequence in turn.
         text.push_str(&self.text.finish());
         let stopped = self.text.stopped();
-        (text, if stopped { Some(FinishReason::StopSequence) } else { finish })
+        (
+            text,
+            if stopped {
+                Some(FinishReason::StopSequence)
+            } else {
+                finish
+            },
+        )
     }
 
     fn output(&self, finish: FinishReason, decoding: &Decoding, read: &[u32]) -> Output {

@@ -50,9 +50,8 @@ impl Worker {
         while self.take_in(inbox) {
             self.sweep();
             let computed = catch_unwind(AssertUnwindSafe(|| self.compute()));
-            computed.unwrap_or_else(|_| {
-                Err("computing a step panicked; the log says where".into())
-            })?;
+            computed
+                .unwrap_or_else(|_| Err("computing a step panicked; the log says where".into()))?;
             self.gauges.set_blocks(self.pool.used(), self.pool.len());
         }
         Ok(())
@@ -104,13 +103,11 @@ impl Worker {
                 self.waiting.push_back(job);
             }
         }
-        for mut job in std::mem::take(&mut self.running) {
+        for job in std::mem::take(&mut self.running) {
             let late = job.deadline <= now;
-            if late {
-                job.reply.send(Event::Failed(timeout.clone()));
-            }
             if late || job.reply.gone() {
-                job.leave(&mut self.pool);
+                let told = late.then(|| Event::Failed(timeout.clone()));
+                job.leave(&mut self.pool, told);
             } else {
                 self.running.push(job);
             }
@@ -143,7 +140,8 @@ impl Worker {
             tokens += next.read.len();
             if let Some(job) = self.waiting.pop_front() {
                 let tokenizer = Arc::clone(&self.tokenizer);
-                self.running.push(Running::new(job, tokenizer, &mut self.pool));
+                self.running
+                    .push(Running::new(job, tokenizer, &mut self.pool));
             }
         }
     }
@@ -155,9 +153,9 @@ impl Worker {
             let ids = job.read();
             reading.ids.extend_from_slice(ids);
             reading.lens.push(ids.len());
-            reading.slots.extend((0..ids.len()).map(|at| {
-                job.cross[at / BLOCK] * BLOCK as u32 + (at % BLOCK) as u32
-            }));
+            reading.slots.extend(
+                (0..ids.len()).map(|at| job.cross[at / BLOCK] * BLOCK as u32 + (at % BLOCK) as u32),
+            );
         }
         let read = self.model.read(&reading, &mut self.cache);
         read.map_err(|error| error.to_string())
@@ -195,7 +193,7 @@ impl Worker {
             .map(|job| {
                 let (own, others) = rest.split_at(job.rows.len() * vocab);
                 rest = others;
-                Mutex::new((job, own, Next::Over))
+                Mutex::new((job, own, Next::Over(None)))
             })
             .collect();
         pool::run(jobs.len(), &|index| {
@@ -210,7 +208,7 @@ impl Worker {
                     job.follow(&parents, &mut self.pool);
                     self.running.push(job);
                 }
-                Next::Over => job.leave(&mut self.pool),
+                Next::Over(last) => job.leave(&mut self.pool, last),
             }
         }
     }

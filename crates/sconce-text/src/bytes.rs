@@ -22,6 +22,13 @@ static BYTE_OF: LazyLock<[Option<u8>; END]> = LazyLock::new(|| {
     byte_of
 });
 
+/// How GPT-2 spells a byte.
+pub(crate) fn character_of(byte: u8) -> char {
+    let found = BYTE_OF.iter().position(|spelled| *spelled == Some(byte));
+    let found = found.and_then(|at| char::from_u32(at as u32));
+    found.expect("every byte is spelled")
+}
+
 /// Appends the bytes that a byte-level token spells; a token with any other character (an added
 /// token) stands for its own UTF-8.
 pub(crate) fn spell(token: &str, bytes: &mut Vec<u8>) {

@@ -6,6 +6,7 @@
 
 use crate::error::TextError;
 use crate::guard::guarded;
+use crate::source::Source;
 use crate::tokenizer::Tokenizer;
 
 /// Tokens of a text or a pair of texts.
@@ -56,6 +57,9 @@ impl Tokenizer {
         pair: Option<&str>,
         add_special: bool,
     ) -> Result<Encoded, TextError> {
+        if let Some(source) = self.source() {
+            return self.looked_up(source, text, pair, add_special);
+        }
         let input: tokenizers::EncodeInput<'_> = match pair {
             None => text.into(),
             Some(pair) => (text, pair).into(),
@@ -76,6 +80,43 @@ impl Tokenizer {
         Ok(Encoded {
             tokens: (0..found.len()).map(token).collect(),
         })
+    }
+}
+
+impl Tokenizer {
+    /// The same where one vocabulary cuts and another numbers.
+    fn looked_up(
+        &self,
+        source: &Source,
+        text: &str,
+        pair: Option<&str>,
+        add_special: bool,
+    ) -> Result<Encoded, TextError> {
+        let end = |id: u32| Encoding {
+            id,
+            segment: 0,
+            text: None,
+            chars: (0, 0),
+            word: None,
+        };
+        let [before, behind] = source.ends().map(|ids| if add_special { ids } else { &[] });
+        let mut tokens: Vec<Encoding> = before.iter().copied().map(end).collect();
+        for (index, part) in [Some(text), pair].into_iter().flatten().enumerate() {
+            let cut = source.cut(part, self.inner());
+            let cut = cut.map_err(|cause| TextError::Encode {
+                bytes: part.len(),
+                cause,
+            })?;
+            tokens.extend(cut.into_iter().map(|piece| Encoding {
+                id: piece.id,
+                segment: 0,
+                text: Some(index),
+                chars: piece.chars,
+                word: piece.word,
+            }));
+        }
+        tokens.extend(behind.iter().copied().map(end));
+        Ok(Encoded { tokens })
     }
 }
 

@@ -118,9 +118,18 @@ mod tests {
     fn the_class_of_the_tokenizer_says_how_languages_are_named() {
         let m2m = read("{}", r#"{"model_type": "m2m_100"}"#).unwrap();
         assert_eq!(m2m.spelled("en"), "__en__");
-        let nllb = read(r#"{"tokenizer_class": "NllbTokenizerFast"}"#, r#"{"model_type": "m2m_100"}"#);
+        let nllb = read(
+            r#"{"tokenizer_class": "NllbTokenizerFast"}"#,
+            r#"{"model_type": "m2m_100"}"#,
+        );
         assert_eq!(nllb.unwrap().spelled("eng_Latn"), "eng_Latn");
-        assert_eq!(read(r#"{"tokenizer_class": "T5Tokenizer"}"#, r#"{"model_type": "mbart"}"#), None);
+        assert_eq!(
+            read(
+                r#"{"tokenizer_class": "T5Tokenizer"}"#,
+                r#"{"model_type": "mbart"}"#
+            ),
+            None
+        );
         assert_eq!(read("{}", r#"{"model_type": "t5"}"#), None);
     }
 }

@@ -14,6 +14,7 @@ mod json;
 mod languages;
 mod roles;
 mod settings;
+mod source;
 mod stages;
 mod stop;
 mod stream;

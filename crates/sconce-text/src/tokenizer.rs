@@ -12,11 +12,14 @@ use crate::files::{self, Vocabulary};
 use crate::guard::guarded;
 use crate::roles::{Role, Roles};
 use crate::settings::Settings;
+use crate::source::Source;
 use crate::stages::{CLEAN_UP, Stage, clean_up_stages, stages};
 
 /// Text to ids and back, for one checkpoint. Shared between threads as it is.
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
+    /// What cuts texts, if that is another.
+    source: Option<Source>,
     added_as_written: bool,
     clean_up: bool,
     stages: Vec<Stage>,
@@ -40,6 +43,7 @@ impl Tokenizer {
         }
         Ok(Self {
             inner: read.inner,
+            source: read.source,
             added_as_written: read.added_as_written,
             clean_up,
             stages,
@@ -54,6 +58,7 @@ impl Tokenizer {
         Ok(Self {
             stages: stages(inner.get_decoder()),
             inner,
+            source: None,
             added_as_written: true,
             clean_up: false,
             chat_template: vocabulary.chat_template.map(str::to_owned),
@@ -69,7 +74,15 @@ impl Tokenizer {
     /// The ids of a text, with the special tokens that the post-processor adds
     /// (`add_special_tokens=True`); special tokens written in the text become their ids.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, TextError> {
-        self.ids(text, true).map_err(|cause| TextError::Encode {
+        let ids = match &self.source {
+            None => self.ids(text, true),
+            Some(source) => source.cut(text, &self.inner).map(|pieces| {
+                let [before, behind] = source.ends();
+                let ids = pieces.iter().map(|piece| piece.id).collect::<Vec<_>>();
+                [before, &ids, behind].concat()
+            }),
+        };
+        ids.map_err(|cause| TextError::Encode {
             bytes: text.len(),
             cause,
         })
@@ -190,6 +203,11 @@ impl Tokenizer {
     /// The tokenizer of the crate.
     pub(crate) fn inner(&self) -> &tokenizers::Tokenizer {
         &self.inner
+    }
+
+    /// What cuts texts, if that is another.
+    pub(crate) fn source(&self) -> Option<&Source> {
+        self.source.as_ref()
     }
 
     /// Fresh stages for a stream.

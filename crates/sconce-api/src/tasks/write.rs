@@ -56,7 +56,9 @@ pub(super) fn texts(task: Task, mut request: Request) -> Result<AcceptedTask> {
         cut: cut(fields)?,
         max_len: None,
     };
-    let clean_up = fields.flag("clean_up_tokenization_spaces")?.unwrap_or(false);
+    let clean_up = fields
+        .flag("clean_up_tokenization_spaces")?
+        .unwrap_or(false);
     let stop_sequence = fields.text("stop_sequence")?;
     let decoding = decoding(fields)?;
     for (key, neutral) in REFUSED {
@@ -118,7 +120,11 @@ pub(super) fn decoding(fields: &mut Fields) -> Result<AskedDecoding> {
         no_repeat_ngram_size: least("no_repeat_ngram_size", 0)?,
         encoder_no_repeat_ngram_size: least("encoder_no_repeat_ngram_size", 0)?,
         length_penalty: fields
-            .number("length_penalty", |x| (-100.0..=100.0).contains(&x), "must be a number from -100 to 100")?
+            .number(
+                "length_penalty",
+                |x| (-100.0..=100.0).contains(&x),
+                "must be a number from -100 to 100",
+            )?
             .map(f64::from),
         early_stopping: early_stopping(fields)?,
         bad_words_ids: bad_words(fields)?,
@@ -146,7 +152,8 @@ fn early_stopping(fields: &mut Fields) -> Result<Option<EarlyStopping>> {
 
 fn bad_words(fields: &mut Fields) -> Result<Option<Vec<Vec<u32>>>> {
     const KEY: &str = "bad_words_ids";
-    let problem = format!("must be a list of at most {MOST_IDS} lists of token ids, none of them empty");
+    let problem =
+        format!("must be a list of at most {MOST_IDS} lists of token ids, none of them empty");
     let items = match fields.take(KEY) {
         None => return Ok(None),
         Some(Value::Array(items)) if items.len() <= MOST_IDS => items,

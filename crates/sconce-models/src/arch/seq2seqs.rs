@@ -65,9 +65,7 @@ impl Seq2SeqArch {
 }
 
 /// The family that the configuration names, if it is one of encoder-decoders.
-pub fn find_seq2seq(
-    config: &HfConfig,
-) -> Result<Option<&'static Seq2SeqArch>, ConfigError> {
+pub fn find_seq2seq(config: &HfConfig) -> Result<Option<&'static Seq2SeqArch>, ConfigError> {
     let names = config.architectures()?;
     let known = |name: &&str| SEQ2SEQS.iter().find(|arch| arch.name == *name).copied();
     Ok(names.iter().find_map(known))
@@ -87,12 +85,30 @@ pub(super) const BART_NAMES: SeatNames = &[
     (Seat::Key, "model.{side}.layers.{}.self_attn.k_proj"),
     (Seat::Value, "model.{side}.layers.{}.self_attn.v_proj"),
     (Seat::Out, "model.{side}.layers.{}.self_attn.out_proj"),
-    (Seat::AttnNorm, "model.{side}.layers.{}.self_attn_layer_norm"),
-    (Seat::CrossQuery, "model.decoder.layers.{}.encoder_attn.q_proj"),
-    (Seat::CrossKey, "model.decoder.layers.{}.encoder_attn.k_proj"),
-    (Seat::CrossValue, "model.decoder.layers.{}.encoder_attn.v_proj"),
-    (Seat::CrossOut, "model.decoder.layers.{}.encoder_attn.out_proj"),
-    (Seat::CrossNorm, "model.decoder.layers.{}.encoder_attn_layer_norm"),
+    (
+        Seat::AttnNorm,
+        "model.{side}.layers.{}.self_attn_layer_norm",
+    ),
+    (
+        Seat::CrossQuery,
+        "model.decoder.layers.{}.encoder_attn.q_proj",
+    ),
+    (
+        Seat::CrossKey,
+        "model.decoder.layers.{}.encoder_attn.k_proj",
+    ),
+    (
+        Seat::CrossValue,
+        "model.decoder.layers.{}.encoder_attn.v_proj",
+    ),
+    (
+        Seat::CrossOut,
+        "model.decoder.layers.{}.encoder_attn.out_proj",
+    ),
+    (
+        Seat::CrossNorm,
+        "model.decoder.layers.{}.encoder_attn_layer_norm",
+    ),
     (Seat::Up, "model.{side}.layers.{}.fc1"),
     (Seat::Down, "model.{side}.layers.{}.fc2"),
     (Seat::MlpNorm, "model.{side}.layers.{}.final_layer_norm"),
@@ -127,7 +143,10 @@ impl BartForm {
                 inner: c.size(&key("ffn_dim"))?,
             })
         };
-        c.refuse_false("tie_word_embeddings", "true: the output projection is the embedding")?;
+        c.refuse_false(
+            "tie_word_embeddings",
+            "true: the output projection is the embedding",
+        )?;
         Ok(Seq2SeqSpec {
             width,
             vocab: c.size("vocab_size")?,

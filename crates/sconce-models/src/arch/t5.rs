@@ -28,20 +28,32 @@ const NAMES: SeatNames = &[
     (Seat::AttnNorm, "{side}.block.{}.layer.0.layer_norm"),
     (Seat::Gate, "encoder.block.{}.layer.1.DenseReluDense.wi_0"),
     (Seat::Up, "encoder.block.{}.layer.1.DenseReluDense.wi"),
-    (Seat::GatedUp, "encoder.block.{}.layer.1.DenseReluDense.wi_1"),
+    (
+        Seat::GatedUp,
+        "encoder.block.{}.layer.1.DenseReluDense.wi_1",
+    ),
     (Seat::Down, "encoder.block.{}.layer.1.DenseReluDense.wo"),
     (Seat::MlpNorm, "encoder.block.{}.layer.1.layer_norm"),
 ];
 
 const DECODER: SeatNames = &[
-    (Seat::CrossQuery, "decoder.block.{}.layer.1.EncDecAttention.q"),
+    (
+        Seat::CrossQuery,
+        "decoder.block.{}.layer.1.EncDecAttention.q",
+    ),
     (Seat::CrossKey, "decoder.block.{}.layer.1.EncDecAttention.k"),
-    (Seat::CrossValue, "decoder.block.{}.layer.1.EncDecAttention.v"),
+    (
+        Seat::CrossValue,
+        "decoder.block.{}.layer.1.EncDecAttention.v",
+    ),
     (Seat::CrossOut, "decoder.block.{}.layer.1.EncDecAttention.o"),
     (Seat::CrossNorm, "decoder.block.{}.layer.1.layer_norm"),
     (Seat::Gate, "decoder.block.{}.layer.2.DenseReluDense.wi_0"),
     (Seat::Up, "decoder.block.{}.layer.2.DenseReluDense.wi"),
-    (Seat::GatedUp, "decoder.block.{}.layer.2.DenseReluDense.wi_1"),
+    (
+        Seat::GatedUp,
+        "decoder.block.{}.layer.2.DenseReluDense.wi_1",
+    ),
     (Seat::Down, "decoder.block.{}.layer.2.DenseReluDense.wo"),
     (Seat::MlpNorm, "decoder.block.{}.layer.2.layer_norm"),
 ];

@@ -119,10 +119,7 @@ fn sampling(c: &HfConfig) -> Result<AskedSampling, ConfigError> {
     Ok(AskedSampling {
         do_sample: flag,
         temperature: number("temperature")?,
-        top_k: c
-            .has("top_k")
-            .then(|| c.count("top_k", 0))
-            .transpose()?,
+        top_k: c.has("top_k").then(|| c.count("top_k", 0)).transpose()?,
         top_p: number("top_p")?,
         min_p: number("min_p")?,
         typical_p: number("typical_p")?,
@@ -248,11 +245,20 @@ mod tests {
     fn what_is_not_there_is_refused_by_name() {
         let refused = |text: &str| defaults(None, text).expect_err("refused");
         let none = refused("{}");
-        assert!(none.contains("`decoder_start_token_id` is absent"), "{none}");
+        assert!(
+            none.contains("`decoder_start_token_id` is absent"),
+            "{none}"
+        );
         let groups = refused(r#"{"num_beam_groups": 2}"#);
-        assert!(groups.contains("`num_beam_groups` = 2 is not supported"), "{groups}");
+        assert!(
+            groups.contains("`num_beam_groups` = 2 is not supported"),
+            "{groups}"
+        );
         let word = refused(r#"{"bad_words_ids": [[]]}"#);
-        assert!(word.contains("`bad_words_ids`") && word.contains("none empty"), "{word}");
+        assert!(
+            word.contains("`bad_words_ids`") && word.contains("none empty"),
+            "{word}"
+        );
         let neutral = r#"{"num_beam_groups": 1, "suppress_tokens": [], "diversity_penalty": 0.0, "bos_token_id": 1}"#;
         assert!(defaults(None, neutral).is_ok());
     }

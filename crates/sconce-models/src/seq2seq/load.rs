@@ -45,7 +45,8 @@ impl<'a> Seq2SeqLoader<'a> {
         };
         let shape = [spec.vocab, spec.width];
         let names: Vec<&'static str> = self.arch.names_of(Side::Encoder, Seat::Shared).collect();
-        let there = |name: &&str, layers: &Layers<'_>| layers.tensors.has(&format!("{name}.weight"));
+        let there =
+            |name: &&str, layers: &Layers<'_>| layers.tensors.has(&format!("{name}.weight"));
         let first = names.iter().find(|name| there(name, &self.layers));
         let first = first.or(names.first()).copied().unwrap_or("");
         for copy in names.iter().filter(|name| **name != first) {
@@ -159,12 +160,7 @@ impl<'a> Seq2SeqLoader<'a> {
     }
 
     /// A norm.
-    pub(super) fn norm(
-        &mut self,
-        side: Side,
-        seat: Seat,
-        layer: usize,
-    ) -> Result<Norm, LoadError> {
+    pub(super) fn norm(&mut self, side: Side, seat: Seat, layer: usize) -> Result<Norm, LoadError> {
         let name = self.arch.name(side, seat, layer);
         let expected = Expected {
             keys: "d_model",

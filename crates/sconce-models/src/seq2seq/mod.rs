@@ -234,10 +234,7 @@ impl Seq2Seq {
 }
 
 impl Stack {
-    fn load(
-        loader: &mut Seq2SeqLoader<'_>,
-        side: Side,
-    ) -> std::result::Result<Self, LoadError> {
+    fn load(loader: &mut Seq2SeqLoader<'_>, side: Side) -> std::result::Result<Self, LoadError> {
         let (dims, spec) = (loader.dims(side), loader.spec);
         let mut norm = |on: bool, seat| on.then(|| loader.norm(side, seat, 0)).transpose();
         let embed_norm = norm(spec.embed_norm, Seat::EmbedNorm)?;

@@ -11,10 +11,10 @@ mod stored;
 mod tests;
 
 pub use look_back::LookBack;
-pub use stored::{attend_stored, store};
 pub use mutual::{
     AttendMutually, Buckets, DistanceBiases, DistanceVectors, Distances, attend_mutually,
 };
+pub use stored::{attend_stored, store};
 
 use candle_core::{Result, Tensor};
 use half::bf16;

@@ -448,6 +448,9 @@ fn stored_keys_are_seen_whole_and_blocks_can_be_copied() {
         assert!(error.to_string().contains("block 6"), "{error}");
         let zeros = Tensor::zeros((1, width), DType::F32, &Device::Cpu).unwrap();
         let error = store(&zeros, &zeros, cache.layer(0), &[6 * BLOCK as u32]).unwrap_err();
-        assert!(error.to_string().contains("slot 192 of a cache of 192"), "{error}");
+        assert!(
+            error.to_string().contains("slot 192 of a cache of 192"),
+            "{error}"
+        );
     }
 }

@@ -13,6 +13,7 @@ use crate::files::class::Class;
 use crate::files::folder::Folder;
 use crate::files::roles::{Named, Roles};
 use crate::guard::guarded;
+use crate::source::Source;
 
 /// What a kind makes of its files.
 pub(super) struct Parts {
@@ -25,6 +26,8 @@ pub(super) struct Parts {
     pub(super) frame: Option<Frame>,
     /// `additional_special_tokens`, with those that the class adds.
     pub(super) additional: Vec<Named>,
+    /// What cuts texts, where that is not `model`: its tokens are looked up there by their spelling.
+    pub(super) source: Option<Tokenizer>,
 }
 
 /// The tokens around a text and around a pair of texts.
@@ -60,11 +63,19 @@ fn untyped(piece: &str) -> &str {
     }
 }
 
-/// Builds the tokenizer of a folder.
-pub(super) fn assemble(folder: &Folder, class: &Class) -> Result<Tokenizer, TextError> {
+/// Builds the tokenizer of a folder, and what cuts texts for it if that is another.
+pub(super) fn assemble(
+    folder: &Folder,
+    class: &Class,
+) -> Result<(Tokenizer, Option<Source>), TextError> {
     let roles = Roles::read(folder, class.roles)?;
     let parts = (class.parts)(folder, &roles)?;
-    let broken = |cause| folder.damaged(class.files[0], cause);
+    let file = class
+        .files
+        .first()
+        .copied()
+        .unwrap_or("tokenizer_config.json");
+    let broken = |cause| folder.damaged(file, cause);
     let mut inner = Tokenizer::new(parts.model);
     if let Some(pre_tokenizer) = parts.pre_tokenizer {
         inner.with_pre_tokenizer(Some(pre_tokenizer));
@@ -84,13 +95,18 @@ pub(super) fn assemble(folder: &Folder, class: &Class) -> Result<Tokenizer, Text
     if let Some(frame) = parts.frame {
         let frame = template(&inner, &frame, &roles).map_err(|token| {
             folder.damaged(
-                class.files[0],
+                file,
                 format!("it has no token {token:?}, which goes around every text"),
             )
         })?;
         inner.with_post_processor(Some(frame.map_err(|error| broken(error.to_string()))?));
     }
-    Ok(inner)
+    let source = parts
+        .source
+        .map(|cutter| Source::new(cutter, &inner, roles.get("unk_token")))
+        .transpose()
+        .map_err(broken)?;
+    Ok((inner, source))
 }
 
 /// The added tokens by id, then those with a role.

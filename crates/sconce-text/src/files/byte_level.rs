@@ -189,6 +189,7 @@ fn parts(folder: &Folder, roles: &Roles, frame: Option<Frame>) -> Result<Parts, 
         decoder: ByteLevel::default().into(),
         frame,
         additional: roles.additional.clone().unwrap_or_default(),
+        source: None,
     })
 }
 
@@ -213,6 +214,7 @@ fn qwen2(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
         decoder: ByteLevel::default().into(),
         frame: None,
         additional: roles.additional.clone().unwrap_or_default(),
+        source: None,
     })
 }
 

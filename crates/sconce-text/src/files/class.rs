@@ -7,7 +7,7 @@ use crate::error::TextError;
 use crate::files::assemble::Parts;
 use crate::files::folder::{Folder, Source};
 use crate::files::roles::{Role, Roles};
-use crate::files::{byte_level, llama, unigram, word_piece};
+use crate::files::{byte_level, llama, mapped, unigram, word_piece};
 
 /// One way to read a folder, shared by the classes that agree in everything.
 pub(super) struct Class {
@@ -26,12 +26,20 @@ pub(super) struct Class {
     pub(super) parts: fn(&Folder, &Roles) -> Result<Parts, TextError>,
 }
 
+impl Class {
+    /// Whether the folder has all its files, of a class that has some.
+    fn is_there(&self, folder: &Folder) -> bool {
+        !self.files.is_empty() && self.files.iter().all(|name| folder.has(name))
+    }
+}
+
 /// All that can be read, by kind.
-const KINDS: [&[Class]; 4] = [
+const KINDS: [&[Class]; 5] = [
     byte_level::CLASSES,
     word_piece::CLASSES,
     llama::CLASSES,
     unigram::CLASSES,
+    mapped::CLASSES,
 ];
 
 /// What a vocabulary means where nothing names a class.
@@ -42,13 +50,7 @@ const BY_FILES: [(&str, &str); 3] = [
 ];
 
 /// Files of forms that are known but not read.
-const OTHER_FILES: [&str; 5] = [
-    "source.spm",
-    "tekken.json",
-    "tiktoken.model",
-    "bpe.codes",
-    "vocab.bpe",
-];
+const OTHER_FILES: [&str; 4] = ["tekken.json", "tiktoken.model", "bpe.codes", "vocab.bpe"];
 
 /// The class that reads the folder. All its files exist.
 pub(super) fn choose(folder: &Folder) -> Result<&'static Class, TextError> {
@@ -56,9 +58,7 @@ pub(super) fn choose(folder: &Folder) -> Result<&'static Class, TextError> {
     match class.files.iter().find(|name| !folder.has(name)) {
         None => Ok(class),
         // A vocabulary is nowhere: a list of all files helps more than the first one of this class.
-        Some(_) if !all().any(|class| class.files.iter().all(|name| folder.has(name))) => {
-            Err(nothing(folder))
-        }
+        Some(_) if !all().any(|class| class.is_there(folder)) => Err(nothing(folder)),
         Some(name) => Err(TextError::Missing {
             path: folder.dir.join(name),
             cure: format!(
@@ -87,14 +87,12 @@ fn named(folder: &Folder) -> Result<(&'static Class, String), TextError> {
         };
         return match found {
             Some(class) => Ok((class, format!("{key} is {value:?}"))),
-            None if all().any(|class| class.files.iter().all(|name| folder.has(name))) => {
-                Err(TextError::UnknownClass {
-                    path: folder.path(source),
-                    key,
-                    value: value.into(),
-                    supported: supported(),
-                })
-            }
+            None if all().any(|class| class.is_there(folder)) => Err(TextError::UnknownClass {
+                path: folder.path(source),
+                key,
+                value: value.into(),
+                supported: supported(),
+            }),
             None => Err(nothing(folder)),
         };
     }
@@ -132,7 +130,7 @@ fn nothing(folder: &Folder) -> TextError {
     let mut looked_for = vec!["tokenizer.json".to_owned()];
     for class in all() {
         let files = class.files.join(" with ");
-        if !looked_for.contains(&files) {
+        if !files.is_empty() && !looked_for.contains(&files) {
             looked_for.push(files);
         }
     }

@@ -140,6 +140,7 @@ fn parts(folder: &Folder, roles: &Roles, legacy: bool, prefix: bool) -> Result<P
         decoder: steps.decoder,
         frame: frame(folder, roles)?,
         additional: roles.additional.clone().unwrap_or_default(),
+        source: None,
     })
 }
 
@@ -168,6 +169,7 @@ fn gemma(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
         decoder: steps.decoder,
         frame: frame(folder, roles)?,
         additional: roles.additional.clone().unwrap_or_default(),
+        source: None,
     })
 }
 

@@ -7,12 +7,13 @@ use tokenizers::normalizers::{
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::pre_tokenizers::punctuation::Punctuation;
 use tokenizers::pre_tokenizers::sequence::Sequence;
-use tokenizers::{NormalizerWrapper, SplitDelimiterBehavior};
+use tokenizers::pre_tokenizers::whitespace::WhitespaceSplit;
+use tokenizers::{NormalizerWrapper, PreTokenizerWrapper, SplitDelimiterBehavior};
 
 use crate::error::TextError;
 use crate::files::assemble::{Frame, Parts};
 use crate::files::class::Class;
-use crate::files::folder::Folder;
+use crate::files::folder::{Folder, Source};
 use crate::files::roles::{Form, Named, Role, Roles};
 use crate::files::sentence_piece::{Scores, SentencePiece};
 use crate::guard::guarded;
@@ -121,6 +122,35 @@ pub(super) const CLASSES: &[Class] = &[
         roles: FAIRSEQ_ROLES,
         clean_up: false,
         parts: barthez,
+    },
+    Class {
+        names: &["PegasusTokenizer"],
+        model_types: &["pegasus", "bigbird_pegasus", "pegasus_x"],
+        files: &[SPIECE],
+        roles: &[
+            Role::new("eos_token", "</s>", Form::Text),
+            Role::new("unk_token", "<unk>", Form::Text),
+            Role::new("pad_token", "<pad>", Form::Text),
+            Role::new("mask_token", "<mask_2>", Form::Text),
+        ],
+        clean_up: false,
+        parts: pegasus,
+    },
+    Class {
+        names: &["MBartTokenizer"],
+        model_types: &["mbart"],
+        files: &[FAIRSEQ],
+        roles: FAIRSEQ_ROLES,
+        clean_up: false,
+        parts: |folder, roles| mbart(folder, roles, &MBART_LANGUAGES),
+    },
+    Class {
+        names: &["MBart50Tokenizer"],
+        model_types: &[],
+        files: &[FAIRSEQ],
+        roles: FAIRSEQ_ROLES,
+        clean_up: false,
+        parts: mbart50,
     },
     Class {
         names: &["XGLMTokenizer"],
@@ -273,6 +303,97 @@ fn barthez(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
     Ok(parts)
 }
 
+/// Two tokens, a sentence's mask, `offset` names for unknown words, then the pieces from the third on.
+fn pegasus(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
+    let file = SentencePiece::read(folder, SPIECE, 2)?;
+    let offset = folder.count("offset", 103)? as usize;
+    let sentence = match folder.value("mask_token_sent") {
+        None => Some("<mask_1>".to_owned()),
+        Some((_, value)) => value.as_str().map(str::to_owned),
+    };
+    let reason = "a token, as vocabularies of this class have it";
+    let mut scores: Scores = Vec::new();
+    for role in ["pad_token", "eos_token"] {
+        scores.push((roles.need(folder, role, reason)?.to_owned(), 0.0));
+    }
+    if let Some(sentence) = &sentence {
+        scores.push((sentence.clone(), 0.0));
+    }
+    let word = roles.get("mask_token").filter(|_| scores.len() < offset);
+    scores.extend(word.map(|word| (word.to_owned(), 0.0)));
+    let names: Vec<String> = (2..offset).map(|at| format!("<unk_{at}>")).collect();
+    scores.extend(names.iter().map(|name| (name.clone(), -100.0)));
+    scores.extend(file.scores(2));
+    let mut parts = plain(folder, roles, &file, scores, file.unknown() + offset)?;
+    let cuts: Vec<PreTokenizerWrapper> = vec![
+        WhitespaceSplit.into(),
+        metaspace(PrependScheme::Always).into(),
+    ];
+    parts.pre_tokenizer = Some(Sequence::new(cuts).into());
+    let eos = roles.need(folder, "eos_token", reason)?;
+    parts.frame = Some(Frame::new(&["$A", eos], &["$A", "$B", eos]));
+    if roles.additional.is_none() {
+        let all = sentence.into_iter().chain(names);
+        parts.additional = all.map(Named::text).collect();
+    }
+    Ok(parts)
+}
+
+/// The languages of mBART, in the order of their ids.
+const MBART_LANGUAGES: [&str; 25] = [
+    "ar_AR", "cs_CZ", "de_DE", "en_XX", "es_XX", "et_EE", "fi_FI", "fr_XX", "gu_IN", "hi_IN",
+    "it_IT", "ja_XX", "kk_KZ", "ko_KR", "lt_LT", "lv_LV", "my_MM", "ne_NP", "nl_XX", "ro_RO",
+    "ru_RU", "si_LK", "tr_TR", "vi_VN", "zh_CN",
+];
+
+/// Those that mBART-50 has behind them.
+const MORE_LANGUAGES: [&str; 27] = [
+    "af_ZA", "az_AZ", "bn_IN", "fa_IR", "he_IL", "hr_HR", "id_ID", "ka_GE", "km_KH", "mk_MK",
+    "ml_IN", "mn_MN", "mr_IN", "pl_PL", "ps_AF", "pt_XX", "sv_SE", "sw_KE", "ta_IN", "te_IN",
+    "th_TH", "tl_XX", "uk_UA", "ur_PK", "xh_ZA", "gl_ES", "sl_SI",
+];
+
+fn mbart50(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
+    let languages = [&MBART_LANGUAGES[..], &MORE_LANGUAGES[..]].concat();
+    let mut parts = mbart(folder, roles, &languages)?;
+    let language = source_language(folder)?;
+    parts.frame = Some(Frame::new(
+        &[language, "$A", "</s>"],
+        &[language, "$A", "$B", "</s>"],
+    ));
+    Ok(parts)
+}
+
+fn mbart(folder: &Folder, roles: &Roles, languages: &[&str]) -> Result<Parts, TextError> {
+    let file = SentencePiece::read(folder, FAIRSEQ, 3)?;
+    let last = [languages, &["<mask>"]].concat();
+    let scores = fairseq(&file, 3, &last);
+    let mut parts = plain(folder, roles, &file, scores, FAIRSEQ_UNKNOWN)?;
+    let language = source_language(folder)?;
+    parts.frame = Some(Frame::new(
+        &["$A", "</s>", language],
+        &["$A", "$B", "</s>", language],
+    ));
+    let known: Vec<&str> = parts
+        .additional
+        .iter()
+        .map(|named| named.token.content.as_str())
+        .collect();
+    let missing = languages
+        .iter()
+        .filter(|language| !known.contains(*language));
+    let missing: Vec<Named> = missing.map(|language| Named::text(*language)).collect();
+    parts.additional.extend(missing);
+    Ok(parts)
+}
+
+/// The language of texts whose language nobody says.
+fn source_language<'f>(folder: &'f Folder) -> Result<&'f str, TextError> {
+    Ok(folder
+        .text(Source::Tokenizer, "src_lang")?
+        .unwrap_or("en_XX"))
+}
+
 fn xglm(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
     let made_up: Vec<String> = (0..7).map(|at| format!("<madeupword{at}>")).collect();
     let file = SentencePiece::read(folder, FAIRSEQ, 3)?;
@@ -315,6 +436,7 @@ fn plain(
         decoder: metaspace.into(),
         frame: None,
         additional: roles.additional.clone().unwrap_or_default(),
+        source: None,
     })
 }
 

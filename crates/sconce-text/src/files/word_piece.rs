@@ -108,6 +108,7 @@ fn parts(
         decoder: Decoder::new("##".into(), true).into(),
         frame: Some(frame(cls, sep)),
         additional: roles.additional.clone().unwrap_or_default(),
+        source: None,
     })
 }
 
