@@ -183,6 +183,9 @@ GENERATE = [
     {"num_beams": 2, "max_new_tokens": 9, "no_repeat_ngram_size": 2, "repetition_penalty": 1.4, "length_penalty": -0.5},
     {"num_beams": 3, "max_new_tokens": 8, "bad_words_ids": [[7], [9, 10], [11, 12, 13]], "min_new_tokens": 4},
     {"num_beams": 2, "max_new_tokens": 7, "forced_eos_token_id": "eos", "early_stopping": False},
+    # Longer than a block of the cache.
+    {"num_beams": 1, "max_new_tokens": 40, "min_new_tokens": 38, "no_repeat_ngram_size": 3},
+    {"num_beams": 3, "max_new_tokens": 44, "min_new_tokens": 40, "no_repeat_ngram_size": 2},
 ]
 
 ANY = [

@@ -172,7 +172,7 @@ impl Running {
         self.choose(logits, vocab).unwrap_or_else(|cause| {
             // The model's numbers are at fault, and those of this text alone.
             let problem = format!("the text cannot be continued: {cause}");
-            Next::Over(Some(Event::Failed(ServeError::Malformed(problem))))
+            Next::Over(Some(Event::Failed(ServeError::BadAnswer { problem })))
         })
     }
 
@@ -237,7 +237,9 @@ impl Running {
                 answer: TaskAnswer::Texts(texts),
                 tokens: self.read.len() + written,
             }),
-            Err(error) => Event::Failed(ServeError::Malformed(error.to_string())),
+            Err(error) => Event::Failed(ServeError::BadAnswer {
+                problem: error.to_string(),
+            }),
         }
     }
 

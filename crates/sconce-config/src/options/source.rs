@@ -48,7 +48,7 @@ pub(super) const SOURCE: &[Entry] = &[
         variables: &[Fills("HF_TASK")],
         doc: "What the model does, by any name of transformers' pipelines or of vLLM; unset \
               or auto: the checkpoint says, by modules.json of sentence-transformers or by the ending of its \
-              class. Text-to-text tasks, pictures and sound are not served yet.",
+              class. Dialogues, tables, pictures and sound are not served yet.",
         status: Status::Honoured(task),
         ..OPTION
     },

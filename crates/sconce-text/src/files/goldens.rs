@@ -18,6 +18,8 @@ use crate::{TextStream, Tokenizer};
 pub(super) struct Case {
     name: String,
     full: bool,
+    /// Of a class that transformers has no fast tokenizer for.
+    slow: bool,
     files: Map<String, Value>,
     configs: Map<String, Value>,
 }
@@ -129,6 +131,9 @@ fn ids_equal_transformers_with_and_without_special_tokens() {
         for (text, ids) in texts.iter().zip(&golden.ids) {
             let what = || format!("{text:?}");
             compare(&mut found, &what, &tokenizer.encode(text).unwrap(), ids);
+            if case.slow {
+                continue;
+            }
             let plain = ids[front..ids.len() - back].to_vec();
             compare(
                 &mut found,
@@ -150,11 +155,25 @@ fn ids_equal_transformers_with_and_without_special_tokens() {
     });
 }
 
+/// Slow tokenizers take spaces off the ends of what they decode.
+fn compare_slow(tokenizer: &Tokenizer, golden: &Golden) -> Vec<String> {
+    let mut found = Vec::new();
+    for (ids, want) in golden.ids.iter().zip(&golden.skip) {
+        let got = tokenizer.decode_cleaned(ids, true, false).unwrap();
+        let want = want.as_deref().unwrap_or_default().trim();
+        compare(&mut found, &|| format!("{ids:?}"), &got.trim(), &want);
+    }
+    found
+}
+
 #[test]
 fn texts_equal_transformers_at_once_and_token_by_token() {
     check_all(|case| {
         let tokenizer = case.open();
         let (golden, texts) = case.golden();
+        if case.slow {
+            return compare_slow(&tokenizer, &golden);
+        }
         let texts = texts.iter().map(Some).chain(std::iter::repeat(None));
         let runs = golden.ids.iter().chain(&golden.random);
         let decoded = golden.keep.iter().zip(&golden.skip);
