@@ -250,11 +250,10 @@ def fill_weights(model, seed, eos):
             model.final_logits_bias.copy_(bias.half().float())
 
 
-def trimmed(ids, pad):
-    ids = list(ids)
-    while len(ids) > 1 and ids[-1] == pad:
-        ids.pop()
-    return ids
+def trimmed(ids, eos):
+    """Up to the token that ends the text, which the decoder may begin with too; what follows fills the row."""
+    ends = [at for at, id in enumerate(ids) if id == eos and at > 0]
+    return ids[: ends[0] + 1] if ends else ids
 
 
 @torch.no_grad()
@@ -263,7 +262,7 @@ def sequences(model, tokenizer, parameters, text):
     inputs = tokenizer(text, return_tensors="pt")
     inputs.pop("token_type_ids", None)
     found = model.generate(**inputs, **parameters)
-    return inputs["input_ids"][0].tolist(), [trimmed(ids, model.config.pad_token_id) for ids in found.tolist()]
+    return inputs["input_ids"][0].tolist(), [trimmed(ids, model.config.eos_token_id) for ids in found.tolist()]
 
 
 def tokens(model, tokenizer):

@@ -182,9 +182,14 @@ pub(super) const CASES: &[Case] = &[
             c.as_object_mut().unwrap().remove("architectures");
         })
     }),
-    model("text to text", "unsupported-task", |dir| {
-        class(dir, "T5ForConditionalGeneration")
+    model("multiple choice", "unsupported-task", |dir| {
+        class(dir, "BertForMultipleChoice")
     }),
+    model(
+        "an encoder-decoder's class over a decoder's configuration",
+        "bad-model-config",
+        |dir| class(dir, "T5ForConditionalGeneration"),
+    ),
     model(
         "an encoder's class over a decoder's weights",
         "tensor-missing",

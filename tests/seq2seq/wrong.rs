@@ -244,7 +244,7 @@ fn check_plans_what_a_start_would_reserve_and_names_what_is_missing() {
     let report = check();
     let told = report["reasons"].to_string();
     assert!(
-        told.contains("tensor-missing") && told.contains("model.shared"),
+        told.contains("shape-mismatch") && told.contains("shared.weight"),
         "{report}"
     );
 }

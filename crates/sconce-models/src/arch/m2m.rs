@@ -20,10 +20,9 @@ pub(super) const ARCH: Seq2SeqArch = Seq2SeqArch {
 };
 
 fn spec(c: &HfConfig) -> Result<Seq2SeqSpec, ConfigError> {
-    // Positions count from behind the padding's.
-    let first = c.count("pad_token_id", 1)? + 1;
+    let padding = c.count("pad_token_id", 1)? as u32;
     let form = BartForm {
-        positions: Positions::Sinusoids(Sinusoids::Fairseq { first }),
+        positions: Positions::Sinusoids(Sinusoids::Fairseq { padding }),
         scaled: true,
         embed_norm: false,
         order: Order::Pre,

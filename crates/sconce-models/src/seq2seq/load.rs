@@ -113,7 +113,10 @@ impl<'a> Seq2SeqLoader<'a> {
                 Ok(Some(table?))
             }
             Positions::Sinusoids(kind) => {
-                let table = HostTensor::from_f32(kind.table(context, width), &[context, width]);
+                let mut numbers = kind.table(context, width);
+                // A last row for tokens without a position.
+                numbers.resize((context + 1) * width, 0.0);
+                let table = HostTensor::from_f32(numbers, &[context + 1, width]);
                 if side == Side::Encoder {
                     self.layers.footprint.add_as_f32(&table);
                 }

@@ -139,7 +139,7 @@ impl Seq2Seq {
         if reading.lens.iter().sum::<usize>() != tokens || reading.slots.len() != tokens {
             candle_core::bail!("the texts' parts have different numbers of tokens");
         }
-        let positions: Vec<u32> = reading.lens.iter().flat_map(|&len| 0..len as u32).collect();
+        let positions = self.counted(&reading.ids, &reading.lens);
         let mut x = self.entry(&self.encoder, &reading.ids, &positions)?;
         let how = AttendMutually {
             scale: self.encoder.scale,
@@ -205,6 +205,32 @@ impl Seq2Seq {
         })
     }
 
+    /// The positions of what is read: they count in each text, over the tokens that have one.
+    fn counted(&self, ids: &[u32], lens: &[usize]) -> Vec<u32> {
+        let padding = self.padding();
+        let mut positions = Vec::with_capacity(ids.len());
+        let mut rest = ids;
+        for &len in lens {
+            let (text, others) = rest.split_at(len);
+            rest = others;
+            let mut next = 0;
+            positions.extend(text.iter().map(|&id| {
+                let position = next;
+                next += u32::from(Some(id) != padding);
+                position
+            }));
+        }
+        positions
+    }
+
+    /// The id of tokens without a position.
+    fn padding(&self) -> Option<u32> {
+        match self.spec.positions {
+            Positions::Sinusoids(kind) => kind.padding(),
+            _ => None,
+        }
+    }
+
     /// Embeddings with positions, `[tokens, width]`; fails on what would read beside the tables.
     fn entry(&self, stack: &Stack, ids: &[u32], positions: &[u32]) -> Result<Tensor> {
         if let Some(id) = ids.iter().find(|&&id| id as usize >= self.spec.vocab) {
@@ -224,7 +250,12 @@ impl Seq2Seq {
             if let Some(position) = positions.iter().find(|&&at| at as usize >= context) {
                 candle_core::bail!("position {position} is not below {context}");
             }
-            x = (x + table.forward(positions)?)?;
+            let padding = self.padding();
+            let rows = ids.iter().zip(positions).map(|(&id, &position)| {
+                // The row behind all positions is zero.
+                if Some(id) == padding { context as u32 } else { position }
+            });
+            x = (x + table.forward(&rows.collect::<Vec<_>>())?)?;
         }
         match &stack.embed_norm {
             Some(norm) => norm.forward(&x),

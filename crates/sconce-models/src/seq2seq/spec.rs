@@ -81,10 +81,11 @@ pub enum Positions {
 pub enum Sinusoids {
     /// Of the angles `position / 10000^(2k / width)`, as Marian has them.
     Marian,
-    /// Of the angles `(position + first) * 10000^(-k / (width / 2 - 1))`, as fairseq has them.
+    /// Of the angles `(position + padding + 1) * 10000^(-k / (width / 2 - 1))`, as fairseq has them. Tokens with the id
+    /// of the padding have zeros, and none that is read counts.
     Fairseq {
-        /// What positions begin with.
-        first: usize,
+        /// The id.
+        padding: u32,
     },
 }
 
@@ -105,6 +106,14 @@ impl StackDims {
 }
 
 impl Sinusoids {
+    /// The id of tokens without a position.
+    pub(crate) fn padding(self) -> Option<u32> {
+        match self {
+            Self::Marian => None,
+            Self::Fairseq { padding } => Some(padding),
+        }
+    }
+
     /// The vectors of the positions from 0 on, `[positions, width]`, sines before cosines.
     pub(crate) fn table(self, positions: usize, width: usize) -> Vec<f32> {
         let half = width.div_ceil(2);
@@ -121,9 +130,10 @@ impl Sinusoids {
                     numbers.extend((0..width - half).map(|k| angle(k).cos() as f32));
                 }
                 // In f32, as torch computes it; an odd width ends with a zero.
-                Self::Fairseq { first } => {
+                Self::Fairseq { padding } => {
                     let half = width / 2;
                     let step = (10_000f64.ln() / (half - 1) as f64) as f32;
+                    let first = padding as usize + 1;
                     let angle = |k: usize| (position + first) as f32 * (k as f32 * -step).exp();
                     numbers.extend((0..half).map(|k| angle(k).sin()));
                     numbers.extend((0..half).map(|k| angle(k).cos()));
@@ -186,7 +196,7 @@ mod tests {
                 0.841_471, 0.046_399, 0.002_154, 0.540_302, 0.998_923, 0.999_998,
             ],
         );
-        let fairseq = Sinusoids::Fairseq { first: 2 }.table(1, 6);
+        let fairseq = Sinusoids::Fairseq { padding: 1 }.table(1, 6);
         close(
             &fairseq,
             &[0.909_297, 0.019_999, 0.000_2, -0.416_147, 0.999_8, 1.0],
