@@ -253,7 +253,11 @@ impl Seq2Seq {
             let padding = self.padding();
             let rows = ids.iter().zip(positions).map(|(&id, &position)| {
                 // The row behind all positions is zero.
-                if Some(id) == padding { context as u32 } else { position }
+                if Some(id) == padding {
+                    context as u32
+                } else {
+                    position
+                }
             });
             x = (x + table.forward(&rows.collect::<Vec<_>>())?)?;
         }
