@@ -10,8 +10,9 @@ and translation. Every folder is an ordinary Hugging Face checkpoint plus golden
   logits    texts and their ids, tokens that the decoder is given one after the other, the logits behind each
   tokens    texts, arguments of `generate`, the sequences that it returns without their padding
   requests  inputs and parameters of requests, and the lists that the pipeline returns
-Everything is seeded. A seed is taken only when the same computation in float64 gives the same tokens everywhere, and when
-a text ends before its greatest length somewhere.
+Everything is seeded but the trainer of Unigram vocabularies, which differs in the last digits from run to run: the files of
+a folder belong together. A seed is taken only when the same computation in float64 gives the same tokens everywhere, and
+when a text ends before its greatest length somewhere.
 """
 
 import json
