@@ -72,7 +72,7 @@ fn ask(engine: &Seq2SeqEngine, run: &Search) -> Receiver<Event> {
         events: sender,
         gone: Arc::default(),
     };
-    let ask = Ask::Write(Write {
+    let ask = Ask::Write(Box::new(Write {
         task: Task::Text2TextGeneration,
         text: run.text.clone(),
         src_lang: None,
@@ -81,7 +81,7 @@ fn ask(engine: &Seq2SeqEngine, run: &Search) -> Receiver<Event> {
         stop_sequence: None,
         truncation: Truncation::default(),
         clean_up: false,
-    });
+    }));
     let job = Job {
         id: JobId(0),
         input: Input::Task(ask),

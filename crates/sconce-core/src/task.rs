@@ -113,7 +113,7 @@ pub enum Ask {
     /// The ranking of texts by a query.
     Rank(Rank),
     /// A text of another.
-    Write(Write),
+    Write(Box<Write>),
 }
 
 impl Ask {

@@ -89,7 +89,7 @@ impl Door {
             .enter(self.queue_limit)
             .ok_or_else(|| self.full())?;
         let (read, decoding, way) = match job.input {
-            Input::Task(Ask::Write(asked)) if asked.task == self.task => self.write(asked)?,
+            Input::Task(Ask::Write(asked)) if asked.task == self.task => self.write(*asked)?,
             Input::Generate(Generate { prompt, params }) => self.prompt(&prompt, params)?,
             Input::Task(ask) => {
                 let task = ask.task();

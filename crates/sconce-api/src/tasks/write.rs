@@ -70,7 +70,7 @@ pub(super) fn texts(task: Task, mut request: Request) -> Result<AcceptedTask> {
     request.finish()?;
     let [src_lang, tgt_lang] = languages;
     let ask = |text| {
-        Ask::Write(Write {
+        Ask::Write(Box::new(Write {
             task,
             text,
             src_lang: src_lang.clone(),
@@ -79,7 +79,7 @@ pub(super) fn texts(task: Task, mut request: Request) -> Result<AcceptedTask> {
             stop_sequence: stop_sequence.clone(),
             truncation,
             clean_up,
-        })
+        }))
     };
     let asks = texts.into_iter().map(ask).collect();
     let key = match task {

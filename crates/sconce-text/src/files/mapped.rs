@@ -119,7 +119,7 @@ fn mapped(folder: &Folder, roles: &Roles, file: &'static str) -> Result<Parts, T
     }
     let model = guarded(|| {
         let builder = WordLevel::builder().vocab(words.into_iter().collect());
-        Ok(builder.unk_token(unknown.to_owned()).build()?)
+        builder.unk_token(unknown.to_owned()).build()
     });
     let metaspace = || Metaspace::new('▁', PrependScheme::Always, true);
     Ok(Parts {
@@ -149,9 +149,9 @@ fn cutter(
     let mut cutter = Tokenizer::new(file.model(file.scores(0), file.unknown(), false)?);
     cutter.with_pre_tokenizer(Some(metaspace));
     guarded(|| {
-        Ok(cutter
+        cutter
             .with_normalizer(Some(Normalizers::new(steps)))
-            .map(|_| ())?)
+            .map(|_| ())
     })
     .map_err(|cause| folder.damaged(name, cause))?;
     Ok(cutter)
@@ -165,7 +165,7 @@ fn byt5(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
     let vocab: Vocab = first.into_iter().chain(bytes).zip(0..).collect();
     let model = guarded(|| {
         let builder = BPE::builder().vocab_and_merges(vocab, Vec::new());
-        Ok(builder.build()?)
+        builder.build()
     });
     let model = model.map_err(|cause| folder.damaged("tokenizer_config.json", cause))?;
     let eos = roles.need(folder, "eos_token", "a token, as it ends every text")?;
