@@ -4,7 +4,7 @@
 use serde_json::Value;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::models::wordlevel::WordLevel;
-use tokenizers::normalizers::{Replace, Sequence as Normalizers, Strip, replace::ReplacePattern};
+use tokenizers::normalizers::{Replace, Sequence as Normalizers, replace::ReplacePattern};
 use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::{AddedToken, NormalizerWrapper, Tokenizer};
@@ -143,9 +143,11 @@ fn cutter(
     let file = SentencePiece::read(folder, name, 3)?;
     let mut steps: Vec<NormalizerWrapper> = Vec::new();
     steps.extend(file.charsmap()?.map(Into::into));
-    steps.push(Strip::new(true, true).into());
-    let spaces = guarded(|| Replace::new(ReplacePattern::Regex(" {2,}".into()), " "));
-    steps.push(spaces.map_err(|cause| folder.damaged(name, cause))?.into());
+    // Of all that is white, spaces alone.
+    for (pattern, by) in [("^ +| +$", ""), (" {2,}", " ")] {
+        let spaces = guarded(|| Replace::new(ReplacePattern::Regex(pattern.into()), by));
+        steps.push(spaces.map_err(|cause| folder.damaged(name, cause))?.into());
+    }
     let mut cutter = Tokenizer::new(file.model(file.scores(0), file.unknown(), false)?);
     cutter.with_pre_tokenizer(Some(metaspace));
     guarded(|| {

@@ -319,7 +319,9 @@ fn pegasus(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
     if let Some(sentence) = &sentence {
         scores.push((sentence.clone(), 0.0));
     }
-    let word = roles.get("mask_token").filter(|_| scores.len() < offset);
+    let word = roles
+        .get("mask_token")
+        .filter(|_| sentence.is_some() && offset > 3);
     scores.extend(word.map(|word| (word.to_owned(), 0.0)));
     let names: Vec<String> = (2..offset).map(|at| format!("<unk_{at}>")).collect();
     scores.extend(names.iter().map(|name| (name.clone(), -100.0)));
