@@ -73,8 +73,8 @@ impl<'a> Layers<'a> {
         expected: Expected,
     ) -> Result<(Embedding, Matrix), LoadError> {
         let matrix = self.matrix(name, shape, expected)?;
-        let table = Embedding::of(matrix.clone(), 0, &Device::Cpu)
-            .map_err(|cause| refused(name, cause))?;
+        let table =
+            Embedding::of(matrix.clone(), 0, &Device::Cpu).map_err(|cause| refused(name, cause))?;
         Ok((table, matrix))
     }
 

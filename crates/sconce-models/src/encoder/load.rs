@@ -54,8 +54,7 @@ impl<'a> EncoderLoader<'a> {
         keys: &'static str,
     ) -> Result<(Embedding, Matrix), LoadError> {
         let name = self.full(Place::Embed, 0);
-        self.layers
-            .tied_table(&name, shape, of(Place::Embed, keys))
+        self.layers.tied_table(&name, shape, of(Place::Embed, keys))
     }
 
     /// A table as numbers.

@@ -7,7 +7,7 @@
 //! ```
 
 use candle_core::{Result, Tensor};
-use sconce_nn::{Act, Linear, Norm};
+use sconce_nn::{Act, Linear, Norm, add};
 
 use super::load::Seq2SeqLoader;
 use super::spec::Seq2SeqMlp;
@@ -96,7 +96,7 @@ impl<T> Normed<T> {
         compute: impl FnOnce(&T, &Tensor) -> Result<Tensor>,
     ) -> Result<Tensor> {
         match self.order {
-            Order::Pre => x + compute(&self.part, &self.norm.forward(x)?)?,
+            Order::Pre => add(x, &compute(&self.part, &self.norm.forward(x)?)?),
             Order::Post => {
                 let (_, normed) = self.norm.forward_sum(&compute(&self.part, x)?, x)?;
                 Ok(normed)

@@ -15,7 +15,7 @@ use candle_core::{Device, Result, Tensor};
 use sconce_nn::weights::{Outlines, WeightSource};
 use sconce_nn::{
     Attend, AttendMutually, DistanceBiases, Distances, Embedding, KvCache, KvDtype, Linear,
-    LookBack, Norm, Step, attend, attend_mutually, attend_stored, store,
+    LookBack, Norm, Step, add, attend, attend_mutually, attend_stored, store,
 };
 
 pub use decoding::{TaskDecoding, decoding_defaults, task_decoding};
