@@ -259,7 +259,7 @@ impl Seq2Seq {
                     position
                 }
             });
-            x = (x + table.forward(&rows.collect::<Vec<_>>())?)?;
+            x = add(&x, &table.forward(&rows.collect::<Vec<_>>())?)?;
         }
         match &stack.embed_norm {
             Some(norm) => norm.forward(&x),
