@@ -29,6 +29,7 @@ pub(crate) trait Lanes: Copy {
     )]
     const WIDE: bool;
     /// Whether it multiplies bf16 numbers too; only ever with [`dispatch_bf16`].
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     const BF16: bool;
 
     fn splat(value: f32) -> Self;

@@ -242,14 +242,14 @@ impl Isa for Neon {
     #[inline(always)]
     unsafe fn prefetch(at: *const u8) {
         unsafe {
-            asm!("prfm pldl1keep, [{}]", in(reg) at, options(nomem, nostack, preserves_flags))
+            asm!("prfm pldl1keep, [{}]", in(reg) at, options(readonly, nostack, preserves_flags))
         }
     }
 
     #[inline(always)]
     unsafe fn prefetch_to_second_level(at: *const u8) {
         unsafe {
-            asm!("prfm pldl2keep, [{}]", in(reg) at, options(nomem, nostack, preserves_flags))
+            asm!("prfm pldl2keep, [{}]", in(reg) at, options(readonly, nostack, preserves_flags))
         }
     }
 }
