@@ -1,6 +1,6 @@
 //! Layers, attention, cache, weights, collectives, kernels.
 //!
-//! Activations are contiguous f32 tensors `[tokens, width]` on the CPU; weights are [`weights::HostTensor`]s that are
+//! Activations are contiguous f32 tensors `[tokens, width]` on the CPU; weights are [`weights::Matrix`]es that are
 //! read in place. Which layers a model has, and in which order, is left to `sconce-models`.
 //!
 //! Every number is computed by one fixed sequence of operations that depends neither on the other rows of a batch nor
