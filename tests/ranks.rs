@@ -3,8 +3,8 @@
 //! the decoder are the real ones; only the communicator of one rank does something wrong at one collective.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use candle_core::{Result, Tensor};
@@ -22,11 +22,18 @@ use crate::support::tiny;
 /// Collectives of a step of the tiny Llama: the embedding, two layers of two parts each, the logits.
 const OF_A_STEP: usize = 6;
 
-/// How long the ranks may be silent, but in the test of the default.
-const PATIENCE: Duration = Duration::from_millis(1500);
+/// How long the ranks may be silent where one stalls, but in the test of the default: short, so that the tests are, and
+/// yet no shorter than what a busy machine may keep a healthy rank from running.
+const PATIENCE: Duration = Duration::from_millis(2500);
+
+/// How long where one says itself that it fails, which must come first.
+const UNUSED_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Beyond the patience, what a busy machine needs to find a failure and tell it.
 const SLACK: Duration = Duration::from_secs(5);
+
+/// What a rank says that panics.
+const PANIC: &str = "this rank panics on purpose";
 
 /// The status of a request that the model fails, in the dialect that is the default.
 const FAILED: u16 = 424;
@@ -56,9 +63,19 @@ struct Faulty {
 }
 
 impl Fault {
+    fn patience(self) -> Duration {
+        match self {
+            Self::Panic | Self::Error => UNUSED_PATIENCE,
+            Self::Stall => PATIENCE,
+        }
+    }
+
     fn happen(self, released: &AtomicBool) -> Result<()> {
         match self {
-            Self::Panic => panic!("this rank panics on purpose"),
+            Self::Panic => {
+                say_it_without_a_backtrace();
+                panic!("{PANIC}")
+            }
             Self::Error => candle_core::bail!("this rank fails on purpose"),
             Self::Stall => {
                 while !released.load(SeqCst) {
@@ -68,6 +85,21 @@ impl Fault {
             }
         }
     }
+}
+
+/// Looking the names of a backtrace up takes a busy machine seconds, which are not what is measured here.
+fn say_it_without_a_backtrace() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let others = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            if panic.payload_as_str() == Some(PANIC) {
+                eprintln!("{PANIC}");
+            } else {
+                others(panic);
+            }
+        }));
+    });
 }
 
 impl Faulty {
@@ -277,7 +309,7 @@ fn a_rank_that_panics_fails_or_stalls_at_a_step_is_named_in_ping_and_in_answers(
             (Fault::Stall, "stalled at step 3: rank"),
         ] {
             let at = At::Collective(3 * OF_A_STEP + 2);
-            let (engine, _release) = start(2, rank, fault, at, PATIENCE);
+            let (engine, _release) = start(2, rank, fault, at, fault.patience());
             let engine = engine.expect("it starts: the fault is at a later step");
             served(engine, |client| {
                 assert_eq!(ping(client).0, 200);
@@ -316,10 +348,10 @@ fn a_rank_that_goes_wrong_while_the_model_is_tried_or_loaded_ends_the_start_with
         for (fault, cause) in [
             (Fault::Panic, "panic: this rank panics on purpose"),
             (Fault::Error, "this rank fails on purpose"),
-            (Fault::Stall, "no sign of life for 1.5s"),
+            (Fault::Stall, "no sign of life for 2.5s"),
         ] {
             for rank in [0, 1, 5] {
-                let (started, took) = timed(|| start(6, rank, fault, at, PATIENCE));
+                let (started, took) = timed(|| start(6, rank, fault, at, fault.patience()));
                 let (engine, release) = started;
                 let error = engine.err().expect("it cannot start").to_string();
                 let case = format!("{fault:?} {place}: {error}");
