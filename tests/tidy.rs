@@ -47,7 +47,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ),
     (
         "sconce-tasks",
-        &["sconce-models", "sconce-nn", "sconce-text"],
+        &["sconce-engine", "sconce-models", "sconce-nn", "sconce-text"],
     ),
     (
         "sconce-engine",

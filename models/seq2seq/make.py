@@ -128,6 +128,21 @@ FAMILIES = {
         config=lambda **k: transformers.MT5Config(**(T5_SIZES | dict(decoder_start_token_id=0) | k)),
         tokenizer=fast(lambda: unigram(T5, "$A </s>"), "T5TokenizerFast", extra_ids=0, **T5_TOKENS),
         generation=dict(max_length=18)),
+    "umt5": dict(
+        config=lambda **k: transformers.UMT5Config(**(T5_SIZES | dict(tie_word_embeddings=False) | k)),
+        tokenizer=fast(lambda: unigram(T5, "$A </s>"), "T5TokenizerFast", extra_ids=0, **T5_TOKENS),
+        generation=dict(max_length=18)),
+    "longt5": dict(
+        config=lambda **k: transformers.LongT5Config(
+            **(T5_SIZES | dict(decoder_start_token_id=0, local_radius=7, feed_forward_proj="gated-gelu") | k)),
+        tokenizer=fast(lambda: unigram(T5, "$A </s>"), "T5TokenizerFast", extra_ids=0, **T5_TOKENS),
+        generation=dict(max_length=18)),
+    "led": dict(
+        config=lambda **k: transformers.LEDConfig(
+            attention_window=[4, 8], max_encoder_position_embeddings=96, max_decoder_position_embeddings=80,
+            forced_eos_token_id=2, **{key: size for key, size in BART_SIZES.items() if key != "max_position_embeddings"}, **k),
+        tokenizer=fast(lambda: byte_level(BART), "LEDTokenizerFast", **BART_TOKENS),
+        generation=dict(max_length=18)),
     "bart": dict(
         config=lambda **k: transformers.BartConfig(
             forced_bos_token_id=0, forced_eos_token_id=2, scale_embedding=True, **BART_SIZES, **k),
@@ -210,6 +225,9 @@ CASES = {
                            requests=[(text, {"max_new_tokens": 11} | parameters) for text, parameters in ANY]),
     "flan-t5-text2text-generation": dict(family="flan-t5", task="text2text-generation", requests=ANY),
     "mt5-summarization": dict(family="mt5", task="summarization", requests=ANY),
+    "umt5-text2text-generation": dict(family="umt5", task="text2text-generation", requests=ANY),
+    "longt5-summarization": dict(family="longt5", task="summarization", requests=ANY),
+    "led-summarization": dict(family="led", task="summarization", requests=ANY),
     "bart-summarization": dict(family="bart", task="summarization", requests=ANY),
     "bart-text2text-generation": dict(family="bart", task="text2text-generation", requests=ANY),
     "mbart-translation": dict(family="mbart", task="translation",

@@ -9,13 +9,13 @@ use sconce_nn::{BLOCK, KvCache, Step, StepRow};
 use sconce_testkit::close::{Tolerance, difference};
 use sconce_text::Tokenizer;
 
-use super::{Golden, Run, goldens, root};
+use super::{FOLDERS, Golden, Run};
 
 /// Blocks for what one text reads, and for what is written of it; more than any text here needs.
 const SHARE: usize = 5;
 
 fn load(golden: &Golden, dtype: Option<StoredDtype>) -> Seq2Seq {
-    let dir = root().join(&golden.name);
+    let dir = FOLDERS.root().join(&golden.name);
     let config = HfConfig::read(&dir).unwrap();
     let arch = find_seq2seq(&config).unwrap().expect("an encoder-decoder");
     let spec = (arch.spec)(&config).unwrap();
@@ -84,7 +84,7 @@ fn compute(model: &Seq2Seq, runs: &[&Run]) -> Vec<Vec<f32>> {
 
 #[test]
 fn logits_equal_the_reference_alone_and_together() {
-    for golden in goldens() {
+    for golden in FOLDERS.goldens::<Run>() {
         let model = load(&golden, None);
         let mut alone = Vec::new();
         for run in &golden.logits {
@@ -102,7 +102,7 @@ fn logits_equal_the_reference_alone_and_together() {
 
 #[test]
 fn other_types_of_weights_compute_nearly_the_same() {
-    for golden in goldens() {
+    for golden in FOLDERS.goldens::<Run>() {
         let run = &golden.logits[0];
         let want: Vec<f32> = run.rows[0].clone();
         // Rounding its weights alone moves transformers' own logits of the random mT5 by 0.52, of others by 0.12 at most.
@@ -126,8 +126,8 @@ fn other_types_of_weights_compute_nearly_the_same() {
 
 #[test]
 fn tokens_of_texts_are_those_of_transformers() {
-    for golden in goldens() {
-        let tokenizer = Tokenizer::open(&root().join(&golden.name)).unwrap();
+    for golden in FOLDERS.goldens::<Run>() {
+        let tokenizer = Tokenizer::open(&FOLDERS.root().join(&golden.name)).unwrap();
         for run in &golden.tokens {
             let ids = tokenizer.encode(&run.text).unwrap();
             assert_eq!(ids, run.ids, "{}: {:?}", golden.name, run.text);
@@ -138,8 +138,8 @@ fn tokens_of_texts_are_those_of_transformers() {
 #[test]
 fn every_family_has_a_folder() {
     for arch in SEQ2SEQS {
-        let found = goldens().into_iter().any(|golden| {
-            let config = HfConfig::read(&root().join(&golden.name)).unwrap();
+        let found = FOLDERS.goldens::<Run>().into_iter().any(|golden| {
+            let config = HfConfig::read(&FOLDERS.root().join(&golden.name)).unwrap();
             let found = find_seq2seq(&config).unwrap();
             found.is_some_and(|found| found.name == arch.name)
         });

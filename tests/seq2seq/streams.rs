@@ -4,11 +4,11 @@
 use sconce_testkit::client::Client;
 use serde_json::{Value, json};
 
-use super::{golden, serve};
+use super::FOLDERS;
 
 /// The greedy text of a folder's first text, as the pipeline gives it.
 fn greedy(name: &str) -> (Value, String) {
-    let golden = golden(name);
+    let golden = FOLDERS.golden::<Value>(name);
     let request = golden
         .requests
         .iter()
@@ -22,8 +22,8 @@ fn greedy(name: &str) -> (Value, String) {
 fn a_rolling_batch_tells_the_greedy_text_whole_and_in_pieces() {
     for name in ["t5-text2text-generation", "bart-text2text-generation"] {
         let (inputs, want) = greedy(name);
-        let serving = serve(name, "option.rolling_batch=auto");
-        let client = Client::new(serving.server.address());
+        let serving = FOLDERS.serve(name, "option.rolling_batch=auto");
+        let client = Client::new(serving.address());
         // As long as the pipeline's: 9 tokens, or as generation_config.json says.
         let new = if name.starts_with("t5") { 9 } else { 18 };
         let parameters =
@@ -62,8 +62,8 @@ fn a_rolling_batch_tells_the_greedy_text_whole_and_in_pieces() {
 fn tgi_s_routes_and_lines_of_pieces_tell_it_too() {
     let name = "t5-text2text-generation";
     let (inputs, want) = greedy(name);
-    let serving = serve(name, "");
-    let client = Client::new(serving.server.address());
+    let serving = FOLDERS.serve(name, "");
+    let client = Client::new(serving.address());
     let body = json!({"inputs": inputs, "parameters": {"max_new_tokens": 9, "seed": 1}});
     let answer = client.post("/generate", &body).unwrap().json().unwrap();
     assert_eq!(answer["generated_text"], want, "{answer}");
@@ -79,9 +79,9 @@ fn tgi_s_routes_and_lines_of_pieces_tell_it_too() {
     let wrong = client.post("/embed", &json!({"inputs": "a"})).unwrap();
     assert_eq!(wrong.status, 404);
     let properties = "option.rolling_batch=disable\noption.enable_streaming=true";
-    let serving = serve(name, properties);
+    let serving = FOLDERS.serve(name, properties);
     let body = json!({"inputs": [inputs, inputs], "parameters": {"max_new_tokens": 9}});
-    let stream = Client::new(serving.server.address())
+    let stream = Client::new(serving.address())
         .post("/invocations", &body)
         .unwrap();
     let text = String::from_utf8(stream.body).unwrap();

@@ -13,12 +13,13 @@ use sconce_seq2seq::{Seq2SeqEngine, Seq2SeqSettings};
 use sconce_testkit::reply::Tell;
 use serde_json::Value;
 
-use super::{Golden, Search, goldens, root};
+use super::{FOLDERS, Golden, Run};
+use crate::folders::Search;
 
 fn start(golden: &Golden, cache: Option<u64>) -> Seq2SeqEngine {
     let settings = Seq2SeqSettings {
         name: golden.name.clone(),
-        dir: root().join(&golden.name),
+        dir: FOLDERS.root().join(&golden.name),
         task: Task::Text2TextGeneration,
         languages: None,
         dtype: None,
@@ -120,7 +121,7 @@ fn compare(golden: &Golden, run: &Search, events: &Receiver<Event>, how: &str) -
 #[test]
 fn tokens_are_those_of_generate_alone_and_in_company() {
     let mut wrong = Vec::new();
-    for golden in goldens() {
+    for golden in FOLDERS.goldens::<Run>() {
         // Room for some at a time, so that others wait and join while these are at work.
         let engine = start(&golden, Some(1 << 20));
         for run in &golden.tokens {

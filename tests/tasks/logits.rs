@@ -6,10 +6,10 @@ use sconce_nn::weights::{self, StoredDtype};
 use sconce_testkit::close::{Tolerance, difference};
 use sconce_text::Tokenizer;
 
-use super::{Golden, Run, goldens, root};
+use super::{FOLDERS, Golden, Run};
 
 fn load(golden: &Golden, dtype: Option<StoredDtype>) -> Encoder {
-    let dir = root().join(&golden.name);
+    let dir = FOLDERS.root().join(&golden.name);
     let config = HfConfig::read(&dir).unwrap();
     let (arch, head) = find_encoder(&config).unwrap().expect("an encoder");
     let spec = (arch.spec)(&config).unwrap();
@@ -34,7 +34,7 @@ fn load(golden: &Golden, dtype: Option<StoredDtype>) -> Encoder {
 
 /// The runs in one batch; segments count where the model has several.
 fn batch(golden: &Golden, runs: &[&Run]) -> Batch {
-    let config = HfConfig::read(&root().join(&golden.name)).unwrap();
+    let config = HfConfig::read(&FOLDERS.root().join(&golden.name)).unwrap();
     let (arch, _) = find_encoder(&config).unwrap().expect("an encoder");
     let types = (arch.spec)(&config).unwrap().dims.types;
     let of = |run: &&Run| {
@@ -53,7 +53,7 @@ fn batch(golden: &Golden, runs: &[&Run]) -> Batch {
 
 #[test]
 fn logits_equal_the_reference_alone_and_together() {
-    for golden in goldens() {
+    for golden in FOLDERS.goldens::<Run>() {
         let encoder = load(&golden, None);
         let mut alone = Vec::new();
         for run in &golden.logits {
@@ -72,8 +72,8 @@ fn logits_equal_the_reference_alone_and_together() {
 
 #[test]
 fn tokens_are_those_of_transformers() {
-    for golden in goldens() {
-        let tokenizer = Tokenizer::open(&root().join(&golden.name)).unwrap();
+    for golden in FOLDERS.goldens::<Run>() {
+        let tokenizer = Tokenizer::open(&FOLDERS.root().join(&golden.name)).unwrap();
         for run in &golden.logits {
             let found = tokenizer
                 .encode_with_places(&run.text, run.pair.as_deref(), true)
@@ -86,7 +86,8 @@ fn tokens_are_those_of_transformers() {
 
 #[test]
 fn other_types_of_weights_compute_nearly_the_same() {
-    for golden in goldens()
+    for golden in FOLDERS
+        .goldens::<Run>()
         .into_iter()
         .filter(|golden| golden.name.ends_with("-text-classification"))
     {
@@ -114,7 +115,7 @@ fn only_the_wanted_tokens_have_rows() {
         "modernbert-fill-mask",
         "bert-feature-extraction",
     ] {
-        let golden = super::golden(name);
+        let golden = FOLDERS.golden::<Run>(name);
         let encoder = load(&golden, None);
         let runs: Vec<&Run> = golden.logits.iter().collect();
         let all = encoder.forward(&batch(&golden, &runs)).unwrap();
@@ -138,8 +139,8 @@ fn every_family_has_a_folder_for_every_head() {
             Some(HeadKind::Span),
             Some(HeadKind::Mask),
         ] {
-            let found = goldens().into_iter().any(|golden| {
-                let config = HfConfig::read(&root().join(&golden.name)).unwrap();
+            let found = FOLDERS.goldens::<Run>().into_iter().any(|golden| {
+                let config = HfConfig::read(&FOLDERS.root().join(&golden.name)).unwrap();
                 let found = find_encoder(&config).unwrap();
                 found.is_some_and(|(found, head)| found.family == arch.family && head == kind)
             });

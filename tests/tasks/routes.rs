@@ -1,18 +1,17 @@
 //! Other routes and forms: OpenAI's and TEI's, CSV, the task that a folder says by itself, and what does not fit.
 
+use std::path::Path;
 use std::process::Command;
 
 use sconce_testkit::client::Client;
-use sconce_testkit::server::Launch;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-use super::bodies::difference;
-use super::{copy_folder, golden, root, serve};
-use crate::support::{PROGRAM, ready};
+use super::FOLDERS;
+use crate::folders::difference;
+use crate::support::{PROGRAM, edit, failed_start, ready};
 
 fn vectors(name: &str, parameters: &Value) -> Value {
-    let golden = golden(name);
+    let golden = FOLDERS.golden::<Value>(name);
     let found = golden
         .requests
         .iter()
@@ -22,9 +21,9 @@ fn vectors(name: &str, parameters: &Value) -> Value {
 
 #[test]
 fn openai_s_embeddings_are_normalised_and_counted() {
-    let golden = golden("bert-sentences");
-    let serving = serve("bert-sentences", "");
-    let client = Client::new(serving.server.address());
+    let golden = FOLDERS.golden::<Value>("bert-sentences");
+    let serving = FOLDERS.serve("bert-sentences", "");
+    let client = Client::new(serving.address());
     let texts = &golden.requests[0].inputs;
     let answer = client
         .post("/v1/embeddings", &json!({"input": texts, "model": "m"}))
@@ -93,9 +92,9 @@ fn openai_s_embeddings_are_normalised_and_counted() {
 
 #[test]
 fn tei_s_routes_embed_rank_and_predict() {
-    let golden = golden("bert-sentences");
-    let serving = serve("bert-sentences", "");
-    let client = Client::new(serving.server.address());
+    let golden = FOLDERS.golden::<Value>("bert-sentences");
+    let serving = FOLDERS.serve("bert-sentences", "");
+    let client = Client::new(serving.address());
     let texts = &golden.requests[0].inputs;
     let got = client
         .post("/embed", &json!({"inputs": texts}))
@@ -119,9 +118,9 @@ fn tei_s_routes_embed_rank_and_predict() {
             .status,
         422
     );
-    let ranker = super::golden("bert-ranking");
-    let serving = serve("bert-ranking", "");
-    let client = Client::new(serving.server.address());
+    let ranker = FOLDERS.golden::<Value>("bert-ranking");
+    let serving = FOLDERS.serve("bert-ranking", "");
+    let client = Client::new(serving.address());
     let inputs = &ranker.requests[0].inputs;
     let body = json!({"query": inputs["query"], "texts": inputs["texts"], "truncate": true, "return_text": true});
     let got = client.post("/rerank", &body).unwrap().json().unwrap();
@@ -138,9 +137,9 @@ fn tei_s_routes_embed_rank_and_predict() {
         );
         assert_eq!(rank["text"], inputs["texts"][at]);
     }
-    let serving = serve("bert-text-classification", "");
-    let client = Client::new(serving.server.address());
-    let golden = super::golden("bert-text-classification");
+    let serving = FOLDERS.serve("bert-text-classification", "");
+    let client = Client::new(serving.address());
+    let golden = FOLDERS.golden::<Value>("bert-text-classification");
     let all = golden
         .requests
         .iter()
@@ -182,8 +181,8 @@ fn models_that_generate_text_have_no_such_routes() {
             "{route}"
         );
     }
-    let encoder = serve("bert-text-classification", "");
-    let client = Client::new(encoder.server.address());
+    let encoder = FOLDERS.serve("bert-text-classification", "");
+    let client = Client::new(encoder.address());
     let answer = client.post("/generate", &json!({"inputs": "a"})).unwrap();
     assert_eq!(answer.status, 422);
     assert!(
@@ -196,8 +195,8 @@ fn models_that_generate_text_have_no_such_routes() {
 
 #[test]
 fn csv_has_texts_or_questions() {
-    let serving = serve("bert-question-answering", "");
-    let client = Client::new(serving.server.address());
+    let serving = FOLDERS.serve("bert-question-answering", "");
+    let client = Client::new(serving.address());
     let csv = "question,context\nWho?,\"Ada Lovelace, in London\"\nWhere?,In the hall\n";
     let answer = client
         .post_bytes(
@@ -218,12 +217,12 @@ fn csv_has_texts_or_questions() {
 #[test]
 fn similarity_is_the_cosine_of_sentence_transformers() {
     for name in ["bert-sentences", "mpnet-sentences", "distilbert-sentences"] {
-        let text = std::fs::read(root().join(name).join("golden.json")).unwrap();
+        let text = std::fs::read(FOLDERS.root().join(name).join("golden.json")).unwrap();
         let golden: Value = serde_json::from_slice(&text).unwrap();
-        let serving = serve(name, "option.task=sentence-similarity");
+        let serving = FOLDERS.serve(name, "option.task=sentence-similarity");
         let compare = &golden["similarity"][0];
         let body = json!({"inputs": compare["inputs"]});
-        let got = Client::new(serving.server.address())
+        let got = Client::new(serving.address())
             .post("/invocations", &body)
             .unwrap()
             .json()
@@ -236,7 +235,10 @@ fn similarity_is_the_cosine_of_sentence_transformers() {
 fn a_check_plans_the_memory_and_tells_what_does_not_fit() {
     let check = |name: &str, task: &str| {
         let mut command = Command::new(PROGRAM);
-        command.arg("check").arg(root().join(name)).arg("--json");
+        command
+            .arg("check")
+            .arg(FOLDERS.root().join(name))
+            .arg("--json");
         command.args(["--bandwidth", "20"]).env_clear();
         let output = command.env("OPTION_TASK", task).output().unwrap();
         let report: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -256,27 +258,13 @@ fn a_check_plans_the_memory_and_tells_what_does_not_fit() {
 }
 
 /// What the log of a start that fails says.
-fn failure(name: &str, properties: &str, change: impl Fn(&std::path::Path)) -> String {
-    let dir = TempDir::new().unwrap();
-    let copy = dir.path().join(name);
-    copy_folder(&root().join(name), &copy);
-    std::fs::write(copy.join("serving.properties"), properties).unwrap();
-    change(&copy);
-    let mut server = Launch::serve(PROGRAM, &copy).start().unwrap();
-    server.wait_for_log("cannot be served").unwrap();
-    server.log()
-}
-
-fn edit(folder: &std::path::Path, file: &str, change: impl Fn(&mut Value)) {
-    let file = folder.join(file);
-    let mut value: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
-    change(&mut value);
-    std::fs::write(file, value.to_string()).unwrap();
+fn failure(name: &str, properties: &str, change: impl Fn(&Path)) -> String {
+    failed_start(&FOLDERS.root().join(name), properties, change)
 }
 
 #[test]
 fn what_does_not_fit_is_refused_before_a_weight_is_read() {
-    let nothing = |_: &std::path::Path| {};
+    let nothing = |_: &Path| {};
     let cases = [
         (
             failure("bert-fill-mask", "option.task=text-classification", nothing),
@@ -327,7 +315,7 @@ fn what_does_not_fit_is_refused_before_a_weight_is_read() {
                 "option.max_model_len=97",
                 nothing,
             ),
-            "the model takes 96 tokens",
+            "option.max_model_len = 97: the model's context is 96 tokens",
         ),
         (
             failure("bert-text-classification", "", |dir| {
@@ -347,16 +335,16 @@ fn the_folder_says_its_task_and_other_types_of_weights_serve_too() {
         ("bert-sentences", "text-embedding"),
         ("bert-token-classification", "token-classification"),
     ] {
-        let golden = golden(name);
-        let serving = serve(name, "option.dtype=fp32");
+        let golden = FOLDERS.golden::<Value>(name);
+        let serving = FOLDERS.serve(name, "option.dtype=fp32");
         assert!(
-            serving.server.log().contains(&format!("for {route}:")),
+            serving.log().contains(&format!("for {route}:")),
             "{}",
-            serving.server.log()
+            serving.log()
         );
         let request = &golden.requests[0];
         let body = json!({"inputs": request.inputs, "parameters": request.parameters});
-        let got = Client::new(serving.server.address())
+        let got = Client::new(serving.address())
             .post("/invocations", &body)
             .unwrap()
             .json()

@@ -14,6 +14,7 @@ mod dialect;
 pub mod error;
 mod fields;
 pub mod formatted;
+mod generate;
 mod json;
 pub mod models;
 mod parameters;

@@ -1,8 +1,8 @@
 //! From resolved settings to the report: reads the headers, gathers what is wrong, plans.
 
 use sconce_config::{Dialect, HubModel, ModelSettings, ModelSource, Resolved};
-use sconce_engine::{Description, EngineSettings};
-use sconce_manager::{Inspection, Seq2SeqError, Seq2SeqOverview, StartError, TaskOverview};
+use sconce_engine::{Description, EngineSettings, TaskMemory, TaskOverview};
+use sconce_manager::Inspection;
 
 use crate::device::Target;
 use crate::plan::{self, Planned};
@@ -66,12 +66,14 @@ fn examine(
         });
         return;
     }
-    if let Some(overview) = inspection.encoder {
-        examine_encoder(report, model, settings, overview, target);
-        return;
-    }
-    if let Some(overview) = inspection.seq2seq {
-        examine_seq2seq(report, model, settings, overview, target);
+    if let Some(overview) = inspection.overview {
+        match overview {
+            Ok(overview) => examine_task(report, model, settings, &overview, target),
+            Err(error) => report.reasons.push(Reason {
+                code: error.code(),
+                message: error.to_string(),
+            }),
+        }
         return;
     }
     let description = &inspection.description;
@@ -110,24 +112,15 @@ fn examine(
     report.device = Some(device);
 }
 
-/// A model that reads and writes has a cache, but its speed depends on what is read.
-fn examine_seq2seq(
+/// A model of a task: one that reads and writes has a cache, of an encoder weights and the largest batch are all. How
+/// fast it is depends on what is read.
+fn examine_task(
     report: &mut Report,
     model: &mut ModelPart,
     settings: &ModelSettings,
-    overview: Result<Seq2SeqOverview, Seq2SeqError>,
+    overview: &TaskOverview,
     target: &Target,
 ) {
-    let overview = match overview {
-        Ok(overview) => overview,
-        Err(error) => {
-            report.reasons.push(Reason {
-                code: error.code(),
-                message: error.to_string(),
-            });
-            return;
-        }
-    };
     model.architecture = Some(overview.architecture);
     model.layers = Some(overview.layers);
     model.heads = Some(overview.heads);
@@ -136,58 +129,32 @@ fn examine_seq2seq(
     model.parameters = Some(overview.parameters);
     model.stored_bytes = Some(overview.stored_bytes);
     let threads = settings.threads.unwrap_or_else(sconce_engine::threads);
-    let mut planned = plan::of_seq2seq(&overview.needs, target, threads);
-    report.reasons.append(&mut planned.reasons);
-    report.warnings.append(&mut planned.warnings);
-    report.plan = planned.part;
-    report.device = Some(target.describe(threads));
-}
-
-/// An encoder has no cache: weights and the largest batch are all.
-fn examine_encoder(
-    report: &mut Report,
-    model: &mut ModelPart,
-    settings: &ModelSettings,
-    overview: Result<TaskOverview, StartError>,
-    target: &Target,
-) {
-    let overview = match overview {
-        Ok(overview) => overview,
-        Err(error) => {
-            report.reasons.push(Reason {
-                code: error.code(),
-                message: error.to_string(),
-            });
-            return;
+    match overview.memory {
+        TaskMemory::Cached(needs) => {
+            let mut planned = plan::of_needs(&needs, target, threads);
+            report.reasons.append(&mut planned.reasons);
+            report.warnings.append(&mut planned.warnings);
+            report.plan = planned.part;
         }
-    };
-    model.architecture = Some(overview.family);
-    model.layers = Some(overview.layers);
-    model.heads = Some(overview.heads);
-    model.kv_heads = Some(overview.heads);
-    model.context = Some(overview.context);
-    model.parameters = Some(overview.parameters);
-    model.stored_bytes = Some(overview.stored_bytes);
-    let device = target.describe(settings.threads.unwrap_or_else(sconce_engine::threads));
-    let part = EncoderPart {
-        weights_bytes: overview.weights_bytes,
-        activations_bytes: overview.activations_bytes,
-        total_bytes: overview.weights_bytes + overview.activations_bytes,
-        available_bytes: device.memory_bytes,
-        batch_tokens: settings.max_batch_tokens,
-    };
-    if let Some(room) = part.available_bytes.filter(|room| *room < part.total_bytes) {
-        report.reasons.push(Reason {
-            code: "not-enough-memory",
-            message: format!(
-                "weights and activations take {} bytes, and there are {room}; take a larger machine, or lower \
-                 option.max_batch_tokens = {}",
-                part.total_bytes, part.batch_tokens
-            ),
-        });
+        TaskMemory::Batch {
+            weights,
+            activations,
+        } => {
+            let room = target.room(1, threads, 4);
+            let overhead = room.scratch + room.overhead;
+            let reason = room.beside(1, weights, activations).err();
+            report.reasons.extend(reason.as_ref().map(Reason::from));
+            report.encoder = Some(EncoderPart {
+                weights_bytes: weights,
+                activations_bytes: activations,
+                overhead_bytes: overhead,
+                total_bytes: weights + activations + overhead,
+                available_bytes: room.bytes,
+                batch_tokens: settings.max_batch_tokens,
+            });
+        }
     }
-    report.encoder = Some(part);
-    report.device = Some(device);
+    report.device = Some(target.describe(threads));
 }
 
 /// The engine's settings where the model would compute: a GPU keeps weights in one type.

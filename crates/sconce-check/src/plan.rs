@@ -61,7 +61,7 @@ pub(crate) fn of(
 }
 
 /// Plans for a model that reads and writes; numbers are as its engine keeps them.
-pub(crate) fn of_seq2seq(needs: &Needs, target: &Target, threads: usize) -> Planned {
+pub(crate) fn of_needs(needs: &Needs, target: &Target, threads: usize) -> Planned {
     let mut planned = Planned::default();
     let number = needs.kv.dtype.bytes() as u64;
     match Plan::new(needs, &target.room(needs.ranks, threads, number)) {

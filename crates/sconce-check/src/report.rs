@@ -177,7 +177,9 @@ pub struct EncoderPart {
     pub weights_bytes: u64,
     /// Activations of the largest batch, at most.
     pub activations_bytes: u64,
-    /// Both.
+    /// Scratch of kernels, and what is taken whatever the model.
+    pub overhead_bytes: u64,
+    /// All three.
     pub total_bytes: u64,
     /// What there is.
     pub available_bytes: Option<u64>,

@@ -215,6 +215,7 @@ impl Page {
         for (what, bytes) in [
             ("weights", part.weights_bytes),
             ("activations", part.activations_bytes),
+            ("overhead", part.overhead_bytes),
             ("in all", part.total_bytes),
         ] {
             self.line("memory", &format!("{what:<QUANTITY$}{:>12}", size(bytes)));

@@ -2,12 +2,14 @@
 //!
 //! Nothing here knows of a runtime, a tensor or a wire format. A request becomes a [`Job`], its
 //! answers are [`Event`]s, its failures are [`ServeError`]s; [`Gateway`], [`Backend`] and
-//! [`Reply`] are the seams between HTTP, the models and whoever waits for an answer.
+//! [`Reply`] are the seams between HTTP, the models and whoever waits for an answer. [`Inbox`] is the queue and the
+//! thread that engines have in common.
 
 pub mod decoding;
 pub mod error;
 pub mod event;
 pub mod gauges;
+pub mod inbox;
 pub mod job;
 pub mod params;
 pub mod raw;
@@ -19,9 +21,10 @@ pub use decoding::{AskedDecoding, EarlyStopping};
 pub use error::{Blame, ServeError};
 pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};
 pub use gauges::{Gauges, Permit};
+pub use inbox::{Inbox, InboxSettings, Unstarted};
 pub use job::{Generate, Input, Job, JobId};
 pub use params::{AskedSampling, GenerateParams, MaxTokens, Report, Sampling, Stop};
 pub use raw::{Formats, RawEvent, RawHead, RawInput};
-pub use status::{Load, ModelStatus, Phase, Progress};
+pub use status::{Load, ModelStatus, Observer, Phase, Progress};
 pub use task::{Answered, Ask, Task, TaskAnswer};
 pub use traits::{Backend, Gateway, Reply};

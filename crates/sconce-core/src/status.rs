@@ -43,6 +43,9 @@ pub struct Progress {
     pub total: u64,
 }
 
+/// Told of the phases on the way to readiness and of the bytes of the present one.
+pub type Observer = dyn Fn(Phase, Progress) + Send + Sync;
+
 /// The load of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Load {

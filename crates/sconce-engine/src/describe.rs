@@ -263,7 +263,7 @@ impl Described {
             rotations: working.rotations,
             kv,
             ranks,
-            max_len: longest_sequence(settings, spec.dims.context)?,
+            max_len: check_context(settings.max_model_len, spec.dims.context)?,
             may_shorten: settings.max_model_len.is_none(),
             max_rows: settings.max_rows,
             wanted_cache: settings.kv_cache_bytes,
@@ -271,19 +271,16 @@ impl Described {
     }
 }
 
-/// The longest sequence that is served.
-pub(crate) fn longest_sequence(
-    settings: &EngineSettings,
-    context: usize,
-) -> Result<usize, EngineError> {
-    match settings.max_model_len {
+/// The longest sequence that is served: as many tokens as are wanted, or all that the model takes.
+pub fn check_context(wanted: Option<usize>, context: usize) -> Result<usize, EngineError> {
+    match wanted {
         Some(wanted) if wanted > context => Err(EngineError::Context { wanted, context }),
         wanted => Ok(wanted.unwrap_or(context)),
     }
 }
 
 /// Fewer entries than embeddings are usual (padding); more would index outside.
-pub(crate) fn check_vocabulary(
+pub fn check_vocabulary(
     dir: &Path,
     tokenizer: &Tokenizer,
     model: usize,

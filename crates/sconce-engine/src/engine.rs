@@ -1,16 +1,15 @@
-//! The engine's handle: starts the threads, checks jobs at the door, queues them.
+//! The engine's handle: loads the model in its thread, checks jobs at the door, queues them.
 
 use std::collections::HashMap;
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
 use sconce_core::{
-    Backend, Generate, Input, Job, Load, MaxTokens, Phase, Progress, Sampling, ServeError, Task,
+    Backend, Gauges, Generate, Inbox, InboxSettings, Input, Job, Load, MaxTokens, Observer, Permit,
+    Phase, Progress, Sampling, ServeError, Task,
 };
 use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use sconce_text::Tokenizer;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::draws::Draws;
 use crate::error::EngineError;
@@ -21,26 +20,17 @@ use crate::memory::{Plan, Room};
 use crate::pace::Pace;
 use crate::ranks::Ranks;
 use crate::settings::EngineSettings;
-use crate::worker::{Message, Worker};
-use sconce_core::Gauges;
-
-/// Told of the phases on the way to readiness and of the bytes of the present one.
-pub type Observer = dyn Fn(Phase, Progress) + Send + Sync;
+use crate::worker::Worker;
 
 /// A text-generation engine that has passed its canary.
 pub struct Engine {
-    name: String,
     max_len: usize,
-    queue_limit: usize,
     vocab: usize,
     tokenizer: Arc<Tokenizer>,
     /// For what requests leave open.
     sampling: Sampling,
     length: MaxTokens,
-    gauges: Arc<Gauges>,
-    failure: Arc<OnceLock<String>>,
-    inbox: SyncSender<Message>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    inbox: Inbox<Admitted>,
 }
 
 impl Engine {
@@ -57,48 +47,29 @@ impl Engine {
         checkpoint: Checkpoint,
         observer: Arc<Observer>,
     ) -> Result<Self, EngineError> {
-        // One place more than may wait: `Stop` must always find room.
-        let (inbox, outbox) = sync_channel(settings.queue + settings.max_rows + 1);
-        let (tell_ready, ready) = sync_channel(1);
-        let gauges = Arc::new(Gauges::default());
-        let failure = Arc::new(OnceLock::new());
-        let engine = EngineParts {
-            name: settings.name.clone(),
-            queue_limit: settings.queue,
-            tokenizer: Arc::clone(&checkpoint.tokenizer),
-            sampling: checkpoint.sampling.clone(),
-            length: checkpoint.length,
-            gauges: Arc::clone(&gauges),
-            failure: Arc::clone(&failure),
+        let door = InboxSettings {
+            model: settings.name.clone(),
+            thread: "rank-0",
+            limit: settings.queue,
         };
-        let thread = std::thread::Builder::new()
-            .name("rank-0".into())
-            .spawn(move || {
-                let prepared = prepare(&settings, checkpoint, gauges, &*observer);
-                let (mut worker, max_len) = match prepared {
-                    Ok(prepared) => prepared,
-                    Err(error) => {
-                        let _ = tell_ready.send(Err(error));
-                        return;
-                    }
-                };
-                let _ = tell_ready.send(Ok((worker.ranks.vocab(), max_len)));
-                let outcome = worker.run(&outbox);
-                conclude(&mut worker, outcome, &outbox, &failure);
-            })
-            .map_err(|source| EngineError::System {
-                what: "starting the engine",
-                source,
-            })?;
-        let died = |_| EngineError::Rank {
-            rank: 0,
-            cause: "its thread panicked".into(),
-        };
-        let (vocab, max_len) = ready.recv().map_err(died)??;
-        Ok(engine.assemble(max_len, vocab, inbox, thread))
+        let tokenizer = Arc::clone(&checkpoint.tokenizer);
+        let (sampling, length) = (checkpoint.sampling.clone(), checkpoint.length);
+        let (inbox, (vocab, max_len)) = Inbox::start(door, move |gauges| {
+            let (worker, max_len) = prepare(&settings, checkpoint, gauges, &*observer)?;
+            let vocab = worker.ranks.vocab();
+            Ok::<_, EngineError>((worker, (vocab, max_len)))
+        })?;
+        Ok(Self {
+            max_len,
+            vocab,
+            tokenizer,
+            sampling,
+            length,
+            inbox,
+        })
     }
 
-    fn admit(&self, job: Job) -> Result<Admitted, ServeError> {
+    fn admit(&self, job: Job, permit: Permit) -> Result<Admitted, ServeError> {
         let Input::Generate(Generate { prompt, params }) = &job.input else {
             let problem = "this model continues texts; other tasks need other models";
             return Err(ServeError::Malformed(problem.into()));
@@ -121,47 +92,15 @@ impl Engine {
         })?;
         let tokens = truncated(tokens, params.truncate);
         let length = Length::of(&params, tokens.len(), self.max_len, self.length)?;
-        let permit = self
-            .gauges
-            .enter(self.queue_limit)
-            .ok_or_else(|| self.full())?;
         let sampling = params.sampling.over(&self.sampling);
         let prompt = (tokens, length);
         Ok(Admitted::new(job, params, sampling, prompt, permit))
-    }
-
-    fn full(&self) -> ServeError {
-        ServeError::QueueFull {
-            model: self.name.clone(),
-            limit: self.queue_limit,
-        }
-    }
-
-    fn broken(&self) -> ServeError {
-        let cause = self
-            .failure
-            .get()
-            .cloned()
-            .unwrap_or_else(|| "it was stopped".into());
-        ServeError::Engine {
-            model: self.name.clone(),
-            cause,
-        }
     }
 }
 
 impl Backend for Engine {
     fn submit(&self, job: Job) -> Result<(), ServeError> {
-        if self.failure.get().is_some() {
-            return Err(self.broken());
-        }
-        let admitted = self.admit(job)?;
-        self.inbox
-            .try_send(Message::Job(Box::new(admitted)))
-            .map_err(|refused| match refused {
-                TrySendError::Full(_) => self.full(),
-                TrySendError::Disconnected(_) => self.broken(),
-            })
+        self.inbox.submit(|permit| self.admit(job, permit))
     }
 
     fn task(&self) -> Option<Task> {
@@ -169,102 +108,16 @@ impl Backend for Engine {
     }
 
     fn load(&self) -> Load {
-        self.gauges.load()
+        self.inbox.load()
     }
 
     fn failure(&self) -> Option<String> {
-        self.failure.get().cloned()
+        self.inbox.failure()
     }
 
     fn stop(&self) {
-        // A full or closed queue means that the thread ends by itself or is busy; a closed
-        // one is fine, a full one is waited out.
-        let _ = self.inbox.send(Message::Stop);
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
+        self.inbox.stop();
     }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        self.stop();
-    }
-}
-
-struct EngineParts {
-    name: String,
-    queue_limit: usize,
-    tokenizer: Arc<Tokenizer>,
-    /// For what requests leave open.
-    sampling: Sampling,
-    length: MaxTokens,
-    gauges: Arc<Gauges>,
-    failure: Arc<OnceLock<String>>,
-}
-
-impl EngineParts {
-    fn assemble(
-        self,
-        max_len: usize,
-        vocab: usize,
-        inbox: SyncSender<Message>,
-        thread: JoinHandle<()>,
-    ) -> Engine {
-        let Self {
-            name,
-            queue_limit,
-            tokenizer,
-            sampling,
-            length,
-            gauges,
-            failure,
-        } = self;
-        let thread = Mutex::new(Some(thread));
-        Engine {
-            name,
-            max_len,
-            queue_limit,
-            vocab,
-            tokenizer,
-            sampling,
-            length,
-            gauges,
-            failure,
-            inbox,
-            thread,
-        }
-    }
-}
-
-/// Records the cause before any job hears of it, so that whoever was failed finds it.
-fn conclude(
-    worker: &mut Worker,
-    outcome: Result<(), String>,
-    outbox: &Receiver<Message>,
-    failure: &OnceLock<String>,
-) {
-    let told = match outcome {
-        Ok(()) => ServeError::Draining,
-        Err(cause) => {
-            error!(
-                model = worker.name,
-                cause, "the engine failed; its jobs fail with it"
-            );
-            // Nobody else sets it: this thread ends once.
-            let _ = failure.set(cause.clone());
-            ServeError::Engine {
-                model: worker.name.clone(),
-                cause,
-            }
-        }
-    };
-    worker.fail_all(outbox, &told);
 }
 
 /// Plans the memory, loads the ranks, reserves the cache and proves that the model computes; the

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use sconce_core::Unstarted;
 use sconce_models::{ConfigError, LoadError, Packing};
 use sconce_nn::GroupFailure;
 use sconce_nn::weights::WeightError;
@@ -136,6 +137,9 @@ pub enum EngineError {
         /// Its message.
         cause: String,
     },
+    /// There is no thread that computes.
+    #[error(transparent)]
+    Thread(#[from] Unstarted),
     /// The operating system gave no thread or memory.
     #[error("{what}: {source}")]
     System {
@@ -180,7 +184,30 @@ impl EngineError {
             Self::Canary(_) => "canary-failed",
             Self::Loading { cause, .. } => cause.code(),
             Self::Group(_) | Self::Rank { .. } => "rank-failed",
+            Self::Thread(error) => error.code(),
             Self::System { .. } => "system",
         }
     }
+}
+
+/// Lets the error of another engine be made of what an [`EngineError`] is made of, by way of it.
+#[macro_export]
+macro_rules! through_engine_error {
+    ($error:ty) => {
+        $crate::through_engine_error!(
+            $error,
+            $crate::ConfigError,
+            $crate::LoadError,
+            $crate::TextError,
+            $crate::Unstarted,
+            $crate::WeightError
+        );
+    };
+    ($error:ty, $($part:ty),+) => {
+        $(impl From<$part> for $error {
+            fn from(part: $part) -> Self {
+                $crate::EngineError::from(part).into()
+            }
+        })+
+    };
 }

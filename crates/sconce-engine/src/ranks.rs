@@ -78,13 +78,3 @@ impl Ranks {
 fn of_the_only(cause: String) -> String {
     format!("rank 0: {cause}")
 }
-
-/// The text of a panic.
-pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    format!(
-        "panic: {}",
-        text.unwrap_or_else(|| "without a message".into())
-    )
-}

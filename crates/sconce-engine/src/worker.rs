@@ -4,13 +4,12 @@
 //! A failed step fails the jobs at hand and ends the thread; one job's failure ends that job.
 
 use std::collections::HashMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::Instant;
 
 use candle_core::{Storage, Tensor};
-use sconce_core::{Event, ServeError};
+use sconce_core::inbox::{self, Outbox, Queued};
+use sconce_core::{Event, Gauges, ServeError};
 use sconce_sched::{Picked, Row, Scheduler, SeqId, Sequence, StepPlan, Want};
 use sconce_text::Tokenizer;
 use tracing::debug;
@@ -19,15 +18,12 @@ use crate::draws::{Drawn, Draws};
 use crate::live::{Admitted, Live};
 use crate::pace::Pace;
 use crate::pack::logit_rows;
-use crate::ranks::{Ranks, panic_message};
-use sconce_core::Gauges;
+use crate::ranks::Ranks;
 
-/// What the engine's thread is told.
-pub(crate) enum Message {
-    /// A job to compute.
-    Job(Box<Admitted>),
-    /// Fail what is at hand and end.
-    Stop,
+impl Queued for Admitted {
+    fn fail(mut self, error: ServeError) {
+        self.reply.send(Event::Failed(error));
+    }
 }
 
 /// The state of the engine's thread.
@@ -58,28 +54,12 @@ pub(crate) struct Worker {
     pub(crate) next: u64,
 }
 
-impl Worker {
-    /// Runs until told to stop, or until a step fails: then the cause.
-    pub(crate) fn run(&mut self, inbox: &Receiver<Message>) -> Result<(), String> {
-        catch_unwind(AssertUnwindSafe(|| self.serve(inbox)))
-            .unwrap_or_else(|panic| Err(panic_message(&*panic)))
-    }
+impl inbox::Worker for Worker {
+    type Job = Admitted;
 
-    /// Fails every job at hand and in the queue.
-    pub(crate) fn fail_all(&mut self, inbox: &Receiver<Message>, failure: &ServeError) {
-        for (_, mut live) in self.live.drain() {
-            live.fail(failure.clone());
-        }
-        while let Ok(message) = inbox.try_recv() {
-            if let Message::Job(mut job) = message {
-                job.reply.send(Event::Failed(failure.clone()));
-            }
-        }
-    }
-
-    fn serve(&mut self, inbox: &Receiver<Message>) -> Result<(), String> {
+    fn run(&mut self, outbox: &Outbox<Admitted>) -> Result<(), String> {
         let mut plan = StepPlan::default();
-        while self.take_in(inbox) {
+        while outbox.take_in(self.live.is_empty(), |job| self.add(job)) {
             self.sweep();
             let load = self.scheduler.load();
             let prompts = self
@@ -99,23 +79,14 @@ impl Worker {
         Ok(())
     }
 
-    /// Takes what has arrived; waits for something if there is nothing to compute. False: stop.
-    fn take_in(&mut self, inbox: &Receiver<Message>) -> bool {
-        if self.live.is_empty() {
-            match inbox.recv() {
-                Ok(Message::Job(job)) => self.add(*job),
-                Ok(Message::Stop) | Err(_) => return false,
-            }
-        }
-        loop {
-            match inbox.try_recv() {
-                Ok(Message::Job(job)) => self.add(*job),
-                Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) => return true,
-            }
+    fn fail_all(&mut self, error: &ServeError) {
+        for (_, mut live) in self.live.drain() {
+            live.fail(error.clone());
         }
     }
+}
 
+impl Worker {
     fn add(&mut self, job: Admitted) {
         let id = SeqId(self.next);
         self.next += 1;

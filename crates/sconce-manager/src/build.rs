@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use sconce_config::{Dtype, KvDtype, ModelSettings, Quantize};
-use sconce_core::{Backend, Task};
+use sconce_core::{Backend, Observer, Task};
 use sconce_engine::{
-    BlockFormat, CacheDtype, Engine, EngineSettings, Observer, Packing, Quantisation, StoredDtype,
+    BlockFormat, CacheDtype, Engine, EngineSettings, Packing, Quantisation, StoredDtype,
 };
 use sconce_python::Formatters;
 use sconce_seq2seq::{Seq2SeqEngine, Seq2SeqSettings};

@@ -14,8 +14,8 @@ use std::time::Duration;
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 use sconce_config::HubModel;
-use sconce_core::{Phase, Progress};
-use sconce_engine::{Observer, first_files};
+use sconce_core::{Observer, Phase, Progress};
+use sconce_engine::first_files;
 use serde::Deserialize;
 use tracing::{info, warn};
 

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use sconce_config::{ModelSettings, ModelSource};
 use sconce_core::Task;
-use sconce_engine::{Description, EngineSettings};
-use sconce_seq2seq::{Seq2SeqDescription, Seq2SeqError, Seq2SeqOverview};
-use sconce_tasks::{StartError, TaskDescription, TaskOverview};
+use sconce_engine::{Description, EngineSettings, TaskOverview};
+use sconce_seq2seq::Seq2SeqDescription;
+use sconce_tasks::TaskDescription;
 use tempfile::TempDir;
 
 use crate::build::{engine_settings, seq2seq_settings, task_settings};
@@ -25,10 +25,8 @@ pub struct Inspection {
     pub task: Result<String, TaskError>,
     /// What it is served for.
     pub served: Result<Task, TaskError>,
-    /// What its files say, if it is for a task of encoders.
-    pub encoder: Option<Result<TaskOverview, StartError>>,
-    /// What its files say, if it reads and writes.
-    pub seq2seq: Option<Result<Seq2SeqOverview, Seq2SeqError>>,
+    /// What its files say, if it does anything but continue texts.
+    pub overview: Option<Result<TaskOverview, ManagerError>>,
     /// What its files say.
     pub description: Description,
     /// Where the files of a model elsewhere are, until they have been looked at.
@@ -55,32 +53,33 @@ impl Inspection {
             Task::TextGeneration => Ok(task),
             task => task::require_whole_weights(settings).map(|()| task),
         });
-        let encoder = match &served {
+        let overview = match &served {
             Ok(Task::TextGeneration) | Err(_) => None,
-            Ok(task) if task.reads_and_writes() => None,
-            Ok(task) => {
-                let settings = task_settings(settings, dir.clone(), *task);
-                let description = TaskDescription::read(&settings);
-                Some(description.and_then(|description| description.overview(&settings)))
-            }
-        };
-        let seq2seq = match &served {
-            Ok(task) if task.reads_and_writes() => {
-                let settings = seq2seq_settings(settings, dir.clone(), *task);
-                let description = Seq2SeqDescription::read(&settings);
-                Some(description.and_then(|description| description.overview(&settings)))
-            }
-            _ => None,
+            Ok(task) => Some(overview(settings, dir.clone(), *task)),
         };
         Ok(Self {
             task: task::of(&dir, wish),
             served,
-            encoder,
-            seq2seq,
+            overview,
             description: Description::read(&dir, gguf_file, settings.model_sampling),
             settings: engine_settings(settings, dir),
             _headers: kept,
         })
+    }
+}
+
+/// The model of a task in some numbers.
+fn overview(
+    settings: &ModelSettings,
+    dir: PathBuf,
+    task: Task,
+) -> Result<TaskOverview, ManagerError> {
+    if task.reads_and_writes() {
+        let settings = seq2seq_settings(settings, dir, task);
+        Ok(Seq2SeqDescription::read(&settings)?.overview(&settings)?)
+    } else {
+        let settings = task_settings(settings, dir, task);
+        Ok(TaskDescription::read(&settings)?.overview(&settings)?)
     }
 }
 

@@ -28,6 +28,6 @@ pub use inspect::Inspection;
 pub use manager::{Manager, Outcome};
 pub use s3::{S3Error, bucket_folder};
 pub use sconce_engine::DeviceError;
-pub use sconce_seq2seq::{Seq2SeqError, Seq2SeqOverview};
-pub use sconce_tasks::{StartError, TaskOverview};
+pub use sconce_seq2seq::Seq2SeqError;
+pub use sconce_tasks::StartError;
 pub use task::TaskError;

@@ -3,8 +3,8 @@
 use std::num::NonZeroUsize;
 
 use sconce_config::{ModelSettings, ModelSource, PythonSettings};
-use sconce_core::{Phase, Progress};
-use sconce_engine::{Gpus, Observer};
+use sconce_core::{Observer, Phase, Progress};
+use sconce_engine::Gpus;
 use sconce_python::{Devices, Formatters, Interpreter, Pool, Ranks, Workers};
 
 use crate::error::ManagerError;

@@ -22,8 +22,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sconce_config::{BucketFile, BucketFolder, S3Model};
-use sconce_core::{Phase, Progress};
-use sconce_engine::Observer;
+use sconce_core::{Observer, Phase, Progress};
 
 use bucket::Bucket;
 use cache::Folder;

@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use sconce_config::ModelSource;
-use sconce_engine::Observer;
+use sconce_core::Observer;
 
 use crate::error::ManagerError;
 use crate::{hub, s3};

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sconce_core::{AskedDecoding, Task};
-use sconce_engine::{EngineError, Needs};
+use sconce_engine::{Needs, TaskMemory, TaskOverview, check_context, check_vocabulary, parameters};
 use sconce_models::seq2seq::{
     Seq2Seq, Seq2SeqSpec, TaskDecoding, decoding_defaults, task_decoding,
 };
@@ -36,25 +36,6 @@ pub struct Seq2SeqDescription {
     pub(crate) max_length: usize,
 }
 
-/// A model in some numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seq2SeqOverview {
-    /// The class name of transformers.
-    pub architecture: &'static str,
-    /// Layers of both stacks.
-    pub layers: usize,
-    /// Heads of attention of the decoder.
-    pub heads: usize,
-    /// Longest text in tokens.
-    pub context: usize,
-    /// Bytes of all tensors in the files.
-    pub stored_bytes: u64,
-    /// Numbers in all tensors.
-    pub parameters: u64,
-    /// What it needs in memory.
-    pub needs: Needs,
-}
-
 impl Seq2SeqDescription {
     /// Reads configuration, tokenizer and the headers of the weights.
     pub fn read(settings: &Seq2SeqSettings) -> Result<Self, Seq2SeqError> {
@@ -63,30 +44,21 @@ impl Seq2SeqDescription {
         let arch = family(&config, task)?;
         let spec = (arch.spec)(&config)?;
         let tokenizer = Tokenizer::open(dir)?;
-        let entries = tokenizer.vocab_size();
-        if entries > spec.vocab {
-            return Err(EngineError::Vocabulary {
-                dir: dir.into(),
-                tokenizer: entries,
-                model: spec.vocab,
-            }
-            .into());
-        }
+        check_vocabulary(dir, &tokenizer, spec.vocab)?;
         let languages = Languages::read(dir)?;
         require_languages(settings, languages.as_ref(), &tokenizer)?;
         let defaults = decoding_defaults(dir, &config)?;
         require_tokens(dir, &defaults, spec.vocab)?;
         let own = task_decoding(&config, &task_name(settings))?;
-        let context = spec.context.unwrap_or(usize::MAX);
-        if let Some(wanted) = settings.max_len.filter(|wanted| *wanted > context) {
-            return Err(EngineError::Context { wanted, context }.into());
-        }
-        let max_read = settings.max_len.unwrap_or(context.min(UNBOUNDED));
+        check_context(settings.max_len, spec.encoder.context.unwrap_or(usize::MAX))?;
+        let longest = spec.encoder.context.unwrap_or(UNBOUNDED);
+        let max_read = settings.max_len.unwrap_or(longest);
+        let written = spec.decoder.context.unwrap_or(usize::MAX);
         let weights: Arc<dyn WeightSource> = Arc::from(sconce_nn::weights::open(dir)?);
         let weights = sconce_models::unpacked(&config, weights)?;
         Ok(Self {
             arch,
-            max_length: max_read.min(context).saturating_add(1),
+            max_length: max_read.min(written).saturating_add(1),
             spec,
             tokenizer: Arc::new(tokenizer),
             languages,
@@ -126,19 +98,15 @@ impl Seq2SeqDescription {
     }
 
     /// The model in some numbers.
-    pub fn overview(&self, settings: &Seq2SeqSettings) -> Result<Seq2SeqOverview, Seq2SeqError> {
-        let names = self.weights.names();
-        let outlines = names
-            .iter()
-            .filter_map(|name| self.weights.outline(name).ok());
-        Ok(Seq2SeqOverview {
+    pub fn overview(&self, settings: &Seq2SeqSettings) -> Result<TaskOverview, Seq2SeqError> {
+        Ok(TaskOverview {
             architecture: self.arch.name,
             layers: self.spec.encoder.layers + self.spec.decoder.layers,
             heads: self.spec.decoder.heads,
             context: self.max_read,
             stored_bytes: self.weights.total_bytes(),
-            parameters: outlines.map(|tensor| tensor.elements() as u64).sum(),
-            needs: self.needs(settings)?,
+            parameters: parameters(&*self.weights),
+            memory: TaskMemory::Cached(self.needs(settings)?),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sconce_core::task::Write;
 use sconce_core::{
-    Ask, AskedDecoding, Gauges, Generate, GenerateParams, Input, Job, ServeError, Task,
+    Ask, AskedDecoding, Generate, GenerateParams, Input, Job, Permit, ServeError, Task,
 };
 use sconce_text::{Cut, Languages, Tokenizer};
 
@@ -15,7 +15,6 @@ use crate::settings::Seq2SeqSettings;
 
 /// Checks requests and makes tokens of them.
 pub(crate) struct Door {
-    name: String,
     task: Task,
     tokenizer: Arc<Tokenizer>,
     languages: Option<Languages>,
@@ -31,8 +30,6 @@ pub(crate) struct Door {
     max_read: usize,
     /// Blocks of the cache.
     blocks: usize,
-    queue_limit: usize,
-    gauges: Arc<Gauges>,
 }
 
 impl Door {
@@ -40,7 +37,6 @@ impl Door {
         settings: &Seq2SeqSettings,
         description: &Seq2SeqDescription,
         blocks: usize,
-        gauges: Arc<Gauges>,
     ) -> Self {
         let own = description.task.clone();
         let said = own.decoding.over(description.defaults.clone());
@@ -49,7 +45,6 @@ impl Door {
             said_to_prompts.sampling = Default::default();
         }
         Self {
-            name: settings.name.clone(),
             task: settings.task,
             tokenizer: Arc::clone(&description.tokenizer),
             languages: description.languages.clone(),
@@ -64,30 +59,10 @@ impl Door {
             },
             max_read: description.max_read,
             blocks,
-            queue_limit: settings.queue,
-            gauges,
         }
     }
 
-    /// The model's name.
-    pub(crate) fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Nobody more may wait.
-    pub(crate) fn full(&self) -> ServeError {
-        ServeError::QueueFull {
-            model: self.name.clone(),
-            limit: self.queue_limit,
-        }
-    }
-
-    pub(crate) fn admit(&self, job: Job) -> Result<Admitted, ServeError> {
-        // A full queue refuses before anything is tokenised.
-        let permit = self
-            .gauges
-            .enter(self.queue_limit)
-            .ok_or_else(|| self.full())?;
+    pub(crate) fn admit(&self, job: Job, permit: Permit) -> Result<Admitted, ServeError> {
         let (read, decoding, way) = match job.input {
             Input::Task(Ask::Write(asked)) if asked.task == self.task => self.write(*asked)?,
             Input::Generate(Generate { prompt, params }) => self.prompt(&prompt, params)?,

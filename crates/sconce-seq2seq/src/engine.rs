@@ -1,34 +1,29 @@
 //! The engine's handle: loads the model in its thread, makes tokens of requests at the door, queues them.
 
 use std::collections::VecDeque;
-use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
+use std::sync::Arc;
 
-use sconce_core::{Backend, Gauges, Job, Load, Phase, Progress, ServeError, Task};
+use sconce_core::{
+    Backend, Gauges, Inbox, InboxSettings, Job, Load, Observer, Phase, Progress, ServeError, Task,
+};
 use sconce_engine::{EngineError, Plan, Room};
 use sconce_models::seq2seq::{Reading, Seq2Seq};
 use sconce_nn::{KvCache, Step, StepRow};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::describe::Seq2SeqDescription;
 use crate::door::Door;
 use crate::error::Seq2SeqError;
+use crate::job::Admitted;
 use crate::pool::Pool;
 use crate::settings::Seq2SeqSettings;
-use crate::worker::{Message, Worker};
-
-/// Told of the phases on the way to readiness and of the bytes of the present one.
-pub type Observer = dyn Fn(Phase, Progress) + Send + Sync;
+use crate::worker::Worker;
 
 /// An engine that has passed its canary.
 pub struct Seq2SeqEngine {
     task: Task,
     door: Door,
-    gauges: Arc<Gauges>,
-    failure: Arc<OnceLock<String>>,
-    inbox: SyncSender<Message>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    inbox: Inbox<Admitted>,
 }
 
 impl Seq2SeqEngine {
@@ -39,75 +34,24 @@ impl Seq2SeqEngine {
             sconce_nn::pool::configure(threads);
         }
         let plan = plan(&settings, &description)?;
-        let gauges = Arc::new(Gauges::default());
-        let door = Door::new(&settings, &description, plan.blocks, Arc::clone(&gauges));
-        // One place more than may wait: `Stop` must always find room.
-        let (inbox, outbox) = sync_channel(settings.queue + settings.max_rows + 1);
-        let (tell_ready, ready) = sync_channel(1);
-        let failure = Arc::new(OnceLock::new());
-        let (told, counted, task) = (Arc::clone(&failure), Arc::clone(&gauges), settings.task);
-        let thread = std::thread::Builder::new()
-            .name("seq2seq".into())
-            .spawn(move || {
-                let name = settings.name.clone();
-                let loaded = load(settings, &description, &plan, counted, &*observer);
-                let mut worker = match loaded {
-                    Ok(worker) => worker,
-                    Err(error) => {
-                        let _ = tell_ready.send(Err(error));
-                        return;
-                    }
-                };
-                let _ = tell_ready.send(Ok(()));
-                let told_to_all = match worker.run(&outbox) {
-                    Ok(()) => ServeError::Draining,
-                    Err(cause) => {
-                        error!(
-                            model = name,
-                            cause, "the engine failed; its jobs fail with it"
-                        );
-                        // Nobody else sets it: this thread ends once.
-                        let _ = told.set(cause.clone());
-                        ServeError::Engine { model: name, cause }
-                    }
-                };
-                worker.fail_all(&outbox, &told_to_all);
-            })
-            .map_err(|source| EngineError::System {
-                what: "starting the engine",
-                source,
-            })?;
-        ready.recv().map_err(|_| Seq2SeqError::Panicked)??;
-        Ok(Self {
-            task,
-            door,
-            gauges,
-            failure,
-            inbox,
-            thread: Mutex::new(Some(thread)),
-        })
+        let door = Door::new(&settings, &description, plan.blocks);
+        let task = settings.task;
+        let entrance = InboxSettings {
+            model: settings.name.clone(),
+            thread: "seq2seq",
+            limit: settings.queue,
+        };
+        let (inbox, ()) = Inbox::start(entrance, move |gauges| {
+            let worker = load(settings, &description, &plan, gauges, &*observer)?;
+            Ok::<_, Seq2SeqError>((worker, ()))
+        })?;
+        Ok(Self { task, door, inbox })
     }
 }
 
 impl Backend for Seq2SeqEngine {
     fn submit(&self, job: Job) -> Result<(), ServeError> {
-        let broken = || {
-            let cause = self.failure.get().cloned();
-            ServeError::Engine {
-                model: self.door.name().to_owned(),
-                cause: cause.unwrap_or_else(|| "it was stopped".into()),
-            }
-        };
-        if self.failure.get().is_some() {
-            return Err(broken());
-        }
-        let admitted = Message::Job(Box::new(self.door.admit(job)?));
-        self.inbox
-            .try_send(admitted)
-            .map_err(|refused| match refused {
-                TrySendError::Full(_) => self.door.full(),
-                TrySendError::Disconnected(_) => broken(),
-            })
+        self.inbox.submit(|permit| self.door.admit(job, permit))
     }
 
     fn task(&self) -> Option<Task> {
@@ -115,29 +59,15 @@ impl Backend for Seq2SeqEngine {
     }
 
     fn load(&self) -> Load {
-        self.gauges.load()
+        self.inbox.load()
     }
 
     fn failure(&self) -> Option<String> {
-        self.failure.get().cloned()
+        self.inbox.failure()
     }
 
     fn stop(&self) {
-        let _ = self.inbox.send(Message::Stop);
-        let thread = self
-            .thread
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Drop for Seq2SeqEngine {
-    fn drop(&mut self) {
-        self.stop();
+        self.inbox.stop();
     }
 }
 

@@ -4,9 +4,6 @@ use std::path::PathBuf;
 
 use sconce_core::Task;
 use sconce_engine::EngineError;
-use sconce_models::{ConfigError, LoadError};
-use sconce_nn::weights::WeightError;
-use sconce_text::TextError;
 use thiserror::Error;
 
 /// The first cause that keeps a model from answering.
@@ -59,9 +56,6 @@ pub enum Seq2SeqError {
         /// Rows of the embedding.
         vocab: usize,
     },
-    /// The engine's thread ended while it was being started.
-    #[error("the engine's thread panicked while loading")]
-    Panicked,
 }
 
 impl Seq2SeqError {
@@ -72,31 +66,8 @@ impl Seq2SeqError {
             Self::NotSeq2Seq { .. } => "task-does-not-fit",
             Self::Language { .. } => "token-missing",
             Self::Token { .. } => "bad-model-config",
-            Self::Panicked => "panic",
         }
     }
 }
 
-impl From<ConfigError> for Seq2SeqError {
-    fn from(error: ConfigError) -> Self {
-        EngineError::from(error).into()
-    }
-}
-
-impl From<WeightError> for Seq2SeqError {
-    fn from(error: WeightError) -> Self {
-        EngineError::from(error).into()
-    }
-}
-
-impl From<LoadError> for Seq2SeqError {
-    fn from(error: LoadError) -> Self {
-        EngineError::from(error).into()
-    }
-}
-
-impl From<TextError> for Seq2SeqError {
-    fn from(error: TextError) -> Self {
-        EngineError::from(error).into()
-    }
-}
+sconce_engine::through_engine_error!(Seq2SeqError);

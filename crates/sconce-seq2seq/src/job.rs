@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use sconce_core::inbox::Queued;
 use sconce_core::task::{Answered, Written};
 use sconce_core::{Event, GenerateParams, Permit, Reply, ServeError, TaskAnswer};
 use sconce_engine::sampler::Scratch;
@@ -42,8 +43,10 @@ impl Admitted {
     pub(crate) fn blocks(&self) -> usize {
         blocks(self.read.len(), &self.decoding)
     }
+}
 
-    pub(crate) fn fail(mut self, error: ServeError) {
+impl Queued for Admitted {
+    fn fail(mut self, error: ServeError) {
         self.reply.send(Event::Failed(error));
     }
 }

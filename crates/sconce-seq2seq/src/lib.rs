@@ -26,7 +26,7 @@ mod told;
 mod worker;
 
 pub use decoding::Decoding;
-pub use describe::{Seq2SeqDescription, Seq2SeqOverview, is_seq2seq};
-pub use engine::{Observer, Seq2SeqEngine};
+pub use describe::{Seq2SeqDescription, is_seq2seq};
+pub use engine::Seq2SeqEngine;
 pub use error::Seq2SeqError;
 pub use settings::Seq2SeqSettings;

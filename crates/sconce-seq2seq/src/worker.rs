@@ -4,11 +4,10 @@
 //! threads of the kernels choose tokens. A step that fails ends the thread: its cause is what requests hear from then on.
 
 use std::collections::VecDeque;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
+use sconce_core::inbox::{self, Outbox, Queued};
 use sconce_core::{Event, Gauges, ServeError};
 use sconce_models::seq2seq::{Reading, Seq2Seq};
 use sconce_nn::{BLOCK, KvCache, Step, StepRow, pool};
@@ -16,14 +15,6 @@ use sconce_text::Tokenizer;
 
 use crate::job::{Admitted, Next, Running};
 use crate::pool::Pool;
-
-/// What the thread is sent.
-pub(crate) enum Message {
-    /// A request.
-    Job(Box<Admitted>),
-    /// The end: whoever waits is told so.
-    Stop,
-}
 
 /// What the thread owns.
 pub(crate) struct Worker {
@@ -44,49 +35,33 @@ pub(crate) struct Worker {
     pub(crate) step: Step,
 }
 
-impl Worker {
-    /// Computes until it is stopped or nobody can send any more, or until a step fails: then the cause.
-    pub(crate) fn run(&mut self, inbox: &Receiver<Message>) -> Result<(), String> {
-        while self.take_in(inbox) {
+impl inbox::Worker for Worker {
+    type Job = Admitted;
+
+    fn run(&mut self, outbox: &Outbox<Admitted>) -> Result<(), String> {
+        while self.take_in(outbox) {
             self.sweep();
-            let computed = catch_unwind(AssertUnwindSafe(|| self.compute()));
-            computed
-                .unwrap_or_else(|_| Err("computing a step panicked; the log says where".into()))?;
+            self.compute()?;
             self.gauges.set_blocks(self.pool.used(), self.pool.len());
         }
         Ok(())
     }
 
-    /// Tells everybody at hand and in the queue.
-    pub(crate) fn fail_all(&mut self, inbox: &Receiver<Message>, error: &ServeError) {
+    fn fail_all(&mut self, error: &ServeError) {
         for mut running in self.running.drain(..) {
             running.reply.send(Event::Failed(error.clone()));
         }
         for waiting in self.waiting.drain(..) {
             waiting.fail(error.clone());
         }
-        while let Ok(message) = inbox.try_recv() {
-            if let Message::Job(job) = message {
-                job.fail(error.clone());
-            }
-        }
     }
+}
 
-    /// Takes what has arrived; waits for something if there is nothing to compute. False: the end.
-    fn take_in(&mut self, inbox: &Receiver<Message>) -> bool {
-        if self.running.is_empty() && self.waiting.is_empty() {
-            match inbox.recv() {
-                Ok(Message::Job(job)) => self.waiting.push_back(*job),
-                Ok(Message::Stop) | Err(_) => return false,
-            }
-        }
-        loop {
-            match inbox.try_recv() {
-                Ok(Message::Job(job)) => self.waiting.push_back(*job),
-                Ok(Message::Stop) | Err(TryRecvError::Disconnected) => return false,
-                Err(TryRecvError::Empty) => return true,
-            }
-        }
+impl Worker {
+    /// Takes what has arrived. False: the end.
+    fn take_in(&mut self, outbox: &Outbox<Admitted>) -> bool {
+        let idle = self.running.is_empty() && self.waiting.is_empty();
+        outbox.take_in(idle, |job| self.waiting.push_back(job))
     }
 
     /// Drops requests whose client has gone or whose time is over, before computing for them.

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sconce_core::Task;
+use sconce_engine::{TaskMemory, TaskOverview, check_context, check_vocabulary, parameters};
 use sconce_models::encoder::{Encoder, EncoderSpec, HeadKind, HeadSpec, Labels};
 use sconce_models::{ENCODERS, EncoderArch, Footprint, HfConfig};
 use sconce_nn::weights::WeightSource;
@@ -28,27 +29,6 @@ pub struct TaskDescription {
     config: HfConfig,
 }
 
-/// A model in some numbers.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TaskOverview {
-    /// The family's name, as class names begin.
-    pub family: &'static str,
-    /// Layers.
-    pub layers: usize,
-    /// Heads of attention.
-    pub heads: usize,
-    /// Longest text in tokens.
-    pub context: usize,
-    /// Bytes of all tensors in the files.
-    pub stored_bytes: u64,
-    /// Numbers in all tensors.
-    pub parameters: u64,
-    /// Bytes of the weights that are kept.
-    pub weights_bytes: u64,
-    /// Bytes that a full batch takes beside them.
-    pub activations_bytes: u64,
-}
-
 impl TaskDescription {
     /// Reads configuration, tokenizer and the headers of the weights.
     pub fn read(settings: &TaskSettings) -> Result<Self, StartError> {
@@ -62,17 +42,13 @@ impl TaskDescription {
         let labels = Labels::read(&config)?;
         require_labels(&config, task, &labels)?;
         let tokenizer = Arc::new(Tokenizer::open(dir)?);
-        require_vocabulary(dir, &tokenizer, spec.dims.vocab)?;
+        check_vocabulary(dir, &tokenizer, spec.dims.vocab)?;
         let modules = match kind {
             None => Modules::read(dir, spec.dims.width)?,
             Some(_) => Modules::default(),
         };
-        let context = spec.dims.context;
-        if let Some(wanted) = settings.max_len.filter(|wanted| *wanted > context) {
-            return Err(StartError::Context { wanted, context });
-        }
-        let limits = [settings.max_len, tokenizer.max_len()];
-        let max_len = limits.into_iter().flatten().fold(context, usize::min);
+        let context = check_context(settings.max_len, spec.dims.context)?;
+        let max_len = tokenizer.max_len().unwrap_or(context).min(context);
         let weights: Arc<dyn WeightSource> = Arc::from(sconce_nn::weights::open(dir)?);
         let weights = sconce_models::unpacked(&config, weights)?;
         Ok(Self {
@@ -103,27 +79,26 @@ impl TaskDescription {
 
     /// The model in some numbers.
     pub fn overview(&self, settings: &TaskSettings) -> Result<TaskOverview, StartError> {
-        let footprint = self.survey(settings)?;
-        let names = self.weights.names();
-        let outlines = names
-            .iter()
-            .filter_map(|name| self.weights.outline(name).ok());
-        let outputs = self.head.as_ref().map_or(0, |head| head.outputs);
         Ok(TaskOverview {
-            family: self.arch.family,
+            architecture: self.arch.family,
             layers: self.spec.layers.len(),
             heads: self.spec.dims.heads,
             context: self.max_len,
             stored_bytes: self.weights.total_bytes(),
-            parameters: outlines.map(|tensor| tensor.elements() as u64).sum(),
-            weights_bytes: footprint.weights,
-            activations_bytes: self.activations(settings.max_batch_tokens, outputs),
+            parameters: parameters(&*self.weights),
+            memory: TaskMemory::Batch {
+                weights: self.survey(settings)?.weights,
+                activations: self.activations(settings),
+            },
         })
     }
 
-    fn activations(&self, tokens: usize, outputs: usize) -> u64 {
+    /// Bytes that a full batch takes beside the weights.
+    pub(crate) fn activations(&self, settings: &TaskSettings) -> u64 {
+        let outputs = self.head.as_ref().map_or(0, |head| head.outputs);
         // A single text may be longer than a batch.
-        self.spec.working(tokens.max(self.max_len), outputs)
+        self.spec
+            .working(settings.max_batch_tokens.max(self.max_len), outputs)
     }
 
     /// Whether a text has a row for each token, rather than one.
@@ -233,17 +208,5 @@ fn require_labels(config: &HfConfig, task: Task, labels: &Labels) -> Result<(), 
         task,
         wanted,
         found: labels.names.join(", "),
-    })
-}
-
-fn require_vocabulary(dir: &Path, tokenizer: &Tokenizer, model: usize) -> Result<(), StartError> {
-    let entries = tokenizer.vocab_size();
-    if entries <= model {
-        return Ok(());
-    }
-    Err(StartError::Vocabulary {
-        dir: dir.into(),
-        tokenizer: entries,
-        model,
     })
 }

@@ -3,26 +3,15 @@
 use std::path::PathBuf;
 
 use sconce_core::Task;
-use sconce_models::{ConfigError, LoadError};
-use sconce_nn::weights::WeightError;
-use sconce_text::TextError;
+use sconce_engine::EngineError;
 use thiserror::Error;
 
 /// The first cause that keeps a model from answering.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// `config.json` asks for something that cannot be done.
+    /// What engines have in common: files, weights, memory, threads.
     #[error(transparent)]
-    Config(#[from] ConfigError),
-    /// The weight files are missing or broken.
-    #[error(transparent)]
-    Weights(#[from] WeightError),
-    /// The weights do not fit the configuration.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// There is no usable tokenizer.
-    #[error(transparent)]
-    Text(#[from] TextError),
+    Engine(#[from] EngineError),
     /// The class is no encoder.
     #[error(
         "{task} is a task of encoders, and config.json names {class}; architectures that do it: {supported}"
@@ -70,30 +59,6 @@ pub enum StartError {
         /// The task.
         task: Task,
     },
-    /// The tokenizer makes ids that the model has no embedding for.
-    #[error(
-        "{}: the tokenizer has {tokenizer} entries but the model's vocabulary has {model}: the tokenizer belongs to \
-         another model",
-        dir.display()
-    )]
-    Vocabulary {
-        /// The model's directory.
-        dir: PathBuf,
-        /// Entries of the tokenizer, added tokens included.
-        tokenizer: usize,
-        /// Rows of the embedding.
-        model: usize,
-    },
-    /// The wanted length is longer than the model's.
-    #[error(
-        "option.max_model_len = {wanted}: the model takes {context} tokens; set at most {context}"
-    )]
-    Context {
-        /// The option's value.
-        wanted: usize,
-        /// What the model takes.
-        context: usize,
-    },
     /// A file of sentence-transformers says something that is not served.
     #[error("{}: {problem}", file.display())]
     Modules {
@@ -102,37 +67,22 @@ pub enum StartError {
         /// What is wrong, and what would be right.
         problem: String,
     },
-    /// A forward pass before the first request failed or gave no numbers.
-    #[error("the canary forward pass failed: {0}")]
-    Canary(String),
-    /// The engine's thread ended while it was being started.
-    #[error("the engine's thread panicked while loading")]
-    Panicked,
-    /// The operating system gave no thread.
-    #[error("starting the engine: {0}")]
-    System(#[source] std::io::Error),
 }
 
 impl StartError {
     /// The stable name of the problem, for programs.
     pub fn code(&self) -> &'static str {
         match self {
-            Self::Config(error) => error.code(),
-            Self::Weights(error) => error.code(),
-            Self::Load(error) => error.code(),
-            Self::Text(error) => error.code(),
+            Self::Engine(error) => error.code(),
             Self::NoEncoder { .. } | Self::Misfit { .. } => "task-does-not-fit",
             Self::Labels { .. } => "labels-do-not-fit",
             Self::NoToken { .. } => "token-missing",
-            Self::Vocabulary { .. } => "tokenizer-of-another-model",
-            Self::Context { .. } => "context-too-long",
             Self::Modules { .. } => "unsupported-modules",
-            Self::Canary(_) => "canary-failed",
-            Self::Panicked => "panic",
-            Self::System(_) => "system",
         }
     }
 }
+
+sconce_engine::through_engine_error!(StartError);
 
 fn listed(tasks: &[Task]) -> String {
     let names: Vec<&str> = tasks.iter().map(|task| task.name()).collect();

@@ -25,7 +25,7 @@ mod tag;
 mod work;
 mod worker;
 
-pub use describe::{TaskDescription, TaskOverview, is_encoder};
-pub use engine::{Observer, TaskEngine};
+pub use describe::{TaskDescription, is_encoder};
+pub use engine::TaskEngine;
 pub use error::StartError;
 pub use settings::TaskSettings;

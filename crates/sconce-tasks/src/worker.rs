@@ -5,9 +5,9 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
+use sconce_core::inbox::{self, Arrival, Outbox, Queued, panic_message};
 use sconce_core::task::Answered;
 use sconce_core::{Event, Permit, Reply, ServeError};
 use sconce_models::encoder::{Batch, Encoder, Rows};
@@ -15,14 +15,6 @@ use tracing::error;
 
 use crate::settings::TaskSettings;
 use crate::work::{Finish, Text, Work};
-
-/// What the thread is sent.
-pub(crate) enum Message {
-    /// A request.
-    Job(Box<Pending>),
-    /// The end: whoever waits is told so.
-    Stop,
-}
 
 /// A request that waits or is being computed.
 pub(crate) struct Pending {
@@ -53,10 +45,6 @@ impl Pending {
         }
     }
 
-    fn fail(mut self, error: ServeError) {
-        self.reply.send(Event::Failed(error));
-    }
-
     fn answer(self) {
         let Self {
             rows,
@@ -80,6 +68,12 @@ impl Pending {
     }
 }
 
+impl Queued for Pending {
+    fn fail(mut self, error: ServeError) {
+        self.reply.send(Event::Failed(error));
+    }
+}
+
 /// What the thread owns.
 pub(crate) struct Worker {
     name: String,
@@ -93,13 +87,23 @@ pub(crate) struct Worker {
     waiting: VecDeque<Pending>,
 }
 
-/// How the wait for requests ended.
-#[derive(PartialEq)]
-enum Gathered {
-    /// There is something to compute, or nothing yet.
-    GoOn,
-    /// The end.
-    Stop,
+impl inbox::Worker for Worker {
+    type Job = Pending;
+
+    fn run(&mut self, outbox: &Outbox<Pending>) -> Result<(), String> {
+        while self.gather(outbox) {
+            self.drop_the_lost();
+            self.compute();
+            self.answer_the_finished();
+        }
+        Ok(())
+    }
+
+    fn fail_all(&mut self, error: &ServeError) {
+        for pending in self.waiting.drain(..) {
+            pending.fail(error.clone());
+        }
+    }
 }
 
 impl Worker {
@@ -116,49 +120,24 @@ impl Worker {
         }
     }
 
-    /// Computes until it is stopped or nobody can send any more.
-    pub(crate) fn run(&mut self, outbox: &Receiver<Message>) {
-        while self.gather(outbox) == Gathered::GoOn {
-            self.drop_the_lost();
-            self.compute();
-            self.answer_the_finished();
-        }
-        for pending in self.waiting.drain(..) {
-            pending.fail(ServeError::Draining);
-        }
-        while let Ok(message) = outbox.try_recv() {
-            if let Message::Job(pending) = message {
-                pending.fail(ServeError::Draining);
-            }
-        }
-    }
-
-    /// Waits for a request if there is none, then for more of them until a batch is full or the delay is over.
-    fn gather(&mut self, outbox: &Receiver<Message>) -> Gathered {
+    /// Waits for a request if there is none, then for more of them until a batch is full or the delay is over. False:
+    /// the end.
+    fn gather(&mut self, outbox: &Outbox<Pending>) -> bool {
         if self.waiting.is_empty() {
-            match outbox.recv() {
-                Ok(Message::Job(pending)) => self.waiting.push_back(*pending),
-                Ok(Message::Stop) | Err(_) => return Gathered::Stop,
+            match outbox.wait() {
+                Arrival::Job(pending) => self.waiting.push_back(pending),
+                Arrival::Nothing | Arrival::End => return false,
             }
         }
         let end = Instant::now() + self.delay;
         while self.waiting.len() < self.batch_size && self.tokens_at_hand() < self.batch_tokens {
-            let left = end.saturating_duration_since(Instant::now());
-            let message = if left.is_zero() {
-                outbox.try_recv().map_err(|error| match error {
-                    TryRecvError::Empty => RecvTimeoutError::Timeout,
-                    TryRecvError::Disconnected => RecvTimeoutError::Disconnected,
-                })
-            } else {
-                outbox.recv_timeout(left)
-            };
-            match message {
-                Ok(Message::Job(pending)) => self.waiting.push_back(*pending),
-                Ok(Message::Stop) => return Gathered::Stop,
-                Err(_) => break,
+            match outbox.wait_until(end) {
+                Arrival::Job(pending) => self.waiting.push_back(pending),
+                Arrival::Nothing => break,
+                Arrival::End => return false,
             }
         }
-        Gathered::GoOn
+        true
     }
 
     fn tokens_at_hand(&self) -> usize {
@@ -235,7 +214,7 @@ impl Worker {
         let computed = catch_unwind(AssertUnwindSafe(|| self.encoder.forward(&batch)));
         let all = match computed {
             Ok(computed) => computed.map_err(|error| error.to_string())?,
-            Err(_) => return Err("computing a batch panicked; the log says where".into()),
+            Err(panic) => return Err(panic_message(&*panic)),
         };
         if let Some(number) = all.numbers.iter().find(|number| !number.is_finite()) {
             return Err(format!("the model gave {number}"));

@@ -1,11 +1,12 @@
 //! What may stand inside `parameters` of a static batch.
 
 use sconce_core::{GenerateParams, MaxTokens, ServeError, Stop};
-use serde_json::{Map, Value};
+use serde_json::Map;
 
 use super::UNSAID;
 use crate::fields::Fields;
-use crate::parameters::{self, MOST_TOKENS, Neutral};
+use crate::generate;
+use crate::parameters::{self, Neutral};
 
 type Result<T> = std::result::Result<T, ServeError>;
 
@@ -18,7 +19,7 @@ pub(super) struct Schema {
 
 /// The keyword arguments of `generate` of transformers.
 pub(super) const GENERATE: Schema = Schema {
-    read: generate,
+    read: of_generate,
     loop_samples: true,
 };
 
@@ -35,45 +36,21 @@ pub(super) struct Asked {
     pub(super) full_text: bool,
 }
 
-/// Arguments of `generate` that are not honoured.
+/// Arguments of `generate` that are honoured where a model reads and writes, not here.
 const REFUSED: &[(&str, Neutral)] = &[
     ("num_beams", Neutral::Number(1.0)),
-    ("num_beam_groups", Neutral::Number(1.0)),
     ("num_return_sequences", Neutral::Number(1.0)),
-    ("diversity_penalty", Neutral::Number(0.0)),
-    ("penalty_alpha", Neutral::Number(0.0)),
     ("no_repeat_ngram_size", Neutral::Number(0.0)),
-    ("encoder_repetition_penalty", Neutral::Number(1.0)),
-    ("epsilon_cutoff", Neutral::Number(0.0)),
-    ("eta_cutoff", Neutral::Number(0.0)),
-    ("guidance_scale", Neutral::Number(1.0)),
     ("bad_words_ids", Neutral::Empty),
-    ("force_words_ids", Neutral::Empty),
-    ("constraints", Neutral::Empty),
-    ("suppress_tokens", Neutral::Empty),
-    ("begin_suppress_tokens", Neutral::Empty),
     ("forced_bos_token_id", Neutral::Empty),
     ("forced_eos_token_id", Neutral::Empty),
-    ("sequence_bias", Neutral::Empty),
-    ("exponential_decay_length_penalty", Neutral::Empty),
-    ("max_time", Neutral::Empty),
-    ("renormalize_logits", Neutral::Flag(false)),
-    ("return_dict_in_generate", Neutral::Flag(false)),
-    ("output_scores", Neutral::Flag(false)),
-    ("output_logits", Neutral::Flag(false)),
-    ("output_attentions", Neutral::Flag(false)),
-    ("output_hidden_states", Neutral::Flag(false)),
     ("adapters", Neutral::Empty),
 ];
 
-/// Arguments that say nothing here: they act on beams, on padding or on speed, or the handler
-/// takes them out before it generates.
+/// Arguments that say nothing here: they act on beams, or the handler takes them out before it generates.
 const WITHOUT_EFFECT: &[&str] = &[
     "early_stopping",
     "length_penalty",
-    "pad_token_id",
-    "bos_token_id",
-    "use_cache",
     "details",
     "stream",
     "output_formatter",
@@ -114,7 +91,7 @@ impl Schema {
     }
 }
 
-fn generate(fields: &mut Fields) -> Result<Asked> {
+fn of_generate(fields: &mut Fields) -> Result<Asked> {
     let model = "what the model's generation_config.json says, else 20 new tokens";
     let new = parameters::length(fields, "max_new_tokens", model)?;
     let total = parameters::length(fields, "max_length", model)?;
@@ -123,46 +100,30 @@ fn generate(fields: &mut Fields) -> Result<Asked> {
         (None, Some(total)) => MaxTokens::Total(total),
         (None, None) => MaxTokens::Model,
     };
-    let problem = format!("must be an integer from 0 to {MOST_TOKENS}");
-    let mut least = |key| fields.integer(key, 0..=MOST_TOKENS, &problem);
-    let (min_new_tokens, min_length) = (least("min_new_tokens")?, least("min_length")?);
+    let min_new_tokens = generate::count(fields, "min_new_tokens", 0)?;
+    let min_length = generate::count(fields, "min_length", 0)?;
     let params = GenerateParams {
         max_tokens,
-        min_new_tokens: min_new_tokens.map_or(0, |least| least as usize),
-        min_length: min_length.map_or(0, |least| least as usize),
+        min_new_tokens: min_new_tokens.unwrap_or(0),
+        min_length: min_length.unwrap_or(0),
         sampling: parameters::sampling(fields)?,
         stop: stop(fields)?,
         ..GenerateParams::default()
     };
     let full_text = fields.flag("return_full_text")?.unwrap_or(true);
-    for (key, neutral) in REFUSED {
-        parameters::refuse(fields, key, neutral)?;
-    }
-    for key in WITHOUT_EFFECT {
-        fields.take(key);
-    }
+    generate::rest(fields, REFUSED, WITHOUT_EFFECT)?;
     Ok(Asked { params, full_text })
 }
 
 /// What ends a text stays in it, unless it is a special token: transformers decodes all ids.
 fn stop(fields: &mut Fields) -> Result<Stop> {
-    let token_ids = match fields.take("eos_token_id") {
-        None => Vec::new(),
-        Some(ids @ Value::Array(_)) => id_list(ids)?,
-        Some(id) => id_list(Value::Array(vec![id]))?,
-    };
+    let token_ids = generate::ids(fields, "eos_token_id")?.unwrap_or_default();
     Ok(Stop {
         ignore_eos: !token_ids.is_empty(),
         token_ids,
         keep_in_text: true,
         ..Stop::default()
     })
-}
-
-fn id_list(ids: Value) -> Result<Vec<u32>> {
-    const MOST: usize = 256;
-    let mut alone = Fields::new(Map::from_iter([("eos_token_id".to_owned(), ids)]));
-    alone.ids("eos_token_id", MOST)
 }
 
 fn faster_transformer(fields: &mut Fields) -> Result<Asked> {

@@ -2,47 +2,22 @@
 
 use sconce_core::task::{Truncation, Write};
 use sconce_core::{Answered, Ask, AskedDecoding, EarlyStopping, ServeError, Task, TaskAnswer};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::read::Request;
 use super::{AcceptedTask, TaskForm};
 use crate::fields::Fields;
+use crate::generate::{self, MOST_IDS};
 use crate::json;
-use crate::parameters::{self, MOST_TOKENS, Neutral};
+use crate::parameters::{self, Neutral};
 
 type Result<T> = std::result::Result<T, ServeError>;
 
-/// Arguments that are not honoured.
+/// Arguments of the pipelines that are not honoured.
 const REFUSED: &[(&str, Neutral)] = &[
-    ("num_beam_groups", Neutral::Number(1.0)),
-    ("diversity_penalty", Neutral::Number(0.0)),
-    ("penalty_alpha", Neutral::Number(0.0)),
-    ("encoder_repetition_penalty", Neutral::Number(1.0)),
-    ("epsilon_cutoff", Neutral::Number(0.0)),
-    ("eta_cutoff", Neutral::Number(0.0)),
-    ("guidance_scale", Neutral::Number(1.0)),
-    ("force_words_ids", Neutral::Empty),
-    ("constraints", Neutral::Empty),
-    ("suppress_tokens", Neutral::Empty),
-    ("begin_suppress_tokens", Neutral::Empty),
-    ("sequence_bias", Neutral::Empty),
-    ("exponential_decay_length_penalty", Neutral::Empty),
-    ("max_time", Neutral::Empty),
-    ("renormalize_logits", Neutral::Flag(false)),
-    ("return_dict_in_generate", Neutral::Flag(false)),
-    ("output_scores", Neutral::Flag(false)),
-    ("output_logits", Neutral::Flag(false)),
-    ("output_attentions", Neutral::Flag(false)),
-    ("output_hidden_states", Neutral::Flag(false)),
     ("return_tensors", Neutral::Flag(false)),
     ("return_text", Neutral::Flag(true)),
 ];
-
-/// Arguments that say nothing here: they act on padding or on speed.
-const WITHOUT_EFFECT: &[&str] = &["padding", "pad_token_id", "bos_token_id", "use_cache"];
-
-/// Longest list of tokens, and most words that are not written.
-const MOST_IDS: usize = 256;
 
 /// A request of one of the tasks that write.
 pub(super) fn texts(task: Task, mut request: Request) -> Result<AcceptedTask> {
@@ -61,12 +36,7 @@ pub(super) fn texts(task: Task, mut request: Request) -> Result<AcceptedTask> {
         .unwrap_or(false);
     let stop_sequence = fields.text("stop_sequence")?;
     let decoding = decoding(fields)?;
-    for (key, neutral) in REFUSED {
-        parameters::refuse(fields, key, neutral)?;
-    }
-    for key in WITHOUT_EFFECT {
-        fields.take(key);
-    }
+    generate::rest(fields, REFUSED, &["padding"])?;
     request.finish()?;
     let [src_lang, tgt_lang] = languages;
     let ask = |text| {
@@ -105,11 +75,7 @@ fn cut(fields: &mut Fields) -> Result<bool> {
 
 /// The arguments of `generate`.
 pub(super) fn decoding(fields: &mut Fields) -> Result<AskedDecoding> {
-    let mut least = |key, from: i128| {
-        let problem = format!("must be an integer from {from} to {MOST_TOKENS}");
-        let found = fields.integer(key, from..=MOST_TOKENS, &problem)?;
-        Ok::<_, ServeError>(found.map(|count| count as usize))
-    };
+    let mut least = |key, from| generate::count(fields, key, from);
     Ok(AskedDecoding {
         max_new_tokens: least("max_new_tokens", 1)?,
         max_length: least("max_length", 1)?,
@@ -129,8 +95,8 @@ pub(super) fn decoding(fields: &mut Fields) -> Result<AskedDecoding> {
         early_stopping: early_stopping(fields)?,
         bad_words_ids: bad_words(fields)?,
         forced_bos_token_id: id(fields, "forced_bos_token_id")?,
-        forced_eos_token_id: ids(fields, "forced_eos_token_id")?,
-        eos_token_id: ids(fields, "eos_token_id")?,
+        forced_eos_token_id: generate::ids(fields, "forced_eos_token_id")?,
+        eos_token_id: generate::ids(fields, "eos_token_id")?,
         decoder_start_token_id: id(fields, "decoder_start_token_id")?,
         sampling: parameters::sampling(fields)?,
     })
@@ -159,31 +125,17 @@ fn bad_words(fields: &mut Fields) -> Result<Option<Vec<Vec<u32>>>> {
         Some(Value::Array(items)) if items.len() <= MOST_IDS => items,
         Some(other) => return Err(ServeError::parameter(KEY, other, problem)),
     };
-    let word = |item: Value| match list(KEY, item.clone())? {
+    let word = |item: Value| match generate::list(KEY, item.clone())? {
         ids if ids.is_empty() => Err(ServeError::parameter(KEY, item, &*problem)),
         ids => Ok(ids),
     };
     items.into_iter().map(word).collect::<Result<_>>().map(Some)
 }
 
-/// A list of token ids; a single one is a list too.
-fn ids(fields: &mut Fields, key: &'static str) -> Result<Option<Vec<u32>>> {
-    match fields.take(key) {
-        None => Ok(None),
-        Some(ids @ Value::Array(_)) => list(key, ids).map(Some),
-        Some(id) => list(key, Value::Array(vec![id])).map(Some),
-    }
-}
-
 fn id(fields: &mut Fields, key: &'static str) -> Result<Option<u32>> {
     let problem = "must be a token id";
     let found = fields.integer(key, 0..=i128::from(u32::MAX), problem)?;
     Ok(found.map(|id| id as u32))
-}
-
-fn list(key: &'static str, ids: Value) -> Result<Vec<u32>> {
-    let mut alone = Fields::new(Map::from_iter([(key.to_owned(), ids)]));
-    alone.ids(key, MOST_IDS)
 }
 
 /// What was written under the name that the pipeline has for it: a list of texts, or of lists where any has several.

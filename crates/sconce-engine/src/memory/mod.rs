@@ -115,6 +115,25 @@ impl Room {
             packs_inputs: true,
         }
     }
+
+    /// What weights and the given bytes beside them leave to one of `ranks` ranks; fails when there is no room for them.
+    pub fn beside(
+        &self,
+        ranks: usize,
+        weights: u64,
+        beside: u64,
+    ) -> Result<Option<u64>, EngineError> {
+        let rest = beside + self.scratch + self.overhead;
+        match self.bytes {
+            Some(room) if room < weights + rest => Err(EngineError::TooLarge {
+                ranks,
+                weights,
+                rest,
+                room,
+            }),
+            bytes => Ok(bytes.map(|bytes| bytes - weights - rest)),
+        }
+    }
 }
 
 impl Keys {
@@ -142,16 +161,8 @@ impl Plan {
             0
         };
         let activations = needs.activations + packed;
-        let fixed = needs.weights.weights + activations + workspace + room.overhead;
-        let left = room.bytes.map(|bytes| bytes.saturating_sub(fixed));
-        if let Some(bytes) = room.bytes.filter(|&bytes| bytes < fixed) {
-            return Err(EngineError::TooLarge {
-                ranks: needs.ranks,
-                weights: needs.weights.weights,
-                rest: fixed - needs.weights.weights,
-                room: bytes,
-            });
-        }
+        let beside = activations + needs.rotations;
+        let left = room.beside(needs.ranks, needs.weights.weights, beside)?;
         let ranks = needs.ranks as u64;
         let one = needs.max_len.div_ceil(BLOCK) as u64 * block;
         let budget = match (needs.wanted_cache.map(|bytes| bytes / ranks), left) {

@@ -9,11 +9,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use candle_core::Tensor;
+use sconce_core::inbox::panic_message;
 use sconce_nn::{GroupHandle, Place, Silence, Threads};
 use sconce_sched::StepPlan;
 use tracing::warn;
 
-use super::{Loader, Rank, panic_message};
+use super::{Loader, Rank};
 use crate::error::EngineError;
 
 /// What the engine waits longer than the ranks do, so that those who wait for each other say first

@@ -8,8 +8,7 @@ use std::path::PathBuf;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 use sconce_config::{PrefixSettings, S3Model};
-use sconce_core::{Phase, Progress};
-use sconce_engine::Observer;
+use sconce_core::{Observer, Phase, Progress};
 use tracing::{info, warn};
 
 use super::access::PATIENCE;

@@ -35,6 +35,7 @@ const BLENDERBOT_FORM: BartForm = BartForm {
 pub(super) const BART: Seq2SeqArch = Seq2SeqArch {
     name: "BartForConditionalGeneration",
     weights: &[BART_NAMES],
+    encoder: &[],
     decoder: &[],
     ignore: &[],
     spec: |c| BART_FORM.spec(c),

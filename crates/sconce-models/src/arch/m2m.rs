@@ -13,6 +13,7 @@ use crate::seq2seq::{Positions, Seq2SeqSpec, Sinusoids};
 pub(super) const ARCH: Seq2SeqArch = Seq2SeqArch {
     name: "M2M100ForConditionalGeneration",
     weights: &[BART_NAMES],
+    encoder: &[],
     decoder: &[],
     // They are computed.
     ignore: &["embed_positions.weights"],

@@ -20,6 +20,7 @@ mod gpt_neo;
 mod gpt_neox;
 mod gptj;
 mod granite;
+mod led;
 mod llama;
 mod m2m;
 mod marian;

@@ -19,6 +19,7 @@ const FORM: BartForm = BartForm {
 pub(super) const ARCH: Seq2SeqArch = Seq2SeqArch {
     name: "PegasusForConditionalGeneration",
     weights: &[BART_NAMES],
+    encoder: &[],
     decoder: &[],
     // They are computed.
     ignore: &["embed_positions.weight"],

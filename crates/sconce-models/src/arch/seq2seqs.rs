@@ -3,7 +3,7 @@
 use sconce_nn::Act;
 use serde_json::Value;
 
-use super::{bart, m2m, marian, pegasus, t5};
+use super::{bart, led, m2m, marian, pegasus, t5};
 use crate::config_error::ConfigError;
 use crate::decoder::{Head, NormKind};
 use crate::encoder::Order;
@@ -14,9 +14,12 @@ use crate::seq2seq::{Positions, Seat, SeatNames, Seq2SeqMlp, Seq2SeqSpec, Side, 
 pub const SEQ2SEQS: &[&Seq2SeqArch] = &[
     &t5::T5,
     &t5::MT5,
+    &t5::UMT5,
+    &t5::LONG_T5,
     &bart::BART,
     &bart::MBART,
     &bart::BLENDERBOT,
+    &led::ARCH,
     &marian::ARCH,
     &pegasus::ARCH,
     &m2m::ARCH,
@@ -29,6 +32,8 @@ pub struct Seq2SeqArch {
     pub name: &'static str,
     /// Where the weights are, as lists of which several families share some; what stands first counts.
     pub weights: &'static [SeatNames],
+    /// Where the encoder's weights are if elsewhere.
+    pub encoder: SeatNames,
     /// Where the decoder's weights are if elsewhere.
     pub decoder: SeatNames,
     /// Endings of the names of tensors that are known and not needed; any other that is not read is an error.
@@ -41,7 +46,7 @@ impl Seq2SeqArch {
     /// All names of a seat's weights, without `.weight` and `.bias`.
     pub(crate) fn names_of(&self, side: Side, seat: Seat) -> impl Iterator<Item = &'static str> {
         let own: SeatNames = match side {
-            Side::Encoder => &[],
+            Side::Encoder => self.encoder,
             Side::Decoder => self.decoder,
         };
         let all = own.iter().chain(self.weights.iter().copied().flatten());
@@ -132,6 +137,7 @@ impl BartForm {
     /// The encoder-decoder that the configuration describes.
     pub(super) fn spec(&self, c: &HfConfig) -> Result<Seq2SeqSpec, ConfigError> {
         let width = c.size("d_model")?;
+        let context = c.size_or("max_position_embeddings", self.context)?;
         let stack = |side: &str| -> Result<StackDims, ConfigError> {
             let key = |part: &str| format!("{side}_{part}");
             let heads = c.size(&key("attention_heads"))?;
@@ -141,6 +147,7 @@ impl BartForm {
                 heads,
                 head: width / heads,
                 inner: c.size(&key("ffn_dim"))?,
+                context: Some(context),
             })
         };
         c.refuse_false(
@@ -152,8 +159,8 @@ impl BartForm {
             vocab: c.size("vocab_size")?,
             encoder: stack("encoder")?,
             decoder: stack("decoder")?,
-            context: Some(c.size_or("max_position_embeddings", self.context)?),
             positions: self.positions,
+            reaches: Vec::new(),
             embed_scale: c
                 .flag("scale_embedding", self.scaled)?
                 .then_some((width as f32).sqrt()),

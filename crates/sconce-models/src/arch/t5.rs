@@ -1,6 +1,7 @@
-//! T5 and what descends from it: the first version, 1.1, FLAN-T5, ByT5 and mT5. Norms by the root mean square before each
-//! part, no biases, numbers by distance in place of positions, scores that are not scaled.
-//! Reference: transformers `models/t5/modeling_t5.py`.
+//! T5 and what descends from it: the first version, 1.1, FLAN-T5, ByT5, mT5, UMT5, whose layers each have their own
+//! numbers by distance, and LongT5, whose encoder looks only so far. Norms by the root mean square before each part, no
+//! biases, numbers by distance in place of positions, scores that are not scaled.
+//! Reference: transformers `models/t5/modeling_t5.py`, `models/umt5`, `models/longt5`.
 
 use sconce_nn::Act;
 
@@ -58,12 +59,31 @@ const DECODER: SeatNames = &[
     (Seat::MlpNorm, "decoder.block.{}.layer.2.layer_norm"),
 ];
 
+/// UMT5's tables of distances.
+const UMT5_NAMES: SeatNames = &[(
+    Seat::Distances,
+    "{side}.block.{}.layer.0.SelfAttention.relative_attention_bias",
+)];
+
+/// The names of LongT5's encoder where they differ.
+const LOCAL_NAMES: SeatNames = &[
+    (
+        Seat::Distances,
+        "encoder.block.0.layer.0.LocalSelfAttention.relative_attention_bias",
+    ),
+    (Seat::Query, "encoder.block.{}.layer.0.LocalSelfAttention.q"),
+    (Seat::Key, "encoder.block.{}.layer.0.LocalSelfAttention.k"),
+    (Seat::Value, "encoder.block.{}.layer.0.LocalSelfAttention.v"),
+    (Seat::Out, "encoder.block.{}.layer.0.LocalSelfAttention.o"),
+];
+
 /// The first checkpoints have one that was never used.
 const IGNORE: &[&str] = &["EncDecAttention.relative_attention_bias.weight"];
 
 pub(super) const T5: Seq2SeqArch = Seq2SeqArch {
     name: "T5ForConditionalGeneration",
     weights: &[NAMES],
+    encoder: &[],
     decoder: DECODER,
     ignore: IGNORE,
     spec: |c| spec(c, "relu", true),
@@ -71,11 +91,46 @@ pub(super) const T5: Seq2SeqArch = Seq2SeqArch {
 
 pub(super) const MT5: Seq2SeqArch = Seq2SeqArch {
     name: "MT5ForConditionalGeneration",
-    weights: &[NAMES],
-    decoder: DECODER,
-    ignore: IGNORE,
     spec: |c| spec(c, "gated-gelu", false),
+    ..T5
 };
+
+pub(super) const UMT5: Seq2SeqArch = Seq2SeqArch {
+    name: "UMT5ForConditionalGeneration",
+    weights: &[UMT5_NAMES, NAMES],
+    spec: |c| {
+        let mut spec = spec(c, "gated-gelu", true)?;
+        if let Positions::Buckets { per_layer, .. } = &mut spec.positions {
+            *per_layer = true;
+        }
+        Ok(spec)
+    },
+    ..T5
+};
+
+pub(super) const LONG_T5: Seq2SeqArch = Seq2SeqArch {
+    name: "LongT5ForConditionalGeneration",
+    encoder: LOCAL_NAMES,
+    spec: long_spec,
+    ..T5
+};
+
+/// An encoder that sees `local_radius` tokens on either side. That of the other kind sees sums of whole blocks too,
+/// tokens that no text has, for which attention to a text has no place.
+fn long_spec(c: &HfConfig) -> Result<Seq2SeqSpec, ConfigError> {
+    const KIND: &str = "encoder_attention_type";
+    match c.text(KIND).as_deref() {
+        None | Some("local") => {}
+        Some(other) => {
+            let supported = "local; transient-global attends to sums of blocks beside the text, which are not computed";
+            return Err(c.unsupported(KIND, &other.into(), supported));
+        }
+    }
+    let mut spec = spec(c, "relu", true)?;
+    let reach = c.size_or("local_radius", 127)?;
+    spec.reaches = vec![reach; spec.encoder.layers];
+    Ok(spec)
+}
 
 fn spec(c: &HfConfig, feed_forward: &str, tied: bool) -> Result<Seq2SeqSpec, ConfigError> {
     let width = c.size("d_model")?;
@@ -85,6 +140,7 @@ fn spec(c: &HfConfig, feed_forward: &str, tied: bool) -> Result<Seq2SeqSpec, Con
         heads: c.size("num_heads")?,
         head: c.size_or("d_kv", 64)?,
         inner: c.size("d_ff")?,
+        context: None,
     };
     let head = c.head(tied)?;
     Ok(Seq2SeqSpec {
@@ -95,8 +151,8 @@ fn spec(c: &HfConfig, feed_forward: &str, tied: bool) -> Result<Seq2SeqSpec, Con
             layers: c.size_or("num_decoder_layers", layers)?,
             ..encoder
         },
-        context: None,
         positions: buckets(c)?,
+        reaches: Vec::new(),
         embed_scale: None,
         embed_norm: false,
         norm: NormKind::rms(c.float("layer_norm_epsilon", 1e-6)?),
@@ -122,7 +178,11 @@ fn buckets(c: &HfConfig) -> Result<Positions, ConfigError> {
         let wanted = format!("more than half of the {count} buckets");
         return Err(c.wrong(LONGEST, &longest.into(), &wanted));
     }
-    Ok(Positions::Buckets { count, longest })
+    Ok(Positions::Buckets {
+        per_layer: false,
+        count,
+        longest,
+    })
 }
 
 /// `feed_forward_proj`: the name of an activation, with `gated-` before it where it is that of a gate.

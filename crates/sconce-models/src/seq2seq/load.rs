@@ -99,13 +99,13 @@ impl<'a> Seq2SeqLoader<'a> {
 
     /// The table of positions of a stack, if it has one.
     pub(super) fn positions(&mut self, side: Side) -> Result<Option<Embedding>, LoadError> {
-        let (width, context) = (self.spec.width, self.spec.context.unwrap_or(0));
+        let (width, context) = (self.spec.width, self.dims(side).context.unwrap_or(0));
         match self.spec.positions {
             Positions::Buckets { .. } => Ok(None),
             Positions::Learned { offset } => {
                 let name = self.arch.name(side, Seat::Positions, 0);
                 let expected = Expected {
-                    keys: "max_position_embeddings with the offset of the family, d_model",
+                    keys: "the number of positions with the offset of the family, d_model",
                     hint: WHOLE,
                 };
                 let shape = [context + offset, width];
@@ -117,33 +117,39 @@ impl<'a> Seq2SeqLoader<'a> {
                 // A last row for tokens without a position.
                 numbers.resize((context + 1) * width, 0.0);
                 let table = HostTensor::from_f32(numbers, &[context + 1, width]);
-                if side == Side::Encoder {
-                    self.layers.footprint.add_as_f32(&table);
-                }
+                self.layers.footprint.add_as_f32(&table);
                 let table = Embedding::new(table, 0, &Device::Cpu);
                 Ok(Some(table.map_err(|cause| refused("positions", cause))?))
             }
         }
     }
 
-    /// The biases of distances of a stack, if it has some.
-    pub(super) fn distances(&mut self, side: Side) -> Result<Option<DistanceBiases>, LoadError> {
-        let Positions::Buckets { count, longest } = self.spec.positions else {
-            return Ok(None);
+    /// The biases of distances of a stack, if it has some: of all layers, or of each.
+    pub(super) fn distances(&mut self, side: Side) -> Result<Vec<DistanceBiases>, LoadError> {
+        let Positions::Buckets {
+            per_layer,
+            count,
+            longest,
+        } = self.spec.positions
+        else {
+            return Ok(Vec::new());
         };
         let buckets = match side {
             Side::Encoder => Buckets::Halves { count, longest },
             Side::Decoder => Buckets::Before { count, longest },
         };
-        let heads = self.dims(side).heads;
-        let name = self.arch.name(side, Seat::Distances, 0);
+        let StackDims { heads, layers, .. } = self.dims(side);
         let expected = Expected {
             keys: "relative_attention_num_buckets, num_heads",
             hint: WHOLE,
         };
-        let numbers = self.layers.numbers(&name, [count, heads], expected)?;
-        let biases = DistanceBiases::new(numbers, heads, buckets);
-        Ok(Some(biases.map_err(|cause| refused(&name, cause))?))
+        let tables = (0..if per_layer { layers } else { 1 }).map(|layer| {
+            let name = self.arch.name(side, Seat::Distances, layer);
+            let numbers = self.layers.numbers(&name, [count, heads], expected)?;
+            let biases = DistanceBiases::new(numbers, heads, buckets);
+            biases.map_err(|cause| refused(&name, cause))
+        });
+        tables.collect()
     }
 
     /// A linear layer.

@@ -46,10 +46,10 @@ pub struct Seq2Seq {
     embed: Embedding,
     encoder: Stack,
     decoder: Stack,
-    /// Biases of distances in the encoder.
-    mutual: Option<DistanceBiases>,
-    /// Self-attention of the decoder.
-    own: Attend,
+    /// Biases of distances in the encoder: none, one for all layers, or one for each.
+    mutual: Vec<DistanceBiases>,
+    /// Self-attention of the decoder, of all layers or of each.
+    own: Vec<Attend>,
     head: Linear,
 }
 
@@ -59,6 +59,7 @@ struct Stack {
     blocks: Vec<Block>,
     final_norm: Option<Norm>,
     heads: usize,
+    context: Option<usize>,
     scale: f32,
 }
 
@@ -99,16 +100,17 @@ impl Seq2Seq {
         let mutual = loader.distances(Side::Encoder)?;
         let before = loader.distances(Side::Decoder)?;
         let footprint = loader.finish()?;
-        let look_back = match (spec.positions, &before) {
-            (Positions::Buckets { longest, .. }, Some(biases)) => {
-                Some(LookBack::new(biases, longest))
-            }
-            _ => None,
-        };
-        let own = Attend {
+        let own = |look_back| Attend {
             scale: decoder.scale,
             look_back,
             ..Attend::default()
+        };
+        let own = match spec.positions {
+            Positions::Buckets { longest, .. } => {
+                let tables = before.iter().map(|biases| LookBack::new(biases, longest));
+                tables.map(|table| own(Some(table))).collect()
+            }
+            _ => vec![own(None)],
         };
         let model = Self {
             spec,
@@ -141,12 +143,12 @@ impl Seq2Seq {
         }
         let positions = self.counted(&reading.ids, &reading.lens);
         let mut x = self.entry(&self.encoder, &reading.ids, &positions)?;
-        let how = AttendMutually {
-            scale: self.encoder.scale,
-            reach: None,
-            distances: self.mutual.as_ref().map(Distances::Biases),
-        };
-        for block in &self.encoder.blocks {
+        for (layer, block) in self.encoder.blocks.iter().enumerate() {
+            let how = AttendMutually {
+                scale: self.encoder.scale,
+                reach: self.spec.reaches.get(layer).copied(),
+                distances: of_layer(&self.mutual, layer).map(Distances::Biases),
+            };
             x = block.attention.forward(&x, |part, x| {
                 let projections = [&part.query, &part.key, &part.value];
                 let [q, k, v] = Linear::forward_all(projections, x)?;
@@ -178,11 +180,12 @@ impl Seq2Seq {
             ..Attend::default()
         };
         for (layer, block) in self.decoder.blocks.iter().enumerate() {
+            let own = of_layer(&self.own, layer).expect("there is one for all layers at least");
             x = block.attention.forward(&x, |part, x| {
                 let projections = [&part.query, &part.key, &part.value];
                 let [q, k, v] = Linear::forward_all(projections, x)?;
                 part.out
-                    .forward(&attend(&q, &k, &v, kv.layer(layer), step, &self.own)?)
+                    .forward(&attend(&q, &k, &v, kv.layer(layer), step, own)?)
             })?;
             if let Some(cross) = &block.cross {
                 x = cross.forward(&x, |part, x| {
@@ -246,7 +249,7 @@ impl Seq2Seq {
             x = (x * f64::from(scale))?;
         }
         if let Some(table) = &stack.positions {
-            let context = self.spec.context.unwrap_or(usize::MAX);
+            let context = stack.context.unwrap_or(usize::MAX);
             if let Some(position) = positions.iter().find(|&&at| at as usize >= context) {
                 candle_core::bail!("position {position} is not below {context}");
             }
@@ -268,6 +271,11 @@ impl Seq2Seq {
     }
 }
 
+/// What a layer has, where all have one or each has its own.
+fn of_layer<T>(all: &[T], layer: usize) -> Option<&T> {
+    all.get(layer).or(all.first())
+}
+
 impl Stack {
     fn load(loader: &mut Seq2SeqLoader<'_>, side: Side) -> std::result::Result<Self, LoadError> {
         let (dims, spec) = (loader.dims(side), loader.spec);
@@ -282,6 +290,7 @@ impl Stack {
             blocks,
             final_norm,
             heads: dims.heads,
+            context: dims.context,
             scale: spec.scale.unwrap_or((dims.head as f32).sqrt().recip()),
         })
     }

@@ -17,10 +17,10 @@ pub struct Seq2SeqSpec {
     pub encoder: StackDims,
     /// The stack that writes.
     pub decoder: StackDims,
-    /// Longest text in tokens, read or written; `None`: positions are relative, and any length is computed.
-    pub context: Option<usize>,
     /// How tokens know their place.
     pub positions: Positions,
+    /// How far a token sees on either side in each layer of the encoder; empty: all that is read.
+    pub reaches: Vec<usize>,
     /// Embeddings are multiplied by this.
     pub embed_scale: Option<f32>,
     /// Whether embeddings with their positions are normalised.
@@ -54,14 +54,18 @@ pub struct StackDims {
     pub head: usize,
     /// Numbers of a token inside the MLP.
     pub inner: usize,
+    /// Longest text in tokens; `None`: positions are relative, and any length is computed.
+    pub context: Option<usize>,
 }
 
 /// How tokens know their place.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Positions {
-    /// Scores of self-attention get a learned number for each head and bucket of distances, the same in all layers of a
-    /// stack; the decoder has all its buckets for what lies before.
+    /// Scores of self-attention get a learned number for each head and bucket of distances; the decoder has all its
+    /// buckets for what lies before.
     Buckets {
+        /// Whether each layer has its own numbers, or all of a stack the same.
+        per_layer: bool,
         /// How many there are.
         count: usize,
         /// From here on all distances share the last.

@@ -15,7 +15,7 @@ pub enum Seat {
     EmbedNorm,
     /// Norm behind the last layer of a stack.
     FinalNorm,
-    /// Biases of distances `[buckets, heads]` of a stack.
+    /// Biases of distances `[buckets, heads]` of a stack, or of each layer.
     Distances,
     /// Projection to queries.
     Query,
