@@ -14,6 +14,7 @@ mod folder;
 mod goldens;
 mod llama;
 mod mapped;
+mod nllb;
 mod pre_tokenizers;
 #[cfg(test)]
 mod refusals;

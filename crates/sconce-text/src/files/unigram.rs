@@ -14,12 +14,13 @@ use crate::error::TextError;
 use crate::files::assemble::{Frame, Parts};
 use crate::files::class::Class;
 use crate::files::folder::{Folder, Source};
+use crate::files::nllb::nllb;
 use crate::files::roles::{Form, Named, Role, Roles};
 use crate::files::sentence_piece::{Scores, SentencePiece};
 use crate::guard::guarded;
 
 const SPIECE: &str = "spiece.model";
-const FAIRSEQ: &str = "sentencepiece.bpe.model";
+pub(super) const FAIRSEQ: &str = "sentencepiece.bpe.model";
 const SPM: &str = "spm.model";
 
 pub(super) const CLASSES: &[Class] = &[
@@ -153,6 +154,22 @@ pub(super) const CLASSES: &[Class] = &[
         parts: mbart50,
     },
     Class {
+        names: &["NllbTokenizer"],
+        model_types: &[],
+        files: &[FAIRSEQ],
+        roles: &[
+            Role::new("bos_token", "<s>", Form::Exact),
+            Role::new("eos_token", "</s>", Form::Exact),
+            Role::new("unk_token", "<unk>", Form::Exact),
+            Role::new("sep_token", "</s>", Form::Exact),
+            Role::new("pad_token", "<pad>", Form::Exact),
+            Role::new("cls_token", "<s>", Form::Exact),
+            Role::new("mask_token", "<mask>", Form::NormalizedLeft),
+        ],
+        clean_up: false,
+        parts: nllb,
+    },
+    Class {
         names: &["XGLMTokenizer"],
         model_types: &["xglm"],
         files: &[FAIRSEQ],
@@ -181,7 +198,7 @@ const FAIRSEQ_ROLES: &[Role] = &[
 
 /// The tokens with which fairseq's vocabularies begin; `<unk>` is the fourth.
 const FAIRSEQ_FIRST: [&str; 4] = ["<s>", "<pad>", "</s>", "<unk>"];
-const FAIRSEQ_UNKNOWN: usize = 3;
+pub(super) const FAIRSEQ_UNKNOWN: usize = 3;
 
 fn t5(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
     let file = SentencePiece::read(folder, SPIECE, 0)?;
@@ -418,7 +435,7 @@ fn xglm(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
 }
 
 /// `SpmConverter`: spaces at the end go, repeated ones become one.
-fn plain(
+pub(super) fn plain(
     folder: &Folder,
     roles: &Roles,
     file: &SentencePiece,
@@ -476,7 +493,7 @@ fn number_with_comma(token: &str) -> bool {
     before.is_some_and(char::is_numeric)
 }
 
-fn fairseq(file: &SentencePiece, first: usize, last: &[&str]) -> Scores {
+pub(super) fn fairseq(file: &SentencePiece, first: usize, last: &[&str]) -> Scores {
     let zero = |token: &&str| ((*token).to_owned(), 0.0);
     let begin = FAIRSEQ_FIRST.iter().map(zero);
     let rest = file.scores(first).into_iter();
