@@ -7,7 +7,7 @@ use sconce_testkit::client::Client;
 use sconce_testkit::fakes::Gate;
 use sconce_testkit::s3::{Failure, FakeS3, RunningS3};
 use sconce_testkit::server::{Launch, Server};
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::support::{
@@ -236,6 +236,24 @@ fn a_cache_that_cannot_be_written_is_named_with_the_cure() {
     for part in ["cache/download", "SERVING_DOWNLOAD_DIR"] {
         assert!(cause.contains(part), "{part} is not in: {cause}");
     }
+}
+
+#[test]
+fn modules_of_sentence_transformers_are_fetched_from_the_folders_below_a_prefix() {
+    let folder = crate::tasks::FOLDERS.root().join("distilbert-sentences");
+    let golden = crate::tasks::FOLDERS.golden::<Value>("distilbert-sentences");
+    let bucket = FakeS3::default().folder("models/st", &folder).unwrap();
+    let bucket = bucket.object("models/st/onnx/model.onnx", b"others");
+    let bucket = bucket.start().unwrap();
+    let start = Start::new(&bucket);
+    let server = started(start.folder("option.s3url=s3://bucket/models/st/\n"));
+    let request = &golden.requests[0];
+    let answer = Client::new(server.address()).post("/invocations", &request.body());
+    let got = answer.unwrap().json().unwrap();
+    let difference = crate::folders::difference(&got, &request.answer, "vectors");
+    assert_eq!(difference, None, "{}", server.log());
+    let mut asked = bucket.requests().into_iter();
+    assert!(asked.all(|request| !request.path.contains("onnx")));
 }
 
 #[test]

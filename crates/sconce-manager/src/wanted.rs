@@ -3,6 +3,9 @@
 use sconce_engine::{first_files, set_of};
 use thiserror::Error;
 
+/// The file in which sentence-transformers lists modules, some in folders of their own.
+pub(crate) const MODULES: &str = "modules.json";
+
 /// Why it cannot be told which weights of a repository are meant.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub(crate) enum Unclear {
@@ -68,7 +71,7 @@ pub(crate) fn wanted_files<'a>(
             || file.ends_with(".model")
             || matches!(*file, "merges.txt" | "vocab.txt")
     });
-    let has_modules = top().any(|file| file == "modules.json");
+    let has_modules = top().any(|file| file == MODULES);
     let modules = files
         .iter()
         .copied()
@@ -81,15 +84,19 @@ fn is_of_module(file: &str, files: &[&str]) -> bool {
     let Some((folder, name)) = file.split_once('/') else {
         return false;
     };
-    let number = folder.split('_').next().unwrap_or_default();
-    let is_module = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
     let safetensors = format!("{folder}/model.safetensors");
     let is_read = match name {
         "config.json" | "model.safetensors" => true,
         "pytorch_model.bin" => !files.contains(&safetensors.as_str()),
         _ => false,
     };
-    is_module && is_read
+    is_module_folder(folder) && is_read
+}
+
+/// Whether a folder of that name is one of a module: its number stands first.
+pub(crate) fn is_module_folder(name: &str) -> bool {
+    let number = name.split('_').next().unwrap_or_default();
+    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 /// All files of the set that is meant.

@@ -79,12 +79,14 @@ pub struct S3Request {
 }
 
 impl FakeS3 {
-    /// Puts the files of a folder below a prefix, golden values left out.
+    /// Puts the files of a folder, and of those in it, below a prefix, golden values left out.
     pub fn folder(mut self, prefix: &str, folder: &Path) -> Result<Self> {
         for entry in std::fs::read_dir(folder)? {
             let entry = entry?;
             let name = entry.file_name().to_string_lossy().into_owned();
-            if !name.starts_with("golden") {
+            if entry.path().is_dir() {
+                self = self.folder(&format!("{prefix}/{name}"), &entry.path())?;
+            } else if !name.starts_with("golden") {
                 let bytes = std::fs::read(entry.path())?;
                 self.objects.insert(format!("{prefix}/{name}"), bytes);
             }

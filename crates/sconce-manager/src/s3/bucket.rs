@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures_util::TryStreamExt;
 use object_store::aws::AmazonS3;
 use object_store::path::Path;
-use object_store::{GetOptions, GetRange, ObjectStore};
+use object_store::{GetOptions, GetRange, ObjectMeta, ObjectStore};
 use sconce_config::S3Model;
 use tokio::runtime::{Builder, Runtime};
 use tracing::warn;
@@ -18,6 +18,7 @@ use super::access::{self, Credentials};
 use super::error::{Asked, Problem};
 use super::nothing::Nothing;
 use super::object::S3Object;
+use crate::wanted::{MODULES, is_module_folder};
 
 /// An open prefix; its objects were listed when it was opened.
 pub(crate) struct Bucket {
@@ -27,7 +28,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Lists the objects directly below the prefix, at least one.
+    /// Lists the objects directly below the prefix, at least one, and those of modules in folders there.
     pub(crate) fn open(model: &S3Model, patience: Duration) -> Result<Self, Problem> {
         let runtime = Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|cause| Problem::Runtime(cause.to_string()))?;
@@ -73,7 +74,7 @@ impl Bucket {
         })
     }
 
-    /// The objects directly below the prefix.
+    /// The objects that were listed.
     pub(crate) fn files(&self) -> &[S3Object] {
         &self.files
     }
@@ -168,26 +169,37 @@ async fn all(store: &AmazonS3, prefix: &Path) -> Result<Vec<S3Object>, Problem> 
     }
 }
 
+/// The objects of a listing but the one that marks the folder, their names behind `before`.
+fn directly(objects: Vec<ObjectMeta>, folder: &Path, before: &str) -> Vec<S3Object> {
+    let objects = objects.into_iter().filter(|meta| meta.location != *folder);
+    let object = |meta: ObjectMeta| S3Object {
+        name: format!("{before}{}", meta.location.filename().unwrap_or_default()),
+        location: meta.location,
+        size: meta.size,
+        etag: meta.e_tag.unwrap_or_default(),
+    };
+    objects.map(object).collect()
+}
+
+/// The objects directly below the prefix; with those of the folders of modules where sentence-transformers has some.
 async fn listed(store: &AmazonS3, prefix: &Path) -> Result<Vec<S3Object>, Problem> {
     let wrong = |error| Problem::of_store(Asked::Listing, &error);
     let level = store
         .list_with_delimiter(Some(prefix))
         .await
         .map_err(wrong)?;
-    let is_marker = |path: &Path| path == prefix;
-    let has_marker = level.objects.iter().any(|meta| is_marker(&meta.location));
-    let objects = level
-        .objects
-        .into_iter()
-        .filter(|meta| !is_marker(&meta.location));
-    let files: Vec<_> = objects
-        .map(|meta| S3Object {
-            name: meta.location.filename().unwrap_or_default().to_owned(),
-            location: meta.location,
-            size: meta.size,
-            etag: meta.e_tag.unwrap_or_default(),
-        })
-        .collect();
+    let has_marker = level.objects.iter().any(|meta| meta.location == *prefix);
+    let mut files = directly(level.objects, prefix, "");
+    if files.iter().any(|file| file.name == MODULES) {
+        let name = |path: &Path| path.filename().unwrap_or_default().to_owned();
+        for folder in &level.common_prefixes {
+            if is_module_folder(&name(folder)) {
+                let below = store.list_with_delimiter(Some(folder)).await;
+                let below = below.map_err(wrong)?.objects;
+                files.extend(directly(below, folder, &format!("{}/", name(folder))));
+            }
+        }
+    }
     if !files.is_empty() {
         return Ok(files);
     }
