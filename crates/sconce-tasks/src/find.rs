@@ -1,6 +1,7 @@
 //! `question-answering`: transformers 4's `pipelines/question_answering.py`. Long contexts are read in windows that
 //! overlap, and equal answers of several windows add up.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use sconce_core::task::{Find, Span};
@@ -8,7 +9,7 @@ use sconce_core::{Ask, ServeError, TaskAnswer};
 use sconce_models::encoder::Rows;
 use sconce_text::{Encoded, Role};
 
-use crate::reader::{Reader, slice, too_short};
+use crate::reader::{Chars, Reader, too_short};
 use crate::work::{Task, Work, misplaced};
 
 /// Tokens of a window where nothing says how many.
@@ -91,7 +92,10 @@ impl Finder {
 /// The answers that were found so far.
 struct Answers<'a> {
     asked: &'a Find,
+    chars: Chars<'a>,
     found: Vec<(f64, Span)>,
+    /// Where an answer stands in `found`, by its text in lower case.
+    places: HashMap<String, usize>,
     none: f32,
 }
 
@@ -107,7 +111,9 @@ impl<'a> Answers<'a> {
     fn new(asked: &'a Find) -> Self {
         Self {
             asked,
+            chars: Chars::of(&asked.context),
             found: Vec::new(),
+            places: HashMap::new(),
             none: UNSEEN,
         }
     }
@@ -148,11 +154,11 @@ impl<'a> Answers<'a> {
         } else {
             (first.chars.0, last.chars.1)
         };
-        let answer = slice(&self.asked.context, (start, end));
+        let answer = self.chars.slice((start, end)).to_owned();
         let score = f64::from(candidate.score);
-        let lower = answer.to_lowercase();
-        let mut found = self.found.iter_mut();
-        match found.find(|(_, span)| span.answer.to_lowercase() == lower) {
+        let place = self.places.entry(answer.to_lowercase());
+        let place = *place.or_insert(self.found.len());
+        match self.found.get_mut(place) {
             Some((sum, _)) => *sum += score,
             None => self.found.push((
                 score,

@@ -82,10 +82,40 @@ pub(crate) fn too_short(short: TooShort, limit: usize) -> ServeError {
     ))
 }
 
-/// The part of a text between two characters.
-pub(crate) fn slice(text: &str, (start, end): (usize, usize)) -> String {
-    text.chars()
-        .skip(start)
-        .take(end.saturating_sub(start))
-        .collect()
+/// A text by its characters.
+pub(crate) struct Chars<'a> {
+    text: &'a str,
+    /// Where each begins, and the end.
+    starts: Vec<usize>,
+}
+
+impl<'a> Chars<'a> {
+    pub(crate) fn of(text: &'a str) -> Self {
+        let starts = text.char_indices().map(|(at, _)| at);
+        Self {
+            text,
+            starts: starts.chain([text.len()]).collect(),
+        }
+    }
+
+    /// The part between two characters, as far as it is there.
+    pub(crate) fn slice(&self, (start, end): (usize, usize)) -> &'a str {
+        let last = self.starts.len() - 1;
+        let at = |char: usize| self.starts[char.min(last)];
+        &self.text[at(start)..at(end).max(at(start))]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_counted_in_characters_and_end_with_the_text() {
+        let chars = Chars::of("aé🕯b");
+        assert_eq!(chars.slice((1, 3)), "é🕯");
+        assert_eq!(chars.slice((3, 9)), "b");
+        assert_eq!((chars.slice((2, 1)), chars.slice((9, 12))), ("", ""));
+        assert_eq!(Chars::of("").slice((0, 1)), "");
+    }
 }

@@ -9,7 +9,7 @@ use sconce_core::{Ask, ServeError, TaskAnswer};
 use sconce_models::encoder::Rows;
 use sconce_text::{Cut, Encoded, Role, Tokenizer};
 
-use crate::reader::{Reader, slice, too_short};
+use crate::reader::{Chars, Reader, too_short};
 use crate::softmax::{largest, softmax};
 use crate::work::{Task, Work, misplaced};
 
@@ -36,8 +36,9 @@ impl Task for Tagger {
         };
         Ok(Work::new(texts, move |rows| {
             let mut found = Vec::new();
+            let chars = Chars::of(&grouping.asked.text);
             for (window, rows) in windows.iter().zip(&rows) {
-                found.extend(grouping.entities(window, rows));
+                found.extend(grouping.entities(window, rows, &chars));
             }
             if windows.len() > 1 {
                 found = without_overlaps(found);
@@ -100,8 +101,8 @@ struct Grouping {
 }
 
 impl Grouping {
-    fn entities(&self, window: &Encoded, rows: &Rows) -> Vec<Entity> {
-        let pieces = self.pieces(window, rows);
+    fn entities(&self, window: &Encoded, rows: &Rows, chars: &Chars<'_>) -> Vec<Entity> {
+        let pieces = self.pieces(window, rows, chars);
         let aggregation = self.asked.aggregation;
         let mut entities: Vec<Entity> = match aggregation {
             Aggregation::None | Aggregation::Simple => pieces
@@ -118,8 +119,7 @@ impl Grouping {
         entities
     }
 
-    fn pieces(&self, window: &Encoded, rows: &Rows) -> Vec<Piece> {
-        let text: Vec<char> = self.asked.text.chars().collect();
+    fn pieces(&self, window: &Encoded, rows: &Rows, chars: &Chars<'_>) -> Vec<Piece> {
         let unknown = self.tokenizer.role(Role::Unknown);
         let spelled = self.tokenizer.has_word_parts();
         let mut pieces = Vec::new();
@@ -132,11 +132,10 @@ impl Grouping {
             let mut goes_on = if spelled {
                 word.chars().count() != end - start
             } else {
-                let before = start.saturating_sub(1)..(start + 1).min(text.len());
-                start > 0 && !text[before].contains(&' ')
+                start > 0 && !chars.slice((start - 1, start + 1)).contains(' ')
             };
             if Some(token.id) == unknown {
-                word = slice(&self.asked.text, token.chars);
+                word = chars.slice(token.chars).to_owned();
                 goes_on = false;
             }
             let logits = &rows.numbers[index * rows.width..][..rows.width];

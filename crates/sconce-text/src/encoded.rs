@@ -182,11 +182,16 @@ impl Encoded {
         let Some(room) = len.checked_sub(surplus).filter(|room| *room > stride) else {
             return Err(TooShort { surplus, len });
         };
+        // The text is in one piece: what stands before it and behind it is in every window.
+        let is_of = |token: &Encoding| token.text == Some(over);
+        let from = self.tokens.iter().position(is_of).unwrap_or(0);
+        let (before, rest) = self.tokens.split_at(from);
+        let (text, behind) = rest.split_at(len);
         let mut windows = Vec::new();
         for start in (0..len).step_by(room - stride) {
-            let mut window = self.clone();
-            window.keep(|text, at| text != over || (start..start + room).contains(&at));
-            windows.push(window);
+            let part = &text[start..len.min(start + room)];
+            let tokens = [before, part, behind].concat();
+            windows.push(Self { tokens });
             if start + room >= len {
                 break;
             }
