@@ -1,7 +1,7 @@
 //! Vectors of texts with all-MiniLM-L6-v2, in process: texts per second, one at a time and 32 at once.
 //!
 //! `cargo bench --bench encode [-- TOKENS..]`: texts of 32, 128 and 512 tokens without a word. Tokens, the model and the
-//! pooling count. Medians of rounds. `benches/peers/encode.py` measures sentence-transformers so.
+//! pooling count. Medians of rounds. `benches/peers/encode.py` measures peers so.
 #![allow(clippy::panic, clippy::print_stdout, missing_docs)]
 
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use sconce_core::task::{Embed, Subject};
 use sconce_core::{Ask, Backend, Event, Input, Job, JobId, Reply, Task};
-use sconce_tasks::{TaskEngine, TaskSettings};
+use sconce_tasks::{TaskEngine, TaskSettings, VectorWish};
 
 const ROUNDS: usize = 7;
 
@@ -44,6 +44,9 @@ fn main() {
         batch_size: 32,
         max_batch_delay: Duration::from_millis(1),
         max_batch_tokens: 4096,
+        vectors: VectorWish::default(),
+        quantise: None,
+        packing: None,
         queue: 1000,
         predict_timeout: 60,
     };
