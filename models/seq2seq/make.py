@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Makes the folders beside this file: tiny random encoder-decoders and what transformers computes with them.
 
-    pip install torch "transformers==4.57.6" "tokenizers<0.23" "huggingface-hub<1" safetensors sentencepiece sacremoses
+    pip install torch "transformers==4.57.6" "tokenizers<0.23" "huggingface-hub<1" safetensors sentencepiece sacremoses gguf
     python models/seq2seq/make.py [folder ...]
 
 transformers 4 is what DJL Serving's containers have, and the last with the pipelines text2text-generation, summarization
 and translation. Every folder is an ordinary Hugging Face checkpoint plus golden.json:
   task      the value of option.task
   logits    texts and their ids, tokens that the decoder is given one after the other, the logits behind each
+  rounded   the same, with weights rounded to blocks of fewer bits (models/rounding.py)
   tokens    texts, arguments of `generate`, the sequences that it returns without their padding
   requests  inputs and parameters of requests, and the lists that the pipeline returns
 Everything is seeded but the trainer of Unigram vocabularies, which differs in the last digits from run to run: the files of
@@ -33,6 +34,8 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 from transformers import pipeline
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from rounding import rounded
 
 CORPUS = """
 A candle stands in its sconce on the wall of the hall. When the evening comes, somebody lights the candle,
@@ -120,6 +123,11 @@ FAMILIES = {
         config=lambda **k: t5_config(feed_forward_proj="relu", task_specific_params=T5_PARAMS, **k),
         tokenizer=fast(lambda: unigram(T5, "$A </s>"), "T5TokenizerFast", extra_ids=0, **T5_TOKENS),
         generation=dict()),
+    # Wide enough for blocks of 32 numbers.
+    "wide-t5": dict(
+        config=lambda **k: t5_config(feed_forward_proj="gated-gelu", d_model=64, d_kv=16, d_ff=96, num_heads=4, **k),
+        tokenizer=fast(lambda: unigram(T5, "$A </s>"), "T5TokenizerFast", extra_ids=0, **T5_TOKENS),
+        generation=dict(max_length=18), std=0.07),
     "flan-t5": dict(
         config=lambda **k: t5_config(feed_forward_proj="gated-gelu", tie_word_embeddings=False, **k),
         tokenizer=fast(lambda: unigram(T5, "$A </s>"), "T5TokenizerFast", extra_ids=0, **T5_TOKENS),
@@ -223,6 +231,8 @@ CASES = {
                              requests=[(text, {"max_new_tokens": 12} | parameters) for text, parameters in ANY]),
     "t5-translation": dict(family="t5", task="translation_en_to_de",
                            requests=[(text, {"max_new_tokens": 11} | parameters) for text, parameters in ANY]),
+    "wide-t5-text2text-generation": dict(
+        family="wide-t5", task="text2text-generation", requests=ANY[:3], rounded=("int8", "int4")),
     "flan-t5-text2text-generation": dict(family="flan-t5", task="text2text-generation", requests=ANY),
     "mt5-summarization": dict(family="mt5", task="summarization", requests=ANY),
     "umt5-text2text-generation": dict(family="umt5", task="text2text-generation", requests=ANY),
@@ -251,7 +261,7 @@ def write_json(path, value):
     path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
 
 
-def fill_weights(model, seed, eos):
+def fill_weights(model, seed, eos, std=0.4):
     """Random weights of a scale at which the layers matter: norms near 1, everything else normal; texts that may end."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
@@ -261,7 +271,7 @@ def fill_weights(model, seed, eos):
             noise = torch.randn(weight.shape, generator=generator)
             norm = weight.dim() == 1 and name.endswith("weight")
             # Half precision holds them exactly, so that the files are small.
-            weight.copy_((1.0 + 0.2 * noise if norm else 0.4 * noise).half().float())
+            weight.copy_((1.0 + 0.2 * noise if norm else std * noise).half().float())
         head = model.get_output_embeddings().weight
         head[eos] = (1.6 * head[eos]).half().float()
         if hasattr(model, "final_logits_bias"):
@@ -339,7 +349,7 @@ def make(name, case):
         setattr(model.generation_config, key, value)
     eos = config.eos_token_id
     for seed in range(10_000):
-        fill_weights(model, seed, eos)
+        fill_weights(model, seed, eos, family.get("std", 0.4))
         model.save_pretrained(folder)
         again = model_class.from_pretrained(folder, attn_implementation="eager", dtype=torch.float32).eval()
         runs, requests = compute(again, folder, case)
@@ -353,7 +363,10 @@ def make(name, case):
     rows = logits(again, tokenizer)
     file = folder / "model.safetensors"
     save_file({key: value.half() for key, value in load_file(file).items()}, file, metadata={"format": "pt"})
-    write_golden(folder, {"task": case["task"], "seed": seed}, logits=rows, tokens=runs, requests=requests)
+    rounds = [{"format": name, "run": run} for name in case.get("rounded", ())
+              for run in logits(rounded(again, name, ("relative_attention_bias",), ("shared",)), tokenizer)]
+    more = {"rounded": rounds} if rounds else {}
+    write_golden(folder, {"task": case["task"], "seed": seed}, logits=rows, tokens=runs, requests=requests, **more)
     report(folder, seed)
 
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes the folders beside this file: tiny random encoders and what transformers' pipelines answer with them.
 
-    pip install torch "transformers<5" "tokenizers<0.23" "huggingface-hub<1" safetensors sentence-transformers
+    pip install torch "transformers<5" "tokenizers<0.23" "huggingface-hub<1" safetensors sentence-transformers gguf
     python models/tasks/make.py [folder ...]
 
 transformers 4 is what DJL Serving's containers have, and the last with the pipeline question-answering. Every folder
@@ -9,6 +9,7 @@ is an ordinary Hugging Face checkpoint plus golden.json:
   task      the value of option.task
   logits    texts (and pairs), their ids, and what the model gives for them, row after row
   similarity  the same for cosines, of models whose texts have vectors, which sentence-transformers computes
+  rounded   the same as logits, with weights rounded to blocks of fewer bits (models/rounding.py)
   requests  inputs and parameters of requests, and the answers: what DJL Serving's handler hands a pipeline, and the
             list that the pipeline returns. For one question, and for one text with masks, pipelines return less than
             a list of one, which the handler cuts wrongly; the answer here is the whole of it, in a list for questions.
@@ -35,6 +36,9 @@ from tokenizers import (
 from transformers import pipeline
 
 HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))
+from rounding import rounded
+
 NARROWEST = 0.002  # least relative distance of neighbours in an answer
 
 CORPUS = """
@@ -151,6 +155,12 @@ FAMILIES = {
             max_position_embeddings=96, embedding_size=20, num_hidden_groups=2, **(SIZES | dict(num_hidden_layers=3)), **k),
         tokenizer=lambda: unigram(WORD_PIECE, "[UNK]", False), specials=WORD_PIECE, types=True,
     ),
+    "albert-groups": dict(
+        config=lambda **k: transformers.AlbertConfig(
+            max_position_embeddings=96, embedding_size=20, num_hidden_groups=2, inner_group_num=2,
+            **(SIZES | dict(num_hidden_layers=4)), **k),
+        tokenizer=lambda: unigram(WORD_PIECE, "[UNK]", False), specials=WORD_PIECE, types=True,
+    ),
     "electra": dict(
         config=lambda **k: transformers.ElectraConfig(max_position_embeddings=96, embedding_size=20, **SIZES, **k),
         tokenizer=lambda: word_piece(), specials=WORD_PIECE, types=True,
@@ -172,6 +182,19 @@ FAMILIES = {
             max_position_embeddings=96, relative_attention=True, max_relative_positions=20, share_att_key=False,
             pos_att_type=["c2p", "p2c"], position_biased_input=True, type_vocab_size=2, embedding_size=20, **SIZES, **k),
         tokenizer=lambda: unigram(WORD_PIECE, "[UNK]", False), specials=WORD_PIECE, types=True,
+    ),
+    "deberta-conv": dict(
+        config=lambda **k: transformers.DebertaV2Config(
+            max_position_embeddings=96, relative_attention=True, position_buckets=8, max_relative_positions=-1,
+            share_att_key=True, pos_att_type="p2c|c2p", norm_rel_ebd="layer_norm", position_biased_input=False,
+            type_vocab_size=0, conv_kernel_size=3, conv_act="gelu", **SIZES, **k),
+        tokenizer=lambda: unigram(WORD_PIECE, "[UNK]", False), specials=WORD_PIECE, types=True,
+    ),
+    # Wide enough for blocks of 32 numbers.
+    "wide-bert": dict(
+        config=lambda **k: transformers.BertConfig(
+            max_position_embeddings=96, hidden_size=64, num_attention_heads=4, intermediate_size=96, num_hidden_layers=2, **k),
+        tokenizer=lambda: word_piece(), specials=WORD_PIECE, types=True, std=0.15,
     ),
     "modernbert": dict(
         config=lambda **k: transformers.ModernBertConfig(
@@ -260,12 +283,17 @@ TASKS = {
 }
 
 # Folders: family, task, and what is special.
+SPECIAL = ("albert-groups", "deberta-conv", "wide-bert")
 CASES = {
     f"{family}-{task}": dict(family=family, task=task)
-    for family in FAMILIES
+    for family in FAMILIES if family not in SPECIAL
     for task in list(TASKS)[:5]
 }
 CASES |= {
+    "albert-groups-token-classification": dict(family="albert-groups", task="token-classification"),
+    "deberta-conv-fill-mask": dict(family="deberta-conv", task="fill-mask"),
+    "deberta-conv-text-classification": dict(family="deberta-conv", task="text-classification"),
+    "wide-bert-text-classification": dict(family="wide-bert", task="text-classification", rounded=("int8", "int4")),
     "bert-zero-shot-classification": dict(family="bert", task="zero-shot-classification"),
     "deberta-zero-shot-classification": dict(
         family="deberta", task="zero-shot-classification",
@@ -407,7 +435,7 @@ def make(name, case):
     requests = TASKS[task]["requests"]
     requests = requests(tokenizer.mask_token) if callable(requests) else requests
     for seed in range(10_000):
-        fill_weights(model, seed, 0.3)
+        fill_weights(model, seed, family.get("std", 0.3))
         if task == "token-classification" and not margins_are_wide(model, tokenizer):
             continue
         model.save_pretrained(folder)
@@ -427,7 +455,11 @@ def make(name, case):
     save_file(weights, file, metadata={"format": "pt"})
     for extra in folder.glob("generation_config.json"):
         extra.unlink()
-    write_golden(folder, {"task": task, "seed": seed}, logits=runs, requests=found)
+    whole = ("position_embeddings", "token_type_embeddings", "pooler", "classifier")
+    rounds = [{"format": name, "run": run} for name in case.get("rounded", ())
+              for run in logits(rounded(again, name, whole, ()), tokenizer, task)]
+    more = {"rounded": rounds} if rounds else {}
+    write_golden(folder, {"task": task, "seed": seed}, logits=runs, requests=found, **more)
     report(folder, seed)
 
 

@@ -5,7 +5,7 @@ use candle_core::Device;
 use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype};
 use sconce_nn::{Embedding, Linear, Norm};
 
-use crate::decoder::{Affine, Footprint, LoadError, LoadOptions, NormKind, Tensors};
+use crate::decoder::{Affine, Footprint, LoadError, LoadOptions, NormKind, Tally, Tensors};
 
 /// A checkpoint that is being turned into layers.
 pub(crate) struct Layers<'a> {
@@ -13,6 +13,25 @@ pub(crate) struct Layers<'a> {
     pub(crate) footprint: Footprint,
     options: LoadOptions,
     arena: Option<Arena>,
+    tally: Tally,
+}
+
+/// What a matrix is for, which says whether it is quantised where that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// A layer's, or the embedding.
+    Layer,
+    /// The output projection, or an embedding that one is tied to.
+    Head,
+    /// It stays as it is: tables of positions, heads of tasks.
+    Whole,
+}
+
+/// What was kept of a checkpoint.
+pub(crate) struct Kept {
+    pub(crate) footprint: Footprint,
+    /// What was quantised, if that was asked for.
+    pub(crate) tally: Tally,
 }
 
 /// What is said of a tensor that is missing or has another shape.
@@ -31,7 +50,28 @@ impl<'a> Layers<'a> {
             footprint: Footprint::default(),
             options,
             arena: options.in_huge_pages.then(Arena::default),
+            tally: Tally::default(),
         }
+    }
+
+    /// What is left of the checkpoint, and what was kept of it.
+    pub(crate) fn finish(self) -> (Tensors<'a>, Kept) {
+        let kept = Kept {
+            footprint: self.footprint,
+            tally: self.tally,
+        };
+        (self.tensors, kept)
+    }
+
+    /// The embedding of tokens, which no head is tied to.
+    pub(crate) fn embedding(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        expected: Expected,
+    ) -> Result<Embedding, LoadError> {
+        let rows = self.rows(name, shape, Role::Layer, expected)?;
+        Embedding::new(rows, 0, &Device::Cpu).map_err(|cause| refused(name, cause))
     }
 
     /// A table of rows.
@@ -52,17 +92,28 @@ impl<'a> Layers<'a> {
         first: usize,
         expected: Expected,
     ) -> Result<Embedding, LoadError> {
+        let rows = self.rows(name, shape, Role::Whole, expected)?;
+        let rows = rows.narrow(0, first, shape[0] - first)?;
+        Embedding::new(rows, 0, &Device::Cpu).map_err(|cause| refused(name, cause))
+    }
+
+    fn rows(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        role: Role,
+        expected: Expected,
+    ) -> Result<HostTensor, LoadError> {
         let weight = self.taken(name, "weight", &shape, expected)?;
-        let wanted = self.wanted(&weight);
-        let weight = match &mut self.arena {
+        let wanted = self.wanted(&weight, role);
+        let rows = match &mut self.arena {
             Some(arena) => arena.hold(&weight, wanted)?,
             None => weight.to_dtype(wanted)?.packed()?,
         };
-        self.tensors.touch(&weight, 1);
-        self.footprint.add(&weight);
-        self.footprint.add_table(&weight);
-        let rows = weight.narrow(0, first, shape[0] - first)?;
-        Embedding::new(rows, 0, &Device::Cpu).map_err(|cause| refused(name, cause))
+        self.tensors.touch(&rows, 1);
+        self.counted(&weight, &rows, role);
+        self.footprint.add_table(&rows);
+        Ok(rows)
     }
 
     /// A table of rows, and its matrix for a head that is tied to it.
@@ -72,7 +123,7 @@ impl<'a> Layers<'a> {
         shape: [usize; 2],
         expected: Expected,
     ) -> Result<(Embedding, Matrix), LoadError> {
-        let matrix = self.matrix(name, shape, expected)?;
+        let matrix = self.matrix(name, shape, Role::Head, expected)?;
         let table =
             Embedding::of(matrix.clone(), 0, &Device::Cpu).map_err(|cause| refused(name, cause))?;
         Ok((table, matrix))
@@ -83,10 +134,11 @@ impl<'a> Layers<'a> {
         &mut self,
         name: &str,
         shape: [usize; 2],
+        role: Role,
         expected: Expected,
     ) -> Result<Matrix, LoadError> {
         let weight = self.taken(name, "weight", &shape, expected)?;
-        self.kept(&weight)
+        self.kept(&weight, role)
     }
 
     /// A table as numbers.
@@ -108,9 +160,10 @@ impl<'a> Layers<'a> {
         name: &str,
         shape: [usize; 2],
         bias: bool,
+        role: Role,
         expected: Expected,
     ) -> Result<Linear, LoadError> {
-        let weight = self.matrix(name, shape, expected)?;
+        let weight = self.matrix(name, shape, role, expected)?;
         let bias = self.bias(name, bias, shape[0], expected)?;
         self.made(name, weight, bias)
     }
@@ -126,7 +179,7 @@ impl<'a> Layers<'a> {
         let weight = self.taken(name, "weight", &[N * rows, columns], expected)?;
         let bias = self.bias(name, bias, N * rows, expected)?;
         let parts = (0..N).map(|part| {
-            let weight = self.kept(&weight.narrow(0, part * rows, rows)?)?;
+            let weight = self.kept(&weight.narrow(0, part * rows, rows)?, Role::Layer)?;
             let bias = bias.as_ref().map(|bias| bias.narrow(0, part * rows, rows));
             self.made(name, weight, bias.transpose()?)
         });
@@ -195,7 +248,7 @@ impl<'a> Layers<'a> {
         Ok(found)
     }
 
-    fn bias(
+    pub(crate) fn bias(
         &mut self,
         name: &str,
         wanted: bool,
@@ -211,8 +264,8 @@ impl<'a> Layers<'a> {
     }
 
     /// The weight as it is multiplied with, in the type that it is computed from, all its pages in memory.
-    fn kept(&mut self, weight: &HostTensor) -> Result<Matrix, LoadError> {
-        let wanted = self.wanted(weight);
+    pub(crate) fn kept(&mut self, weight: &HostTensor, role: Role) -> Result<Matrix, LoadError> {
+        let wanted = self.wanted(weight, role);
         let matrix = match &mut self.arena {
             Some(arena) => arena.hold_matrix(weight, wanted)?,
             None => Matrix::of(weight, wanted)?,
@@ -222,15 +275,35 @@ impl<'a> Layers<'a> {
             // Every word was just written.
             None => self.tensors.report(matrix.storage().byte_len(), 1),
         }
-        self.footprint.add(matrix.storage());
+        self.counted(weight, matrix.storage(), role);
         Ok(matrix)
     }
 
+    /// Counts what a weight is kept as.
+    fn counted(&mut self, weight: &HostTensor, kept: &HostTensor, role: Role) {
+        // Progress is told in bytes of the checkpoint, and blocks have fewer.
+        let left = weight.byte_len().saturating_sub(kept.byte_len());
+        self.tensors.report(left, 1);
+        if role != Role::Whole {
+            let width = weight.shape().last().copied().unwrap_or(0);
+            self.tally.add(kept.dtype(), width);
+        }
+        self.footprint.add(kept);
+    }
+
     /// The type that a weight is computed from.
-    fn wanted(&self, weight: &HostTensor) -> StoredDtype {
-        match weight.dtype() {
-            StoredDtype::F64 => self.options.dtype.unwrap_or(StoredDtype::F32),
-            other => self.options.dtype.unwrap_or(other),
+    fn wanted(&self, weight: &HostTensor, role: Role) -> StoredDtype {
+        let width = weight.shape().last().copied().unwrap_or(0);
+        let format = self.options.quantise.and_then(|wanted| match role {
+            Role::Layer => wanted.fitting(width),
+            Role::Head => wanted.of_head().fitting(width),
+            Role::Whole => None,
+        });
+        match (weight.dtype(), format) {
+            (blocks @ StoredDtype::Quantised(_), _) => blocks,
+            (_, Some(format)) => StoredDtype::Quantised(format),
+            (StoredDtype::F64, None) => self.options.dtype.unwrap_or(StoredDtype::F32),
+            (other, None) => self.options.dtype.unwrap_or(other),
         }
     }
 }

@@ -5,7 +5,7 @@ use sconce_nn::Act;
 
 use super::encoders::{BertForm, EncoderArch, MaskNames, classes, dense, spans};
 use crate::config_error::ConfigError;
-use crate::encoder::{EncoderSpec, HeadKind, HeadSpec, Over, Place, Project};
+use crate::encoder::{EncoderLayer, EncoderSpec, HeadKind, HeadSpec, Over, Place, Project};
 use crate::hf_config::HfConfig;
 
 pub(super) const ARCH: EncoderArch = EncoderArch {
@@ -19,35 +19,35 @@ pub(super) const ARCH: EncoderArch = EncoderArch {
         (Place::EmbedIn, "albert.encoder.embedding_hidden_mapping_in"),
         (
             Place::Query,
-            "albert.encoder.albert_layer_groups.{}.albert_layers.0.attention.query",
+            "albert.encoder.albert_layer_groups.{}.albert_layers.{inner}.attention.query",
         ),
         (
             Place::Key,
-            "albert.encoder.albert_layer_groups.{}.albert_layers.0.attention.key",
+            "albert.encoder.albert_layer_groups.{}.albert_layers.{inner}.attention.key",
         ),
         (
             Place::Value,
-            "albert.encoder.albert_layer_groups.{}.albert_layers.0.attention.value",
+            "albert.encoder.albert_layer_groups.{}.albert_layers.{inner}.attention.value",
         ),
         (
             Place::AttnOut,
-            "albert.encoder.albert_layer_groups.{}.albert_layers.0.attention.dense",
+            "albert.encoder.albert_layer_groups.{}.albert_layers.{inner}.attention.dense",
         ),
         (
             Place::AttnNorm,
-            "albert.encoder.albert_layer_groups.{}.albert_layers.0.attention.LayerNorm",
+            "albert.encoder.albert_layer_groups.{}.albert_layers.{inner}.attention.LayerNorm",
         ),
         (
             Place::Up,
-            "albert.encoder.albert_layer_groups.{}.albert_layers.0.ffn",
+            "albert.encoder.albert_layer_groups.{}.albert_layers.{inner}.ffn",
         ),
         (
             Place::Down,
-            "albert.encoder.albert_layer_groups.{}.albert_layers.0.ffn_output",
+            "albert.encoder.albert_layer_groups.{}.albert_layers.{inner}.ffn_output",
         ),
         (
             Place::MlpNorm,
-            "albert.encoder.albert_layer_groups.{}.albert_layers.0.full_layer_layer_norm",
+            "albert.encoder.albert_layer_groups.{}.albert_layers.{inner}.full_layer_layer_norm",
         ),
     ]],
     heads: &[
@@ -71,14 +71,20 @@ fn spec(c: &HfConfig) -> Result<EncoderSpec, ConfigError> {
     let mut spec = form.spec(c)?;
     spec.dims.embed = c.size_or("embedding_size", 128)?;
     spec.embed.project = Project::BehindNorm;
-    if c.size_or("inner_group_num", 1)? != 1 {
-        c.refuse("inner_group_num", "1")?;
-    }
     let (layers, groups) = (spec.layers.len(), c.size_or("num_hidden_groups", 1)?);
-    for (index, layer) in spec.layers.iter_mut().enumerate() {
+    let inner = c.size_or("inner_group_num", 1)?;
+    let of_group = |(index, layer): (usize, EncoderLayer)| {
         // As transformers divides: by the real number of layers of a group.
-        layer.stored = index * groups / layers;
-    }
+        let first = index * groups / layers * inner;
+        (first..first + inner).map(move |stored| EncoderLayer { stored, ..layer })
+    };
+    spec.group = inner;
+    spec.layers = spec
+        .layers
+        .drain(..)
+        .enumerate()
+        .flat_map(of_group)
+        .collect();
     Ok(spec)
 }
 

@@ -6,7 +6,8 @@ use sconce_nn::{Act, Buckets};
 use super::encoders::{BertForm, EncoderArch, MaskNames, classes, dense, spans};
 use crate::config_error::ConfigError;
 use crate::encoder::{
-    DistanceKind, EncoderSpec, HeadKind, HeadSpec, Over, Place, Project, VectorsOfDistances,
+    Convolution, DistanceKind, EncoderSpec, HeadKind, HeadSpec, Over, Place, Project,
+    VectorsOfDistances,
 };
 use crate::hf_config::HfConfig;
 
@@ -52,6 +53,8 @@ pub(super) const ARCH: EncoderArch = EncoderArch {
         (Place::MlpNorm, "deberta.encoder.layer.{}.output.LayerNorm"),
         (Place::DistanceVectors, "deberta.encoder.rel_embeddings"),
         (Place::DistanceNorm, "deberta.encoder.LayerNorm"),
+        (Place::Convolution, "deberta.encoder.conv.conv"),
+        (Place::ConvolutionNorm, "deberta.encoder.conv.LayerNorm"),
     ]],
     heads: &[
         "cls",
@@ -79,12 +82,7 @@ fn spec(c: &HfConfig) -> Result<EncoderSpec, ConfigError> {
     if !c.flag("position_biased_input", true)? {
         spec.dims.positions = 0;
     }
-    if c.count("conv_kernel_size", 0)? > 0 {
-        c.refuse(
-            "conv_kernel_size",
-            "0: no convolution beside the first layer",
-        )?;
-    }
+    spec.convolution = convolution(c)?;
     if c.count("z_steps", 0)? > 1 {
         c.refuse("z_steps", "0")?;
     }
@@ -110,6 +108,22 @@ fn spec(c: &HfConfig) -> Result<EncoderSpec, ConfigError> {
         }));
     }
     Ok(spec)
+}
+
+/// The convolution beside the first layer, which the largest models have.
+fn convolution(c: &HfConfig) -> Result<Option<Convolution>, ConfigError> {
+    let taps = c.count("conv_kernel_size", 0)?;
+    if taps == 0 {
+        return Ok(None);
+    }
+    if taps.is_multiple_of(2) {
+        c.refuse("conv_kernel_size", "an odd number")?;
+    }
+    if c.size_or("conv_groups", 1)? != 1 {
+        c.refuse("conv_groups", "1")?;
+    }
+    let act = c.act("conv_act", Act::Tanh)?;
+    Ok(Some(Convolution { taps, act }))
 }
 
 /// Whether `pos_att_type` lists `c2p`, and `p2c`.

@@ -38,7 +38,7 @@ use crate::arch::Arch;
 use crate::model::Model;
 use block::Block;
 use load::{Loader, Tied};
-use quantise::Tally;
+pub(crate) use quantise::Tally;
 use share::Share;
 
 /// A decoder with the weights of one rank.
@@ -91,8 +91,8 @@ impl Decoder {
         let share = Share::new(comm.rank(), comm.world(), spec.dims)?;
         let loader = Loader::new(arch, spec, share, *options, source, progress);
         let (decoder, _, tally) = Self::of(loader, spec, comm)?;
-        if let (Some(wanted), 0) = (options.quantise, decoder.share.rank) {
-            tracing::info!("weights are quantised to {wanted}; {}", tally.told());
+        if decoder.share.rank == 0 {
+            tally.tell(options.quantise);
         }
         Ok(decoder)
     }

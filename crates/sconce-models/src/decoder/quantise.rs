@@ -24,7 +24,6 @@ impl Quantisation {
     pub(crate) fn format(self, slot: Slot, spec: &Spec, width: usize) -> Option<BlockFormat> {
         let wanted = match slot {
             slot if !Self::concerns(slot) => return None,
-            // The output projection decides between tokens whose scores are close: it gets more bits.
             Slot::Head => self.of_head(),
             Slot::Embed if spec.head != Head::Own => self.of_head(),
             _ => self,
@@ -52,7 +51,8 @@ impl Quantisation {
         }
     }
 
-    fn of_head(self) -> Self {
+    /// As the output projection is kept: it decides between tokens whose scores are close, and gets more bits.
+    pub(crate) fn of_head(self) -> Self {
         match self {
             Self::Blocks(BlockFormat::Q8_0) => self,
             _ => Self::Blocks(BlockFormat::Q6K),
@@ -60,7 +60,7 @@ impl Quantisation {
     }
 
     /// The first of its formats whose blocks such rows fill.
-    fn fitting(self, width: usize) -> Option<BlockFormat> {
+    pub(crate) fn fitting(self, width: usize) -> Option<BlockFormat> {
         let (first, second) = match self {
             Self::Int4 => (BlockFormat::Q4K, BlockFormat::Q4_0),
             Self::Blocks(BlockFormat::Q4K) => (BlockFormat::Q4K, BlockFormat::Q5_0),
@@ -87,6 +87,13 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Says it in the log, of what was to be quantised.
+    pub(crate) fn tell(&self, wanted: Option<Quantisation>) {
+        if let Some(wanted) = wanted {
+            tracing::info!("weights are quantised to {wanted}; {}", self.told());
+        }
+    }
+
     /// Counts a matrix that was to be quantised by the type that it has, and the numbers in a row.
     pub(crate) fn add(&mut self, dtype: StoredDtype, width: usize) {
         match dtype {
@@ -101,7 +108,7 @@ impl Tally {
     }
 
     /// In words: `180 matrices in q5_0, 30 in q4_k; 2 stay, whose rows fill no block (float32, rows of 48)`.
-    pub(crate) fn told(&self) -> String {
+    fn told(&self) -> String {
         let formats: Vec<_> = self
             .formats
             .iter()

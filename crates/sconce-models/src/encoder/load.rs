@@ -1,13 +1,13 @@
 //! Turns the named tensors of a checkpoint into the layers of an encoder.
 
-use sconce_nn::weights::{Matrix, WeightSource};
+use sconce_nn::weights::{HostTensor, Matrix, WeightSource};
 use sconce_nn::{Embedding, Linear, Norm};
 
 use super::spec::{EncoderSpec, Order};
 use super::weights::Place;
 use crate::arch::EncoderArch;
-use crate::decoder::{Footprint, LoadError, LoadOptions, NormKind, Tensors};
-use crate::layers::{Expected, Layers, require};
+use crate::decoder::{LoadError, LoadOptions, NormKind, Tensors};
+use crate::layers::{Expected, Kept, Layers, Role, require};
 
 /// What to say of a head that is not there.
 const NO_HEAD: &str = "; the checkpoint has no trained head for this task, and one with random weights is not served: \
@@ -36,7 +36,17 @@ impl<'a> EncoderLoader<'a> {
         }
     }
 
-    /// The table of one of the embeddings.
+    /// The table of the tokens.
+    pub(super) fn embedding(
+        &mut self,
+        shape: [usize; 2],
+        keys: &'static str,
+    ) -> Result<Embedding, LoadError> {
+        let name = self.full(Place::Embed, 0);
+        self.layers.embedding(&name, shape, of(Place::Embed, keys))
+    }
+
+    /// The table of one of the other embeddings.
     pub(super) fn table(
         &mut self,
         place: Place,
@@ -78,7 +88,8 @@ impl<'a> EncoderLoader<'a> {
     ) -> Result<Linear, LoadError> {
         let name = self.full(place, layer);
         let keys = "hidden_size, intermediate_size, embedding_size";
-        self.layers.linear(&name, shape, bias, of(place, keys))
+        self.layers
+            .linear(&name, shape, bias, Role::Layer, of(place, keys))
     }
 
     /// Several linear layers whose rows lie in one tensor.
@@ -106,6 +117,27 @@ impl<'a> EncoderLoader<'a> {
             .norm(&name, self.spec.norm, width, of(place, "hidden_size"))
     }
 
+    /// The convolution beside the first layer, of matrices for each of so many taps, as one linear layer over the
+    /// neighbours of a token end to end.
+    pub(super) fn convolution(&mut self, width: usize, taps: usize) -> Result<Linear, LoadError> {
+        let name = self.full(Place::Convolution, 0);
+        let expected = of(Place::Convolution, "hidden_size, conv_kernel_size");
+        let layers = &mut self.layers;
+        let stored = layers.taken(&name, "weight", &[width, width, taps], expected)?;
+        let numbers = stored.to_vec_f32()?;
+        // From `[outputs, inputs, taps]` to `[outputs, taps, inputs]`.
+        let mut turned = Vec::with_capacity(numbers.len());
+        for output in numbers.chunks_exact(width * taps) {
+            for tap in 0..taps {
+                turned.extend(output.iter().skip(tap).step_by(taps));
+            }
+        }
+        let turned = HostTensor::from_f32(turned, &[width, taps * width]);
+        let weight = layers.kept(&turned, Role::Whole)?;
+        let bias = layers.bias(&name, true, width, expected)?;
+        layers.made(&name, weight, bias)
+    }
+
     /// A linear layer of a head.
     pub(super) fn head_linear(
         &mut self,
@@ -114,7 +146,8 @@ impl<'a> EncoderLoader<'a> {
         bias: bool,
         keys: &'static str,
     ) -> Result<Linear, LoadError> {
-        self.layers.linear(name, shape, bias, of_head(keys))
+        self.layers
+            .linear(name, shape, bias, Role::Whole, of_head(keys))
     }
 
     /// A norm of a head.
@@ -163,7 +196,7 @@ impl<'a> EncoderLoader<'a> {
 
     /// Checks that nothing of the checkpoint is left over but what the family knows; `used` are the names of the head's
     /// tensors.
-    pub(super) fn finish(self, head: Option<&str>) -> Result<Footprint, LoadError> {
+    pub(super) fn finish(self, head: Option<&str>) -> Result<Kept, LoadError> {
         let arch = self.arch;
         let of_unused_head = |name: &str| {
             let of = |prefix: &&&str| {
@@ -173,16 +206,17 @@ impl<'a> EncoderLoader<'a> {
             let found = arch.heads.iter().find(of);
             found.is_some_and(|prefix| head != Some(*prefix))
         };
-        let Layers {
-            tensors, footprint, ..
-        } = self.layers;
+        let (tensors, kept) = self.layers.finish();
         tensors.finish_unless(&of_unused_head, arch.ignore)?;
-        Ok(footprint)
+        Ok(kept)
     }
 
     /// The name of a place's tensors, with the base model's prefix.
     fn full(&self, place: Place, layer: usize) -> String {
-        self.arch.name(place).replace("{}", &layer.to_string())
+        let group = self.spec.group;
+        let name = self.arch.name(place);
+        name.replace("{}", &(layer / group).to_string())
+            .replace("{inner}", &(layer % group).to_string())
     }
 }
 

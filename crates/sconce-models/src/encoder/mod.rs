@@ -3,6 +3,7 @@
 //! what logits mean are left to `sconce-tasks`.
 
 mod block;
+mod convolution;
 mod head;
 mod labels;
 mod legacy;
@@ -19,14 +20,16 @@ pub use head::{Dense, HeadKind, HeadSpec, Out, Over};
 pub use labels::{Labels, Problem};
 pub use projection::Projection;
 pub use spec::{
-    DistanceKind, EncoderDims, EncoderEmbed, EncoderLayer, EncoderMlp, EncoderSpec, Order, Project,
-    VectorsOfDistances,
+    Convolution, DistanceKind, EncoderDims, EncoderEmbed, EncoderLayer, EncoderMlp, EncoderSpec,
+    Order, Project, VectorsOfDistances,
 };
 pub use weights::{Place, PlaceNames};
 
 use crate::arch::EncoderArch;
 use crate::decoder::{Footprint, LoadError, LoadOptions};
+use crate::layers::Kept;
 use block::{Block, Pass};
+use convolution::Convolved;
 use head::Head;
 use legacy::Renamed;
 use load::EncoderLoader;
@@ -61,6 +64,7 @@ pub struct Encoder {
     blocks: Vec<Block>,
     ropes: Vec<Rope>,
     biases: Option<DistanceBiases>,
+    convolved: Option<Convolved>,
     final_norm: Option<Norm>,
     head: Option<Head>,
 }
@@ -87,7 +91,8 @@ impl Encoder {
     ) -> std::result::Result<Self, LoadError> {
         let renamed = Renamed(source);
         let loader = EncoderLoader::new(arch, spec, *options, &renamed, progress);
-        let (mut encoder, _, vectors) = Self::of(loader, spec, head)?;
+        let (mut encoder, kept, vectors) = Self::of(loader, spec, head)?;
+        kept.tally.tell(options.quantise);
         encoder
             .prepare(spec, vectors)
             .map_err(|cause| LoadError::Layer {
@@ -109,7 +114,7 @@ impl Encoder {
         let (outlines, mut nobody) = (Outlines(source), |_, _| {});
         let renamed = Renamed(&outlines);
         let loader = EncoderLoader::new(arch, spec, *options, &renamed, &mut nobody);
-        Self::of(loader, spec, head).map(|(_, footprint, _)| footprint)
+        Self::of(loader, spec, head).map(|(_, kept, _)| kept.footprint)
     }
 
     /// Takes all layers out of the loader; the vectors of distances too, which want to be projected.
@@ -118,13 +123,16 @@ impl Encoder {
         mut loader: EncoderLoader<'_>,
         spec: &EncoderSpec,
         head: Option<&HeadSpec>,
-    ) -> std::result::Result<(Self, Footprint, Option<(Vec<f32>, Option<Norm>)>), LoadError> {
+    ) -> std::result::Result<(Self, Kept, Option<(Vec<f32>, Option<Norm>)>), LoadError> {
         let dims = spec.dims;
         let is_tied = head.is_some_and(HeadSpec::is_tied);
         let (entry, tied) = Entry::load(&mut loader, spec, is_tied)?;
         let blocks = (0..spec.stored_layers()).map(|stored| Block::load(&mut loader, spec, stored));
         let blocks = blocks.collect::<std::result::Result<_, _>>()?;
         let (biases, vectors) = distances(&mut loader, spec)?;
+        let convolved = spec.convolution;
+        let convolved = convolved.map(|kind| Convolved::load(&mut loader, kind, dims.width));
+        let convolved = convolved.transpose()?;
         let final_norm = spec
             .final_norm
             .then(|| loader.norm(Place::FinalNorm, 0, dims.width))
@@ -137,7 +145,7 @@ impl Encoder {
         let loaded = head
             .map(|head| Head::load(&mut loader, head, dims.width, tied.as_ref()))
             .transpose()?;
-        let footprint = loader.finish(head.map(HeadSpec::prefix))?;
+        let kept = loader.finish(head.map(HeadSpec::prefix))?;
         let encoder = Self {
             dims,
             entry,
@@ -145,10 +153,11 @@ impl Encoder {
             blocks,
             ropes,
             biases,
+            convolved,
             final_norm,
             head: loaded,
         };
-        Ok((encoder, footprint, vectors))
+        Ok((encoder, kept, vectors))
     }
 
     fn prepare(
@@ -184,8 +193,12 @@ impl Encoder {
             biases: self.biases.as_ref(),
         };
         let mut x = self.entry.forward(batch, &step.positions)?;
-        for layer in &self.layers {
-            x = self.blocks[layer.stored].forward(&x, layer, &pass)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            let mut next = self.blocks[layer.stored].forward(&x, layer, &pass)?;
+            if let (0, Some(convolved)) = (index, &self.convolved) {
+                next = convolved.forward(&x, &next, &batch.lens)?;
+            }
+            x = next;
         }
         if let Some(norm) = &self.final_norm {
             x = norm.forward(&x)?;
@@ -256,7 +269,7 @@ impl Entry {
             let (embed, matrix) = loader.tied_table(shape, keys)?;
             (embed, Some(matrix))
         } else {
-            (loader.table(Place::Embed, shape, keys)?, None)
+            (loader.embedding(shape, keys)?, None)
         };
         let mut table = |place, rows: usize, keys| {
             (rows > 0)

@@ -28,8 +28,21 @@ pub struct EncoderSpec {
     pub ropes: Vec<RopeSpec>,
     /// In what the layers differ, one entry each.
     pub layers: Vec<EncoderLayer>,
+    /// Stored layers that lie together under one number in the checkpoint.
+    pub group: usize,
+    /// A convolution of the embeddings that is added to what the first layer gives.
+    pub convolution: Option<Convolution>,
     /// Whether there is a norm behind the last layer.
     pub final_norm: bool,
+}
+
+/// A convolution over the tokens of a text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Convolution {
+    /// Tokens that it looks at, as many on either side of one in the middle.
+    pub taps: usize,
+    /// The activation.
+    pub act: Act,
 }
 
 /// The sizes of an encoder.
@@ -158,6 +171,8 @@ impl EncoderSpec {
             distances: None,
             ropes: Vec::new(),
             layers: (0..layers).map(layer).collect(),
+            group: 1,
+            convolution: None,
             final_norm: false,
         }
     }
@@ -175,9 +190,15 @@ impl EncoderSpec {
         // The stream, its norm, queries, keys and values before and after rotation, the result.
         let attention = 9 * dims.width;
         let mlp = 3 * dims.width + 3 * dims.inner;
-        let numbers = attention.max(mlp).max(2 * dims.width + outputs);
+        // The neighbours of a token end to end, as they stand beside the streams.
+        let taps = self.convolution.map_or(0, |kind| kind.taps * dims.width);
+        let convolved = 4 * dims.width + taps;
+        let numbers = attention
+            .max(mlp)
+            .max(convolved)
+            .max(2 * dims.width + outputs);
         // Inputs of products are packed to three pieces of bf16.
-        let widest = dims.width.max(dims.inner);
+        let widest = dims.width.max(dims.inner).max(taps);
         tokens as u64 * (numbers as u64 * 4 + widest as u64 * 6)
     }
 }

@@ -33,6 +33,10 @@ pub enum Place {
     Down,
     /// Norm of the MLP.
     MlpNorm,
+    /// Convolution beside the first layer.
+    Convolution,
+    /// Norm of the sum of both.
+    ConvolutionNorm,
     /// Norm behind the last layer.
     FinalNorm,
     /// Biases of distances `[buckets, heads]`.
@@ -47,5 +51,6 @@ pub enum Place {
     DistanceQuery,
 }
 
-/// Places and the names of their weights, without `.weight` and `.bias`; `{}` is the stored layer.
+/// Places and the names of their weights, without `.weight` and `.bias`; `{}` is the stored layer, or its group, in
+/// which it is the one at `{inner}`.
 pub type PlaceNames = &'static [(Place, &'static str)];

@@ -7,8 +7,8 @@ use sconce_nn::{Buckets, DistanceBiases, Embedding, Linear, Norm};
 use super::spec::{Positions, Seq2SeqSpec, StackDims};
 use super::weights::{Seat, Side};
 use crate::arch::Seq2SeqArch;
-use crate::decoder::{Footprint, Head, LoadError, LoadOptions, Tensors};
-use crate::layers::{Expected, Layers, refused, require};
+use crate::decoder::{Head, LoadError, LoadOptions, Tensors};
+use crate::layers::{Expected, Kept, Layers, Role, refused, require};
 
 const LAYER: &str = "; are shards missing, or is the number of layers wrong?";
 const WHOLE: &str = "; do the weights belong to the model that `architectures` names?";
@@ -63,8 +63,8 @@ impl<'a> Seq2SeqLoader<'a> {
                 Ok((embed, linear))
             }
             Head::Own => {
-                let embed = layers.table(first, shape, expected)?;
-                let own = layers.matrix(&head, shape, expected)?;
+                let embed = layers.embedding(first, shape, expected)?;
+                let own = layers.matrix(&head, shape, Role::Head, expected)?;
                 Ok((embed, layers.made(&head, own, bias)?))
             }
         }
@@ -165,7 +165,8 @@ impl<'a> Seq2SeqLoader<'a> {
             keys: "d_model, the number and size of heads, the size of the MLP",
             hint: LAYER,
         };
-        self.layers.linear(&name, shape, self.spec.biases, expected)
+        self.layers
+            .linear(&name, shape, self.spec.biases, Role::Layer, expected)
     }
 
     /// A norm.
@@ -188,11 +189,9 @@ impl<'a> Seq2SeqLoader<'a> {
     }
 
     /// Checks that nothing of the checkpoint is left over but what the family knows.
-    pub(super) fn finish(self) -> Result<Footprint, LoadError> {
-        let Layers {
-            tensors, footprint, ..
-        } = self.layers;
+    pub(super) fn finish(self) -> Result<Kept, LoadError> {
+        let (tensors, kept) = self.layers.finish();
         tensors.finish(self.arch.ignore)?;
-        Ok(footprint)
+        Ok(kept)
     }
 }

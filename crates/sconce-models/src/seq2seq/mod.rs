@@ -25,6 +25,7 @@ pub use weights::{Seat, SeatNames, Side};
 use crate::arch::Seq2SeqArch;
 use crate::decoder::{Footprint, LoadError, LoadOptions};
 use crate::encoder::Rows;
+use crate::layers::Kept;
 use block::Block;
 use load::Seq2SeqLoader;
 
@@ -73,7 +74,9 @@ impl Seq2Seq {
         progress: &mut dyn FnMut(u64, u64),
     ) -> std::result::Result<Self, LoadError> {
         let loader = Seq2SeqLoader::new(arch, spec, *options, source, progress);
-        Self::of(loader, options.cache).map(|(model, _)| model)
+        let (model, kept) = Self::of(loader, options.cache)?;
+        kept.tally.tell(options.quantise);
+        Ok(model)
     }
 
     /// What [`Seq2Seq::load`] would keep in memory, and every error that it would end with, but for those of files that
@@ -86,20 +89,20 @@ impl Seq2Seq {
     ) -> std::result::Result<Footprint, LoadError> {
         let (outlines, mut nobody) = (Outlines(source), |_, _| {});
         let loader = Seq2SeqLoader::new(arch, spec, *options, &outlines, &mut nobody);
-        Self::of(loader, options.cache).map(|(_, footprint)| footprint)
+        Self::of(loader, options.cache).map(|(_, kept)| kept.footprint)
     }
 
     fn of(
         mut loader: Seq2SeqLoader<'_>,
         cache: KvDtype,
-    ) -> std::result::Result<(Self, Footprint), LoadError> {
+    ) -> std::result::Result<(Self, Kept), LoadError> {
         let spec = loader.spec.clone();
         let (embed, head) = loader.ends()?;
         let encoder = Stack::load(&mut loader, Side::Encoder)?;
         let decoder = Stack::load(&mut loader, Side::Decoder)?;
         let mutual = loader.distances(Side::Encoder)?;
         let before = loader.distances(Side::Decoder)?;
-        let footprint = loader.finish()?;
+        let kept = loader.finish()?;
         let own = |look_back| Attend {
             scale: decoder.scale,
             look_back,
@@ -122,7 +125,7 @@ impl Seq2Seq {
             own,
             head,
         };
-        Ok((model, footprint))
+        Ok((model, kept))
     }
 
     /// A cache of so many blocks, as it needs it.
