@@ -8,6 +8,9 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
+use sconce_models::{LoadOptions, Quantisation};
+use sconce_nn::weights::BlockFormat;
+
 use crate::support::{Serving, serve_copy};
 
 /// Folders beside each other below `models/`.
@@ -28,11 +31,55 @@ pub struct Golden<Run> {
     pub task: String,
     /// The model's numbers.
     pub logits: Vec<Run>,
+    /// The same with weights rounded to blocks of fewer bits.
+    #[serde(default = "Vec::new")]
+    pub rounded: Vec<Rounded<Run>>,
     /// What `generate` returns, of models that write.
-    #[serde(default)]
+    #[serde(default = "Vec::new")]
     pub tokens: Vec<Search>,
     /// Requests and answers.
     pub requests: Vec<Request>,
+}
+
+/// Numbers of a model whose weights are rounded.
+#[derive(Deserialize)]
+pub struct Rounded<Run> {
+    /// The value of `option.quantize`.
+    pub format: String,
+    /// The numbers.
+    pub run: Run,
+}
+
+impl<Run> Rounded<Run> {
+    /// How a model is loaded for it.
+    pub fn options(&self) -> LoadOptions {
+        let quantise = match self.format.as_str() {
+            "int8" => Quantisation::Blocks(BlockFormat::Q8_0),
+            "int4" => Quantisation::Int4,
+            other => panic!("no golden is rounded to {other}"),
+        };
+        LoadOptions {
+            quantise: Some(quantise),
+            ..LoadOptions::default()
+        }
+    }
+
+    /// Fails unless numbers are near those of the golden, and, where four bits make a difference, far from those of
+    /// whole weights. What is left is the rounding of the inputs of products to bytes.
+    pub fn compare(&self, name: &str, got: &[f32], rows: &[Vec<f32>], whole: &[Vec<f32>]) {
+        let (near, far) = (distance(got, rows), distance(got, whole));
+        let case = format!("{name}, {}: {near} and {far}", self.format);
+        assert!(near < 0.03, "{case}");
+        assert!(self.format != "int4" || 3.0 * near < far, "{case}");
+    }
+}
+
+/// The length of the difference of two vectors, as a part of the second's.
+fn distance(got: &[f32], want: &[Vec<f32>]) -> f32 {
+    let want: Vec<f32> = want.concat();
+    assert_eq!(got.len(), want.len());
+    let apart: f32 = got.iter().zip(&want).map(|(a, b)| (a - b).powi(2)).sum();
+    (apart / want.iter().map(|number| number * number).sum::<f32>()).sqrt()
 }
 
 /// A text, arguments of `generate`, and the sequences that it returns.

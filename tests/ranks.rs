@@ -88,6 +88,7 @@ impl Fault {
 }
 
 /// Looking the names of a backtrace up takes a busy machine seconds, which are not what is measured here.
+#[allow(clippy::print_stderr)]
 fn say_it_without_a_backtrace() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -81,6 +81,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ),
     ("hyper", &["sconce-emulate", "sconce-http"]),
     ("memmap2", &["sconce-nn"]),
+    ("minijinja", &["sconce-text"]),
     ("object_store", &["sconce-manager"]),
     ("tokenizers", &["sconce-text"]),
     (

@@ -45,6 +45,13 @@ pub(super) fn of(task: &str, name: &str, text: &str) -> Vec<Value> {
             json!({"inputs": [text, "fine"], "parameters": {"truncation": true}}),
             json!({"inputs": text, "parameters": {"truncation": true, "max_length": 3}}),
         ],
+        "conversational" => vec![
+            json!({"inputs": {"text": text}, "parameters": {"max_new_tokens": 3}}),
+            json!({"inputs": {"text": "a", "past_user_inputs": [text], "generated_responses": [text]},
+                   "parameters": {"max_new_tokens": 2}}),
+            json!({"inputs": [{"role": "system", "content": text}, {"role": "user", "content": text}],
+                   "parameters": {"max_new_tokens": 2, "stop_sequence": text}}),
+        ],
         _ => written(name, text),
     }
 }

@@ -15,15 +15,19 @@ use super::{FOLDERS, Golden, Run};
 const SHARE: usize = 5;
 
 fn load(golden: &Golden, dtype: Option<StoredDtype>) -> Seq2Seq {
+    let options = LoadOptions {
+        dtype,
+        ..LoadOptions::default()
+    };
+    load_with(golden, options)
+}
+
+fn load_with(golden: &Golden, options: LoadOptions) -> Seq2Seq {
     let dir = FOLDERS.root().join(&golden.name);
     let config = HfConfig::read(&dir).unwrap();
     let arch = find_seq2seq(&config).unwrap().expect("an encoder-decoder");
     let spec = (arch.spec)(&config).unwrap();
     let source = weights::open(&dir).unwrap();
-    let options = LoadOptions {
-        dtype,
-        ..LoadOptions::default()
-    };
     let survey = Seq2Seq::survey(arch, &spec, &*source, &options);
     assert!(survey.unwrap().weights > 0);
     let load = Seq2Seq::load(arch, &spec, &*source, &options, &mut |_, _| {});
@@ -80,6 +84,23 @@ fn compute(model: &Seq2Seq, runs: &[&Run]) -> Vec<Vec<f32>> {
         }
     }
     found
+}
+
+#[test]
+fn quantised_weights_give_what_transformers_gives_with_rounded_ones() {
+    let mut compared = 0;
+    for golden in FOLDERS.goldens::<Run>() {
+        for rounded in &golden.rounded {
+            let run = &rounded.run;
+            let model = load_with(&golden, rounded.options());
+            let got = compute(&model, &[run]).concat();
+            let mut wholes = golden.logits.iter();
+            let whole = wholes.find(|whole| whole.ids == run.ids).unwrap();
+            rounded.compare(&golden.name, &got, &run.rows, &whole.rows);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 8, "only {compared} runs");
 }
 
 #[test]

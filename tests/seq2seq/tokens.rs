@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
-use sconce_core::task::{Truncation, Write};
+use sconce_core::task::{Source, Truncation, Write};
 use sconce_core::{
     Ask, AskedDecoding, AskedSampling, Backend, EarlyStopping, Event, Input, Job, JobId, Task,
     TaskAnswer,
@@ -31,6 +31,8 @@ fn start(golden: &Golden, cache: Option<u64>) -> Seq2SeqEngine {
         kv_dtype: None,
         kv_cache_bytes: cache,
         queue: 64,
+        quantise: None,
+        packing: None,
         predict_timeout: 60,
     };
     Seq2SeqEngine::start(settings, Arc::new(|_, _| {})).unwrap()
@@ -75,7 +77,7 @@ fn ask(engine: &Seq2SeqEngine, run: &Search) -> Receiver<Event> {
     };
     let ask = Ask::Write(Box::new(Write {
         task: Task::Text2TextGeneration,
-        text: run.text.clone(),
+        source: Source::Text(run.text.clone()),
         src_lang: None,
         tgt_lang: None,
         decoding: decoding(&run.parameters),

@@ -109,11 +109,15 @@ fn tasks_that_do_not_fit_and_broken_folders_are_named() {
     );
     let languages = refusal("nllb-translation", "option.task=translation_en_to_de");
     assert!(languages.contains("names the language en"), "{languages}");
-    let quantised = refusal("t5-summarization", "option.quantize=int8");
+    let ranks = refusal("t5-summarization", "option.tensor_parallel_degree=2");
     assert!(
-        quantised.contains("only the weights of decoders"),
-        "{quantised}"
+        ranks.contains(
+            "option.tensor_parallel_degree = 2: text2text-generation is computed in one piece"
+        ),
+        "{ranks}"
     );
+    let packed = refusal("t5-summarization", "option.quantize=awq");
+    assert!(packed.contains("it is not packed"), "{packed}");
     let long = refusal("bart-summarization", "option.max_model_len=97");
     assert!(long.contains("option.max_model_len = 97"), "{long}");
 }

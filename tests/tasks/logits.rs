@@ -9,16 +9,20 @@ use sconce_text::Tokenizer;
 use super::{FOLDERS, Golden, Run};
 
 fn load(golden: &Golden, dtype: Option<StoredDtype>) -> Encoder {
+    let options = LoadOptions {
+        dtype,
+        ..LoadOptions::default()
+    };
+    load_with(golden, options)
+}
+
+fn load_with(golden: &Golden, options: LoadOptions) -> Encoder {
     let dir = FOLDERS.root().join(&golden.name);
     let config = HfConfig::read(&dir).unwrap();
     let (arch, head) = find_encoder(&config).unwrap().expect("an encoder");
     let spec = (arch.spec)(&config).unwrap();
     let head = head.map(|kind| (arch.head)(&config, kind).unwrap());
     let source = weights::open(&dir).unwrap();
-    let options = LoadOptions {
-        dtype,
-        ..LoadOptions::default()
-    };
     let survey = Encoder::survey(arch, &spec, head.as_ref(), &*source, &options);
     assert!(survey.unwrap().weights > 0);
     let load = Encoder::load(
@@ -106,6 +110,23 @@ fn other_types_of_weights_compute_nearly_the_same() {
             }
         }
     }
+}
+
+#[test]
+fn quantised_weights_give_what_transformers_gives_with_rounded_ones() {
+    let mut compared = 0;
+    for golden in FOLDERS.goldens::<Run>() {
+        for rounded in &golden.rounded {
+            let run = &rounded.run;
+            let encoder = load_with(&golden, rounded.options());
+            let got = encoder.forward(&batch(&golden, &[run])).unwrap().numbers;
+            let mut wholes = golden.logits.iter();
+            let whole = wholes.find(|whole| whole.ids == run.ids).unwrap();
+            rounded.compare(&golden.name, &got, &run.rows, &whole.rows);
+            compared += 1;
+        }
+    }
+    assert!(compared >= 6, "only {compared} runs");
 }
 
 #[test]

@@ -306,10 +306,6 @@ fn what_does_not_fit_is_refused_before_a_weight_is_read() {
             "tensor `classifier.weight` has shape [3, 24] where config.json asks for [4, 24]: [id2label",
         ),
         (
-            failure("bert-text-classification", "option.quantize=int8", nothing),
-            "only the weights of decoders are quantised",
-        ),
-        (
             failure(
                 "bert-text-classification",
                 "option.max_model_len=97",

@@ -37,7 +37,7 @@ pub(crate) fn spaced_ascii<T: Serialize>(value: &T) -> Vec<u8> {
 }
 
 /// `json.dumps(x, ensure_ascii=False, indent=2, separators=(",", ":"))`.
-pub(crate) fn indented<T: Serialize>(value: &T) -> Vec<u8> {
+pub(crate) fn indented<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(128);
     let formatter = Indented(PrettyFormatter::new());
     let mut serializer = serde_json::Serializer::with_formatter(&mut bytes, formatter);

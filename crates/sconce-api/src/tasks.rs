@@ -2,10 +2,10 @@
 //! gives transformers' pipelines: `inputs`, or without that key the whole body, is the pipeline's input, `parameters`
 //! are its arguments, and the answer is a list, also for one input.
 //!
-//! `read` takes a body apart, `parse` has a function for each task, `render` the forms of answers, `write` both for the
-//! tasks that write; `openai` and `tei`
-//! are the same for other servers' routes.
+//! `read` takes a body apart, `parse` has a function for each task, `render` the forms of answers, `write` and `converse`
+//! both for the tasks that write; `openai` and `tei` are the same for other servers' routes.
 
+mod converse;
 pub mod openai;
 mod parse;
 mod read;
@@ -56,6 +56,7 @@ pub fn accept(task: Task, body: &[u8]) -> Result<AcceptedTask, ServeError> {
         Task::Text2TextGeneration | Task::Summarization | Task::Translation => {
             write::texts(task, request)
         }
+        Task::Conversational => converse::dialogues(request),
         Task::TextGeneration => Err(ServeError::Malformed(
             "text generation has dialects of its own".into(),
         )),

@@ -119,6 +119,8 @@ impl Draft {
             batch_size: None,
             max_batch_delay: Duration::ZERO,
             max_batch_tokens: 0,
+            pooling: None,
+            normalize: None,
             max_model_len: None,
             prefix_caching: false,
             model_sampling: false,

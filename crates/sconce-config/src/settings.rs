@@ -4,6 +4,8 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sconce_core::task::Pooling;
+
 use crate::python::PythonSettings;
 use crate::task::Task;
 
@@ -93,6 +95,10 @@ pub struct ModelSettings {
     pub max_batch_delay: Duration,
     /// Tokens of such a batch, at least 1; a single text may have more.
     pub max_batch_tokens: usize,
+    /// How the vectors of tokens become one; `None`: as the checkpoint says.
+    pub pooling: Option<Pooling>,
+    /// Whether vectors have the length 1; `None`: as the checkpoint says.
+    pub normalize: Option<bool>,
     /// Longest sequence, prompt and answer, in tokens; `None`: the model's context.
     pub max_model_len: Option<usize>,
     /// Whether equal beginnings of prompts share their part of the key/value cache.

@@ -153,8 +153,8 @@ impl Task {
             Self::Text2TextGeneration => Served::Text2TextGeneration,
             Self::Summarization => Served::Summarization,
             Self::Translation(_) => Served::Translation,
-            Self::Conversational
-            | Self::TableQuestionAnswering
+            Self::Conversational => Served::Conversational,
+            Self::TableQuestionAnswering
             | Self::MultipleChoice
             | Self::TextToImage
             | Self::Vision(_)
@@ -178,8 +178,9 @@ impl Task {
         let what = match self {
             Self::Vision(_) | Self::TextToImage => "tasks with pictures are",
             Self::Audio(_) => "tasks with sound are",
-            Self::TableQuestionAnswering => "tables need TAPAS, whose architecture is",
-            Self::Conversational => "dialogues are",
+            Self::TableQuestionAnswering => {
+                "tables, which need TAPAS and its reading of numbers and dates in cells, are"
+            }
             _ => "this task is",
         };
         let served: Vec<&str> = sconce_core::Task::ALL
@@ -240,6 +241,10 @@ mod tests {
             (
                 Task::MultipleChoice,
                 "this task is not served yet, only text-generation, text-cl",
+            ),
+            (
+                Task::TableQuestionAnswering,
+                "TAPAS and its reading of numbers and dates in cells, are not served yet",
             ),
             (Task::TextToImage, "with pictures"),
             (Task::Audio("text-to-speech"), "with sound"),

@@ -37,11 +37,13 @@ pub enum Task {
     Summarization,
     /// Write a text in another language.
     Translation,
+    /// Answer the last message of a dialogue.
+    Conversational,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::TextGeneration,
         Self::TextClassification,
         Self::TokenClassification,
@@ -55,6 +57,7 @@ impl Task {
         Self::Text2TextGeneration,
         Self::Summarization,
         Self::Translation,
+        Self::Conversational,
     ];
 
     /// The name that `option.task` has for it.
@@ -73,6 +76,7 @@ impl Task {
             Self::Text2TextGeneration => "text2text-generation",
             Self::Summarization => "summarization",
             Self::Translation => "translation",
+            Self::Conversational => "conversational",
         }
     }
 
@@ -80,7 +84,10 @@ impl Task {
     pub fn reads_and_writes(self) -> bool {
         matches!(
             self,
-            Self::Text2TextGeneration | Self::Summarization | Self::Translation
+            Self::Text2TextGeneration
+                | Self::Summarization
+                | Self::Translation
+                | Self::Conversational
         )
     }
 }
@@ -338,6 +345,23 @@ impl Default for Subject {
     }
 }
 
+/// How the vectors of tokens become one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pooling {
+    /// The first token's.
+    First,
+    /// The largest of each number.
+    Max,
+    /// The mean.
+    Mean,
+    /// The sum over the root of the number of tokens.
+    MeanSqrt,
+    /// The mean with the token's place as its weight.
+    Weighted,
+    /// The last token's.
+    Last,
+}
+
 /// A text and others to compare it with.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Compare {
@@ -358,13 +382,53 @@ pub struct Rank {
     pub truncation: Truncation,
 }
 
+/// What a text is made of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// Another text.
+    Text(String),
+    /// The messages of a dialogue, in order.
+    Dialogue(Vec<Message>),
+}
+
+/// A message of a dialogue.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    /// Who said it.
+    pub role: Role,
+    /// What was said.
+    pub content: String,
+}
+
+/// Who speaks in a dialogue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Whoever asks.
+    User,
+    /// The model.
+    Assistant,
+    /// Whoever tells the model how to be.
+    System,
+}
+
+impl Role {
+    /// As templates of dialogues call it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::System => "system",
+        }
+    }
+}
+
 /// A text of which another one is to be made.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
     /// The task, one of those that write.
     pub task: Task,
-    /// The text.
-    pub text: String,
+    /// What is read.
+    pub source: Source,
     /// Its language, as the tokenizer of the model names it.
     pub src_lang: Option<String>,
     /// The language to translate it to.

@@ -245,13 +245,7 @@ impl Described {
         settings: &EngineSettings,
     ) -> Result<Needs, EngineError> {
         let (spec, ranks) = (&self.spec, settings.ranks);
-        if let Some(wanted) = settings
-            .packing
-            .filter(|&wanted| self.packing != Some(wanted))
-        {
-            let found = self.packing;
-            return Err(EngineError::Packing { wanted, found });
-        }
+        check_packing(settings.packing, self.packing)?;
         let options = settings.load_options();
         let kv = spec.kv_shape(ranks, options.cache)?;
         let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
@@ -276,6 +270,14 @@ pub fn check_context(wanted: Option<usize>, context: usize) -> Result<usize, Eng
     match wanted {
         Some(wanted) if wanted > context => Err(EngineError::Context { wanted, context }),
         wanted => Ok(wanted.unwrap_or(context)),
+    }
+}
+
+/// Fails when a checkpoint is not packed as is said.
+pub fn check_packing(wanted: Option<Packing>, found: Option<Packing>) -> Result<(), EngineError> {
+    match wanted.filter(|&wanted| found != Some(wanted)) {
+        Some(wanted) => Err(EngineError::Packing { wanted, found }),
+        None => Ok(()),
     }
 }
 

@@ -22,7 +22,7 @@ mod settings;
 mod vocabulary;
 mod worker;
 
-pub use describe::{Description, Overview, Stored, check_context, check_vocabulary};
+pub use describe::{Description, Overview, Stored, check_context, check_packing, check_vocabulary};
 pub use device::{DeviceError, DeviceWish, Gpus, require_device};
 pub use engine::Engine;
 pub use error::EngineError;

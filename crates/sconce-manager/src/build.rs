@@ -10,7 +10,7 @@ use sconce_engine::{
 };
 use sconce_python::Formatters;
 use sconce_seq2seq::{Seq2SeqEngine, Seq2SeqSettings};
-use sconce_tasks::{TaskEngine, TaskSettings};
+use sconce_tasks::{TaskEngine, TaskSettings, VectorWish};
 use tracing::warn;
 
 use crate::error::ManagerError;
@@ -72,12 +72,11 @@ fn backend(
             Ok(Arc::new(engine))
         }
         task if task.reads_and_writes() => {
-            task::require_whole_weights(settings)?;
+            task::require_one_rank(settings, task)?;
             let engine = Seq2SeqEngine::start(seq2seq_settings(settings, dir, task), observer)?;
             Ok(Arc::new(engine))
         }
         task => {
-            task::require_whole_weights(settings)?;
             let engine = TaskEngine::start(task_settings(settings, dir, task), observer)?;
             Ok(Arc::new(engine))
         }
@@ -87,22 +86,11 @@ fn backend(
 /// Requests that are computed together where nobody says.
 const BATCH_SIZE: usize = 32;
 
-/// Says that ranks are of no use for a task.
-fn warn_of_ranks(settings: &ModelSettings, task: Task) {
-    if settings.ranks > 1 {
-        warn!(
-            "option.tensor_parallel_degree = {} has no effect: {task} is computed in one piece, by all threads",
-            settings.ranks
-        );
-    }
-}
-
 pub(crate) fn seq2seq_settings(
     settings: &ModelSettings,
     dir: PathBuf,
     task: Task,
 ) -> Seq2SeqSettings {
-    warn_of_ranks(settings, task);
     let named = settings.task.as_ref();
     Seq2SeqSettings {
         name: settings.name.clone(),
@@ -117,13 +105,20 @@ pub(crate) fn seq2seq_settings(
         model_sampling: settings.model_sampling,
         kv_dtype: cache_dtype(settings.kv_dtype),
         kv_cache_bytes: settings.kv_cache_bytes,
+        quantise: quantisation(settings.quantize),
+        packing: packing(settings.quantize),
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),
     }
 }
 
 pub(crate) fn task_settings(settings: &ModelSettings, dir: PathBuf, task: Task) -> TaskSettings {
-    warn_of_ranks(settings, task);
+    if settings.ranks > 1 {
+        warn!(
+            "option.tensor_parallel_degree = {} has no effect: {task} is computed in one piece, by all threads",
+            settings.ranks
+        );
+    }
     TaskSettings {
         name: settings.name.clone(),
         dir,
@@ -134,6 +129,12 @@ pub(crate) fn task_settings(settings: &ModelSettings, dir: PathBuf, task: Task) 
         batch_size: settings.batch_size.unwrap_or(BATCH_SIZE),
         max_batch_delay: settings.max_batch_delay,
         max_batch_tokens: settings.max_batch_tokens,
+        vectors: VectorWish {
+            pooling: settings.pooling,
+            normalize: settings.normalize,
+        },
+        quantise: quantisation(settings.quantize),
+        packing: packing(settings.quantize),
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),
     }

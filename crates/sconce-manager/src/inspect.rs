@@ -50,8 +50,10 @@ impl Inspection {
         };
         let wish = Wish::of(settings);
         let served = task::served(&dir, wish).and_then(|task| match task {
-            Task::TextGeneration => Ok(task),
-            task => task::require_whole_weights(settings).map(|()| task),
+            task if task.reads_and_writes() => {
+                task::require_one_rank(settings, task).map(|()| task)
+            }
+            task => Ok(task),
         });
         let overview = match &served {
             Ok(Task::TextGeneration) | Err(_) => None,

@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use sconce_config::{ModelSettings, Quantize};
+use sconce_config::ModelSettings;
 use sconce_core::Task;
 use sconce_engine::find_gguf;
 use serde::Deserialize;
@@ -57,13 +57,15 @@ pub enum TaskError {
         /// What was looked at.
         what: String,
     },
-    /// Weights in fewer bits, which only decoders have.
+    /// Several ranks, which only decoders can be divided among.
     #[error(
-        "option.quantize = {wanted}: only the weights of decoders are quantised; remove it, or set option.dtype=bf16"
+        "option.tensor_parallel_degree = {ranks}: {task} is computed in one piece, by all threads; remove it, or set 1"
     )]
-    Quantised {
+    Ranks {
         /// The option's value.
-        wanted: String,
+        ranks: usize,
+        /// The task.
+        task: Task,
     },
 }
 
@@ -78,7 +80,7 @@ impl TaskError {
         match self {
             Self::NotServed { .. } => "unsupported-task",
             Self::Unknown { .. } => "unknown-task",
-            Self::Quantised { .. } => "quantised-weights",
+            Self::Ranks { .. } => "no-ranks",
         }
     }
 }
@@ -167,13 +169,11 @@ pub(crate) fn served(dir: &Path, wish: Wish<'_>) -> Result<Task, TaskError> {
     }
 }
 
-/// Fails on options that only decoders have.
-pub(crate) fn require_whole_weights(settings: &ModelSettings) -> Result<(), TaskError> {
-    match settings.quantize {
-        Quantize::None | Quantize::Awq | Quantize::Gptq => Ok(()),
-        other => Err(TaskError::Quantised {
-            wanted: format!("{other:?}").to_lowercase(),
-        }),
+/// Fails on several ranks for a model that is not divided.
+pub(crate) fn require_one_rank(settings: &ModelSettings, task: Task) -> Result<(), TaskError> {
+    match settings.ranks {
+        1 => Ok(()),
+        ranks => Err(TaskError::Ranks { ranks, task }),
     }
 }
 

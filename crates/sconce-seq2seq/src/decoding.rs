@@ -57,11 +57,32 @@ impl Decoding {
             ..AskedDecoding::default()
         };
         let explicit = length(&asked);
-        let sampling = Sampling {
-            top_k: SAMPLED_TOKENS,
-            ..Sampling::default()
+        Self::decide(
+            asked.over(said).over(pipeline),
+            explicit,
+            &sampled(),
+            limits,
+        )
+    }
+
+    /// For a dialogue: the pipeline of dialogues has a length of its own, which comes before the checkpoint's, and no
+    /// beams.
+    pub(crate) fn of_dialogue(
+        asked: AskedDecoding,
+        said: AskedDecoding,
+        limits: Limits,
+    ) -> Result<Self, ServeError> {
+        let pipeline = AskedDecoding {
+            max_new_tokens: Some(PIPELINE_TOKENS),
+            ..AskedDecoding::default()
         };
-        Self::decide(asked.over(said).over(pipeline), explicit, &sampling, limits)
+        let explicit = length(&asked);
+        Self::decide(
+            asked.over(pipeline).over(said),
+            explicit,
+            &sampled(),
+            limits,
+        )
     }
 
     /// For a prompt of the dialects of text generation: each token is picked by itself.
@@ -230,6 +251,14 @@ impl Decoding {
 }
 
 /// The key that says how long a text may become, and what it says.
+/// How transformers samples where nobody says.
+fn sampled() -> Sampling {
+    Sampling {
+        top_k: SAMPLED_TOKENS,
+        ..Sampling::default()
+    }
+}
+
 fn length(asked: &AskedDecoding) -> Option<(&'static str, usize)> {
     let new = asked.max_new_tokens.map(|new| ("max_new_tokens", new));
     new.or(asked.max_length.map(|total| ("max_length", total)))

@@ -4,13 +4,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sconce_core::{AskedDecoding, Task};
-use sconce_engine::{Needs, TaskMemory, TaskOverview, check_context, check_vocabulary, parameters};
+use sconce_engine::{
+    Needs, TaskMemory, TaskOverview, check_context, check_packing, check_vocabulary, parameters,
+};
 use sconce_models::seq2seq::{
     Seq2Seq, Seq2SeqSpec, TaskDecoding, decoding_defaults, task_decoding,
 };
 use sconce_models::{Footprint, HfConfig, SEQ2SEQS, Seq2SeqArch};
 use sconce_nn::weights::WeightSource;
-use sconce_text::{Languages, Tokenizer};
+use sconce_text::{ChatTemplate, Languages, Tokenizer};
 
 use crate::error::Seq2SeqError;
 use crate::settings::Seq2SeqSettings;
@@ -25,6 +27,8 @@ pub struct Seq2SeqDescription {
     pub(crate) spec: Seq2SeqSpec,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) languages: Option<Languages>,
+    /// How dialogues are written out, of models that have some.
+    pub(crate) template: Option<Arc<ChatTemplate>>,
     pub(crate) weights: Arc<dyn WeightSource>,
     /// What the checkpoint says of decoding.
     pub(crate) defaults: AskedDecoding,
@@ -47,6 +51,10 @@ impl Seq2SeqDescription {
         check_vocabulary(dir, &tokenizer, spec.vocab)?;
         let languages = Languages::read(dir)?;
         require_languages(settings, languages.as_ref(), &tokenizer)?;
+        let template = match task {
+            Task::Conversational => Some(Arc::new(template(dir)?)),
+            _ => None,
+        };
         let defaults = decoding_defaults(dir, &config)?;
         require_tokens(dir, &defaults, spec.vocab)?;
         let own = task_decoding(&config, &task_name(settings))?;
@@ -54,6 +62,8 @@ impl Seq2SeqDescription {
         let longest = spec.encoder.context.unwrap_or(UNBOUNDED);
         let max_read = settings.max_len.unwrap_or(longest);
         let written = spec.decoder.context.unwrap_or(usize::MAX);
+        let packing = sconce_models::packing(&config)?.map(|(packing, _)| packing);
+        check_packing(settings.packing, packing)?;
         let weights: Arc<dyn WeightSource> = Arc::from(sconce_nn::weights::open(dir)?);
         let weights = sconce_models::unpacked(&config, weights)?;
         Ok(Self {
@@ -62,6 +72,7 @@ impl Seq2SeqDescription {
             spec,
             tokenizer: Arc::new(tokenizer),
             languages,
+            template,
             weights,
             defaults,
             task: own,
@@ -109,6 +120,12 @@ impl Seq2SeqDescription {
             memory: TaskMemory::Cached(self.needs(settings)?),
         })
     }
+}
+
+/// The template without which there is no dialogue.
+fn template(dir: &Path) -> Result<ChatTemplate, Seq2SeqError> {
+    let dir = dir.to_path_buf();
+    ChatTemplate::read(&dir)?.ok_or(Seq2SeqError::NoTemplate { dir })
 }
 
 /// Whether the model in `dir` reads and writes, by its `config.json`.

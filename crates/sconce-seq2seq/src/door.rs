@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use sconce_core::task::Write;
+use sconce_core::task::{Message, Source, Write};
 use sconce_core::{
     Ask, AskedDecoding, Generate, GenerateParams, Input, Job, Permit, ServeError, Task,
 };
-use sconce_text::{Cut, Languages, Tokenizer};
+use sconce_text::{ChatTemplate, Cut, Languages, Tokenizer};
 
 use crate::decoding::{Decoding, Limits};
 use crate::describe::Seq2SeqDescription;
@@ -18,6 +18,8 @@ pub(crate) struct Door {
     task: Task,
     tokenizer: Arc<Tokenizer>,
     languages: Option<Languages>,
+    /// How dialogues are written out for the model.
+    template: Option<Arc<ChatTemplate>>,
     /// The languages that the task's name says.
     pair: Option<(String, String)>,
     /// What is put before each text.
@@ -48,6 +50,7 @@ impl Door {
             task: settings.task,
             tokenizer: Arc::clone(&description.tokenizer),
             languages: description.languages.clone(),
+            template: description.template.clone(),
             pair: settings.languages.clone(),
             prefix: own.prefix.unwrap_or_default(),
             said,
@@ -91,14 +94,15 @@ impl Door {
 
     fn write(&self, asked: Write) -> Result<(Vec<u32>, Decoding, Way), ServeError> {
         let mut decoding = asked.decoding.clone();
-        let read = match (&self.languages, self.task) {
-            (Some(languages), Task::Translation) => {
-                let (read, first) = self.translated(&asked, languages)?;
+        let read = match (&asked.source, &self.languages, self.task) {
+            (Source::Dialogue(messages), _, _) => self.dialogue(messages)?,
+            (Source::Text(text), Some(languages), Task::Translation) => {
+                let (read, first) = self.translated(&asked, text, languages)?;
                 decoding.forced_bos_token_id = Some(first);
                 read
             }
-            _ => {
-                let text = format!("{}{}", self.prefix, asked.text);
+            (Source::Text(text), _, _) => {
+                let text = format!("{}{text}", self.prefix);
                 let mut found = self.tokens(&text, true)?;
                 if asked.truncation.cut {
                     // What cannot be cut is refused for its length.
@@ -115,15 +119,35 @@ impl Door {
             };
             decoding.eos_token_id = Some(vec![first.id]);
         }
-        let decoding = Decoding::of_task(decoding, self.said.clone(), self.limits)?;
+        let decoding = match self.task {
+            Task::Conversational => Decoding::of_dialogue,
+            _ => Decoding::of_task,
+        }(decoding, self.said.clone(), self.limits)?;
         let clean_up = asked.clean_up;
         Ok((read, decoding, Way::Whole { clean_up }))
+    }
+
+    /// The tokens of a dialogue as the template writes it; those that begin and end a text are the template's too.
+    fn dialogue(&self, messages: &[Message]) -> Result<Vec<u32>, ServeError> {
+        let last = messages.last().map_or("", |said| &said.content);
+        let Some(template) = &self.template else {
+            let problem = "this model has no template of dialogues; send a text";
+            return Err(ServeError::Malformed(problem.into()));
+        };
+        let text = template.render(messages).map_err(|cause| {
+            let problem =
+                format!("cannot be written out with the checkpoint's chat_template: {cause}");
+            ServeError::parameter("inputs", last, problem)
+        })?;
+        let found = self.tokens(&text, false)?;
+        Ok(found.tokens.iter().map(|token| token.id).collect())
     }
 
     /// The tokens between those of the languages, and the token that the translation begins with.
     fn translated(
         &self,
         asked: &Write,
+        text: &str,
         languages: &Languages,
     ) -> Result<(Vec<u32>, u32), ServeError> {
         let (from, to) = self.pair.clone().unzip();
@@ -146,7 +170,7 @@ impl Door {
         };
         let source = token("src_lang", asked.src_lang.as_ref().or(from.as_ref()))?;
         let target = token("tgt_lang", asked.tgt_lang.as_ref().or(to.as_ref()))?;
-        let found = self.tokens(&asked.text, false)?;
+        let found = self.tokens(text, false)?;
         let mut ids: Vec<u32> = found.tokens.iter().map(|token| token.id).collect();
         let (before, behind) = languages.frame(&self.tokenizer, source);
         if asked.truncation.cut {

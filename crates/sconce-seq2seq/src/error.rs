@@ -41,6 +41,16 @@ pub enum Seq2SeqError {
         /// How its token would be spelled.
         token: String,
     },
+    /// Nothing says how a dialogue is written out.
+    #[error(
+        "{}: conversational needs a chat_template, which the checkpoint does not have; add it to tokenizer_config.json, or \
+         set option.task=text2text-generation and send what the model reads",
+        dir.join("tokenizer_config.json").display()
+    )]
+    NoTemplate {
+        /// The model's directory.
+        dir: PathBuf,
+    },
     /// A token that decoding begins or ends with is beyond the vocabulary.
     #[error(
         "{}: the token {id} that generation_config.json or config.json names as {key} is not below vocab_size = {vocab}",
@@ -65,6 +75,7 @@ impl Seq2SeqError {
             Self::Engine(error) => error.code(),
             Self::NotSeq2Seq { .. } => "task-does-not-fit",
             Self::Language { .. } => "token-missing",
+            Self::NoTemplate { .. } => "template-missing",
             Self::Token { .. } => "bad-model-config",
         }
     }

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use sconce_core::Task;
-use sconce_models::LoadOptions;
+use sconce_models::{LoadOptions, Packing, Quantisation};
 use sconce_nn::KvDtype;
 use sconce_nn::weights::{StoredDtype, has_huge_pages};
 
@@ -34,6 +34,10 @@ pub struct Seq2SeqSettings {
     pub kv_dtype: Option<KvDtype>,
     /// Bytes for the cache; `None`: planned from the memory at hand.
     pub kv_cache_bytes: Option<u64>,
+    /// In which formats weights are kept that are not so already; `None`: they stay as they are.
+    pub quantise: Option<Quantisation>,
+    /// How the checkpoint must be packed, if that is said.
+    pub packing: Option<Packing>,
     /// Requests that may wait; more are refused.
     pub queue: usize,
     /// Seconds after which a request fails; only for the message.
@@ -45,7 +49,7 @@ impl Seq2SeqSettings {
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             dtype: self.dtype,
-            quantise: None,
+            quantise: self.quantise,
             in_huge_pages: has_huge_pages(),
             cache: self.kv_dtype.unwrap_or(match self.dtype {
                 Some(StoredDtype::BF16) => KvDtype::BF16,

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use sconce_core::Task;
-use sconce_engine::{TaskMemory, TaskOverview, check_context, check_vocabulary, parameters};
+use sconce_engine::{
+    TaskMemory, TaskOverview, check_context, check_packing, check_vocabulary, parameters,
+};
 use sconce_models::encoder::{Encoder, EncoderSpec, HeadKind, HeadSpec, Labels};
 use sconce_models::{ENCODERS, EncoderArch, Footprint, HfConfig};
 use sconce_nn::weights::WeightSource;
@@ -44,11 +46,13 @@ impl TaskDescription {
         let tokenizer = Arc::new(Tokenizer::open(dir)?);
         check_vocabulary(dir, &tokenizer, spec.dims.vocab)?;
         let modules = match kind {
-            None => Modules::read(dir, spec.dims.width)?,
+            None => Modules::read(dir, spec.dims.width, settings.vectors)?,
             Some(_) => Modules::default(),
         };
         let context = check_context(settings.max_len, spec.dims.context)?;
         let max_len = tokenizer.max_len().unwrap_or(context).min(context);
+        let packing = sconce_models::packing(&config)?.map(|(packing, _)| packing);
+        check_packing(settings.packing, packing)?;
         let weights: Arc<dyn WeightSource> = Arc::from(sconce_nn::weights::open(dir)?);
         let weights = sconce_models::unpacked(&config, weights)?;
         Ok(Self {
@@ -133,6 +137,7 @@ pub(crate) fn kind_of(task: Task) -> Option<HeadKind> {
         | Task::Text2TextGeneration
         | Task::Summarization
         | Task::Translation
+        | Task::Conversational
         | Task::FeatureExtraction
         | Task::TextEmbedding
         | Task::SentenceSimilarity => None,

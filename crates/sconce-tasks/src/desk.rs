@@ -50,7 +50,7 @@ pub(crate) fn task(
             })?;
             Box::new(Filler { reader, mask })
         }
-        None => Box::new(vectors(description, reader, kind)),
+        None => Box::new(vectors(description, settings, reader)),
     })
 }
 
@@ -125,7 +125,7 @@ struct Headless {
     comparer: Comparer,
 }
 
-fn vectors(description: &TaskDescription, reader: Reader, kind: Kind) -> Headless {
+fn vectors(description: &TaskDescription, settings: &TaskSettings, reader: Reader) -> Headless {
     let limit = description.modules.max_len.unwrap_or(reader.max_len);
     let vectors = Vectors {
         reader: Reader {
@@ -137,8 +137,11 @@ fn vectors(description: &TaskDescription, reader: Reader, kind: Kind) -> Headles
         vocab: description.spec.dims.vocab,
     };
     Headless {
-        kind,
-        extractor: Extractor { reader },
+        kind: settings.task,
+        extractor: Extractor {
+            reader,
+            wish: settings.vectors,
+        },
         embedder: Embedder {
             vectors: vectors.clone(),
         },

@@ -8,7 +8,7 @@ use sconce_core::{Ask, ServeError, TaskAnswer};
 use sconce_models::encoder::Rows;
 use sconce_text::Cut;
 
-use crate::modules::{Modules, Step, normalize};
+use crate::modules::{self, Modules, Step, normalize};
 use crate::reader::Reader;
 use crate::work::{Task, Text, Work, misplaced};
 
@@ -45,7 +45,7 @@ impl Task for Embedder {
             let mut vector = pooled(&modules, &rows, prompt, asked.normalize)?;
             if let Some(wanted) = asked.dimensions {
                 vector.truncate(wanted);
-                let had_length = asked.normalize.unwrap_or_else(|| normalizes(&modules));
+                let had_length = asked.normalize.unwrap_or_else(|| modules.normalizes());
                 if had_length {
                     normalize(&mut vector);
                 }
@@ -53,11 +53,6 @@ impl Task for Embedder {
             Ok(TaskAnswer::Vector(vector))
         }))
     }
-}
-
-/// Whether vectors have the length 1.
-fn normalizes(modules: &Modules) -> bool {
-    matches!(modules.steps.last(), Some(Step::Normalize))
 }
 
 /// The vector of a text of which so many tokens are a prompt.
@@ -72,7 +67,7 @@ pub(crate) fn pooled(
     let skipped = skipped.min(all.len().saturating_sub(1));
     let kinds = modules.pooling.iter();
     let mut vector: Vec<f32> = kinds
-        .flat_map(|pooling| pooling.of(&all, skipped))
+        .flat_map(|pooling| modules::pooled(*pooling, &all, skipped))
         .collect();
     for step in &modules.steps {
         match step {
@@ -85,7 +80,7 @@ pub(crate) fn pooled(
             }
         }
     }
-    if wanted == Some(true) && !normalizes(modules) {
+    if wanted == Some(true) && !modules.normalizes() {
         normalize(&mut vector);
     }
     Ok(vector)

@@ -28,4 +28,5 @@ mod worker;
 pub use describe::{TaskDescription, is_encoder};
 pub use engine::TaskEngine;
 pub use error::StartError;
+pub use modules::VectorWish;
 pub use settings::TaskSettings;

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use sconce_core::task::Pooling;
 use sconce_models::encoder::Projection;
 use sconce_nn::Act;
 use serde::Deserialize;
@@ -31,6 +32,15 @@ pub(crate) struct Modules {
     pub(crate) max_len: Option<usize>,
 }
 
+/// What the configuration asks for whatever the checkpoint says; what it leaves open is as the checkpoint has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VectorWish {
+    /// How the vectors of tokens become one.
+    pub pooling: Option<Pooling>,
+    /// Whether vectors have the length 1.
+    pub normalize: Option<bool>,
+}
+
 /// A step behind the pooling.
 #[derive(Clone, Debug)]
 pub(crate) enum Step {
@@ -38,23 +48,6 @@ pub(crate) enum Step {
     Dense(Projection),
     /// The vector is brought to the length 1.
     Normalize,
-}
-
-/// How tokens become one vector.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Pooling {
-    /// The first token.
-    First,
-    /// The largest of each number.
-    Max,
-    /// The mean.
-    Mean,
-    /// The sum over the root of the number of tokens.
-    MeanSqrt,
-    /// The mean with the token's place as its weight.
-    Weighted,
-    /// The last token.
-    Last,
 }
 
 /// In the order in which their vectors stand.
@@ -105,7 +98,7 @@ fn yes() -> bool {
 
 impl Modules {
     /// Reads them; without `modules.json` a text is the mean of its tokens, as for sentence-transformers.
-    pub(crate) fn read(dir: &Path, width: usize) -> Result<Self, StartError> {
+    pub(crate) fn read(dir: &Path, width: usize, wish: VectorWish) -> Result<Self, StartError> {
         let whole: Whole =
             read(&dir.join("config_sentence_transformers.json"))?.unwrap_or_default();
         let transformer: Transformer =
@@ -120,17 +113,29 @@ impl Modules {
         };
         let file = dir.join("modules.json");
         match read::<Vec<Listed>>(&file)? {
-            None => modules.pooling = vec![Pooling::Mean],
-            Some(listed) => modules.take(dir, &file, listed, width)?,
+            None => modules.pooling = vec![wish.pooling.unwrap_or(Pooling::Mean)],
+            Some(listed) => modules.take(dir, &file, (listed, wish.pooling), width)?,
+        }
+        match wish.normalize {
+            Some(true) if !modules.normalizes() => modules.steps.push(Step::Normalize),
+            Some(false) => modules
+                .steps
+                .retain(|step| !matches!(step, Step::Normalize)),
+            _ => {}
         }
         Ok(modules)
+    }
+
+    /// Whether vectors have the length 1.
+    pub(crate) fn normalizes(&self) -> bool {
+        matches!(self.steps.last(), Some(Step::Normalize))
     }
 
     fn take(
         &mut self,
         dir: &Path,
         file: &Path,
-        listed: Vec<Listed>,
+        (listed, pooling): (Vec<Listed>, Option<Pooling>),
         mut width: usize,
     ) -> Result<(), StartError> {
         let refuse = |problem: String| {
@@ -150,6 +155,9 @@ impl Modules {
                 }
                 (1.., "Pooling") if self.pooling.is_empty() => {
                     self.take_pooling(&config, width)?;
+                    if let Some(asked) = pooling {
+                        self.pooling = vec![asked];
+                    }
                     width *= self.pooling.len();
                 }
                 (2.., "Dense") => width = self.take_dense(&dir.join(path), &config, width)?,
@@ -310,45 +318,43 @@ fn read<T: DeserializeOwned>(file: &Path) -> Result<Option<T>, StartError> {
         .map_err(|error| wrong(format!("it is not what it should be: {error}")))
 }
 
-impl Pooling {
-    /// One vector of the rows of a text, which has more than `skipped`: so many do not count, but for those that a
-    /// pooling picks by their place.
-    pub(crate) fn of(self, all: &[&[f32]], skipped: usize) -> Vec<f32> {
-        let rows = &all[skipped..];
-        let width = rows[0].len();
-        let count = rows.len() as f32;
-        let sum = |weight: &dyn Fn(usize) -> f32| {
-            let mut sum = vec![0.0; width];
-            for (at, row) in rows.iter().enumerate() {
-                for (sum, number) in sum.iter_mut().zip(*row) {
-                    *sum += number * weight(at);
-                }
+/// One vector of the rows of a text, which has more than `skipped`: so many do not count, but for those that a pooling
+/// picks by their place.
+pub(crate) fn pooled(pooling: Pooling, all: &[&[f32]], skipped: usize) -> Vec<f32> {
+    let rows = &all[skipped..];
+    let width = rows[0].len();
+    let count = rows.len() as f32;
+    let sum = |weight: &dyn Fn(usize) -> f32| {
+        let mut sum = vec![0.0; width];
+        for (at, row) in rows.iter().enumerate() {
+            for (sum, number) in sum.iter_mut().zip(*row) {
+                *sum += number * weight(at);
             }
-            sum
-        };
-        let over = |mut numbers: Vec<f32>, divisor: f32| {
-            numbers.iter_mut().for_each(|number| *number /= divisor);
-            numbers
-        };
-        match self {
-            Self::First => all[0].to_vec(),
-            Self::Last => rows[rows.len() - 1].to_vec(),
-            Self::Max => rows
-                .iter()
-                .fold(vec![f32::NEG_INFINITY; width], |largest, row| {
-                    largest
-                        .iter()
-                        .zip(*row)
-                        .map(|(one, other)| one.max(*other))
-                        .collect()
-                }),
-            Self::Mean => over(sum(&|_| 1.0), count),
-            Self::MeanSqrt => over(sum(&|_| 1.0), count.sqrt()),
-            Self::Weighted => {
-                let places = skipped + 1..=all.len();
-                let total: f32 = places.map(|place| place as f32).sum();
-                over(sum(&|at| (skipped + at + 1) as f32), total)
-            }
+        }
+        sum
+    };
+    let over = |mut numbers: Vec<f32>, divisor: f32| {
+        numbers.iter_mut().for_each(|number| *number /= divisor);
+        numbers
+    };
+    match pooling {
+        Pooling::First => all[0].to_vec(),
+        Pooling::Last => rows[rows.len() - 1].to_vec(),
+        Pooling::Max => rows
+            .iter()
+            .fold(vec![f32::NEG_INFINITY; width], |largest, row| {
+                largest
+                    .iter()
+                    .zip(*row)
+                    .map(|(one, other)| one.max(*other))
+                    .collect()
+            }),
+        Pooling::Mean => over(sum(&|_| 1.0), count),
+        Pooling::MeanSqrt => over(sum(&|_| 1.0), count.sqrt()),
+        Pooling::Weighted => {
+            let places = skipped + 1..=all.len();
+            let total: f32 = places.map(|place| place as f32).sum();
+            over(sum(&|at| (skipped + at + 1) as f32), total)
         }
     }
 }
@@ -371,7 +377,7 @@ mod tests {
     #[test]
     fn poolings_of_a_worked_example() {
         let rows: [&[f32]; 2] = [&[1.0, -4.0], &[3.0, 2.0]];
-        let of = |pooling: Pooling| pooling.of(&rows, 0);
+        let of = |pooling: Pooling| pooled(pooling, &rows, 0);
         assert_eq!(of(Pooling::First), [1.0, -4.0]);
         assert_eq!(of(Pooling::Last), [3.0, 2.0]);
         assert_eq!(of(Pooling::Max), [3.0, 2.0]);
@@ -379,7 +385,7 @@ mod tests {
         assert_eq!(of(Pooling::Weighted), [7.0 / 3.0, 0.0]);
         let root = 2f32.sqrt();
         assert_eq!(of(Pooling::MeanSqrt), [4.0 / root, -2.0 / root]);
-        let skipped = |pooling: Pooling| pooling.of(&rows, 1);
+        let skipped = |pooling: Pooling| pooled(pooling, &rows, 1);
         assert_eq!(skipped(Pooling::First), [1.0, -4.0]);
         assert_eq!(skipped(Pooling::Mean), [3.0, 2.0]);
         assert_eq!(skipped(Pooling::Weighted), [3.0, 2.0]);
@@ -421,7 +427,7 @@ mod tests {
         ];
         for (text, part) in cases {
             let dir = folder(&[("modules.json", &text)]);
-            let error = Modules::read(dir.path(), 4)
+            let error = Modules::read(dir.path(), 4, VectorWish::default())
                 .expect_err("refused")
                 .to_string();
             assert!(error.contains(part), "{part} is not in: {error}");
@@ -437,7 +443,7 @@ mod tests {
             (r#"{"pooling_mode": "sum"}"#, "`pooling_mode` = \"sum\""),
         ] {
             let dir = folder(&[("modules.json", &whole), ("1/config.json", pooling)]);
-            let error = Modules::read(dir.path(), 4)
+            let error = Modules::read(dir.path(), 4, VectorWish::default())
                 .expect_err("refused")
                 .to_string();
             assert!(error.contains(part), "{part} is not in: {error}");
@@ -446,8 +452,28 @@ mod tests {
 
     #[test]
     fn without_modules_a_text_is_the_mean_of_its_tokens() {
-        let modules = Modules::read(folder(&[]).path(), 4).expect("the default");
+        let modules =
+            Modules::read(folder(&[]).path(), 4, VectorWish::default()).expect("the default");
         assert_eq!(modules.pooling, [Pooling::Mean]);
         assert!(modules.steps.is_empty() && modules.include_prompt);
+    }
+
+    #[test]
+    fn the_configuration_wins_over_the_checkpoint() {
+        let modules = r#"[{"path": "", "type": "Transformer"}, {"path": "1", "type": "Pooling"},
+                          {"path": "2", "type": "Normalize"}]"#;
+        let pooling = r#"{"pooling_mode_cls_token": true, "pooling_mode_max_tokens": true}"#;
+        let dir = folder(&[("modules.json", modules), ("1/config.json", pooling)]);
+        let read = |pooling, normalize| {
+            let wish = VectorWish { pooling, normalize };
+            Modules::read(dir.path(), 4, wish).expect("modules")
+        };
+        let own = read(None, None);
+        assert_eq!(own.pooling, [Pooling::First, Pooling::Max]);
+        assert!(own.normalizes());
+        let asked = read(Some(Pooling::Last), Some(false));
+        assert_eq!(asked.pooling, [Pooling::Last]);
+        assert!(asked.steps.is_empty());
+        assert_eq!(read(None, Some(true)).steps.len(), 1);
     }
 }

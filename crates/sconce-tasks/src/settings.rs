@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use sconce_core::Task;
-use sconce_models::LoadOptions;
+use sconce_models::{LoadOptions, Packing, Quantisation};
 use sconce_nn::weights::{StoredDtype, has_huge_pages};
+
+use crate::modules::VectorWish;
 
 /// Settings of one engine.
 #[derive(Clone, Debug)]
@@ -28,6 +30,12 @@ pub struct TaskSettings {
     pub max_batch_delay: Duration,
     /// Tokens that are computed together, at most; a single text may have more.
     pub max_batch_tokens: usize,
+    /// What is asked for of vectors, whatever the checkpoint says.
+    pub vectors: VectorWish,
+    /// In which formats weights are kept that are not so already; `None`: they stay as they are.
+    pub quantise: Option<Quantisation>,
+    /// How the checkpoint must be packed, if that is said.
+    pub packing: Option<Packing>,
     /// Requests that may wait; more are refused.
     pub queue: usize,
     /// Seconds after which a request fails; only for the message.
@@ -39,7 +47,7 @@ impl TaskSettings {
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             dtype: self.dtype,
-            quantise: None,
+            quantise: self.quantise,
             in_huge_pages: has_huge_pages(),
             // There is no cache of keys and values.
             ..LoadOptions::default()

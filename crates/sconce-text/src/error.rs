@@ -95,6 +95,14 @@ pub enum TextError {
         /// The file.
         path: PathBuf,
     },
+    /// The template of dialogues is not one.
+    #[error("{}: `chat_template` cannot be used: {cause}", path.display())]
+    Template {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and where.
+        cause: String,
+    },
     /// The file is not JSON.
     #[error(
         "{} is not JSON: {cause} (line {line}, column {column}); the file is damaged or \
@@ -165,7 +173,7 @@ impl TextError {
             Self::LfsPointer { .. } => "lfs-pointer",
             Self::NotJson { .. } => "bad-json",
             Self::Damaged { .. } | Self::NotTokenizer { .. } => "bad-tokenizer",
-            Self::Setting { .. } => "bad-tokenizer-config",
+            Self::Setting { .. } | Self::Template { .. } => "bad-tokenizer-config",
             Self::Encode { .. } => "text-refused",
             Self::Decode { .. } => "ids-refused",
         }

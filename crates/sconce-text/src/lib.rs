@@ -6,6 +6,7 @@
 //! sequence waits. [`Encoded`] is a text with where each token came from. What ends a job (end-of-text ids, lengths) is decided in `sconce-engine`.
 
 mod bytes;
+mod chat;
 mod encoded;
 mod error;
 mod files;
@@ -22,6 +23,7 @@ mod stream;
 mod testing;
 mod tokenizer;
 
+pub use chat::ChatTemplate;
 pub use encoded::{Cut, Encoded, Encoding, TooShort};
 pub use error::TextError;
 pub use files::{TokenKind, Vocabulary, VocabularyModel};

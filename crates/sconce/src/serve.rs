@@ -185,6 +185,7 @@ fn example(task: Task) -> Option<&'static str> {
         Task::Text2TextGeneration | Task::Summarization => {
             r#"{"inputs": "The tower is 324 metres tall, about the same height as an 81-storey building."}"#
         }
+        Task::Conversational => r#"{"inputs": {"text": "Which tower is the tallest?"}}"#,
         Task::TextRanking => r#"{"query": "capital of France", "texts": ["London", "Paris"]}"#,
         // Masks and languages are spelled differently.
         Task::FillMask | Task::Translation => return None,

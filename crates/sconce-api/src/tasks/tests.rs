@@ -1,6 +1,8 @@
 //! Forms of requests that no pipeline shows, and forms of answers to the byte.
 
-use sconce_core::task::{Aggregation, Entity, Filled, Function, Label, Span, Subject};
+use sconce_core::task::{
+    Aggregation, Entity, Filled, Function, Label, Role, Source, Span, Subject, Written,
+};
 use sconce_core::{Answered, Ask, ServeError, Task, TaskAnswer};
 use serde_json::{Value, json};
 
@@ -261,4 +263,82 @@ fn unknown_keys_are_named_with_the_nearest() {
     );
     let body = json!({"inputs": "a", "parameters": 3}).to_string();
     assert!(refusal(accept(Task::FillMask, body.as_bytes())).contains("must be an object"));
+}
+
+fn dialogue(body: &Value) -> (AcceptedTask, Vec<(Role, String)>) {
+    let accepted = ask(Task::Conversational, body);
+    let Ask::Write(asked) = &accepted.asks[0] else {
+        panic!("a dialogue is answered by a text")
+    };
+    let Source::Dialogue(messages) = &asked.source else {
+        panic!("a dialogue is read")
+    };
+    let said = messages
+        .iter()
+        .map(|said| (said.role, said.content.clone()));
+    let said = said.collect();
+    (accepted, said)
+}
+
+#[test]
+fn dialogues_have_the_forms_of_handler_and_pipeline() {
+    use Role::{Assistant, System, User};
+    let turns = json!({"inputs": {"text": "c", "past_user_inputs": ["a", "b"], "generated_responses": ["x"]}});
+    let (accepted, said) = dialogue(&turns);
+    let texts: Vec<&str> = said.iter().map(|(_, text)| text.as_str()).collect();
+    assert_eq!(texts, ["a", "x", "b", "c"]);
+    assert_eq!(said[1].0, Assistant);
+    let written = TaskAnswer::Texts(vec![Written {
+        text: "y".into(),
+        tokens: vec![1],
+    }]);
+    let body: Value = serde_json::from_str(&told(accepted, vec![written.clone()])).unwrap();
+    let conversation =
+        json!({"past_user_inputs": ["a", "b", "c"], "generated_responses": ["x", "y"]});
+    assert_eq!(
+        body,
+        json!({"generated_text": "y", "conversation": conversation})
+    );
+    let messages = json!({"inputs": [
+        {"role": "system", "content": "s"}, {"role": "user", "content": "u"}
+    ]});
+    let (_, said) = dialogue(&messages);
+    assert_eq!(said, [(System, "s".into()), (User, "u".into())]);
+    let several = ask(
+        Task::Conversational,
+        &json!({"inputs": ["a", {"text": "b"}]}),
+    );
+    assert_eq!(several.asks.len(), 2);
+    assert!(told(several, vec![written.clone(), written]).starts_with('['));
+}
+
+#[test]
+fn wrong_dialogues_are_refused_by_the_part_that_is_wrong() {
+    for (inputs, part) in [
+        (json!({"past_user_inputs": ["a"]}), "must be an object"),
+        (
+            json!({"text": "a", "past_user_inputs": "b"}),
+            "`past_user_inputs` is",
+        ),
+        (
+            json!({"text": "a", "generated_responses": [1]}),
+            "`generated_responses` is 1",
+        ),
+        (json!({"text": "a", "past": []}), "`past`"),
+        (
+            json!([{"role": "robot", "content": "a"}]),
+            "must be user, assistant or system",
+        ),
+        (json!([{"role": "user"}]), "must be an object"),
+        (
+            json!([{"role": "assistant", "content": "a"}]),
+            "must end with a message of the user",
+        ),
+        (json!(5), "must be an object"),
+        (json!([]), "no input"),
+    ] {
+        let body = json!({"inputs": inputs}).to_string();
+        let refused = refusal(accept(Task::Conversational, body.as_bytes()));
+        assert!(refused.contains(part), "{body}: {refused}");
+    }
 }

@@ -1,6 +1,6 @@
 //! Requests of the tasks that write: the arguments of transformers' `generate`, with those of the pipelines around it.
 
-use sconce_core::task::{Truncation, Write};
+use sconce_core::task::{Source, Truncation, Write};
 use sconce_core::{Answered, Ask, AskedDecoding, EarlyStopping, ServeError, Task, TaskAnswer};
 use serde_json::{Value, json};
 
@@ -22,33 +22,11 @@ const REFUSED: &[(&str, Neutral)] = &[
 /// A request of one of the tasks that write.
 pub(super) fn texts(task: Task, mut request: Request) -> Result<AcceptedTask> {
     let texts = request.texts()?;
-    let fields = &mut request.parameters;
-    let languages = match task {
-        Task::Translation => [fields.text("src_lang")?, fields.text("tgt_lang")?],
-        _ => [None, None],
-    };
-    let truncation = Truncation {
-        cut: cut(fields)?,
-        max_len: None,
-    };
-    let clean_up = fields
-        .flag("clean_up_tokenization_spaces")?
-        .unwrap_or(false);
-    let stop_sequence = fields.text("stop_sequence")?;
-    let decoding = decoding(fields)?;
-    generate::rest(fields, REFUSED, &["padding"])?;
-    request.finish()?;
-    let [src_lang, tgt_lang] = languages;
+    let like = arguments(task, request)?;
     let ask = |text| {
         Ask::Write(Box::new(Write {
-            task,
-            text,
-            src_lang: src_lang.clone(),
-            tgt_lang: tgt_lang.clone(),
-            decoding: decoding.clone(),
-            stop_sequence: stop_sequence.clone(),
-            truncation,
-            clean_up,
+            source: Source::Text(text),
+            ..like.clone()
         }))
     };
     let asks = texts.into_iter().map(ask).collect();
@@ -58,6 +36,39 @@ pub(super) fn texts(task: Task, mut request: Request) -> Result<AcceptedTask> {
         _ => "generated_text",
     };
     Ok(AcceptedTask::new(asks, Texts { key }))
+}
+
+/// What the parameters say, of a text that is still to be put in.
+pub(super) fn arguments(task: Task, mut request: Request) -> Result<Write> {
+    let fields = &mut request.parameters;
+    let [src_lang, tgt_lang] = match task {
+        Task::Translation => [fields.text("src_lang")?, fields.text("tgt_lang")?],
+        _ => [None, None],
+    };
+    let truncation = Truncation {
+        cut: cut(fields)?,
+        max_len: None,
+    };
+    let cleans = task == Task::Conversational;
+    let clean_up = fields.flag("clean_up_tokenization_spaces")?;
+    let stop_sequence = fields.text("stop_sequence")?;
+    let decoding = decoding(fields)?;
+    generate::rest(fields, REFUSED, &["padding"])?;
+    if task == Task::Conversational {
+        // The pipeline took it, and did nothing with it.
+        fields.take("min_length_for_response");
+    }
+    request.finish()?;
+    Ok(Write {
+        task,
+        source: Source::Text(String::new()),
+        src_lang,
+        tgt_lang,
+        decoding,
+        stop_sequence,
+        truncation,
+        clean_up: clean_up.unwrap_or(cleans),
+    })
 }
 
 /// `truncation` alone: `max_length` is how long a text is written.

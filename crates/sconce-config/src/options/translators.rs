@@ -1,10 +1,26 @@
 //! What DJL's Java translators and its handlers for classical models read: embeddings, classes,
 //! tables. Tasks are served from the files of the checkpoint; classical models are not served yet.
 
+use sconce_core::task::Pooling;
+
 use super::reason::{PREDICTIVE, TRANSLATORS};
 use super::{MODEL, OPTION, refused};
 use crate::entry::{Entry, Status};
 use crate::kind::Kind;
+use crate::value::{Value, flag, put, word};
+
+/// The words of DJL's translators.
+fn pooling(value: &str) -> Value<Pooling> {
+    const WORDS: &[(&str, Pooling)] = &[
+        ("cls", Pooling::First),
+        ("max", Pooling::Max),
+        ("mean", Pooling::Mean),
+        ("mean_sqrt_len", Pooling::MeanSqrt),
+        ("weightedmean", Pooling::Weighted),
+        ("lasttoken", Pooling::Last),
+    ];
+    word(value, WORDS)
+}
 
 pub(super) const TRANSLATOR_KEYS: &[Entry] = &[
     Entry {
@@ -41,8 +57,17 @@ pub(super) const TRANSLATOR_KEYS: &[Entry] = &[
     },
     Entry {
         key: "pooling",
-        doc: "Java: how vectors of tokens become one.",
-        status: Status::NoOp(TRANSLATORS),
+        kind: Kind::OneOf(&[
+            "cls",
+            "max",
+            "mean",
+            "mean_sqrt_len",
+            "weightedmean",
+            "lasttoken",
+        ]),
+        doc: "How the vectors of tokens become one, whatever the checkpoint says; with \
+              option.task=feature-extraction a text then has one.",
+        status: Status::Honoured(|d, v| put(&mut d.model.pooling, pooling(v).map(Some))),
         ..MODEL
     },
     Entry {
@@ -189,8 +214,10 @@ pub(super) const TRANSLATOR_KEYS: &[Entry] = &[
     },
     Entry {
         key: "option.normalize",
-        doc: "Embeddings: whether vectors have the length 1.",
-        status: Status::NoOp(TRANSLATORS),
+        kind: Kind::Flag,
+        doc: "Whether vectors of texts have the length 1, whatever the checkpoint says; with \
+              option.task=feature-extraction true makes those of tokens so.",
+        status: Status::Honoured(|d, v| put(&mut d.model.normalize, flag(v).map(Some))),
         ..OPTION
     },
     Entry {

@@ -122,7 +122,7 @@ fn what_is_not_served_says_so_with_the_cure() {
         ("option.device=cuda:1", ["which GPUs", "auto, cpu or cuda"]),
         (
             "option.task=table-question-answering",
-            ["tables need TAPAS", "text-generation"],
+            ["tables, which need TAPAS", "text-generation"],
         ),
         (
             "option.model_id=s3:///model/",
