@@ -9,9 +9,12 @@
 mod activation;
 mod attention;
 mod cache;
+mod channels;
 mod comm;
+mod conv;
 mod embedding;
 mod error;
+mod group_norm;
 mod kernels;
 mod linear;
 mod norm;
@@ -24,13 +27,17 @@ pub mod weights;
 
 pub use activation::{Act, clip};
 pub use attention::{
-    Alibi, AlibiBias, Attend, AttendMutually, Buckets, DistanceBiases, DistanceVectors, Distances,
-    LookBack, attend, attend_mutually, attend_stored, store,
+    Alibi, AlibiBias, Attend, AttendAcross, AttendMutually, Buckets, DistanceBiases,
+    DistanceVectors, Distances, LookBack, attend, attend_across, attend_mutually, attend_stored,
+    store,
 };
 pub use cache::{KvCache, KvDtype, KvLayer, KvShape};
+pub use channels::join_channels;
 pub use comm::{Communicator, GroupFailure, GroupHandle, Place, Solo, Threads};
+pub use conv::{Conv2d, ConvShape};
 pub use embedding::Embedding;
 pub use error::NnError;
+pub use group_norm::GroupNorm;
 pub use kernels::cpu::stream::read_bandwidth;
 pub use kernels::cpu::{logits, pool};
 pub use linear::Linear;

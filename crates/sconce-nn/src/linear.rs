@@ -94,6 +94,16 @@ impl Linear {
         Ok(made.try_into().expect("one for each layer"))
     }
 
+    /// `x` `[rows, in]` without gaps into `out` `[rows, out]`: what [`Self::forward`] does, for layers that are products
+    /// of something that they make of their input.
+    pub(crate) fn write(&self, x: &[f32], out: &mut [f32]) -> Result<()> {
+        match self.weight.dtype() {
+            StoredDtype::Quantised(_) => quant::matmul(x, &mut [self.part_of_blocks(out)?]),
+            _ => matmul(x, &mut [self.part(out)?]),
+        }
+        Ok(())
+    }
+
     /// The product that this layer is, with its results in `out`.
     fn part<'a>(&'a self, out: &'a mut [f32]) -> Result<Part<'a>> {
         let (numbers, layout) = match self.weight.rows() {

@@ -1,5 +1,6 @@
 //! `attend`: causal attention of a packed step over the paged cache. Which blocks a sequence has is the step's matter.
 
+mod across;
 mod check;
 mod cpu;
 mod look_back;
@@ -10,6 +11,7 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
+pub use across::{AttendAcross, attend_across};
 pub use look_back::LookBack;
 pub use mutual::{
     AttendMutually, Buckets, DistanceBiases, DistanceVectors, Distances, attend_mutually,

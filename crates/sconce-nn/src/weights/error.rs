@@ -27,6 +27,14 @@ pub enum WeightError {
         /// What is there instead, and what to do about it.
         advice: String,
     },
+    /// A part of a pipeline has none.
+    #[error("no weights in {}: looked for {looked_for}; fetch the whole folder again", dir.display())]
+    NoPart {
+        /// The part's folder.
+        dir: PathBuf,
+        /// The files.
+        looked_for: String,
+    },
     /// The folder has several models in GGUF files.
     #[error(
         "{} has several GGUF files, {}: name the one to serve with option.gguf_file",
@@ -208,6 +216,7 @@ impl WeightError {
         match self {
             Self::Read { .. } => "unreadable",
             Self::NoWeights { code, .. } => code,
+            Self::NoPart { .. } => "weights-missing",
             Self::SeveralGguf { .. } => "several-gguf",
             Self::NoSuchGguf { .. } => "weights-missing",
             Self::LfsPointer { .. } => "lfs-pointer",

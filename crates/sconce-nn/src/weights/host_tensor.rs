@@ -227,6 +227,25 @@ impl HostTensor {
         Ok(turned)
     }
 
+    /// A tensor `[outputs, channels, ..]` as the matrix `[outputs, .. * channels]`, channels side by side; a copy, unless
+    /// there is but one place for each channel.
+    pub fn channels_last(&self) -> Result<Self, WeightError> {
+        let [outputs, channels, ..] = *self.shape else {
+            let problem = "outputs and channels are needed".to_owned();
+            return Err(self.layout("channels_last", problem));
+        };
+        let places: usize = self.shape[2..].iter().product();
+        let mut turned = self.reshape(&[outputs, channels, places])?;
+        turned.shape.swap(1, 2);
+        turned.strides.swap(1, 2);
+        let turned = if places == 1 {
+            turned
+        } else {
+            turned.copied()?
+        };
+        turned.reshape(&[outputs, places * channels])
+    }
+
     /// The same numbers in row-major order under another shape; a view, so the tensor must be contiguous.
     pub fn reshape(&self, shape: &[usize]) -> Result<Self, WeightError> {
         let wanted = shape

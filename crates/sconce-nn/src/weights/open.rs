@@ -129,26 +129,60 @@ const PARTITIONED: &str =
 /// How many names of a folder an error lists.
 const LISTED: usize = 8;
 
-/// Opens the checkpoint of a model folder: maps its files and reads their headers, but none of the numbers.
-pub fn open(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
-    for name in LOOKED_FOR {
+/// Files of a part of a pipeline of diffusers that are tried, in this order: whole before cut, full before half precision.
+const PARTS_LOOKED_FOR: [&str; 11] = [
+    "diffusion_pytorch_model.safetensors",
+    "diffusion_pytorch_model.safetensors.index.json",
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "diffusion_pytorch_model.fp16.safetensors",
+    "diffusion_pytorch_model.safetensors.index.fp16.json",
+    "model.fp16.safetensors",
+    "diffusion_pytorch_model.bin",
+    "pytorch_model.bin",
+    "diffusion_pytorch_model.fp16.bin",
+    "pytorch_model.fp16.bin",
+];
+
+/// Opens the weights of a part of a pipeline of diffusers, as [`open`] does those of a model.
+pub fn open_part(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
+    match first_of(dir, &PARTS_LOOKED_FOR)? {
+        Some(checkpoint) => Ok(checkpoint),
+        None => Err(WeightError::NoPart {
+            dir: dir.to_owned(),
+            looked_for: PARTS_LOOKED_FOR.join(", "),
+        }),
+    }
+}
+
+/// The first of these files that is there.
+fn first_of(dir: &Path, names: &[&str]) -> Result<Option<Box<dyn WeightSource>>, WeightError> {
+    for name in names {
         let path = dir.join(name);
         match fs::symlink_metadata(&path) {
             Err(cause) if cause.kind() == ErrorKind::NotFound => continue,
             Err(cause) => return Err(WeightError::Read { path, cause }),
             Ok(_) => {}
         }
-        let format = if name.starts_with("model.") {
+        let format = if name.contains(".safetensors") {
             Format::Safetensors
         } else {
             Format::Torch
         };
-        let checkpoint = if name.ends_with(".index.json") {
+        let checkpoint = if name.ends_with(".json") {
             index::read(&path, format)?
         } else {
             Checkpoint::read(path.clone(), format, vec![path])?
         };
-        return Ok(Box::new(checkpoint));
+        return Ok(Some(Box::new(checkpoint)));
+    }
+    Ok(None)
+}
+
+/// Opens the checkpoint of a model folder: maps its files and reads their headers, but none of the numbers.
+pub fn open(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
+    if let Some(checkpoint) = first_of(dir, &LOOKED_FOR)? {
+        return Ok(checkpoint);
     }
     if let Some(path) = gguf::find(dir, None)? {
         return Ok(Box::new(Gguf::open(&path)?));

@@ -6,6 +6,7 @@
 mod broadcast;
 pub(crate) mod elementwise;
 pub(crate) mod gather;
+pub(crate) mod groups;
 pub(crate) mod lanes;
 pub mod logits;
 pub(crate) mod matmul;
@@ -14,6 +15,7 @@ pub(crate) mod operand;
 pub(crate) mod paged;
 pub(crate) mod panels;
 pub(crate) mod parallel;
+pub(crate) mod patches;
 pub mod pool;
 pub(crate) mod quant;
 pub(crate) mod rotate;

@@ -1,5 +1,5 @@
-//! Attention of all tokens of one text to each other, for one head: scores of a few queries with all keys, their
-//! softmax, the weighted sum of the values.
+//! Attention of tokens to all tokens of one text, usually its own, for one head: scores of a few queries with all keys,
+//! their softmax, the weighted sum of the values.
 //!
 //! A text is computed by itself whatever is beside it, and its queries are cut into runs by their place in the text,
 //! so that its bits do not depend on the batch.
@@ -10,21 +10,26 @@ use super::lanes::{Kernel, LANES, Lanes};
 use super::tile::Ptr;
 
 /// Queries that are computed together: enough to use each key and value from the nearest cache.
-const RUN: usize = 24;
+pub(crate) const RUN: usize = 24;
 
 /// One head of one text. Rows of queries, keys, values and results are `stride` apart.
 pub(crate) struct Mutual<'a> {
-    /// `[len, head]`, as are keys and values.
+    /// `[len, head]`.
     pub(crate) queries: &'a [f32],
+    /// `[key_len, head]`, as are values.
     pub(crate) keys: &'a [f32],
     pub(crate) values: &'a [f32],
     pub(crate) stride: usize,
     pub(crate) len: usize,
+    /// As many as `len` where something is made of distances.
+    pub(crate) key_len: usize,
     pub(crate) head: usize,
     /// Factor of the dot products.
     pub(crate) scale: f32,
-    /// A token sees those at most so far away.
-    pub(crate) reach: usize,
+    /// A token sees those at most so far before it.
+    pub(crate) before: usize,
+    /// The same behind it.
+    pub(crate) behind: usize,
     pub(crate) places: Places<'a>,
     /// [`scratch_len`] numbers.
     pub(crate) scratch: &'a mut [f32],
@@ -65,7 +70,7 @@ impl Apart<'_> {
     }
 }
 
-/// Numbers of scratch that a text needs.
+/// Numbers of scratch that a text of `len` keys needs.
 pub(crate) fn scratch_len(len: usize, head: usize, places: &Places<'_>) -> usize {
     let (padded, width) = (len.next_multiple_of(LANES), head.next_multiple_of(LANES));
     let apart = match places {
@@ -115,7 +120,7 @@ impl Kernel for Mutual<'_> {
 impl<'a> Room<'a> {
     #[inline(always)]
     fn new(scratch: &'a mut [f32], task: &Mutual<'_>) -> Self {
-        let (len, head) = (task.len, task.head);
+        let (len, head) = (task.key_len, task.head);
         let (padded, width) = (len.next_multiple_of(LANES), head.next_multiple_of(LANES));
         let span = match &task.places {
             Places::Apart(apart) => apart.span().1,
@@ -146,9 +151,9 @@ impl Mutual<'_> {
     #[inline(always)]
     fn take_keys(&self, room: &mut Room<'_>) {
         for element in 0..self.head {
-            room.keys[element * room.padded + self.len..(element + 1) * room.padded].fill(0.0);
+            room.keys[element * room.padded + self.key_len..(element + 1) * room.padded].fill(0.0);
         }
-        for token in 0..self.len {
+        for token in 0..self.key_len {
             let key = &self.keys[token * self.stride..][..self.head];
             for (element, number) in key.iter().enumerate() {
                 room.keys[element * room.padded + token] = *number;
@@ -195,8 +200,10 @@ impl Mutual<'_> {
             }
         }
         // Only keys that one of these queries sees, from and to whole vectors.
-        let begin = first.saturating_sub(self.reach) / LANES * LANES;
-        let end = (first + count).saturating_add(self.reach).min(self.len);
+        let begin = first.saturating_sub(self.before) / LANES * LANES;
+        let end = (first + count)
+            .saturating_add(self.behind)
+            .min(self.key_len);
         let columns = end.next_multiple_of(LANES) - begin;
         let queries = Ptr {
             start: room.queries.as_ptr(),
@@ -290,8 +297,8 @@ impl Mutual<'_> {
                 }
             }
         }
-        let from = token.saturating_sub(self.reach).max(begin) - begin;
-        let to = token.saturating_add(self.reach).saturating_add(1).min(end) - begin;
+        let from = token.saturating_sub(self.before).max(begin) - begin;
+        let to = token.saturating_add(self.behind).saturating_add(1).min(end) - begin;
         scores[..from].fill(f32::NEG_INFINITY);
         scores[to..].fill(f32::NEG_INFINITY);
         let vectors = scores.as_chunks_mut::<LANES>().0;

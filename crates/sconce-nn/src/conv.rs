@@ -1,0 +1,270 @@
+//! `Conv2d`: convolutions of images that lie pixel by pixel, `[images, height, width, channels]`, as products of what
+//! the kernel sees with weights that stay in the checkpoint's type. An output is one dot product, so its bits do not
+//! depend on what else is computed.
+#![allow(unsafe_code)]
+
+use candle_core::{Device, Result, Tensor};
+
+use crate::error::NnError;
+use crate::kernels::cpu::patches::Patches;
+use crate::linear::Linear;
+use crate::tensors::{self, Numbers};
+use crate::weights::{HostTensor, Matrix};
+
+/// Bytes of rows that are gathered at a time: they are multiplied while they are in the cache.
+const BAND_BYTES: usize = 2 << 20;
+
+/// The size of the kernel and how it moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConvShape {
+    /// Height and width of the kernel.
+    pub kernel: usize,
+    /// Pixels from one place to the next.
+    pub stride: usize,
+    /// Zeros before the first and behind the last pixel, in both directions.
+    pub padding: [usize; 2],
+}
+
+impl ConvShape {
+    /// A kernel that leaves the size as it is.
+    pub fn same(kernel: usize) -> Self {
+        Self {
+            kernel,
+            stride: 1,
+            padding: [kernel / 2; 2],
+        }
+    }
+
+    /// The size of the output along one side; `None`: the kernel does not fit.
+    pub fn output(&self, side: usize) -> Option<usize> {
+        let [before, behind] = self.padding;
+        let room = (side + before + behind).checked_sub(self.kernel)?;
+        Some(room / self.stride + 1)
+    }
+}
+
+/// A convolution.
+#[derive(Clone, Debug)]
+pub struct Conv2d {
+    /// `[out, kernel * kernel * in]`.
+    product: Linear,
+    shape: ConvShape,
+    channels: usize,
+}
+
+impl Conv2d {
+    /// Of a matrix `[out, kernel * kernel * in]`, in the order of [`HostTensor::channels_last`], and a bias `[out]`.
+    pub fn new(weight: Matrix, bias: Option<HostTensor>, shape: ConvShape) -> Result<Self> {
+        let [_, seen] = weight.shape();
+        let places = shape.kernel * shape.kernel;
+        if shape.stride == 0 || places == 0 || !seen.is_multiple_of(places) {
+            return Err(NnError::Shape {
+                what: "the weight of a convolution",
+                shape: weight.shape().to_vec(),
+                wanted: format!("a multiple of {places} numbers for each output"),
+            }
+            .into());
+        }
+        Ok(Self {
+            product: Linear::of(weight, bias, &Device::Cpu)?,
+            shape,
+            channels: seen / places,
+        })
+    }
+
+    /// The same layer with inputs rounded to bf16, see [`Linear::with_bf16_products`].
+    pub fn with_bf16_products(self) -> Self {
+        Self {
+            product: self.product.with_bf16_products(),
+            ..self
+        }
+    }
+
+    /// Channels of the output.
+    pub fn out_channels(&self) -> usize {
+        self.product.out_features()
+    }
+
+    /// `x` `[images, height, width, in]` to `[images, height, width, out]`, of the size that the shape makes of it.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (_, height, width, _) = x.dims4()?;
+        self.forward_resized(x, [height, width])
+    }
+
+    /// The same of `x` brought to another height and width first, where each pixel is that nearest in `x`.
+    pub fn forward_resized(&self, x: &Tensor, seen: [usize; 2]) -> Result<Tensor> {
+        let what = "the input of a convolution";
+        let (images, height, width, channels) = x.dims4()?;
+        tensors::require_width(x, self.channels, what)?;
+        let output = seen.map(|side| self.shape.output(side).filter(|_| side > 0));
+        let ([Some(out_height), Some(out_width)], true) = (output, height * width > 0) else {
+            return Err(NnError::Shape {
+                what,
+                shape: x.dims().to_vec(),
+                wanted: format!("room for a kernel of {} pixels", self.shape.kernel),
+            }
+            .into());
+        };
+        let numbers = Numbers::of(x, what)?;
+        let (rows, outputs) = (images * out_height * out_width, self.out_channels());
+        // SAFETY: the products write every output of every row.
+        let mut out = unsafe { tensors::unwritten(rows * outputs) };
+        let patches = Patches {
+            input: [height, width, channels],
+            seen,
+            output: [out_height, out_width],
+            kernel: self.shape.kernel,
+            stride: self.shape.stride,
+            before: self.shape.padding[0],
+        };
+        if self.shape == ConvShape::same(1) && seen == [height, width] {
+            self.product.write(&numbers, &mut out)?;
+        } else {
+            self.in_bands(&patches, &numbers, &mut out)?;
+        }
+        tensors::tensor(out, &[images, out_height, out_width, outputs])
+    }
+
+    fn in_bands(&self, patches: &Patches, images: &[f32], out: &mut [f32]) -> Result<()> {
+        let (width, outputs) = (patches.width(), self.out_channels());
+        let rows = out.len() / outputs;
+        let band = (BAND_BYTES / (width * size_of::<f32>())).clamp(1, rows.max(1));
+        // SAFETY: rows are gathered whole before they are multiplied.
+        let mut gathered = unsafe { tensors::unwritten(band * width) };
+        for (index, out) in out.chunks_mut(band * outputs).enumerate() {
+            let gathered = &mut gathered[..out.len() / outputs * width];
+            patches.gather(images, index * band, gathered);
+            self.product.write(gathered, out)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernels::cpu::testing::{assert_close, numbers};
+    use crate::weights::StoredDtype;
+
+    fn layer(weight: &[f32], bias: &[f32], channels: usize, shape: ConvShape) -> Conv2d {
+        let dims = [bias.len(), channels, shape.kernel, shape.kernel];
+        let weight = HostTensor::from_slice(weight, &dims)
+            .channels_last()
+            .unwrap();
+        let matrix = Matrix::of(&weight, StoredDtype::F32).unwrap();
+        Conv2d::new(
+            matrix,
+            Some(HostTensor::from_slice(bias, &[bias.len()])),
+            shape,
+        )
+        .unwrap()
+    }
+
+    /// The plain twin, of one image `[height, width, channels]` and weights `[out, in, kernel, kernel]`.
+    fn reference(
+        image: &[f32],
+        [height, width, channels]: [usize; 3],
+        [seen_height, seen_width]: [usize; 2],
+        (weight, bias): (&[f32], &[f32]),
+        shape: ConvShape,
+    ) -> Vec<f32> {
+        let (out_height, out_width) = (
+            shape.output(seen_height).unwrap(),
+            shape.output(seen_width).unwrap(),
+        );
+        let at = |y: isize, x: isize, channel: usize| -> f64 {
+            let inside = |at: isize, len: usize| at >= 0 && (at as usize) < len;
+            if !inside(y, seen_height) || !inside(x, seen_width) {
+                return 0.0;
+            }
+            let y = y as usize * height / seen_height;
+            let x = x as usize * width / seen_width;
+            f64::from(image[(y * width + x) * channels + channel])
+        };
+        let before = shape.padding[0] as isize;
+        let mut out = Vec::new();
+        for y in 0..out_height {
+            for x in 0..out_width {
+                for (output, bias) in bias.iter().enumerate() {
+                    let mut sum = f64::from(*bias);
+                    for channel in 0..channels {
+                        for down in 0..shape.kernel {
+                            for across in 0..shape.kernel {
+                                let index = ((output * channels + channel) * shape.kernel + down)
+                                    * shape.kernel
+                                    + across;
+                                let y = (y * shape.stride + down) as isize - before;
+                                let x = (x * shape.stride + across) as isize - before;
+                                sum += at(y, x, channel) * f64::from(weight[index]);
+                            }
+                        }
+                    }
+                    out.push(sum as f32);
+                }
+            }
+        }
+        out
+    }
+
+    #[test]
+    fn every_shape_equals_the_plain_loops_and_images_do_not_depend_on_company() {
+        let down = ConvShape {
+            kernel: 3,
+            stride: 2,
+            padding: [1, 1],
+        };
+        let uneven = ConvShape {
+            padding: [0, 1],
+            ..down
+        };
+        let patches = ConvShape {
+            kernel: 2,
+            stride: 2,
+            padding: [0, 0],
+        };
+        for (shape, [height, width, channels], outputs, seen) in [
+            (ConvShape::same(3), [5, 7, 3], 4, [5, 7]),
+            (ConvShape::same(1), [3, 2, 5], 7, [3, 2]),
+            (ConvShape::same(3), [40, 40, 37], 33, [40, 40]),
+            (ConvShape::same(3), [4, 5, 3], 2, [8, 9]),
+            (down, [9, 7, 4], 3, [9, 7]),
+            (uneven, [8, 6, 4], 3, [8, 6]),
+            (patches, [4, 6, 3], 5, [4, 6]),
+            (ConvShape::same(3), [1, 1, 2], 2, [1, 1]),
+        ] {
+            let weight = numbers(outputs * channels * shape.kernel * shape.kernel, 1);
+            let bias = numbers(outputs, 2);
+            let one = height * width * channels;
+            let x = numbers(2 * one, 3);
+            let conv = layer(&weight, &bias, channels, shape);
+            let compute = |x: &[f32]| {
+                let dims = (x.len() / one, height, width, channels);
+                let x = Tensor::from_slice(x, dims, &Device::Cpu).unwrap();
+                let out = conv.forward_resized(&x, seen).unwrap();
+                out.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            let (got, weights) = (compute(&x), (&weight[..], &bias[..]));
+            for (image, got) in x.chunks(one).zip(got.chunks(got.len() / 2)) {
+                let wanted = reference(image, [height, width, channels], seen, weights, shape);
+                assert_close(got, &wanted, 1e-5);
+                assert_eq!(compute(image), got);
+            }
+        }
+    }
+
+    #[test]
+    fn inputs_that_do_not_fit_are_errors() {
+        let shape = ConvShape {
+            kernel: 3,
+            stride: 1,
+            padding: [0, 0],
+        };
+        let conv = layer(&[0.0; 18], &[0.0], 2, shape);
+        let zeros = |dims: (usize, usize, usize, usize)| {
+            let x = Tensor::zeros(dims, candle_core::DType::F32, &Device::Cpu).unwrap();
+            conv.forward(&x).unwrap_err().to_string()
+        };
+        assert!(zeros((1, 2, 5, 2)).contains("a kernel of 3 pixels"));
+        assert!(zeros((1, 4, 5, 3)).contains("[.., 2]"));
+    }
+}
