@@ -9,6 +9,7 @@
 mod assemble;
 mod byte_level;
 mod class;
+mod clip;
 mod folder;
 #[cfg(test)]
 mod goldens;

@@ -14,9 +14,9 @@ use crate::files::folder::Folder;
 use crate::files::roles::{Form, Role, Roles};
 use crate::guard::guarded;
 
-const VOCAB: &str = "vocab.json";
-const MERGES: &str = "merges.txt";
-const FILES: &[&str] = &[VOCAB, MERGES];
+pub(super) const VOCAB: &str = "vocab.json";
+pub(super) const MERGES: &str = "merges.txt";
+pub(super) const FILES: &[&str] = &[VOCAB, MERGES];
 const END_OF_TEXT: &str = "<|endoftext|>";
 
 /// `Qwen2Converter`'s.
@@ -225,7 +225,7 @@ fn model(folder: &Folder, merges: Merges) -> Result<ModelWrapper, TextError> {
 }
 
 /// Tokens and ids, which are 0, 1, 2, … without holes: added tokens get the ids after them.
-fn vocab(folder: &Folder) -> Result<Vocab, TextError> {
+pub(super) fn vocab(folder: &Folder) -> Result<Vocab, TextError> {
     let map = folder.map(VOCAB)?;
     let count = map.len();
     let mut taken = vec![None; count];
@@ -251,7 +251,7 @@ fn vocab(folder: &Folder) -> Result<Vocab, TextError> {
 }
 
 /// Pairs by rank, each once.
-fn merges(folder: &Folder, lines: Vec<(usize, &str)>) -> Result<Merges, TextError> {
+pub(super) fn merges(folder: &Folder, lines: Vec<(usize, &str)>) -> Result<Merges, TextError> {
     let mut seen = std::collections::HashSet::new();
     let mut merges = Merges::new();
     for (at, line) in lines {

@@ -7,7 +7,7 @@ use crate::error::TextError;
 use crate::files::assemble::Parts;
 use crate::files::folder::{Folder, Source};
 use crate::files::roles::{Role, Roles};
-use crate::files::{byte_level, llama, mapped, unigram, word_piece};
+use crate::files::{byte_level, clip, llama, mapped, unigram, word_piece};
 
 /// One way to read a folder, shared by the classes that agree in everything.
 pub(super) struct Class {
@@ -34,8 +34,9 @@ impl Class {
 }
 
 /// All that can be read, by kind.
-const KINDS: [&[Class]; 5] = [
+const KINDS: [&[Class]; 6] = [
     byte_level::CLASSES,
+    clip::CLASSES,
     word_piece::CLASSES,
     llama::CLASSES,
     unigram::CLASSES,
