@@ -369,6 +369,27 @@ impl HfConfig {
         }
     }
 
+    /// The same with another value of a key.
+    pub fn with(mut self, key: &str, value: Value) -> Self {
+        self.keys.insert(key.to_owned(), value);
+        self
+    }
+
+    /// A list, if the key is there and is one.
+    pub fn list(&self, key: &str) -> Option<&[Value]> {
+        self.keys.get(key)?.as_array().map(Vec::as_slice)
+    }
+
+    /// A number of any sign, if the key is there and is one.
+    pub fn find_number(&self, key: &str) -> Option<f64> {
+        self.keys.get(key)?.as_f64()
+    }
+
+    /// What is said of a value from elsewhere that does not go with the keys.
+    pub fn out_of_range(&self, key: &str, value: usize, wanted: String) -> ConfigError {
+        self.wrong(key, &Value::from(value), &wanted)
+    }
+
     /// A string, if the key is there and is one.
     pub fn text(&self, key: &str) -> Option<String> {
         let (_, value) = self.find(key)?;
@@ -402,7 +423,8 @@ impl HfConfig {
         self.keys.contains_key(key)
     }
 
-    pub(crate) fn absent(&self, key: &str, wanted: &'static str) -> ConfigError {
+    /// What is said of a key that has no default and is not there.
+    pub fn absent(&self, key: &str, wanted: &'static str) -> ConfigError {
         let aliases = ALIASES
             .iter()
             .find(|(name, _)| *name == key)

@@ -3,7 +3,7 @@
 
 use candle_core::Device;
 use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype};
-use sconce_nn::{Embedding, Linear, Norm};
+use sconce_nn::{Conv2d, ConvShape, Embedding, GroupNorm, Linear, Norm};
 
 use crate::decoder::{Affine, Footprint, LoadError, LoadOptions, NormKind, Tally, Tensors};
 
@@ -185,6 +185,75 @@ impl<'a> Layers<'a> {
         });
         let parts: Vec<Linear> = parts.collect::<Result<_, LoadError>>()?;
         Ok(parts.try_into().expect("one for each part"))
+    }
+
+    /// A linear layer that may be stored as a convolution of single pixels.
+    pub(crate) fn pointwise(
+        &mut self,
+        name: &str,
+        [rows, columns]: [usize; 2],
+        expected: Expected,
+    ) -> Result<Linear, LoadError> {
+        let full = format!("{name}.weight");
+        let weight = self.tensors.take(&full, expected.hint)?;
+        let places = vec![1; weight.shape().len().saturating_sub(2)];
+        let wanted = [vec![rows, columns], places].concat();
+        require(&full, &weight, &wanted, expected.keys)?;
+        let weight = self.kept(&weight.channels_last()?)?;
+        let bias = self.bias(name, true, rows, expected)?;
+        self.made(name, weight, bias)
+    }
+
+    /// A convolution from so many channels to so many.
+    pub(crate) fn conv(
+        &mut self,
+        name: &str,
+        [inputs, outputs]: [usize; 2],
+        (shape, bias): (ConvShape, bool),
+        expected: Expected,
+    ) -> Result<Conv2d, LoadError> {
+        let wanted = [outputs, inputs, shape.kernel, shape.kernel];
+        let weight = self.taken(name, "weight", &wanted, expected)?;
+        let weight = self.kept(&weight.channels_last()?)?;
+        let bias = self.bias(name, bias, outputs, expected)?;
+        let conv = Conv2d::new(weight, bias, shape).map_err(|cause| refused(name, cause))?;
+        Ok(match self.options.dtype {
+            Some(StoredDtype::BF16) => conv.with_bf16_products(),
+            _ => conv,
+        })
+    }
+
+    /// A norm over groups of channels.
+    pub(crate) fn group_norm(
+        &mut self,
+        name: &str,
+        (groups, eps): (usize, f64),
+        channels: usize,
+        expected: Expected,
+    ) -> Result<GroupNorm, LoadError> {
+        let weight = self.taken(name, "weight", &[channels], expected)?;
+        let bias = self.taken(name, "bias", &[channels], expected)?;
+        self.footprint.add_as_f32(&weight);
+        self.footprint.add_as_f32(&bias);
+        GroupNorm::new(&weight, &bias, groups, eps).map_err(|cause| refused(name, cause))
+    }
+
+    /// A tensor of that full name and shape as numbers.
+    pub(crate) fn values(
+        &mut self,
+        name: &str,
+        wanted: &[usize],
+        expected: Expected,
+    ) -> Result<Vec<f32>, LoadError> {
+        let found = self.tensors.take(name, expected.hint)?;
+        require(
+            self.tensors.name_in_file(name),
+            &found,
+            wanted,
+            expected.keys,
+        )?;
+        self.footprint.add_as_f32(&found);
+        Ok(found.to_vec_f32()?)
     }
 
     /// A norm.

@@ -3,12 +3,13 @@
 //! `config.json` ([`HfConfig`]) names an [`Arch`], which turns it into a [`Spec`]; the spec and a checkpoint make a
 //! [`Decoder`], which turns steps into logits. [`EncoderArch`], [`encoder::EncoderSpec`] and [`encoder::Encoder`] are
 //! the same for models that read texts as a whole, [`Seq2SeqArch`] and [`seq2seq`] for those that read one and write
-//! another. A GGUF file is read as the configuration that it was made from
+//! another, and [`diffusion`] has what makes pictures. A GGUF file is read as the configuration that it was made from
 //! ([`GgufModel`]). Layers and kernels are `sconce-nn`'s, batching is the engine's.
 
 pub mod arch;
 mod config_error;
 pub mod decoder;
+pub mod diffusion;
 pub mod encoder;
 mod generation_config;
 pub mod gguf;
