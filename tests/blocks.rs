@@ -91,7 +91,7 @@ impl Client {
                 Event::Token(token) => ids.push(token.id),
                 Event::Done(_) => return ids,
                 Event::Failed(error) => panic!("{error}"),
-                Event::Answered(_) => panic!("text was asked for"),
+                Event::Answered(_) | Event::Progress(_) => panic!("text was asked for"),
                 Event::Raw(event) => panic!("{event:?} is of no engine"),
             }
         }

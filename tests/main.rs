@@ -12,6 +12,7 @@ mod hub;
 mod lifecycle;
 mod nasty;
 mod parity;
+mod pictures;
 mod python_formatters;
 mod python_mode;
 mod ranks;

@@ -35,11 +35,16 @@ const EDGES: &[(&str, &[&str])] = &[
         "sconce-manager",
         &[
             "sconce-config",
+            "sconce-diffusion",
             "sconce-engine",
             "sconce-python",
             "sconce-seq2seq",
             "sconce-tasks",
         ],
+    ),
+    (
+        "sconce-diffusion",
+        &["sconce-engine", "sconce-models", "sconce-nn", "sconce-text"],
     ),
     (
         "sconce-seq2seq",
@@ -73,12 +78,18 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("axum", &["sconce-emulate", "sconce-http"]),
     (
         "candle-core",
-        &["sconce-engine", "sconce-models", "sconce-nn"],
+        &[
+            "sconce-diffusion",
+            "sconce-engine",
+            "sconce-models",
+            "sconce-nn",
+        ],
     ),
     (
         "candle-nn",
         &["sconce-engine", "sconce-models", "sconce-nn"],
     ),
+    ("image", &["sconce-diffusion"]),
     ("hyper", &["sconce-emulate", "sconce-http"]),
     ("memmap2", &["sconce-nn"]),
     ("minijinja", &["sconce-text"]),

@@ -137,7 +137,7 @@ impl Rig {
                     Event::Token(_) => arrivals.push(at),
                     Event::Done(output) => prompt_tokens += output.prompt_tokens,
                     Event::Failed(error) => panic!("{error}"),
-                    Event::Answered(_) => panic!("text was asked for"),
+                    Event::Answered(_) | Event::Progress(_) => panic!("text was asked for"),
                     Event::Raw(event) => panic!("{event:?} is of no engine"),
                 }
             }

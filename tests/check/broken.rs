@@ -158,8 +158,18 @@ pub(super) const CASES: &[Case] = &[
     options("an adapter alone", "adapter-only", |dir| {
         only(dir, "adapter_config.json")
     }),
-    options("Stable Diffusion", "unsupported-task", |dir| {
-        only(dir, "model_index.json")
+    options(
+        "a checkpoint in one file",
+        "single-file-checkpoint",
+        |dir| only(dir, "v1-5-pruned.ckpt"),
+    ),
+    model("a pipeline without parts", "unsupported-feature", |dir| {
+        fs::remove_file(dir.join("config.json")).unwrap();
+        write(
+            dir,
+            "model_index.json",
+            r#"{"_class_name": "StableDiffusionDepth2ImgPipeline"}"#,
+        )
     }),
     options(
         "a checkpoint cut by DeepSpeed",

@@ -5,7 +5,7 @@
 //! caller's; where a body carries a number, the caller hands it in. `DIALECTS.md` describes each
 //! dialect for its users.
 
-use sconce_core::{Event, Generate, Output, ServeError, Task, Token};
+use sconce_core::{Answered, Event, Generate, Output, Progressed, ServeError, Task, Token};
 
 use crate::rolling::{Formatter, Spelling};
 use crate::tasks::TaskForm;
@@ -143,6 +143,16 @@ pub trait Stream: Send {
     /// Takes the end of a prompt.
     fn done(&mut self, index: usize, output: &Output) -> Vec<u8>;
 
+    /// Takes a step of a picture.
+    fn progress(&mut self, _index: usize, _progressed: &Progressed) -> Vec<u8> {
+        Vec::new()
+    }
+
+    /// Takes what was found, of jobs that generate nothing.
+    fn answered(&mut self, _index: usize, _answered: &Answered) -> Vec<u8> {
+        Vec::new()
+    }
+
     /// Ends the stream with a failure; `code` is the status that it would have had.
     fn fail(&mut self, error: &ServeError, code: u16) -> Vec<u8>;
 }
@@ -271,6 +281,7 @@ impl Collector {
                 output,
             })),
             Event::Failed(error) => Some(Err(error)),
+            Event::Progress(_) => None,
             Event::Answered(_) => Some(Err(ServeError::Malformed(
                 "the model found something where it should have continued a text".into(),
             ))),

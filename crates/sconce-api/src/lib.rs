@@ -5,7 +5,7 @@
 //! hands it in. `dialect` is the seam, `payload`, `fields` and `parameters` read for all of them,
 //! and each dialect has a file or a folder: `batch` the static batches, `rolling` and
 //! `rolling_2023` the rolling ones, `asynchronous`, `tgi`. `tasks`
-//! is what models are asked besides text, `formatted` what the functions of a model's own script are told.
+//! is what models are asked besides text, `pictures` the same for pictures, `formatted` what the functions of a model's own script are told.
 
 mod asynchronous;
 mod batch;
@@ -19,6 +19,7 @@ mod json;
 pub mod models;
 mod parameters;
 mod payload;
+pub mod pictures;
 pub mod ping;
 pub mod raw;
 #[cfg(test)]

@@ -132,7 +132,7 @@ fn answer(case: &Case) -> Result<(&'static str, String), ServeError> {
                 Event::Token(token) => stream.token(0, token),
                 Event::Done(output) => stream.done(0, &output),
                 Event::Failed(error) => stream.fail(&error, 424),
-                Event::Answered(_) => panic!("text was asked for"),
+                Event::Answered(_) | Event::Progress(_) => panic!("text was asked for"),
                 Event::Raw(_) => vec![],
             });
             let bytes = bytes.collect();

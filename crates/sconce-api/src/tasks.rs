@@ -57,6 +57,9 @@ pub fn accept(task: Task, body: &[u8]) -> Result<AcceptedTask, ServeError> {
             write::texts(task, request)
         }
         Task::Conversational => converse::dialogues(request),
+        Task::TextToImage => Err(ServeError::Malformed(
+            "pictures have forms of their own: send {\"prompt\": \"…\"} to /invocations".into(),
+        )),
         Task::TextGeneration => Err(ServeError::Malformed(
             "text generation has dialects of its own".into(),
         )),

@@ -2,12 +2,12 @@
 
 use sconce_config::{Dialect, HubModel, ModelSettings, ModelSource, Resolved};
 use sconce_engine::{Description, EngineSettings, TaskMemory, TaskOverview};
-use sconce_manager::Inspection;
+use sconce_manager::{DiffusionError, DiffusionOverview, Inspection};
 
 use crate::device::Target;
 use crate::plan::{self, Planned};
 use crate::python;
-use crate::report::{EncoderPart, Exit, ModelPart, OptionPart, Reason, Report};
+use crate::report::{EncoderPart, Exit, ModelPart, OptionPart, PicturePart, Reason, Report};
 use crate::speed;
 use crate::timeouts;
 
@@ -66,6 +66,10 @@ fn examine(
         });
         return;
     }
+    if let Some(overview) = inspection.diffusion {
+        examine_diffusion(report, model, settings, overview, target);
+        return;
+    }
     if let Some(overview) = inspection.overview {
         match overview {
             Ok(overview) => examine_task(report, model, settings, &overview, target),
@@ -110,6 +114,41 @@ fn examine(
         report.plan = part;
     }
     report.device = Some(device);
+}
+
+/// A pipeline of pictures: weights and as many pictures as fit beside them.
+fn examine_diffusion(
+    report: &mut Report,
+    model: &mut ModelPart,
+    settings: &ModelSettings,
+    overview: Result<DiffusionOverview, DiffusionError>,
+    target: &Target,
+) {
+    let overview = match overview {
+        Ok(overview) => overview,
+        Err(error) => {
+            report.reasons.push(Reason {
+                code: error.code(),
+                message: error.to_string(),
+            });
+            return;
+        }
+    };
+    model.architecture = Some(overview.class);
+    model.layers = Some(overview.blocks);
+    model.parameters = Some(overview.parameters);
+    model.stored_bytes = Some(overview.stored_bytes);
+    report.pictures = Some(PicturePart {
+        scheduler: overview.scheduler,
+        height: overview.size[0],
+        width: overview.size[1],
+        images: overview.images,
+        most_pixels: overview.most_pixels,
+        safety_checker: overview.is_checked,
+        weights_bytes: overview.weights_bytes,
+        picture_bytes: overview.picture_bytes,
+    });
+    report.device = Some(target.describe(settings.threads.unwrap_or_else(sconce_engine::threads)));
 }
 
 /// A model of a task: one that reads and writes has a cache, of an encoder weights and the largest batch are all. How

@@ -18,8 +18,8 @@ mod timeouts;
 pub use device::{Target, TargetError};
 pub use gpus::{GPUS, Gpu};
 pub use report::{
-    Device, EncoderPart, Exit, ModelPart, OptionPart, PlanPart, Reason, Report, SpeedPart,
-    TimeoutPart,
+    Device, EncoderPart, Exit, ModelPart, OptionPart, PicturePart, PlanPart, Reason, Report,
+    SpeedPart, TimeoutPart,
 };
 
 use sconce_config::{CommandLine, Environment};

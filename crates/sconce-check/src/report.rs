@@ -29,6 +29,8 @@ pub struct Report {
     pub plan: Option<PlanPart>,
     /// The same of a model that does not generate text.
     pub encoder: Option<EncoderPart>,
+    /// What a pipeline of pictures needs.
+    pub pictures: Option<PicturePart>,
     /// Upper bounds of the speed, from bytes and bandwidth.
     pub speed: Option<SpeedPart>,
     /// What to ask SageMaker for.
@@ -168,6 +170,27 @@ pub struct PlanPart {
     pub full_sequences: usize,
     /// Tokens of each when all run.
     pub tokens_each: usize,
+}
+
+/// What the memory of a pipeline of pictures is used for.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PicturePart {
+    /// The class of the scheduler.
+    pub scheduler: String,
+    /// Pixels of a picture where a request names none.
+    pub height: usize,
+    /// Pixels.
+    pub width: usize,
+    /// Pictures of that size that are denoised together.
+    pub images: usize,
+    /// Pixels of the largest picture, if the memory is known.
+    pub most_pixels: Option<u64>,
+    /// Whether a safety checker looks at pictures.
+    pub safety_checker: bool,
+    /// Bytes of the weights.
+    pub weights_bytes: u64,
+    /// Bytes of one picture beside them.
+    pub picture_bytes: u64,
 }
 
 /// What the memory of an encoder is used for.

@@ -3,7 +3,8 @@
 use std::fmt::{self, Write as _};
 
 use crate::report::{
-    Device, EncoderPart, Exit, ModelPart, OptionPart, PlanPart, Report, SpeedPart, TimeoutPart,
+    Device, EncoderPart, Exit, ModelPart, OptionPart, PicturePart, PlanPart, Report, SpeedPart,
+    TimeoutPart,
 };
 
 /// Width of the column of headings.
@@ -28,6 +29,9 @@ impl fmt::Display for Report {
         }
         if let Some(encoder) = &self.encoder {
             page.encoder(encoder);
+        }
+        if let Some(pictures) = &self.pictures {
+            page.pictures(pictures);
         }
         if let Some(speed) = &self.speed {
             page.speed(speed);
@@ -224,6 +228,30 @@ impl Page {
         self.line(
             "capacity",
             &format!("{tokens} tokens of all texts in a batch"),
+        );
+    }
+
+    fn pictures(&mut self, part: &PicturePart) {
+        let looked_at = if part.safety_checker {
+            "with"
+        } else {
+            "without"
+        };
+        let scheduler = format!("{}, {looked_at} a safety checker", part.scheduler);
+        self.line("scheduler", &scheduler);
+        for (what, bytes) in [
+            ("weights", part.weights_bytes),
+            ("a picture", part.picture_bytes),
+        ] {
+            self.line("memory", &format!("{what:<QUANTITY$}{:>12}", size(bytes)));
+        }
+        let most = part.most_pixels.map_or(String::new(), |most| {
+            format!(", or one of {} pixels", count(most))
+        });
+        let (images, high, wide) = (part.images, part.height, part.width);
+        self.line(
+            "capacity",
+            &format!("{images} pictures of {high} × {wide} pixels at a time{most}"),
         );
     }
 

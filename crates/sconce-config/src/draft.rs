@@ -123,6 +123,7 @@ impl Draft {
             normalize: None,
             max_model_len: None,
             prefix_caching: false,
+            skips_safety_checker: false,
             model_sampling: false,
             kv_dtype: KvDtype::Auto,
             kv_cache_bytes: None,

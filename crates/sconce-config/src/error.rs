@@ -199,7 +199,7 @@ pub enum ConfigError {
     },
     /// A directory has neither a checkpoint nor the name of one.
     #[error(
-        "{} is no model: it has no config.json, and no serving.properties with option.model_id; \
+        "{} is no model: it has no config.json or model_index.json, and no serving.properties with option.model_id; \
          it holds {found}{hint}",
         dir.display()
     )]

@@ -136,7 +136,6 @@ impl Handler {
     /// its file is looked for.
     pub(crate) fn check(self) -> Value<()> {
         let reason = match self {
-            Self::StableDiffusion => "Stable Diffusion is not served yet, only text generation",
             Self::SageMaker => {
                 "pickles of SageMaker's ModelBuilder are not loaded: what is in them runs without \
                  being seen, and needs the SageMaker SDK; write a model.py that loads the model, or \
@@ -181,7 +180,8 @@ mod tests {
         );
         assert_eq!(Handler::parse("model.py"), Ok(Handler::OwnCode));
         assert_eq!(Handler::parse("my_module"), Ok(Handler::OwnCode));
-        assert!(Handler::StableDiffusion.check().is_err());
+        assert_eq!(Handler::StableDiffusion.check(), Ok(()));
+        assert!(Handler::SageMaker.check().is_err());
         assert!(Handler::parse("djl_python.hugingface").is_err());
     }
 }

@@ -9,6 +9,9 @@ use crate::handler::Handler;
 use crate::script;
 use crate::settings::{HubModel, ModelSource, PrefixSettings};
 
+/// Files of which a model's folder has one: transformers' or that of a pipeline of diffusers.
+const PRESENT: [&str; 2] = ["config.json", "model_index.json"];
+
 /// How the names of files end that are models by themselves.
 const GGUF: &str = ".gguf";
 
@@ -92,11 +95,6 @@ impl Listing {
                 "empty-directory",
                 "; was it mounted, was it copied to another place?",
             )
-        } else if self.has("model_index.json") {
-            (
-                "unsupported-task",
-                "; model_index.json belongs to Stable Diffusion, which is not served yet",
-            )
         } else if self.has("adapter_config.json") {
             (
                 "adapter-only",
@@ -124,6 +122,12 @@ impl Listing {
             (
                 "archive-only",
                 "; archives are not unpacked: unpack it into the directory",
+            )
+        } else if any(|name| name.ends_with(".ckpt") || name.ends_with(".safetensors")) {
+            (
+                "single-file-checkpoint",
+                "; weights in one file say nothing of their model: of Stable Diffusion, load them with \
+                 from_single_file of diffusers, and save_pretrained the result",
             )
         } else {
             ("no-checkpoint", "")
@@ -375,7 +379,7 @@ fn checkpoint(dir: &Path) -> Result<Located, ConfigError> {
         });
     }
     let listing = Listing::read(dir)?;
-    if listing.has("config.json") || listing.has_gguf() {
+    if PRESENT.iter().any(|name| listing.has(name)) || listing.has_gguf() {
         return Ok(ModelSource::Directory(dir.into()).into());
     }
     let (code, hint) = listing.instead();

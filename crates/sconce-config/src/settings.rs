@@ -103,6 +103,8 @@ pub struct ModelSettings {
     pub max_model_len: Option<usize>,
     /// Whether equal beginnings of prompts share their part of the key/value cache.
     pub prefix_caching: bool,
+    /// Whether pictures are answered without asking the safety checker that the pipeline has.
+    pub skips_safety_checker: bool,
     /// Whether what requests leave open of sampling is as the checkpoint's
     /// `generation_config.json` says; unless `option.generation_config` says so, it is what the
     /// dialect has.

@@ -153,10 +153,10 @@ impl Task {
             Self::Text2TextGeneration => Served::Text2TextGeneration,
             Self::Summarization => Served::Summarization,
             Self::Translation(_) => Served::Translation,
+            Self::TextToImage => Served::TextToImage,
             Self::Conversational => Served::Conversational,
             Self::TableQuestionAnswering
             | Self::MultipleChoice
-            | Self::TextToImage
             | Self::Vision(_)
             | Self::Audio(_) => return None,
         })
@@ -176,7 +176,7 @@ impl Task {
             return Ok(());
         }
         let what = match self {
-            Self::Vision(_) | Self::TextToImage => "tasks with pictures are",
+            Self::Vision(_) => "tasks that look at pictures are",
             Self::Audio(_) => "tasks with sound are",
             Self::TableQuestionAnswering => {
                 "tables, which need TAPAS and its reading of numbers and dates in cells, are"
@@ -246,7 +246,7 @@ mod tests {
                 Task::TableQuestionAnswering,
                 "TAPAS and its reading of numbers and dates in cells, are not served yet",
             ),
-            (Task::TextToImage, "with pictures"),
+            (Task::Vision("image-classification"), "look at pictures"),
             (Task::Audio("text-to-speech"), "with sound"),
         ] {
             let Err(Rejection::Unsupported(reason)) = task.check() else {

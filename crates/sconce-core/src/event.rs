@@ -1,5 +1,6 @@
 //! What a job answers: tokens as they are picked, then exactly one end; or at once what was found.
 
+use crate::draw::Progressed;
 use crate::error::ServeError;
 use crate::raw::RawEvent;
 use crate::task::Answered;
@@ -11,6 +12,8 @@ pub enum Event {
     Token(Token),
     /// The job is finished.
     Done(Output),
+    /// How far a picture is, of jobs that asked to be told.
+    Progress(Progressed),
     /// What was found, of a job that generates nothing.
     Answered(Answered),
     /// A part of the answer to a raw job.

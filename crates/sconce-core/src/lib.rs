@@ -6,6 +6,7 @@
 //! thread that engines have in common.
 
 pub mod decoding;
+pub mod draw;
 pub mod error;
 pub mod event;
 pub mod gauges;
@@ -18,6 +19,7 @@ pub mod task;
 pub mod traits;
 
 pub use decoding::{AskedDecoding, EarlyStopping};
+pub use draw::{Draw, Picture, PictureFormat, Preview, Progressed};
 pub use error::{Blame, ServeError};
 pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};
 pub use gauges::{Gauges, Permit};

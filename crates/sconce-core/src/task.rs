@@ -6,6 +6,7 @@
 use std::fmt;
 
 use crate::decoding::AskedDecoding;
+use crate::draw::{Draw, Picture};
 
 /// What a model does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -39,11 +40,13 @@ pub enum Task {
     Translation,
     /// Answer the last message of a dialogue.
     Conversational,
+    /// Make a picture of a text.
+    TextToImage,
 }
 
 impl Task {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::TextGeneration,
         Self::TextClassification,
         Self::TokenClassification,
@@ -58,6 +61,7 @@ impl Task {
         Self::Summarization,
         Self::Translation,
         Self::Conversational,
+        Self::TextToImage,
     ];
 
     /// The name that `option.task` has for it.
@@ -77,6 +81,7 @@ impl Task {
             Self::Summarization => "summarization",
             Self::Translation => "translation",
             Self::Conversational => "conversational",
+            Self::TextToImage => "text-to-image",
         }
     }
 
@@ -121,6 +126,8 @@ pub enum Ask {
     Rank(Rank),
     /// A text of another.
     Write(Box<Write>),
+    /// Pictures of texts.
+    Draw(Box<Draw>),
 }
 
 impl Ask {
@@ -137,6 +144,7 @@ impl Ask {
             Self::Compare(_) => Task::SentenceSimilarity,
             Self::Rank(_) => Task::TextRanking,
             Self::Write(asked) => asked.task,
+            Self::Draw(_) => Task::TextToImage,
         }
     }
 }
@@ -471,6 +479,8 @@ pub enum TaskAnswer {
     Scores(Vec<f32>),
     /// What was written, best first.
     Texts(Vec<Written>),
+    /// Pictures, those of the first text first.
+    Pictures(Vec<Picture>),
 }
 
 /// A text that was written.

@@ -100,7 +100,7 @@ impl Client {
                 Ok(Event::Token(token)) => tokens.push(token),
                 Ok(Event::Done(output)) => return Ok((tokens, output)),
                 Ok(Event::Failed(error)) => return Err(error),
-                Ok(Event::Answered(_)) => panic!("text was asked for"),
+                Ok(Event::Answered(_) | Event::Progress(_)) => panic!("text was asked for"),
                 Ok(Event::Raw(event)) => panic!("{event:?} is of no engine"),
                 Err(RecvTimeoutError::Timeout) => panic!("no answer for 20 s"),
                 Err(RecvTimeoutError::Disconnected) => panic!("dropped without an answer"),

@@ -81,6 +81,7 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .merge(answering())
         .merge(tgi())
         .merge(tei())
+        .merge(pictures())
         .merge(managing())
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(
@@ -154,6 +155,14 @@ fn tei() -> Router<Arc<Shared>> {
                 .options(preflight)
                 .fallback(unknown),
         )
+}
+
+/// OpenAI's route for pictures.
+fn pictures() -> Router<Arc<Shared>> {
+    let posted = post(inference::generations)
+        .options(preflight)
+        .fallback(unknown);
+    Router::new().route("/v1/images/generations", posted)
 }
 
 /// What manages the server.

@@ -15,10 +15,11 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::Response;
 use sconce_api::content::{self, Raw};
+use sconce_api::pictures;
 use sconce_api::tasks::{self, AcceptedTask, tei::TeiRoute};
 use sconce_api::tgi::Route;
 use sconce_api::{Accepted, Answer, Incoming};
-use sconce_core::{Input, Job, ModelStatus, Phase, ServeError, Task};
+use sconce_core::{Ask, Input, Job, ModelStatus, Phase, ServeError, Task};
 use tokio::time::Instant;
 
 use crate::access::Tally;
@@ -67,6 +68,12 @@ pub(crate) async fn tei(route: TeiRoute, shared: Arc<Shared>, request: Request) 
 /// OpenAI's `/v1/embeddings`.
 pub(crate) async fn embeddings(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let door = Door::for_tasks(&shared, &shared.openai, Form::OpenAi);
+    infer(shared, door, request).await
+}
+
+/// OpenAI's `/v1/images/generations`.
+pub(crate) async fn generations(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    let door = Door::for_tasks(&shared, &shared.openai, Form::OpenAiImages);
     infer(shared, door, request).await
 }
 
@@ -132,6 +139,8 @@ enum Form {
     Tei(TeiRoute),
     /// OpenAI's.
     OpenAi,
+    /// OpenAI's, for pictures.
+    OpenAiImages,
 }
 
 impl Door {
@@ -172,13 +181,14 @@ impl Door {
     /// What the model is asked, and how it is answered.
     fn accept(
         &self,
-        body: &[u8],
+        (body, raw): (&[u8], &Raw<'_>),
         model: &str,
         task: Task,
     ) -> Result<(Vec<Input>, Answer), Refusal> {
         let generates = task == Task::TextGeneration || task.reads_and_writes();
         let has_prompts = self.responder.wire.has_prompts_for(task);
         let AcceptedTask { asks, answer } = match self.form {
+            Form::Native if task == Task::TextToImage => pictures::accept(raw)?,
             Form::Native if !has_prompts => tasks::accept(task, body)?,
             Form::Native | Form::Tgi(_) => {
                 let route = match self.form {
@@ -190,6 +200,10 @@ impl Door {
                 return Ok((prompts.into_iter().map(Input::Generate).collect(), answer));
             }
             // A model that generates text has no such route, as in DJL Serving.
+            Form::OpenAiImages if task != Task::TextToImage => {
+                return Err(ServeError::UnknownRoute.into());
+            }
+            Form::OpenAiImages => pictures::openai::generations(body)?,
             Form::Tei(_) | Form::OpenAi if generates => return Err(ServeError::UnknownRoute.into()),
             Form::Tei(route) => tasks::tei::accept(route, body)?,
             Form::OpenAi => tasks::openai::embeddings(body, model)?,
@@ -304,10 +318,18 @@ fn accept(
         return Ok(Work::Raw(waiter));
     }
     refuse_encoded(parts)?;
+    // What a model makes of a body depends on what it does: pictures come as parts of forms.
+    let draws = models
+        .iter()
+        .any(|model| model.task == Some(Task::TextToImage));
     let mut script = Script::find(shared, door, &asked)?;
     let read = script.as_mut().map_or(Ok(None), Script::read)?;
     let (json, model) = match (read, &script) {
         (Some(json), Some(script)) => (Cow::from(json.to_vec()), script.model.clone()),
+        _ if draws => (
+            Cow::from(raw.body),
+            target::model(&door.place, &properties, &[], &models)?,
+        ),
         _ => {
             let content = content::decode(&raw)?;
             let model = target::model(&door.place, &properties, &content.routing, &models)?;
@@ -323,10 +345,12 @@ fn accept(
         .or_else(|| Some(status?.name.clone()))
         .unwrap_or_default();
     let task = task(status)?;
-    let (inputs, answer) = door.accept(&json, &name, task)?;
+    let (inputs, answer) = door.accept((&json, &raw), &name, task)?;
     let submit = |input: Input| {
         let most = match &input {
             Input::Generate(generate) => generate.params.max_tokens.bound(),
+            // Some schedulers take two predictions for a step.
+            Input::Task(Ask::Draw(draw)) if draw.tells.is_some() => 2 * draw.steps.unwrap_or(50),
             Input::Task(_) | Input::Raw(_) => 1,
         };
         let (reply, events) = reply::reply(most);

@@ -133,10 +133,17 @@ async fn gather(
 ) -> Result<Produced, ServeError> {
     let mut all: Vec<Answered> = Vec::with_capacity(waiters.len());
     for mut waiter in waiters {
-        match waiter.next().await {
+        let event = loop {
+            match waiter.next().await {
+                // Nobody is told before all is there.
+                Event::Progress(_) => {}
+                event => break event,
+            }
+        };
+        match event {
             Event::Answered(answered) => all.push(answered),
             Event::Failed(error) => return Err(error),
-            Event::Token(_) | Event::Done(_) | Event::Raw(_) => {
+            Event::Token(_) | Event::Done(_) | Event::Raw(_) | Event::Progress(_) => {
                 return Err(ServeError::Engine {
                     model: waiter.model,
                     cause: "it continued a text where it should have found something".into(),
@@ -191,7 +198,7 @@ fn events((index, waiter): (usize, Waiter)) -> BoxStream<'static, (usize, Event)
     let events = stream::unfold(Some(waiter), move |waiter| async move {
         let mut waiter = waiter?;
         let event = waiter.next().await;
-        let goes_on = matches!(event, Event::Token(_));
+        let goes_on = matches!(event, Event::Token(_) | Event::Progress(_));
         Some(((index, event), goes_on.then_some(waiter)))
     });
     events.boxed()
@@ -237,7 +244,17 @@ impl Running {
                     }
                     bytes
                 }
-                Some((_, Event::Answered(_))) => Vec::new(),
+                Some((index, Event::Progress(progressed))) => {
+                    self.writer.progress(index, &progressed)
+                }
+                Some((index, Event::Answered(answered))) => {
+                    self.watch.tally.add(answered.tokens);
+                    let bytes = self.writer.answered(index, &answered);
+                    if self.events.is_empty() {
+                        return (bytes, None);
+                    }
+                    bytes
+                }
                 Some((_, failed @ (Event::Failed(_) | Event::Raw(_)))) => {
                     let error = match failed {
                         Event::Failed(error) => error,

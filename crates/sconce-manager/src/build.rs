@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use sconce_config::{Dtype, KvDtype, ModelSettings, Quantize};
 use sconce_core::{Backend, Observer, Task};
+use sconce_diffusion::{DiffusionEngine, DiffusionSettings};
 use sconce_engine::{
     BlockFormat, CacheDtype, Engine, EngineSettings, Packing, Quantisation, StoredDtype,
 };
@@ -71,6 +72,12 @@ fn backend(
             let engine = Engine::start(engine_settings(settings, dir), observer)?;
             Ok(Arc::new(engine))
         }
+        Task::TextToImage => {
+            task::require_one_rank(settings, Task::TextToImage)?;
+            task::require_plain_weights(settings)?;
+            let engine = DiffusionEngine::start(diffusion_settings(settings, dir), observer)?;
+            Ok(Arc::new(engine))
+        }
         task if task.reads_and_writes() => {
             task::require_one_rank(settings, task)?;
             let engine = Seq2SeqEngine::start(seq2seq_settings(settings, dir, task), observer)?;
@@ -85,6 +92,19 @@ fn backend(
 
 /// Requests that are computed together where nobody says.
 const BATCH_SIZE: usize = 32;
+
+pub(crate) fn diffusion_settings(settings: &ModelSettings, dir: PathBuf) -> DiffusionSettings {
+    DiffusionSettings {
+        name: settings.name.clone(),
+        dir,
+        dtype: stored_dtype(settings.dtype),
+        threads: settings.threads,
+        max_images: settings.max_rolling_batch_size,
+        queue: settings.job_queue_size,
+        skips_safety_checker: settings.skips_safety_checker,
+        predict_timeout: settings.predict_timeout.as_secs(),
+    }
+}
 
 pub(crate) fn seq2seq_settings(
     settings: &ModelSettings,

@@ -1,5 +1,6 @@
 //! Why a model cannot be served.
 
+use sconce_diffusion::DiffusionError;
 use sconce_engine::EngineError;
 use sconce_python::PythonError;
 use sconce_seq2seq::Seq2SeqError;
@@ -22,6 +23,9 @@ pub enum ManagerError {
     /// The engine of an encoder-decoder does not start.
     #[error(transparent)]
     Seq2Seq(#[from] Seq2SeqError),
+    /// The engine of pictures does not start.
+    #[error(transparent)]
+    Diffusion(#[from] DiffusionError),
     /// The user's code does not start.
     #[error(transparent)]
     Python(#[from] PythonError),
@@ -97,6 +101,7 @@ impl ManagerError {
             Self::Engine(error) => error.code(),
             Self::Start(error) => error.code(),
             Self::Seq2Seq(error) => error.code(),
+            Self::Diffusion(error) => error.code(),
             Self::Python(error) => error.code(),
             Self::Hub(error) => error.code(),
             Self::S3(error) => error.code(),

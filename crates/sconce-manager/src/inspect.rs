@@ -5,12 +5,13 @@ use std::path::PathBuf;
 
 use sconce_config::{ModelSettings, ModelSource};
 use sconce_core::Task;
+use sconce_diffusion::{DiffusionDescription, DiffusionError, DiffusionOverview};
 use sconce_engine::{Description, EngineSettings, TaskOverview};
 use sconce_seq2seq::Seq2SeqDescription;
 use sconce_tasks::TaskDescription;
 use tempfile::TempDir;
 
-use crate::build::{engine_settings, seq2seq_settings, task_settings};
+use crate::build::{diffusion_settings, engine_settings, seq2seq_settings, task_settings};
 use crate::error::ManagerError;
 use crate::hub::{self, HubFiles};
 use crate::remote::headers;
@@ -27,6 +28,8 @@ pub struct Inspection {
     pub served: Result<Task, TaskError>,
     /// What its files say, if it does anything but continue texts.
     pub overview: Option<Result<TaskOverview, ManagerError>>,
+    /// What its files say, if it makes pictures.
+    pub diffusion: Option<Result<DiffusionOverview, DiffusionError>>,
     /// What its files say.
     pub description: Description,
     /// Where the files of a model elsewhere are, until they have been looked at.
@@ -50,16 +53,25 @@ impl Inspection {
         };
         let wish = Wish::of(settings);
         let served = task::served(&dir, wish).and_then(|task| match task {
+            Task::TextToImage => task::require_one_rank(settings, task)
+                .and_then(|()| task::require_plain_weights(settings))
+                .map(|()| task),
             task if task.reads_and_writes() => {
                 task::require_one_rank(settings, task).map(|()| task)
             }
             task => Ok(task),
         });
         let overview = match &served {
-            Ok(Task::TextGeneration) | Err(_) => None,
+            Ok(Task::TextGeneration | Task::TextToImage) | Err(_) => None,
             Ok(task) => Some(overview(settings, dir.clone(), *task)),
         };
+        let diffusion = matches!(served, Ok(Task::TextToImage)).then(|| {
+            let settings = diffusion_settings(settings, dir.clone());
+            let description = DiffusionDescription::read(&settings)?;
+            description.overview(&settings)
+        });
         Ok(Self {
+            diffusion,
             task: task::of(&dir, wish),
             served,
             overview,

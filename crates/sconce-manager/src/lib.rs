@@ -27,6 +27,7 @@ pub use hub_error::HubError;
 pub use inspect::Inspection;
 pub use manager::{Manager, Outcome};
 pub use s3::{S3Error, bucket_folder};
+pub use sconce_diffusion::{DiffusionError, DiffusionOverview};
 pub use sconce_engine::DeviceError;
 pub use sconce_seq2seq::Seq2SeqError;
 pub use sconce_tasks::StartError;

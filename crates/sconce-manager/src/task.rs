@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-use sconce_config::ModelSettings;
+use sconce_config::{ModelSettings, Quantize};
 use sconce_core::Task;
 use sconce_engine::find_gguf;
 use serde::Deserialize;
@@ -48,6 +48,15 @@ pub enum TaskError {
         /// The task.
         task: String,
     },
+    /// Weights in fewer bits, which pipelines of pictures do not have.
+    #[error(
+        "option.quantize = {wanted}: the weights of pipelines of pictures are not quantised; remove it, or set \
+         option.dtype=bf16"
+    )]
+    Quantised {
+        /// The option's value.
+        wanted: String,
+    },
     /// Nothing says what the model does.
     #[error(
         "the task cannot be told from {what}; set option.task, to {GENERATION} if the model continues text, to \
@@ -79,6 +88,7 @@ impl TaskError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NotServed { .. } => "unsupported-task",
+            Self::Quantised { .. } => "quantised-weights",
             Self::Unknown { .. } => "unknown-task",
             Self::Ranks { .. } => "no-ranks",
         }
@@ -174,6 +184,16 @@ pub(crate) fn require_one_rank(settings: &ModelSettings, task: Task) -> Result<(
     match settings.ranks {
         1 => Ok(()),
         ranks => Err(TaskError::Ranks { ranks, task }),
+    }
+}
+
+/// Fails on options for weights that only models of texts have.
+pub(crate) fn require_plain_weights(settings: &ModelSettings) -> Result<(), TaskError> {
+    match settings.quantize {
+        Quantize::None => Ok(()),
+        other => Err(TaskError::Quantised {
+            wanted: format!("{other:?}").to_lowercase(),
+        }),
     }
 }
 

@@ -46,6 +46,9 @@ pub(crate) fn wanted_files<'a>(
     gguf_file: Option<&str>,
 ) -> Result<Vec<&'a str>, Unclear> {
     let top = || files.iter().copied().filter(|file| !file.contains('/'));
+    if gguf_file.is_none() && top().any(|file| file == PIPELINE) {
+        return Ok(pipeline_files(files));
+    }
     let is_safetensors = |file: &&str| {
         let stem = file.trim_end_matches(".index.json");
         stem.starts_with("model") && stem.ends_with(".safetensors")
@@ -77,6 +80,69 @@ pub(crate) fn wanted_files<'a>(
         .copied()
         .filter(|file| has_modules && is_of_module(file, files));
     Ok(text.chain(weights).chain(modules).collect())
+}
+
+/// What makes a folder one of diffusers.
+const PIPELINE: &str = "model_index.json";
+
+/// Folders of a pipeline that are served.
+const PARTS: [&str; 9] = [
+    "feature_extractor",
+    "safety_checker",
+    "scheduler",
+    "text_encoder",
+    "text_encoder_2",
+    "tokenizer",
+    "tokenizer_2",
+    "unet",
+    "vae",
+];
+
+/// The text of a pipeline's parts, and for each the weights that loading takes first: safetensors before torch's files,
+/// full before half precision.
+fn pipeline_files<'a>(files: &[&'a str]) -> Vec<&'a str> {
+    let mut wanted = vec![PIPELINE];
+    for part in PARTS {
+        let own = files.iter().copied().filter(|file| {
+            let name = file
+                .strip_prefix(part)
+                .and_then(|rest| rest.strip_prefix('/'));
+            name.is_some_and(|name| !name.contains('/'))
+        });
+        let own: Vec<&str> = own.collect();
+        let is_weight = |file: &&&str| {
+            let stem = file.trim_end_matches(".json");
+            [".safetensors", ".bin", ".safetensors.index", ".index.fp16"]
+                .iter()
+                .any(|end| stem.ends_with(end))
+        };
+        let text = own.iter().filter(|file| !is_weight(file));
+        wanted.extend(text.filter(|file| file.ends_with(".json") || file.ends_with(".txt")));
+        let kinds: [fn(&str) -> bool; 4] = [
+            |file| file.contains(".safetensors") && !file.contains("fp16"),
+            |file| file.contains(".safetensors"),
+            |file| file.ends_with(".bin") && !file.contains("fp16"),
+            |file| file.ends_with(".bin"),
+        ];
+        let ours = |file: &&&str| {
+            let name = file.rsplit('/').next().unwrap_or_default();
+            let stems = ["model", "pytorch_model", "diffusion_pytorch_model"];
+            is_weight(file)
+                && stems.iter().any(|stem| {
+                    let rest = name.strip_prefix(stem).unwrap_or_default();
+                    rest.starts_with(['.', '-']) && !rest.contains("non_ema")
+                })
+        };
+        let first = kinds
+            .into_iter()
+            .find(|kind| own.iter().filter(ours).any(|file| kind(file)));
+        wanted.extend(
+            own.iter()
+                .filter(ours)
+                .filter(|file| first.is_some_and(|kind| kind(file))),
+        );
+    }
+    wanted
 }
 
 /// Whether a file belongs to a module of sentence-transformers, such as `1_Pooling/config.json`.
@@ -146,6 +212,42 @@ mod tests {
                 "model.safetensors.index.json",
             ]
         );
+    }
+
+    #[test]
+    fn pipelines_are_fetched_part_by_part_in_one_form() {
+        let files = [
+            "README.md",
+            "model_index.json",
+            "v1-5-pruned.ckpt",
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "text_encoder/model.fp16.safetensors",
+            "text_encoder/model.safetensors",
+            "text_encoder/pytorch_model.bin",
+            "tokenizer/merges.txt",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.fp16.bin",
+            "unet/diffusion_pytorch_model.non_ema.bin",
+            "vae/config.json",
+            "vae/diffusion_pytorch_model-00001-of-00002.safetensors",
+            "vae/diffusion_pytorch_model.safetensors.index.json",
+            "other/config.json",
+        ];
+        let wanted = wanted_files(&files, None).unwrap();
+        let kept = [
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "text_encoder/model.safetensors",
+            "tokenizer/merges.txt",
+            "unet/config.json",
+            "unet/diffusion_pytorch_model.fp16.bin",
+            "vae/config.json",
+            "vae/diffusion_pytorch_model-00001-of-00002.safetensors",
+            "vae/diffusion_pytorch_model.safetensors.index.json",
+        ];
+        assert_eq!(wanted, kept);
     }
 
     #[test]

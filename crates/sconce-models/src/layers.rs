@@ -199,7 +199,7 @@ impl<'a> Layers<'a> {
         let places = vec![1; weight.shape().len().saturating_sub(2)];
         let wanted = [vec![rows, columns], places].concat();
         require(&full, &weight, &wanted, expected.keys)?;
-        let weight = self.kept(&weight.channels_last()?)?;
+        let weight = self.kept(&weight.channels_last()?, Role::Whole)?;
         let bias = self.bias(name, true, rows, expected)?;
         self.made(name, weight, bias)
     }
@@ -214,7 +214,7 @@ impl<'a> Layers<'a> {
     ) -> Result<Conv2d, LoadError> {
         let wanted = [outputs, inputs, shape.kernel, shape.kernel];
         let weight = self.taken(name, "weight", &wanted, expected)?;
-        let weight = self.kept(&weight.channels_last()?)?;
+        let weight = self.kept(&weight.channels_last()?, Role::Whole)?;
         let bias = self.bias(name, bias, outputs, expected)?;
         let conv = Conv2d::new(weight, bias, shape).map_err(|cause| refused(name, cause))?;
         Ok(match self.options.dtype {

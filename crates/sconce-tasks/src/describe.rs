@@ -138,6 +138,7 @@ pub(crate) fn kind_of(task: Task) -> Option<HeadKind> {
         | Task::Summarization
         | Task::Translation
         | Task::Conversational
+        | Task::TextToImage
         | Task::FeatureExtraction
         | Task::TextEmbedding
         | Task::SentenceSimilarity => None,
@@ -184,8 +185,8 @@ fn require_head(
     }
     let does = |task: &Task| {
         let needed = kind_of(*task);
-        let writes = *task == Task::TextGeneration || task.reads_and_writes();
-        !writes && (needed.is_none() || needed == class)
+        let makes = matches!(task, Task::TextGeneration | Task::TextToImage);
+        !makes && !task.reads_and_writes() && (needed.is_none() || needed == class)
     };
     Err(StartError::Misfit {
         class: config

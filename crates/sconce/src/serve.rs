@@ -110,7 +110,9 @@ async fn end_of_service(
                 let task = manager.status().first().and_then(|model| model.task);
                 // What a user's own code takes only the user knows.
                 if let Some(body) = task.and_then(example) {
-                    info!("try: {}", curl_line(address, body));
+                    let is_file = task == Some(Task::TextToImage);
+                    let kept = if is_file { " -o picture.png" } else { "" };
+                    info!("try: {}{kept}", curl_line(address, body));
                 }
                 std::future::pending().await
             }
@@ -187,6 +189,9 @@ fn example(task: Task) -> Option<&'static str> {
         }
         Task::Conversational => r#"{"inputs": {"text": "Which tower is the tallest?"}}"#,
         Task::TextRanking => r#"{"query": "capital of France", "texts": ["London", "Paris"]}"#,
+        Task::TextToImage => {
+            r#"{"prompt": "a candle in its sconce", "parameters": {"num_inference_steps": 20}}"#
+        }
         // Masks and languages are spelled differently.
         Task::FillMask | Task::Translation => return None,
     })

@@ -131,6 +131,15 @@ pub(super) const BATCHING: &[Entry] = &[
         ..OPTION
     },
     Entry {
+        key: "option.skip_safety_checker",
+        kind: Kind::Flag,
+        default: "false",
+        since: "sconce",
+        doc: "Whether pictures are answered without asking the safety checker that the pipeline has.",
+        status: Status::Honoured(|d, v| put(&mut d.model.skips_safety_checker, flag(v))),
+        ..OPTION
+    },
+    Entry {
         key: "option.kv_cache_memory",
         aliases: &["option.kv_cache_memory_bytes"],
         kind: Kind::Bytes,

@@ -270,10 +270,7 @@ pub(super) const RETIRED: &[Entry] = &[
         since: "0.23",
         until: "0.34",
         doc: "Neuron: whether it is Stable Diffusion.",
-        status: refused(
-            "Stable Diffusion is not served yet, only text generation; remove it",
-            &["false"],
-        ),
+        status: Status::NoOp("the model's folder says what it is"),
         ..OPTION
     },
     Entry {
@@ -297,6 +294,6 @@ const PICTURES: Entry = Entry {
     since: "0.23",
     until: "0.34",
     doc: "Stable Diffusion: size or number of pictures.",
-    status: Status::NoOp("Stable Diffusion is not served yet"),
+    status: Status::NoOp("nothing is compiled for one size: requests say what they want"),
     ..OPTION
 };

@@ -100,7 +100,7 @@ const OF_DJL: &[(&str, &str, &str, Dialect)] = &[
     ("", "lmi_dist_aiccl", "", Dialect::Rolling),
     ("", "performance", "", Dialect::Rolling),
     ("", "rolling_batch_scheduler", "", Dialect::Rolling),
-    // Its answers are pictures: the dialect is the engine's.
+    // Its answers are pictures, its failures in the engine's dialect.
     ("", "stable-diffusion", "", Dialect::DeepSpeed),
     (
         "",

@@ -129,10 +129,6 @@ fn what_is_not_served_says_so_with_the_cure() {
             ["s3:///model/", "no bucket"],
         ),
         (
-            "option.entryPoint=djl_python.stable-diffusion",
-            ["not served yet", "text generation"],
-        ),
-        (
             "option.output_formatter=xml",
             ["json, jsonlines, sse", "option.output_formatter=xml"],
         ),

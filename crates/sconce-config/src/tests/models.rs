@@ -287,6 +287,11 @@ fn a_directory_without_a_checkpoint_says_what_it_holds() {
     );
     start.line.model_dir = Some("/no/such/model".into());
     says(&start.refused(), &["/no/such/model cannot be read"]);
+}
+
+#[test]
+fn a_folder_of_diffusers_is_a_model() {
     let diffusion = Start::without_model().file("model/model_index.json", "{}");
-    says(&diffusion.refused(), &["Stable Diffusion"]);
+    let model = diffusion.resolved().model;
+    assert!(matches!(model.source, ModelSource::Directory(_)) && !model.skips_safety_checker);
 }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use sconce_nn::{Act, Conv2d, ConvShape, GroupNorm, Linear, add};
 
 use crate::decoder::LoadError;
-use crate::layers::{Expected, Layers};
+use crate::layers::{Expected, Layers, Role};
 
 /// What is said of tensors that do not fit.
 pub(super) const EXPECTED: Expected = Expected {
@@ -43,8 +43,15 @@ impl Resnet {
         let same = |kernel| (ConvShape::same(kernel), true);
         let first_norm = layers.group_norm(&name("norm1"), (groups, eps), inputs, EXPECTED)?;
         let first = layers.conv(&name("conv1"), [inputs, outputs], same(3), EXPECTED)?;
-        let time = time
-            .map(|width| layers.linear(&name("time_emb_proj"), [outputs, width], true, EXPECTED));
+        let time = time.map(|width| {
+            layers.linear(
+                &name("time_emb_proj"),
+                [outputs, width],
+                true,
+                Role::Whole,
+                EXPECTED,
+            )
+        });
         let second_norm = layers.group_norm(&name("norm2"), (groups, eps), outputs, EXPECTED)?;
         let second = layers.conv(&name("conv2"), [outputs, outputs], same(3), EXPECTED)?;
         let shortcut = (inputs != outputs)
@@ -120,7 +127,13 @@ impl TimeMlp {
         condition: Option<usize>,
     ) -> std::result::Result<Self, LoadError> {
         let mut linear = |part: &str, shape: [usize; 2], bias: bool| {
-            layers.linear(&format!("{prefix}.{part}"), shape, bias, EXPECTED)
+            layers.linear(
+                &format!("{prefix}.{part}"),
+                shape,
+                bias,
+                Role::Whole,
+                EXPECTED,
+            )
         };
         Ok(Self {
             first: linear("linear_1", [outputs, inputs], true)?,

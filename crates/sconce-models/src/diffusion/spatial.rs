@@ -5,7 +5,7 @@ use sconce_nn::{Act, AttendAcross, GroupNorm, Linear, Norm, add, attend_across};
 
 use super::resnet::{EXPECTED, Groups};
 use crate::decoder::{Affine, LoadError, NormKind};
-use crate::layers::Layers;
+use crate::layers::{Layers, Role};
 
 /// The layer norms of diffusers' `BasicTransformerBlock`.
 const NORM: NormKind = NormKind::Layer {
@@ -111,7 +111,13 @@ impl SpatialBlock {
             own,
             cross,
             up_gate: up,
-            down: layers.linear(&name("ff.net.2"), [width, 4 * width], true, EXPECTED)?,
+            down: layers.linear(
+                &name("ff.net.2"),
+                [width, 4 * width],
+                true,
+                Role::Whole,
+                EXPECTED,
+            )?,
         })
     }
 
@@ -137,7 +143,13 @@ impl Attention {
         heads: usize,
     ) -> std::result::Result<Self, LoadError> {
         let mut linear = |part: &str, from: usize, bias: bool| {
-            layers.linear(&format!("{prefix}.{part}"), [width, from], bias, EXPECTED)
+            layers.linear(
+                &format!("{prefix}.{part}"),
+                [width, from],
+                bias,
+                Role::Whole,
+                EXPECTED,
+            )
         };
         Ok(Self {
             query: linear("to_q", width, false)?,

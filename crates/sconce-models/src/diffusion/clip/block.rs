@@ -6,7 +6,7 @@ use sconce_nn::{Act, AttendAcross, Linear, Norm, add, attend_across};
 use crate::HfConfig;
 use crate::config_error::ConfigError;
 use crate::decoder::{Affine, LoadError, NormKind};
-use crate::layers::{Expected, Layers};
+use crate::layers::{Expected, Layers, Role};
 
 /// The sizes of a stack of layers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -80,7 +80,13 @@ impl ClipBlock {
     ) -> std::result::Result<Self, LoadError> {
         let (width, inner) = (dims.width, dims.inner);
         let mut linear = |part: &str, shape: [usize; 2]| {
-            layers.linear(&format!("{prefix}.{part}"), shape, true, EXPECTED)
+            layers.linear(
+                &format!("{prefix}.{part}"),
+                shape,
+                true,
+                Role::Whole,
+                EXPECTED,
+            )
         };
         let square = [width, width];
         let qkv = [

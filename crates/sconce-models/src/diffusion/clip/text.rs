@@ -9,7 +9,7 @@ use sconce_nn::{Embedding, Linear, Norm, add};
 use super::block::{ClipBlock, ClipDims};
 use crate::config_error::ConfigError;
 use crate::decoder::{Footprint, LoadError, LoadOptions, Tensors};
-use crate::layers::{Expected, Layers};
+use crate::layers::{Expected, Layers, Role};
 use crate::{HfConfig, diffusion::rows};
 
 const EXPECTED: Expected = Expected {
@@ -118,7 +118,7 @@ impl ClipText {
         let final_norm = layers.norm(norm, spec.dims.norm(), width, EXPECTED)?;
         let projection = spec
             .projection
-            .map(|to| layers.linear("text_projection", [to, width], false, EXPECTED));
+            .map(|to| layers.linear("text_projection", [to, width], false, Role::Whole, EXPECTED));
         let projection = projection.transpose()?;
         let Layers {
             tensors, footprint, ..

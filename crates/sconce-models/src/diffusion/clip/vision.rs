@@ -10,7 +10,7 @@ use crate::HfConfig;
 use crate::config_error::ConfigError;
 use crate::decoder::LoadError;
 use crate::diffusion::rows;
-use crate::layers::{Expected, Layers};
+use crate::layers::{Expected, Layers, Role};
 
 const EXPECTED: Expected = Expected {
     keys: "vision_config: hidden_size, patch_size, image_size; projection_dim",
@@ -109,7 +109,7 @@ impl ClipVision {
             first_norm,
             blocks,
             last_norm,
-            projection: layers.linear("visual_projection", shape, false, EXPECTED)?,
+            projection: layers.linear("visual_projection", shape, false, Role::Whole, EXPECTED)?,
         })
     }
 

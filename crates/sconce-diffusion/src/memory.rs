@@ -1,0 +1,123 @@
+//! What pictures take in memory, bounded from the configurations before a weight is read: how many are denoised together,
+//! and how large one may be.
+
+use sconce_engine::Room;
+use sconce_models::diffusion::{UnetSpec, VaeSpec};
+
+use crate::description::DiffusionDescription;
+use crate::error::DiffusionError;
+use crate::settings::DiffusionSettings;
+
+/// Bytes of an f32, the type of all that is computed.
+const F32: u64 = 4;
+
+/// Tensors of a block that are there at a time, in widths of the block: a transformer's input, norm, gate, up and their
+/// product with the residual; a resnet has fewer.
+const OF_BLOCK: u64 = 18;
+
+/// The same of an autoencoder: input, norm, result and residual, twice as wide where channels are halved.
+const OF_VAE: u64 = 5;
+
+/// The plan.
+#[derive(Clone, Debug)]
+pub(crate) struct MemoryPlan {
+    /// Bytes of the weights.
+    pub(crate) weights: u64,
+    /// Bytes for pictures; `None`: the system does not tell.
+    room: Option<u64>,
+    unet: UnetSpec,
+    vae: VaeSpec,
+    most_images: usize,
+}
+
+impl MemoryPlan {
+    /// Fails when not even one picture of the pipeline's own size has room.
+    pub(crate) fn new(
+        description: &DiffusionDescription,
+        settings: &DiffusionSettings,
+    ) -> Result<Self, DiffusionError> {
+        let weights = description.survey(settings)?.weights;
+        let room = Room::of_this_machine(1, sconce_nn::pool::threads());
+        let taken = weights + room.overhead + room.scratch;
+        let plan = Self {
+            weights,
+            room: room.bytes.map(|bytes| bytes.saturating_sub(taken)),
+            unet: description.unet.spec.clone(),
+            vae: description.vae.spec.clone(),
+            most_images: settings.max_images.max(1),
+        };
+        let [height, width] = description.size();
+        if plan.images([height, width]) == 0 {
+            let mib = |bytes: u64| bytes >> 20;
+            return Err(DiffusionError::Memory {
+                weights: mib(weights),
+                picture: mib(plan.picture([height, width])),
+                height,
+                width,
+                bytes: mib(room.bytes.unwrap_or(0)),
+            });
+        }
+        Ok(plan)
+    }
+
+    /// Bytes of one picture: a guided step of the UNet, or the autoencoder, whichever takes more.
+    pub(crate) fn picture(&self, size: [usize; 2]) -> u64 {
+        self.step(size).max(self.decoding(size))
+    }
+
+    /// Bytes of a guided step for one picture.
+    fn step(&self, [height, width]: [usize; 2]) -> u64 {
+        let factor = self.vae.factor() as u64;
+        let pixels = (height as u64 / factor).max(1) * (width as u64 / factor).max(1);
+        let of_level = |at: usize| pixels.div_ceil(1 << (2 * at));
+        let blocks = self.unet.blocks.iter().enumerate();
+        let kept: u64 = blocks
+            .clone()
+            .map(|(at, block)| of_level(at) * (block.channels * (block.layers + 1)) as u64)
+            .sum();
+        let working = blocks.map(|(at, block)| of_level(at) * block.channels as u64 * OF_BLOCK);
+        2 * F32 * (kept + working.max().unwrap_or(0))
+    }
+
+    /// Bytes of the autoencoder for one picture.
+    fn decoding(&self, [height, width]: [usize; 2]) -> u64 {
+        let pixels = height as u64 * width as u64;
+        let of_level = |at: usize| pixels.div_ceil(1 << (2 * at));
+        let channels = &self.vae.channels;
+        // What comes from the smaller level has its channels.
+        let wide = |at: usize| channels[(at + 1).min(channels.len() - 1)] as u64;
+        let levels = (0..channels.len()).map(|at| of_level(at) * wide(at) * OF_VAE);
+        F32 * levels.max().unwrap_or(0)
+    }
+
+    /// Pictures of that size that are denoised together; 0: not even one has room.
+    pub(crate) fn images(&self, size: [usize; 2]) -> usize {
+        let Some(room) = self.room else {
+            return self.most_images;
+        };
+        // One is decoded while the others wait.
+        let left = room.saturating_sub(self.decoding(size));
+        if self.picture(size) > room {
+            return 0;
+        }
+        let fit = (left / self.step(size).max(1)).max(1);
+        self.most_images
+            .min(usize::try_from(fit).unwrap_or(usize::MAX))
+    }
+
+    /// Pixels of the largest square picture that has room.
+    pub(crate) fn most_pixels(&self) -> Option<u64> {
+        self.room?;
+        let step = self.vae.factor() << self.unet.halvings();
+        let (mut fits, mut over) = (1_usize, 1_usize << 12);
+        while over - fits > 1 {
+            let middle = (fits + over) / 2;
+            match self.images([middle * step; 2]) {
+                0 => over = middle,
+                _ => fits = middle,
+            }
+        }
+        let side = (fits * step) as u64;
+        Some(side * side)
+    }
+}
