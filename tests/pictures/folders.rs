@@ -55,10 +55,13 @@ fn check_tells_of_every_pipeline() {
     }
 }
 
-#[test]
-fn what_is_wrong_with_a_folder_is_named() {
-    type Damage = fn(&Path);
-    let cases: [(&str, Damage, &str, &[&str]); 9] = [
+type Damage = fn(&Path);
+
+/// A pipeline, what becomes of it, the verdict's name, and parts of its text.
+type Case = (&'static str, Damage, &'static str, &'static [&'static str]);
+
+fn cases() -> [Case; 9] {
+    [
         (
             "sd1",
             |dir| fs::remove_dir_all(dir.join("vae")).unwrap(),
@@ -146,8 +149,12 @@ fn what_is_wrong_with_a_folder_is_named() {
                 "StableDiffusionXLPipeline",
             ],
         ),
-    ];
-    for (name, damage, code, parts) in cases {
+    ]
+}
+
+#[test]
+fn what_is_wrong_with_a_folder_is_named() {
+    for (name, damage, code, parts) in cases() {
         let dir = TempDir::new().unwrap();
         let copied = copy(name, dir.path());
         damage(&copied);
