@@ -3,21 +3,18 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use candle_core::{Device, Tensor};
 use safetensors::{Dtype, SafeTensors};
-use sconce_core::task::TaskAnswer;
-use sconce_core::{
-    Ask, Backend, Draw, Event, Gauges, Input, Job, JobId, Picture, PictureFormat, Reply,
-};
+use sconce_core::{Draw, Gauges, PictureFormat};
 use sconce_models::diffusion::Conditions;
 use serde::Deserialize;
 
+use crate::clients::Told;
 use crate::description::DiffusionDescription;
 use crate::door;
-use crate::engine::DiffusionEngine;
 use crate::memory::MemoryPlan;
 use crate::models::Models;
 use crate::picture;
@@ -160,13 +157,13 @@ impl Tensors {
     }
 }
 
-fn folder(name: &str) -> PathBuf {
+pub(crate) fn folder(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../../models/diffusion")
         .join(name)
 }
 
-fn settings(name: &str) -> DiffusionSettings {
+pub(crate) fn settings(name: &str) -> DiffusionSettings {
     DiffusionSettings {
         name: name.into(),
         dir: folder(name),
@@ -293,43 +290,6 @@ fn check_parts(name: &str) {
         let (wanted, shape) = tensors.floats("vae.decoded");
         let got = models.vae.decode(&tensors.images("vae.latents")).unwrap();
         assert_close("decoded", &turned(got, &shape), &wanted, 1e-4);
-    }
-}
-
-/// Hands events to a test.
-struct Told(Sender<Event>);
-
-impl Reply for Told {
-    fn send(&mut self, event: Event) -> bool {
-        self.0.send(event).is_ok()
-    }
-
-    fn gone(&self) -> bool {
-        false
-    }
-}
-
-fn job(draw: Draw) -> (Job, std::sync::mpsc::Receiver<Event>) {
-    let (sender, receiver) = channel();
-    let job = Job {
-        id: JobId(1),
-        input: Input::Task(Ask::Draw(Box::new(draw))),
-        reply: Box::new(Told(sender)),
-        deadline: Instant::now() + Duration::from_secs(600),
-    };
-    (job, receiver)
-}
-
-fn pictures(events: &std::sync::mpsc::Receiver<Event>) -> Vec<Picture> {
-    loop {
-        match events.recv().unwrap() {
-            Event::Answered(answered) => match answered.answer {
-                TaskAnswer::Pictures(pictures) => return pictures,
-                other => panic!("{other:?}"),
-            },
-            Event::Progress(_) => {}
-            other => panic!("{other:?}"),
-        }
     }
 }
 
@@ -461,36 +421,4 @@ fn requests_to_sdxl_and_its_refiner_are_answered_as_by_diffusers() {
 fn requests_to_inpainting_and_distilled_models_are_answered_as_by_diffusers() {
     check_images("inpaint");
     check_images("lcm");
-}
-
-#[test]
-fn eight_requests_at_once_get_the_bytes_that_each_gets_alone() {
-    let engine = DiffusionEngine::start(settings("sd1"), Arc::new(|_, _| {})).unwrap();
-    let asks: Vec<Draw> = (0..8)
-        .map(|at| Draw {
-            prompts: vec![format!("a candle in sconce number {at}")],
-            images_per_prompt: 1 + at % 2,
-            steps: Some(3 + at),
-            // Two sizes, and one that is not guided.
-            height: Some(if at % 3 == 0 { 72 } else { 64 }),
-            guidance: Some(if at == 5 { 1.0 } else { 4.0 + at as f64 }),
-            seed: Some(at as u64),
-            scheduler: (at % 2 == 1).then(|| "EulerAncestralDiscreteScheduler".into()),
-            ..Draw::default()
-        })
-        .collect();
-    let together: Vec<_> = asks
-        .iter()
-        .map(|ask| {
-            let (job, events) = job(ask.clone());
-            engine.submit(job).unwrap();
-            events
-        })
-        .collect();
-    let together: Vec<Vec<Picture>> = together.iter().map(pictures).collect();
-    for (ask, together) in asks.into_iter().zip(together) {
-        let (job, events) = job(ask);
-        engine.submit(job).unwrap();
-        assert!(pictures(&events) == together);
-    }
 }

@@ -9,6 +9,8 @@
 //! The models are `sconce-models`', the forms on the wire are `sconce-api`'s. What pictures are compared with is diffusers
 //! with torch's generator on the CPU: `models/diffusion`.
 
+#[cfg(test)]
+mod clients;
 mod conditions;
 mod description;
 mod door;
