@@ -121,3 +121,56 @@ impl MemoryPlan {
         Some(side * side)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sconce_core::Draw;
+
+    use super::*;
+    use crate::door;
+    use crate::goldens::settings;
+
+    #[test]
+    fn what_memory_does_not_hold_is_refused_at_the_door() {
+        let settings = settings("sd1");
+        let description = DiffusionDescription::read(&settings).expect("the pipeline");
+        let mut plan = MemoryPlan::new(&description, &settings).expect("room");
+        let (small, large) = (plan.picture([64, 64]), plan.picture([512, 512]));
+        assert!(large > 32 * small);
+        plan.room = Some(large - 1);
+        assert_eq!(plan.images([512, 512]), 0);
+        let held = plan.images([64, 64]);
+        assert!((1..=settings.max_images).contains(&held), "{held}");
+        let most = plan.most_pixels().expect("known");
+        assert!((64 * 64..512 * 512).contains(&most), "{most}");
+        let ask = |side: usize, images: usize| {
+            let asked = Draw {
+                prompts: vec!["x".into()],
+                images_per_prompt: images,
+                height: Some(side),
+                width: Some(side),
+                ..Draw::default()
+            };
+            door::admit(&description, &plan, 8, asked).map(|_| ())
+        };
+        assert_eq!(ask(64, 1), Ok(()));
+        let text = ask(512, 1).expect_err("too large").to_string();
+        assert!(text.contains("512") && text.contains("memory"), "{text}");
+        plan.room = Some(2 * small);
+        let text = door::admit(
+            &description,
+            &plan,
+            8,
+            Draw {
+                prompts: vec!["x".into()],
+                images_per_prompt: 8,
+                ..Draw::default()
+            },
+        );
+        let text = text.err().expect("too many").to_string();
+        assert!(
+            text.contains("num_images_per_prompt") && text.contains("memory"),
+            "{text}"
+        );
+    }
+}
