@@ -148,24 +148,36 @@ impl Folders {
 
     /// Every answer over HTTP is that of the pipeline.
     pub fn compare_answers(&self) {
-        let mut wrong = Vec::new();
-        for golden in self.goldens::<Value>() {
-            let serving = self.serve(&golden.name, &format!("option.task={}", golden.task));
-            let client = Client::new(serving.address());
-            for request in &golden.requests {
-                let body = request.body();
-                let answer = client.post("/invocations", &body).unwrap();
-                let got = answer.json().unwrap();
-                let case = format!("{}: {body}", golden.name);
-                if answer.status != 200 {
-                    wrong.push(format!("{case}: {} {got}", answer.status));
-                } else if let Some(difference) = difference(&got, &request.answer, "answer") {
-                    wrong.push(format!("{case}: {difference}"));
-                }
-            }
-        }
+        let goldens = self.goldens::<Value>();
+        let wrong = goldens.iter().flat_map(|golden| self.wrong(golden, ""));
+        let wrong: Vec<String> = wrong.collect();
         let count = wrong.len();
         assert!(wrong.is_empty(), "{count} differ:\n{}", wrong.join("\n"));
+    }
+
+    /// So are those of one folder with more properties.
+    pub fn compare_one(&self, name: &str, properties: &str) {
+        let wrong = self.wrong(&self.golden::<Value>(name), properties);
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    }
+
+    /// The requests of a folder that get another answer.
+    fn wrong(&self, golden: &Golden<Value>, properties: &str) -> Vec<String> {
+        let properties = format!("option.task={}\n{properties}", golden.task);
+        let serving = self.serve(&golden.name, &properties);
+        let client = Client::new(serving.address());
+        let differs = |request: &Request| {
+            let body = request.body();
+            let answer = client.post("/invocations", &body).unwrap();
+            let got = answer.json().unwrap();
+            let case = format!("{}: {body}", golden.name);
+            if answer.status != 200 {
+                return Some(format!("{case}: {} {got}", answer.status));
+            }
+            let difference = difference(&got, &request.answer, "answer")?;
+            Some(format!("{case}: {difference}"))
+        };
+        golden.requests.iter().filter_map(differs).collect()
     }
 
     /// The requests of a folder get the same bytes at once, each twice, as one after the other.

@@ -41,3 +41,14 @@ fn a_text_among_others_gets_the_bytes_that_it_gets_alone() {
         FOLDERS.compare_company(name, "option.max_rolling_batch_size=9");
     }
 }
+
+#[test]
+fn a_model_on_two_ranks_answers_as_one_does() {
+    for name in ["nllb-translation", "wide-t5-text2text-generation"] {
+        FOLDERS.compare_company(
+            name,
+            "option.tensor_parallel_degree=2\noption.max_rolling_batch_size=9",
+        );
+        FOLDERS.compare_one(name, "option.tensor_parallel_degree=2");
+    }
+}

@@ -5,7 +5,7 @@ use sconce_models::encoder::Rows;
 use sconce_models::seq2seq::{Reading, Seq2Seq};
 use sconce_models::{HfConfig, LoadOptions, SEQ2SEQS, find_seq2seq};
 use sconce_nn::weights::{self, StoredDtype};
-use sconce_nn::{BLOCK, KvCache, Step, StepRow};
+use sconce_nn::{BLOCK, Communicator, KvCache, Solo, Step, StepRow, Threads};
 use sconce_testkit::close::{Tolerance, difference};
 use sconce_text::Tokenizer;
 
@@ -19,18 +19,18 @@ fn load(golden: &Golden, dtype: Option<StoredDtype>) -> Seq2Seq {
         dtype,
         ..LoadOptions::default()
     };
-    load_with(golden, options)
+    load_with(golden, Box::new(Solo), options)
 }
 
-fn load_with(golden: &Golden, options: LoadOptions) -> Seq2Seq {
+fn load_with(golden: &Golden, comm: Box<dyn Communicator + Send>, options: LoadOptions) -> Seq2Seq {
     let dir = FOLDERS.root().join(&golden.name);
     let config = HfConfig::read(&dir).unwrap();
     let arch = find_seq2seq(&config).unwrap().expect("an encoder-decoder");
     let spec = (arch.spec)(&config).unwrap();
     let source = weights::open(&dir).unwrap();
-    let survey = Seq2Seq::survey(arch, &spec, &*source, &options);
+    let survey = Seq2Seq::survey(arch, &spec, &*source, comm.world(), &options);
     assert!(survey.unwrap().weights > 0);
-    let load = Seq2Seq::load(arch, &spec, &*source, &options, &mut |_, _| {});
+    let load = Seq2Seq::load(arch, &spec, &*source, comm, &options, &mut |_, _| {});
     load.unwrap_or_else(|error| panic!("{}: {error}", golden.name))
 }
 
@@ -87,12 +87,49 @@ fn compute(model: &Seq2Seq, runs: &[&Run]) -> Vec<Vec<f32>> {
 }
 
 #[test]
+fn several_ranks_give_the_logits_of_one_with_the_same_bits_on_each() {
+    let mut worlds_of_all = 0;
+    for golden in FOLDERS.goldens::<Run>() {
+        let config = HfConfig::read(&FOLDERS.root().join(&golden.name)).unwrap();
+        let arch = find_seq2seq(&config).unwrap().expect("an encoder-decoder");
+        let spec = (arch.spec)(&config).unwrap();
+        let divides = |world: &usize| {
+            spec.encoder.heads.is_multiple_of(*world) && spec.decoder.heads.is_multiple_of(*world)
+        };
+        for world in (2..=4).filter(divides) {
+            worlds_of_all += 1;
+            let run = &golden.logits[0];
+            let ranks: Vec<Vec<f32>> = std::thread::scope(|scope| {
+                let golden = &golden;
+                let threads = Threads::group(world).into_iter().map(|comm| {
+                    scope.spawn(move || {
+                        let model = load_with(golden, Box::new(comm), LoadOptions::default());
+                        compute(&model, &[run]).concat()
+                    })
+                });
+                let threads: Vec<_> = threads.collect();
+                let joined = threads.into_iter().map(|thread| thread.join().unwrap());
+                joined.collect()
+            });
+            for rank in &ranks[1..] {
+                assert_eq!(*rank, ranks[0], "{} on {world} ranks", golden.name);
+            }
+            let found = difference(&ranks[0], &run.rows.concat(), Tolerance::F32);
+            if let Some(found) = found {
+                panic!("{} on {world} ranks: {found}", golden.name);
+            }
+        }
+    }
+    assert!(worlds_of_all >= 15, "only {worlds_of_all}");
+}
+
+#[test]
 fn quantised_weights_give_what_transformers_gives_with_rounded_ones() {
     let mut compared = 0;
     for golden in FOLDERS.goldens::<Run>() {
         for rounded in &golden.rounded {
             let run = &rounded.run;
-            let model = load_with(&golden, rounded.options());
+            let model = load_with(&golden, Box::new(Solo), rounded.options());
             let got = compute(&model, &[run]).concat();
             let mut wholes = golden.logits.iter();
             let whole = wholes.find(|whole| whole.ids == run.ids).unwrap();

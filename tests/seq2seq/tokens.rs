@@ -22,6 +22,8 @@ fn start(golden: &Golden, cache: Option<u64>) -> Seq2SeqEngine {
         dir: FOLDERS.root().join(&golden.name),
         task: Task::Text2TextGeneration,
         languages: None,
+        ranks: 1,
+        collective_timeout: Duration::from_secs(60),
         dtype: None,
         threads: None,
         max_len: Some(96),

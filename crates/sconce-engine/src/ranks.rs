@@ -1,9 +1,10 @@
-//! The model on all its ranks: loads the shards, runs the same plan on each.
+//! A model on all its ranks: loads the shards, has each do the same.
 //!
 //! A model of one rank computes in the engine's thread. Of several, each has a thread of its own,
 //! so that the engine's never waits for what may not come: it tells the ranks what to do and hears
 //! of it, or of the first that failed, or that nothing moves any more. Plans travel, not tensors:
-//! every rank packs the plan by itself.
+//! every rank packs the plan by itself. What a rank does is [`Obey`]'s matter: the decoder's is here,
+//! `sconce-seq2seq` has its own.
 
 mod group;
 mod rank;
@@ -13,68 +14,124 @@ use std::time::Duration;
 
 use candle_core::Tensor;
 use sconce_models::Model;
-use sconce_nn::{Communicator, Solo};
+use sconce_nn::{Communicator, Place, Solo};
 use sconce_sched::StepPlan;
 
 use crate::error::EngineError;
 use group::Group;
-use rank::Rank;
+use rank::{Answer, Order, Rank};
 
-/// Builds the model of one rank inside that rank's thread; told bytes done and in all.
-pub type Loader = dyn Fn(
-        Box<dyn Communicator + Send>,
-        &mut dyn FnMut(u64, u64),
-    ) -> Result<Box<dyn Model>, EngineError>
+/// A rank of a model, in the thread that it computes in.
+pub trait Obey: 'static {
+    /// What it can be told; all ranks are told the same.
+    type Order: Clone + Send + 'static;
+    /// What it has to say when it is done.
+    type Answer: Send + 'static;
+    /// Does it, or says why it cannot be done.
+    fn obey(&mut self, order: Self::Order) -> Result<Self::Answer, String>;
+}
+
+/// Builds one rank inside its thread; told bytes done and in all.
+pub type RankLoader<R> = dyn Fn(Box<dyn Communicator + Send>, &mut dyn FnMut(u64, u64)) -> Result<R, EngineError>
     + Send
     + Sync;
 
+/// Builds the decoder of one rank.
+pub type Loader = RankLoader<Box<dyn Model>>;
+
 /// All ranks of a model.
-pub(crate) enum Ranks {
-    Alone(Rank),
-    Several(Group),
+pub enum Team<R: Obey> {
+    /// One, in the engine's thread.
+    Alone(R),
+    /// Several, each in its own.
+    Several(Group<R>),
+}
+
+impl<R: Obey> Team<R> {
+    /// Loads `world` ranks at the same time; `progress` is told of rank 0's bytes. Several ranks
+    /// are given up when none of them shows a sign of life for `patience`.
+    pub fn load(
+        world: usize,
+        patience: Duration,
+        loader: Arc<RankLoader<R>>,
+        progress: &mut dyn FnMut(u64, u64),
+    ) -> Result<Self, EngineError> {
+        if world == 1 {
+            return Ok(Self::Alone(loader(Box::new(Solo), progress)?));
+        }
+        Group::load(world, patience, &loader, progress).map(Self::Several)
+    }
+
+    /// Has all ranks do the same; what rank 0 has to say.
+    pub fn obey(&mut self, place: Place, order: R::Order) -> Result<R::Answer, String> {
+        match self {
+            Self::Alone(rank) => rank.obey(order).map_err(|cause| format!("rank 0: {cause}")),
+            Self::Several(group) => group.obey(place, &order),
+        }
+    }
+}
+
+/// All ranks of a decoder.
+pub(crate) struct Ranks {
+    team: Team<Rank>,
+    vocab: usize,
+    steps: u64,
 }
 
 impl Ranks {
-    /// Loads `world` ranks at the same time; `progress` is told of rank 0's bytes. Several ranks
-    /// are given up when none of them shows a sign of life for `patience`.
+    /// As [`Team::load`].
     pub(crate) fn load(
         world: usize,
         patience: Duration,
         loader: Arc<Loader>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, EngineError> {
-        if world == 1 {
-            let model = loader(Box::new(Solo), progress)?;
-            return Ok(Self::Alone(Rank::new(model)));
-        }
-        Group::load(world, patience, &loader, progress).map(Self::Several)
+        let rank: Arc<RankLoader<Rank>> =
+            Arc::new(move |communicator, progress| Ok(Rank::new(loader(communicator, progress)?)));
+        let mut team = Team::load(world, patience, rank, progress)?;
+        let vocab = match team.obey(Place::Loading, Order::Measure) {
+            Ok(Answer::Vocabulary(vocab)) => Ok(vocab),
+            Ok(_) => Err(DISOBEYED.into()),
+            Err(cause) => Err(cause),
+        };
+        let vocab = vocab.map_err(|cause| EngineError::Rank { rank: 0, cause })?;
+        Ok(Self {
+            team,
+            vocab,
+            steps: 0,
+        })
     }
 
     /// Width of a row of logits.
     pub(crate) fn vocab(&self) -> usize {
-        match self {
-            Self::Alone(rank) => rank.vocab(),
-            Self::Several(group) => group.vocab(),
-        }
+        self.vocab
     }
 
     /// Reserves the key/value cache on every rank.
     pub(crate) fn reserve(&mut self, blocks: usize) -> Result<(), String> {
-        match self {
-            Self::Alone(rank) => rank.reserve(blocks).map_err(of_the_only),
-            Self::Several(group) => group.reserve(blocks),
-        }
+        self.team
+            .obey(Place::Reserving, Order::Reserve(blocks))
+            .map(drop)
     }
 
     /// Runs a plan on every rank; the logits `[wanted rows, vocab]` of rank 0.
     pub(crate) fn forward(&mut self, plan: &StepPlan) -> Result<Tensor, String> {
-        match self {
-            Self::Alone(rank) => rank.forward(plan).map_err(of_the_only),
-            Self::Several(group) => group.forward(plan),
+        let place = Place::Step(self.steps);
+        self.steps += 1;
+        // One rank computes in this thread, and needs no copy of the plan.
+        let answer = match &mut self.team {
+            Team::Alone(rank) => rank
+                .forward(plan)
+                .map(Answer::Logits)
+                .map_err(|cause| format!("rank 0: {cause}")),
+            several => several.obey(place, Order::Step(Arc::new(plan.clone()))),
+        };
+        match answer? {
+            Answer::Logits(logits) => Ok(logits),
+            _ => Err(DISOBEYED.into()),
         }
     }
 }
 
-fn of_the_only(cause: String) -> String {
-    format!("rank 0: {cause}")
-}
+/// An answer to another order.
+const DISOBEYED: &str = "rank 0 did something else than it was told";

@@ -79,7 +79,6 @@ fn backend(
             Ok(Arc::new(engine))
         }
         task if task.reads_and_writes() => {
-            task::require_one_rank(settings, task)?;
             let engine = Seq2SeqEngine::start(seq2seq_settings(settings, dir, task), observer)?;
             Ok(Arc::new(engine))
         }
@@ -117,6 +116,8 @@ pub(crate) fn seq2seq_settings(
         dir,
         task,
         languages: named.and_then(sconce_config::Task::languages),
+        ranks: settings.ranks,
+        collective_timeout: settings.collective_timeout,
         dtype: stored_dtype(settings.dtype),
         threads: settings.threads,
         max_len: settings.max_model_len,

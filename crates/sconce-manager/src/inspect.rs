@@ -56,9 +56,6 @@ impl Inspection {
             Task::TextToImage => task::require_one_rank(settings, task)
                 .and_then(|()| task::require_plain_weights(settings))
                 .map(|()| task),
-            task if task.reads_and_writes() => {
-                task::require_one_rank(settings, task).map(|()| task)
-            }
             task => Ok(task),
         });
         let overview = match &served {

@@ -66,7 +66,7 @@ pub enum TaskError {
         /// What was looked at.
         what: String,
     },
-    /// Several ranks, which only decoders can be divided among.
+    /// Several ranks, of a model that is not divided among them.
     #[error(
         "option.tensor_parallel_degree = {ranks}: {task} is computed in one piece, by all threads; remove it, or set 1"
     )]

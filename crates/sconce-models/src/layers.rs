@@ -1,6 +1,8 @@
 //! Makes layers of the tensors of a checkpoint, by their full names: what loading encoders and encoder-decoders have in
 //! common. Which tensors a model has, and of which shapes, is theirs.
 
+use std::ops::Range;
+
 use candle_core::Device;
 use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype};
 use sconce_nn::{Conv2d, ConvShape, Embedding, GroupNorm, Linear, Norm};
@@ -25,6 +27,29 @@ pub(crate) enum Role {
     Head,
     /// It stays as it is: tables of positions, heads of tasks.
     Whole,
+}
+
+/// The part of a matrix that a rank keeps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) rows: Range<usize>,
+    pub(crate) columns: Range<usize>,
+    /// Whether it adds the bias: where columns are cut, results are sums of all ranks', and one adds it.
+    pub(crate) bias: bool,
+    /// So many such parts make the whole.
+    pub(crate) of: usize,
+}
+
+impl Part {
+    /// All of a matrix of that shape.
+    pub(crate) fn whole([rows, columns]: [usize; 2]) -> Self {
+        Self {
+            rows: 0..rows,
+            columns: 0..columns,
+            bias: true,
+            of: 1,
+        }
+    }
 }
 
 /// What was kept of a checkpoint.
@@ -70,8 +95,20 @@ impl<'a> Layers<'a> {
         shape: [usize; 2],
         expected: Expected,
     ) -> Result<Embedding, LoadError> {
-        let rows = self.rows(name, shape, Role::Layer, expected)?;
-        Embedding::new(rows, 0, &Device::Cpu).map_err(|cause| refused(name, cause))
+        self.embedding_part(name, shape, Part::whole(shape), expected)
+    }
+
+    /// A rank's rows of it; those of others are zeros, so that sums over ranks are rows.
+    pub(crate) fn embedding_part(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        part: Part,
+        expected: Expected,
+    ) -> Result<Embedding, LoadError> {
+        let first = part.rows.start;
+        let rows = self.rows(name, shape, part, Role::Layer, expected)?;
+        Embedding::new(rows, first, &Device::Cpu).map_err(|cause| refused(name, cause))
     }
 
     /// A table of rows.
@@ -92,7 +129,7 @@ impl<'a> Layers<'a> {
         first: usize,
         expected: Expected,
     ) -> Result<Embedding, LoadError> {
-        let rows = self.rows(name, shape, Role::Whole, expected)?;
+        let rows = self.rows(name, shape, Part::whole(shape), Role::Whole, expected)?;
         let rows = rows.narrow(0, first, shape[0] - first)?;
         Embedding::new(rows, 0, &Device::Cpu).map_err(|cause| refused(name, cause))
     }
@@ -101,17 +138,19 @@ impl<'a> Layers<'a> {
         &mut self,
         name: &str,
         shape: [usize; 2],
+        part: Part,
         role: Role,
         expected: Expected,
     ) -> Result<HostTensor, LoadError> {
         let weight = self.taken(name, "weight", &shape, expected)?;
+        let weight = cut(weight, &part)?;
         let wanted = self.wanted(&weight, role);
         let rows = match &mut self.arena {
             Some(arena) => arena.hold(&weight, wanted)?,
             None => weight.to_dtype(wanted)?.packed()?,
         };
-        self.tensors.touch(&rows, 1);
-        self.counted(&weight, &rows, role);
+        self.tensors.touch(&rows, part.of);
+        self.counted(&weight, &rows, role, part.of);
         self.footprint.add_table(&rows);
         Ok(rows)
     }
@@ -123,22 +162,35 @@ impl<'a> Layers<'a> {
         shape: [usize; 2],
         expected: Expected,
     ) -> Result<(Embedding, Matrix), LoadError> {
-        let matrix = self.matrix(name, shape, Role::Head, expected)?;
-        let table =
-            Embedding::of(matrix.clone(), 0, &Device::Cpu).map_err(|cause| refused(name, cause))?;
-        Ok((table, matrix))
+        self.tied_part(name, shape, Part::whole(shape), expected)
     }
 
-    /// A matrix that is multiplied with.
+    /// A rank's rows of both.
+    pub(crate) fn tied_part(
+        &mut self,
+        name: &str,
+        shape: [usize; 2],
+        part: Part,
+        expected: Expected,
+    ) -> Result<(Embedding, Matrix), LoadError> {
+        let first = part.rows.start;
+        let matrix = self.matrix(name, shape, part, Role::Head, expected)?;
+        let table = Embedding::of(matrix.clone(), first, &Device::Cpu);
+        Ok((table.map_err(|cause| refused(name, cause))?, matrix))
+    }
+
+    /// A rank's part of a matrix that is multiplied with.
     pub(crate) fn matrix(
         &mut self,
         name: &str,
         shape: [usize; 2],
+        part: Part,
         role: Role,
         expected: Expected,
     ) -> Result<Matrix, LoadError> {
         let weight = self.taken(name, "weight", &shape, expected)?;
-        self.kept(&weight, role)
+        let of = part.of;
+        self.kept(&cut(weight, &part)?, role, of)
     }
 
     /// A table as numbers.
@@ -163,9 +215,26 @@ impl<'a> Layers<'a> {
         role: Role,
         expected: Expected,
     ) -> Result<Linear, LoadError> {
-        let weight = self.matrix(name, shape, role, expected)?;
-        let bias = self.bias(name, bias, shape[0], expected)?;
-        self.made(name, weight, bias)
+        self.linear_part(name, (shape, Part::whole(shape)), bias, role, expected)
+    }
+
+    /// A rank's part of a linear layer of that shape.
+    pub(crate) fn linear_part(
+        &mut self,
+        name: &str,
+        (shape, part): ([usize; 2], Part),
+        bias: bool,
+        role: Role,
+        expected: Expected,
+    ) -> Result<Linear, LoadError> {
+        let Part {
+            rows, bias: adds, ..
+        } = part.clone();
+        let weight = self.matrix(name, shape, part, role, expected)?;
+        // What this rank does not add is read all the same, or it would be left over.
+        let bias = self.bias(name, bias, shape[0], expected)?.filter(|_| adds);
+        let bias = bias.map(|bias| bias.narrow(0, rows.start, rows.len()));
+        self.made(name, weight, bias.transpose()?)
     }
 
     /// Several linear layers whose rows lie in one tensor.
@@ -179,7 +248,7 @@ impl<'a> Layers<'a> {
         let weight = self.taken(name, "weight", &[N * rows, columns], expected)?;
         let bias = self.bias(name, bias, N * rows, expected)?;
         let parts = (0..N).map(|part| {
-            let weight = self.kept(&weight.narrow(0, part * rows, rows)?, Role::Layer)?;
+            let weight = self.kept(&weight.narrow(0, part * rows, rows)?, Role::Layer, 1)?;
             let bias = bias.as_ref().map(|bias| bias.narrow(0, part * rows, rows));
             self.made(name, weight, bias.transpose()?)
         });
@@ -199,7 +268,7 @@ impl<'a> Layers<'a> {
         let places = vec![1; weight.shape().len().saturating_sub(2)];
         let wanted = [vec![rows, columns], places].concat();
         require(&full, &weight, &wanted, expected.keys)?;
-        let weight = self.kept(&weight.channels_last()?, Role::Whole)?;
+        let weight = self.kept(&weight.channels_last()?, Role::Whole, 1)?;
         let bias = self.bias(name, true, rows, expected)?;
         self.made(name, weight, bias)
     }
@@ -214,7 +283,7 @@ impl<'a> Layers<'a> {
     ) -> Result<Conv2d, LoadError> {
         let wanted = [outputs, inputs, shape.kernel, shape.kernel];
         let weight = self.taken(name, "weight", &wanted, expected)?;
-        let weight = self.kept(&weight.channels_last()?, Role::Whole)?;
+        let weight = self.kept(&weight.channels_last()?, Role::Whole, 1)?;
         let bias = self.bias(name, bias, outputs, expected)?;
         let conv = Conv2d::new(weight, bias, shape).map_err(|cause| refused(name, cause))?;
         Ok(match self.options.dtype {
@@ -333,26 +402,31 @@ impl<'a> Layers<'a> {
     }
 
     /// The weight as it is multiplied with, in the type that it is computed from, all its pages in memory.
-    pub(crate) fn kept(&mut self, weight: &HostTensor, role: Role) -> Result<Matrix, LoadError> {
+    pub(crate) fn kept(
+        &mut self,
+        weight: &HostTensor,
+        role: Role,
+        parts: usize,
+    ) -> Result<Matrix, LoadError> {
         let wanted = self.wanted(weight, role);
         let matrix = match &mut self.arena {
             Some(arena) => arena.hold_matrix(weight, wanted)?,
             None => Matrix::of(weight, wanted)?,
         };
         match matrix.rows() {
-            Some(rows) => self.tensors.touch(rows, 1),
+            Some(rows) => self.tensors.touch(rows, parts),
             // Every word was just written.
-            None => self.tensors.report(matrix.storage().byte_len(), 1),
+            None => self.tensors.report(matrix.storage().byte_len(), parts),
         }
-        self.counted(weight, matrix.storage(), role);
+        self.counted(weight, matrix.storage(), role, parts);
         Ok(matrix)
     }
 
     /// Counts what a weight is kept as.
-    fn counted(&mut self, weight: &HostTensor, kept: &HostTensor, role: Role) {
+    fn counted(&mut self, weight: &HostTensor, kept: &HostTensor, role: Role, parts: usize) {
         // Progress is told in bytes of the checkpoint, and blocks have fewer.
         let left = weight.byte_len().saturating_sub(kept.byte_len());
-        self.tensors.report(left, 1);
+        self.tensors.report(left, parts);
         if role != Role::Whole {
             let width = weight.shape().last().copied().unwrap_or(0);
             self.tally.add(kept.dtype(), width);
@@ -375,6 +449,17 @@ impl<'a> Layers<'a> {
             (other, None) => self.options.dtype.unwrap_or(other),
         }
     }
+}
+
+/// A rank's part of a matrix: a view, unless the cut goes through blocks.
+fn cut(weight: HostTensor, part: &Part) -> Result<HostTensor, LoadError> {
+    let Part { rows, columns, .. } = part;
+    let weight = weight.narrow(0, rows.start, rows.len())?;
+    let weight = match weight.can_narrow(1, columns.start, columns.len()) {
+        true => weight,
+        false => weight.to_dtype(StoredDtype::F16)?,
+    };
+    Ok(weight.narrow(1, columns.start, columns.len())?)
 }
 
 /// Fails on a tensor of another shape.

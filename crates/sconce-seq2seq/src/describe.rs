@@ -87,6 +87,7 @@ impl Seq2SeqDescription {
             self.arch,
             &self.spec,
             &*self.weights,
+            settings.ranks,
             &options,
         )?)
     }
@@ -96,11 +97,13 @@ impl Seq2SeqDescription {
         let read = settings.max_read_tokens.max(self.max_read);
         Ok(Needs {
             weights: self.survey(settings)?,
-            activations: self.spec.working(read, settings.max_rows),
+            activations: self.spec.working(read, settings.max_rows, settings.ranks),
             packed_inputs: 0,
             rotations: 0,
-            kv: self.spec.kv_shape(settings.load_options().cache),
-            ranks: 1,
+            kv: self
+                .spec
+                .kv_shape(settings.load_options().cache, settings.ranks),
+            ranks: settings.ranks,
             max_len: 2 * self.max_read.next_multiple_of(sconce_nn::BLOCK),
             may_shorten: settings.max_len.is_none(),
             max_rows: settings.max_rows,

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use sconce_core::{
     Backend, Gauges, Inbox, InboxSettings, Job, Load, Observer, Phase, Progress, ServeError, Task,
 };
-use sconce_engine::{EngineError, Plan, Room};
+use sconce_engine::{EngineError, Place, Plan, RankLoader, Room, Team};
 use sconce_models::seq2seq::{Reading, Seq2Seq};
-use sconce_nn::{KvCache, Step, StepRow};
+use sconce_nn::{Step, StepRow};
 use tracing::{info, warn};
 
 use crate::describe::Seq2SeqDescription;
@@ -16,6 +16,7 @@ use crate::door::Door;
 use crate::error::Seq2SeqError;
 use crate::job::Admitted;
 use crate::pool::Pool;
+use crate::rank::{Answer, Order, Rank, Writing};
 use crate::settings::Seq2SeqSettings;
 use crate::worker::Worker;
 
@@ -79,7 +80,7 @@ fn plan(
     let needs = description.needs(settings)?;
     let plan = Plan::new(
         &needs,
-        &Room::of_this_machine(1, sconce_nn::pool::threads()),
+        &Room::of_this_machine(settings.ranks, sconce_nn::pool::threads()),
     )?;
     if let Some(text) = plan.shortened(&needs) {
         warn!(
@@ -87,7 +88,7 @@ fn plan(
             "{text}; here those are the tokens of what is read and written together"
         );
     }
-    let mib = |bytes: u64| bytes / (1 << 20);
+    let mib = |bytes: u64| bytes * settings.ranks as u64 / (1 << 20);
     info!(
         model = settings.name,
         "{} for {}: {} + {} layers, texts of at most {} tokens; {} MiB of weights, {} MiB of activations, {} MiB reserved \
@@ -115,21 +116,23 @@ fn load(
 ) -> Result<Worker, Seq2SeqError> {
     observer(Phase::Loading, Progress::default());
     let mut progress = |done, total| observer(Phase::Loading, Progress { done, total });
-    let model = Seq2Seq::load(
-        description.arch,
-        &description.spec,
-        &*description.weights,
-        &settings.load_options(),
-        &mut progress,
-    )?;
-    let cache = model.reserve(plan.blocks);
-    let mut cache = cache.map_err(|error| EngineError::Canary(error.to_string()))?;
+    let (arch, options) = (description.arch, settings.load_options());
+    let (spec, weights) = (description.spec.clone(), Arc::clone(&description.weights));
+    let loader: Arc<RankLoader<Rank>> = Arc::new(move |communicator, progress| {
+        let model = Seq2Seq::load(arch, &spec, &*weights, communicator, &options, progress)?;
+        Ok(Rank::new(model))
+    });
+    let (world, patience) = (settings.ranks, settings.collective_timeout);
+    let mut ranks = Team::load(world, patience, loader, &mut progress)?;
+    let reserved = ranks.obey(Place::Reserving, Order::Reserve(plan.blocks));
+    reserved.map_err(EngineError::Canary)?;
     observer(Phase::Warming, Progress::default());
-    canary(&model, &mut cache)?;
+    canary(&mut ranks)?;
     gauges.set_blocks(0, plan.blocks);
     Ok(Worker {
-        model,
-        cache,
+        ranks,
+        // Those of the canary.
+        orders: 2,
         pool: Pool::new(plan.blocks),
         tokenizer: Arc::clone(&description.tokenizer),
         gauges,
@@ -138,20 +141,19 @@ fn load(
         predict_timeout: settings.predict_timeout,
         waiting: VecDeque::new(),
         running: Vec::new(),
-        step: Step::default(),
     })
 }
 
 /// Reads and writes one token; the logits must be numbers. The blocks are free afterwards: nothing reads a slot before
 /// a text has written it.
-fn canary(model: &Seq2Seq, cache: &mut KvCache) -> Result<(), EngineError> {
+fn canary(ranks: &mut Team<Rank>) -> Result<(), EngineError> {
     let reading = Reading {
         ids: vec![0],
         lens: vec![1],
         slots: vec![0],
     };
-    let read = model.read(&reading, cache);
-    read.map_err(|error| EngineError::Canary(error.to_string()))?;
+    let read = ranks.obey(Place::Step(0), Order::Read(Arc::new(reading)));
+    read.map_err(EngineError::Canary)?;
     let row = |block| StepRow {
         q_start: 0,
         q_len: 1,
@@ -159,19 +161,25 @@ fn canary(model: &Seq2Seq, cache: &mut KvCache) -> Result<(), EngineError> {
         known: 1,
         blocks: vec![block],
     };
-    let step = Step {
-        ids: vec![0],
-        positions: vec![0],
-        slots: vec![sconce_nn::BLOCK as u32],
-        rows: vec![row(1)],
-        sampled: Vec::new(),
+    let writing = Writing {
+        copies: Vec::new(),
+        step: Step {
+            ids: vec![0],
+            positions: vec![0],
+            slots: vec![sconce_nn::BLOCK as u32],
+            rows: vec![row(1)],
+            sampled: Vec::new(),
+        },
+        texts: Step {
+            rows: vec![row(0)],
+            ..Step::default()
+        },
     };
-    let texts = Step {
-        rows: vec![row(0)],
-        ..Step::default()
+    let written = ranks.obey(Place::Step(1), Order::Write(Arc::new(writing)));
+    let Answer::Logits(logits) = written.map_err(EngineError::Canary)? else {
+        let cause = "rank 0 did something else than it was told";
+        return Err(EngineError::Canary(cause.into()));
     };
-    let logits = model.write(&step, &texts, cache);
-    let logits = logits.map_err(|error| EngineError::Canary(error.to_string()))?;
     match logits.numbers.iter().position(|value| !value.is_finite()) {
         Some(at) => Err(EngineError::Canary(format!(
             "logit {at} is {}",

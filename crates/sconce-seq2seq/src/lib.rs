@@ -1,4 +1,5 @@
-//! Texts from texts: models that read one and write another, for text2text-generation, summarization and translation.
+//! Texts from texts: models that read one and write another, for text2text-generation, summarization, translation and
+//! dialogues.
 //!
 //! [`Seq2SeqEngine`] is a [`sconce_core::Backend`]. At the door a request becomes tokens to read and a [`Decoding`],
 //! which says how a text is written. The engine's thread repeats: take in requests while there are blocks of the cache
@@ -7,8 +8,8 @@
 //! not depend on those beside it.
 //!
 //! Blocks are reserved for the longest text when a request joins, so that none is ever computed twice; beams share
-//! them and copy a block before they write to it. The model is `sconce-models`', samplers and the plan of the memory
-//! are `sconce-engine`'s, the forms on the wire are `sconce-api`'s.
+//! them and copy a block before they write to it. The model is `sconce-models`', samplers, the plan of the memory and
+//! the team of ranks are `sconce-engine`'s, the forms on the wire are `sconce-api`'s.
 
 mod beams;
 mod decoding;
@@ -18,6 +19,7 @@ mod engine;
 mod error;
 mod job;
 mod pool;
+mod rank;
 mod rules;
 mod scores;
 mod settings;

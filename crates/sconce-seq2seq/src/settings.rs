@@ -1,6 +1,7 @@
 //! What the engine has to know of the configuration.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use sconce_core::Task;
 use sconce_models::{LoadOptions, Packing, Quantisation};
@@ -22,6 +23,10 @@ pub struct Seq2SeqSettings {
     pub dtype: Option<StoredDtype>,
     /// Threads of the CPU kernels; `None`: all cores at hand.
     pub threads: Option<usize>,
+    /// Ranks among which the model is divided, at least 1.
+    pub ranks: usize,
+    /// Several ranks are given up when none shows a sign of life for so long.
+    pub collective_timeout: Duration,
     /// Longest text in tokens, read or written; `None`: what the model allows.
     pub max_len: Option<usize>,
     /// Texts that are written at the same time, beams counted one by one.

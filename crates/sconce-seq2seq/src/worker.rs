@@ -9,17 +9,20 @@ use std::time::Instant;
 
 use sconce_core::inbox::{self, Outbox, Queued};
 use sconce_core::{Event, Gauges, ServeError};
-use sconce_models::seq2seq::{Reading, Seq2Seq};
-use sconce_nn::{BLOCK, KvCache, Step, StepRow, pool};
+use sconce_engine::{Place, Team};
+use sconce_models::seq2seq::Reading;
+use sconce_nn::{BLOCK, Step, StepRow, pool};
 use sconce_text::Tokenizer;
 
 use crate::job::{Admitted, Next, Running};
 use crate::pool::Pool;
+use crate::rank::{Answer, Order, Rank, Writing};
 
 /// What the thread owns.
 pub(crate) struct Worker {
-    pub(crate) model: Seq2Seq,
-    pub(crate) cache: KvCache,
+    pub(crate) ranks: Team<Rank>,
+    /// Orders that the ranks were given.
+    pub(crate) orders: u64,
     pub(crate) pool: Pool,
     pub(crate) tokenizer: Arc<Tokenizer>,
     pub(crate) gauges: Arc<Gauges>,
@@ -31,8 +34,6 @@ pub(crate) struct Worker {
     pub(crate) predict_timeout: u64,
     pub(crate) waiting: VecDeque<Admitted>,
     pub(crate) running: Vec<Running>,
-    /// The step at hand; its vectors are used again.
-    pub(crate) step: Step,
 }
 
 impl inbox::Worker for Worker {
@@ -132,14 +133,18 @@ impl Worker {
                 (0..ids.len()).map(|at| job.cross[at / BLOCK] * BLOCK as u32 + (at % BLOCK) as u32),
             );
         }
-        let read = self.model.read(&reading, &mut self.cache);
-        read.map_err(|error| error.to_string())
+        self.tell(Order::Read(Arc::new(reading))).map(drop)
+    }
+
+    fn tell(&mut self, order: Order) -> Result<Answer, String> {
+        let place = Place::Step(self.orders);
+        self.orders += 1;
+        self.ranks.obey(place, order)
     }
 
     /// Computes the last token of every text, and lets each request choose how it goes on.
     fn write(&mut self) -> Result<(), String> {
-        let mut texts = Step::default();
-        clear(&mut self.step);
+        let mut writing = Writing::default();
         for job in &mut self.running {
             let lens: Vec<(usize, u32)> = job
                 .texts()
@@ -148,16 +153,18 @@ impl Worker {
                 .collect();
             let (read, cross) = (job.read().len(), job.cross.clone());
             for (row, (len, token)) in job.rows.iter_mut().zip(lens) {
-                let mut copy = |from, to| self.cache.copy_block(from, to);
+                let mut copy = |from, to| writing.copies.push((from, to));
                 Running::make_room(row, len, &mut self.pool, &mut copy);
-                push(&mut self.step, token, len, row);
-                let index = texts.rows.len();
-                texts.rows.push(one_query(index, read, cross.clone()));
+                push(&mut writing.step, token, len, row);
+                let index = writing.texts.rows.len();
+                let text = one_query(index, read, cross.clone());
+                writing.texts.rows.push(text);
             }
         }
-        let logits = self.model.write(&self.step, &texts, &mut self.cache);
-        let logits = logits.map_err(|error| error.to_string())?;
-        self.choose(&logits.numbers, logits.width);
+        match self.tell(Order::Write(Arc::new(writing)))? {
+            Answer::Logits(logits) => self.choose(&logits.numbers, logits.width),
+            Answer::Done => return Err("rank 0 did something else than it was told".into()),
+        }
         Ok(())
     }
 
@@ -187,13 +194,6 @@ impl Worker {
             }
         }
     }
-}
-
-fn clear(step: &mut Step) {
-    step.ids.clear();
-    step.positions.clear();
-    step.slots.clear();
-    step.rows.clear();
 }
 
 /// Adds the last token of a text of so many tokens.

@@ -8,13 +8,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use candle_core::Tensor;
 use sconce_core::inbox::panic_message;
 use sconce_nn::{GroupHandle, Place, Silence, Threads};
-use sconce_sched::StepPlan;
 use tracing::warn;
 
-use super::{Loader, Rank};
+use super::{Obey, RankLoader};
 use crate::error::EngineError;
 
 /// What the engine waits longer than the ranks do, so that those who wait for each other say first
@@ -25,47 +23,37 @@ const GRACE: Duration = Duration::from_millis(500);
 const FAREWELL: Duration = Duration::from_secs(1);
 
 /// Several ranks, seen from the engine's thread.
-pub(crate) struct Group {
-    members: Vec<Member>,
-    reports: Receiver<Report>,
+pub struct Group<R: Obey> {
+    members: Vec<Member<R>>,
+    reports: Receiver<Report<R::Answer>>,
     handle: GroupHandle,
     patience: Duration,
-    vocab: usize,
-    steps: u64,
 }
 
-struct Member {
-    orders: Sender<Order>,
+struct Member<R: Obey> {
+    orders: Sender<R::Order>,
     thread: JoinHandle<()>,
 }
 
-#[derive(Clone)]
-enum Order {
-    Reserve(usize),
-    Step(Arc<StepPlan>),
-}
-
 /// What a rank has to say.
-struct Report {
+struct Report<A> {
     rank: usize,
-    news: News,
+    news: News<A>,
 }
 
-enum News {
+enum News<A> {
     Progress(u64, u64),
-    /// The width of a row of logits.
-    Loaded(usize),
-    Reserved,
-    Logits(Tensor),
+    Loaded,
+    Done(A),
     /// The group's handle knows why; loading also has an error of its own.
     Failed(Option<EngineError>),
 }
 
-impl Group {
+impl<R: Obey> Group<R> {
     pub(super) fn load(
         world: usize,
         patience: Duration,
-        loader: &Arc<Loader>,
+        loader: &Arc<RankLoader<R>>,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, EngineError> {
         let ranks = Threads::group_within(world, patience);
@@ -76,8 +64,6 @@ impl Group {
             reports,
             handle,
             patience,
-            vocab: 0,
-            steps: 0,
         };
         for (rank, communicator) in ranks.into_iter().enumerate() {
             let reporter = Reporter {
@@ -91,34 +77,11 @@ impl Group {
                 .push(Member::spawn(reporter, communicator, loader)?);
         }
         drop(tell);
-        if let News::Loaded(vocab) = group.gather(progress)? {
-            group.vocab = vocab;
-        }
+        group.gather(progress)?;
         Ok(group)
     }
 
-    pub(super) fn vocab(&self) -> usize {
-        self.vocab
-    }
-
-    pub(super) fn reserve(&mut self, blocks: usize) -> Result<(), String> {
-        self.tell(Place::Reserving, &Order::Reserve(blocks));
-        let done = self.gather(&mut |_, _| {});
-        done.map(drop).map_err(|failed| failed.to_string())
-    }
-
-    pub(super) fn forward(&mut self, plan: &StepPlan) -> Result<Tensor, String> {
-        let place = Place::Step(self.steps);
-        self.steps += 1;
-        self.tell(place, &Order::Step(Arc::new(plan.clone())));
-        match self.gather(&mut |_, _| {}) {
-            Ok(News::Logits(logits)) => Ok(logits),
-            Ok(_) => Err("rank 0 did something else than it was told".into()),
-            Err(failed) => Err(failed.to_string()),
-        }
-    }
-
-    fn tell(&self, place: Place, order: &Order) {
+    pub(super) fn obey(&mut self, place: Place, order: &R::Order) -> Result<R::Answer, String> {
         self.handle.enter(place);
         for (rank, member) in self.members.iter().enumerate() {
             if member.orders.send(order.clone()).is_err() {
@@ -126,10 +89,15 @@ impl Group {
                 self.handle.fail(rank, "its thread ended".into());
             }
         }
+        match self.gather(&mut |_, _| {}) {
+            Ok(News::Done(answer)) => Ok(answer),
+            Ok(_) => Err("rank 0 did something else than it was told".into()),
+            Err(failed) => Err(failed.to_string()),
+        }
     }
 
     /// Waits until all ranks have done what they were told; what rank 0 has to say.
-    fn gather(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<News, EngineError> {
+    fn gather(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<News<R::Answer>, EngineError> {
         let mut unfinished: Vec<usize> = (0..self.members.len()).collect();
         let mut leader = None;
         let mut silence = Silence::of(self.handle.pulse(), self.patience + GRACE);
@@ -178,7 +146,7 @@ impl Group {
     }
 }
 
-impl Drop for Group {
+impl<R: Obey> Drop for Group<R> {
     fn drop(&mut self) {
         self.handle.stop("the model is stopped");
         let deadline = Instant::now() + FAREWELL;
@@ -197,11 +165,11 @@ impl Drop for Group {
     }
 }
 
-impl Member {
+impl<R: Obey> Member<R> {
     fn spawn(
-        reporter: Reporter,
+        reporter: Reporter<R::Answer>,
         communicator: Threads,
-        loader: Arc<Loader>,
+        loader: Arc<RankLoader<R>>,
     ) -> Result<Self, EngineError> {
         let (orders, inbox) = channel();
         let thread = std::thread::Builder::new()
@@ -221,14 +189,14 @@ impl Member {
 }
 
 /// A rank's end of the talk with the engine.
-struct Reporter {
+struct Reporter<A> {
     rank: usize,
-    tell: Sender<Report>,
+    tell: Sender<Report<A>>,
     handle: GroupHandle,
 }
 
-impl Reporter {
-    fn say(&self, news: News) {
+impl<A: Send + 'static> Reporter<A> {
+    fn say(&self, news: News<A>) {
         // The receiver is gone only if the group was given up meanwhile.
         let _ = self.tell.send(Report {
             rank: self.rank,
@@ -237,7 +205,7 @@ impl Reporter {
     }
 
     /// Loads the rank's model; `None`: that failed, and was said.
-    fn load(&self, communicator: Threads, loader: &Loader) -> Option<Rank> {
+    fn load<R>(&self, communicator: Threads, loader: &RankLoader<R>) -> Option<R> {
         let mut progress = |done, total| {
             self.handle.pulse().beat();
             if self.rank == 0 {
@@ -248,9 +216,8 @@ impl Reporter {
             loader(Box::new(communicator), &mut progress)
         }));
         match loaded {
-            Ok(Ok(model)) => {
-                let rank = Rank::new(model);
-                self.say(News::Loaded(rank.vocab()));
+            Ok(Ok(rank)) => {
+                self.say(News::Loaded);
                 return Some(rank);
             }
             Ok(Err(error)) => {
@@ -267,14 +234,11 @@ impl Reporter {
 
     /// Obeys until the channel closes or something fails, which the group hears of before the rank
     /// is dropped and its communicator with it.
-    fn follow(&self, mut rank: Rank, inbox: &Receiver<Order>) {
+    fn follow<R: Obey<Answer = A>>(&self, mut rank: R, inbox: &Receiver<R::Order>) {
         for order in inbox {
-            let outcome = catch_unwind(AssertUnwindSafe(|| match order {
-                Order::Reserve(blocks) => rank.reserve(blocks).map(|()| News::Reserved),
-                Order::Step(plan) => rank.forward(&plan).map(News::Logits),
-            }));
+            let outcome = catch_unwind(AssertUnwindSafe(|| rank.obey(order)));
             match outcome.unwrap_or_else(|panic| Err(panic_message(&*panic))) {
-                Ok(done) => self.say(done),
+                Ok(done) => self.say(News::Done(done)),
                 Err(cause) => {
                     self.handle.fail(self.rank, cause);
                     return self.say(News::Failed(None));

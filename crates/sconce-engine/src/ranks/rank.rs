@@ -1,11 +1,35 @@
 //! One rank: its model, its cache, and the step at hand. In which thread it computes is left to others.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Tensor};
 use sconce_models::Model;
 use sconce_nn::{KvCache, Step};
 use sconce_sched::StepPlan;
 
+use super::Obey;
 use crate::pack::pack;
+
+/// What a rank of a decoder is told.
+#[derive(Clone)]
+pub(crate) enum Order {
+    /// Say how wide a row of logits is.
+    Measure,
+    /// Reserve so many blocks of the cache.
+    Reserve(usize),
+    /// Run a plan.
+    Step(Arc<StepPlan>),
+}
+
+/// What it has to say.
+pub(crate) enum Answer {
+    /// The width of a row of logits.
+    Vocabulary(usize),
+    /// There is a cache.
+    Reserved,
+    /// The logits of the rows that want some.
+    Logits(Tensor),
+}
 
 /// A rank, in the thread that it computes in.
 pub(crate) struct Rank {
@@ -24,11 +48,7 @@ impl Rank {
         }
     }
 
-    pub(super) fn vocab(&self) -> usize {
-        self.model.vocab()
-    }
-
-    pub(super) fn reserve(&mut self, blocks: usize) -> Result<(), String> {
+    fn reserve(&mut self, blocks: usize) -> Result<(), String> {
         let cache = KvCache::new(self.model.kv_shape(), blocks, &Device::Cpu);
         self.cache = Some(cache.map_err(|error| error.to_string())?);
         Ok(())
@@ -43,5 +63,18 @@ impl Rank {
         self.model
             .forward(&self.step, cache)
             .map_err(|error| error.to_string())
+    }
+}
+
+impl Obey for Rank {
+    type Order = Order;
+    type Answer = Answer;
+
+    fn obey(&mut self, order: Order) -> Result<Answer, String> {
+        match order {
+            Order::Measure => Ok(Answer::Vocabulary(self.model.vocab())),
+            Order::Reserve(blocks) => self.reserve(blocks).map(|()| Answer::Reserved),
+            Order::Step(plan) => self.forward(&plan).map(Answer::Logits),
+        }
     }
 }

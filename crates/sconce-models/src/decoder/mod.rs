@@ -32,14 +32,14 @@ pub use spec::{
     Qkv, Residual, Routing, Shared, Spec,
 };
 
+pub(crate) use quantise::Tally;
+pub(crate) use share::Share;
 pub(crate) use tensors::Tensors;
 
 use crate::arch::Arch;
 use crate::model::Model;
 use block::Block;
 use load::{Loader, Tied};
-pub(crate) use quantise::Tally;
-use share::Share;
 
 /// A decoder with the weights of one rank.
 pub struct Decoder {

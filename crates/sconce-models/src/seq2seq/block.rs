@@ -9,10 +9,10 @@
 use candle_core::{Result, Tensor};
 use sconce_nn::{Act, Linear, Norm, add};
 
-use super::load::Seq2SeqLoader;
+use super::load::{Divided, Seq2SeqLoader};
 use super::spec::Seq2SeqMlp;
 use super::weights::{Seat, Side};
-use crate::decoder::LoadError;
+use crate::decoder::{Axis, LoadError};
 use crate::encoder::Order;
 
 /// The projections of one attention.
@@ -113,12 +113,13 @@ impl Attention {
         layer: usize,
     ) -> std::result::Result<Self, LoadError> {
         let (width, heads) = (loader.spec.width, loader.dims(side).all_heads());
-        let mut linear = |seat, shape| loader.linear(side, seat, layer, shape);
+        let mut linear = |seat, how| loader.linear(side, seat, layer, how);
+        let inwards = ([heads, width], Divided::Outputs(Axis::Heads));
         Ok(Self {
-            query: linear(query, [heads, width])?,
-            key: linear(key, [heads, width])?,
-            value: linear(value, [heads, width])?,
-            out: linear(out, [width, heads])?,
+            query: linear(query, inwards)?,
+            key: linear(key, inwards)?,
+            value: linear(value, inwards)?,
+            out: linear(out, ([width, heads], Divided::Inputs(Axis::Heads)))?,
         })
     }
 }
@@ -131,18 +132,20 @@ impl Mlp {
     ) -> std::result::Result<Self, LoadError> {
         let (width, inner) = (loader.spec.width, loader.dims(side).inner);
         let mlp = loader.spec.mlp;
-        let mut linear = |seat, shape| loader.linear(side, seat, layer, shape);
+        let mut linear = |seat, how| loader.linear(side, seat, layer, how);
+        let inwards = ([inner, width], Divided::Outputs(Axis::Inner));
+        let outwards = ([width, inner], Divided::Inputs(Axis::Inner));
         Ok(match mlp {
             Seq2SeqMlp::Plain(act) => Self::Plain {
                 act,
-                up: linear(Seat::Up, [inner, width])?,
-                down: linear(Seat::Down, [width, inner])?,
+                up: linear(Seat::Up, inwards)?,
+                down: linear(Seat::Down, outwards)?,
             },
             Seq2SeqMlp::Gated(act) => Self::Gated {
                 act,
-                gate: linear(Seat::Gate, [inner, width])?,
-                up: linear(Seat::GatedUp, [inner, width])?,
-                down: linear(Seat::Down, [width, inner])?,
+                gate: linear(Seat::Gate, inwards)?,
+                up: linear(Seat::GatedUp, inwards)?,
+                down: linear(Seat::Down, outwards)?,
             },
         })
     }

@@ -7,8 +7,8 @@ use sconce_nn::{Buckets, DistanceBiases, Embedding, Linear, Norm};
 use super::spec::{Positions, Seq2SeqSpec, StackDims};
 use super::weights::{Seat, Side};
 use crate::arch::Seq2SeqArch;
-use crate::decoder::{Head, LoadError, LoadOptions, Tensors};
-use crate::layers::{Expected, Kept, Layers, Role, refused, require};
+use crate::decoder::{Axis, Head, LoadError, LoadOptions, Share, Tensors};
+use crate::layers::{Expected, Kept, Layers, Part, Role, refused, require};
 
 const LAYER: &str = "; are shards missing, or is the number of layers wrong?";
 const WHOLE: &str = "; do the weights belong to the model that `architectures` names?";
@@ -17,23 +17,44 @@ const WHOLE: &str = "; do the weights belong to the model that `architectures` n
 pub(super) struct Seq2SeqLoader<'a> {
     arch: &'static Seq2SeqArch,
     pub(super) spec: &'a Seq2SeqSpec,
+    /// The rank's part of each stack.
+    shares: [Share; 2],
     layers: Layers<'a>,
+}
+
+/// Which side of a linear layer is divided among the ranks, and along what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Divided {
+    /// Its outputs.
+    Outputs(Axis),
+    /// Its inputs: the results of all ranks are to be added up.
+    Inputs(Axis),
 }
 
 impl<'a> Seq2SeqLoader<'a> {
     pub(super) fn new(
         arch: &'static Seq2SeqArch,
         spec: &'a Seq2SeqSpec,
+        (rank, world): (usize, usize),
         options: LoadOptions,
         source: &'a dyn WeightSource,
         progress: &'a mut dyn FnMut(u64, u64),
-    ) -> Self {
+    ) -> Result<Self, LoadError> {
         let landmark = arch.landmark();
-        Self {
+        Ok(Self {
             arch,
             spec,
+            shares: [
+                Share::new(rank, world, spec.dims(Side::Encoder))?,
+                Share::new(rank, world, spec.dims(Side::Decoder))?,
+            ],
             layers: Layers::new(Tensors::new(source, landmark, progress), options),
-        }
+        })
+    }
+
+    /// The rank's part of a stack.
+    pub(super) fn share(&self, side: Side) -> Share {
+        self.shares[side as usize]
     }
 
     /// The embedding that both stacks share, and the output projection with what it adds.
@@ -54,17 +75,23 @@ impl<'a> Seq2SeqLoader<'a> {
         }
         let head = self.arch.name(Side::Decoder, Seat::Head, 0);
         let bias = self.logits_bias()?;
+        let share = self.share(Side::Decoder);
+        let part = Part {
+            rows: share.range(Axis::Vocab),
+            of: share.world,
+            ..Part::whole(shape)
+        };
         let layers = &mut self.layers;
         match spec.head {
             Head::Tied => {
-                let (embed, matrix) = layers.tied_table(first, shape, expected)?;
+                let (embed, matrix) = layers.tied_part(first, shape, part, expected)?;
                 let linear = layers.made(first, matrix, bias)?;
                 self.spare(&head, shape)?;
                 Ok((embed, linear))
             }
             Head::Own => {
-                let embed = layers.embedding(first, shape, expected)?;
-                let own = layers.matrix(&head, shape, Role::Head, expected)?;
+                let embed = layers.embedding_part(first, shape, part.clone(), expected)?;
+                let own = layers.matrix(&head, shape, part, Role::Head, expected)?;
                 Ok((embed, layers.made(&head, own, bias)?))
             }
         }
@@ -91,10 +118,9 @@ impl<'a> Seq2SeqLoader<'a> {
         let bias = self.layers.tensors.take(&name, WHOLE)?;
         require(&name, &bias, &[1, self.spec.vocab], "1, vocab_size")?;
         self.layers.footprint.add_as_f32(&bias);
-        Ok(Some(HostTensor::from_f32(
-            bias.to_vec_f32()?,
-            &[self.spec.vocab],
-        )))
+        let part = self.share(Side::Decoder).range(Axis::Vocab);
+        let numbers = bias.to_vec_f32()?[part.clone()].to_vec();
+        Ok(Some(HostTensor::from_f32(numbers, &[part.len()])))
     }
 
     /// The table of positions of a stack, if it has one.
@@ -139,6 +165,8 @@ impl<'a> Seq2SeqLoader<'a> {
             Side::Decoder => Buckets::Before { count, longest },
         };
         let StackDims { heads, layers, .. } = self.dims(side);
+        let share = self.share(side);
+        let part = share.rank * share.heads()..(share.rank + 1) * share.heads();
         let expected = Expected {
             keys: "relative_attention_num_buckets, num_heads",
             hint: WHOLE,
@@ -146,7 +174,9 @@ impl<'a> Seq2SeqLoader<'a> {
         let tables = (0..if per_layer { layers } else { 1 }).map(|layer| {
             let name = self.arch.name(side, Seat::Distances, layer);
             let numbers = self.layers.numbers(&name, [count, heads], expected)?;
-            let biases = DistanceBiases::new(numbers, heads, buckets);
+            let rows = numbers.chunks_exact(heads);
+            let own: Vec<f32> = rows.flat_map(|row| row[part.clone()].to_vec()).collect();
+            let biases = DistanceBiases::new(own, part.len(), buckets);
             biases.map_err(|cause| refused(&name, cause))
         });
         tables.collect()
@@ -158,15 +188,32 @@ impl<'a> Seq2SeqLoader<'a> {
         side: Side,
         seat: Seat,
         layer: usize,
-        shape: [usize; 2],
+        (shape, divided): ([usize; 2], Divided),
     ) -> Result<Linear, LoadError> {
         let name = self.arch.name(side, seat, layer);
         let expected = Expected {
             keys: "d_model, the number and size of heads, the size of the MLP",
             hint: LAYER,
         };
+        let share = self.share(side);
+        let whole = Part {
+            of: share.world,
+            ..Part::whole(shape)
+        };
+        let part = match divided {
+            Divided::Outputs(axis) => Part {
+                rows: share.range(axis),
+                ..whole
+            },
+            Divided::Inputs(axis) => Part {
+                columns: share.range(axis),
+                bias: share.rank == 0,
+                ..whole
+            },
+        };
+        let biases = self.spec.biases;
         self.layers
-            .linear(&name, shape, self.spec.biases, Role::Layer, expected)
+            .linear_part(&name, (shape, part), biases, Role::Layer, expected)
     }
 
     /// A norm.

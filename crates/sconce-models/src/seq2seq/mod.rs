@@ -14,8 +14,8 @@ mod weights;
 use candle_core::{Device, Result, Tensor};
 use sconce_nn::weights::{Outlines, WeightSource};
 use sconce_nn::{
-    Attend, AttendMutually, DistanceBiases, Distances, Embedding, KvCache, KvDtype, Linear,
-    LookBack, Norm, Step, add, attend, attend_mutually, attend_stored, store,
+    Attend, AttendMutually, Communicator, DistanceBiases, Distances, Embedding, KvCache, KvDtype,
+    Linear, LookBack, Norm, Solo, Step, add, attend, attend_mutually, attend_stored, store,
 };
 
 pub use decoding::{TaskDecoding, decoding_defaults, task_decoding};
@@ -43,6 +43,7 @@ pub struct Reading {
 /// An encoder-decoder with its weights.
 pub struct Seq2Seq {
     spec: Seq2SeqSpec,
+    comm: Box<dyn Communicator + Send>,
     cache: KvDtype,
     embed: Embedding,
     encoder: Stack,
@@ -65,35 +66,42 @@ struct Stack {
 }
 
 impl Seq2Seq {
-    /// Loads the weights; `progress` is called with the bytes read so far and those of the whole checkpoint.
+    /// Loads the part of `comm`'s rank; `progress` is called with the bytes read so far and those of the whole checkpoint.
     pub fn load(
         arch: &'static Seq2SeqArch,
         spec: &Seq2SeqSpec,
         source: &dyn WeightSource,
+        comm: Box<dyn Communicator + Send>,
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
     ) -> std::result::Result<Self, LoadError> {
-        let loader = Seq2SeqLoader::new(arch, spec, *options, source, progress);
-        let (model, kept) = Self::of(loader, options.cache)?;
-        kept.tally.tell(options.quantise);
+        let place = (comm.rank(), comm.world());
+        let loader = Seq2SeqLoader::new(arch, spec, place, *options, source, progress)?;
+        let (model, kept) = Self::of(loader, comm, options.cache)?;
+        if place.0 == 0 {
+            kept.tally.tell(options.quantise);
+        }
         Ok(model)
     }
 
-    /// What [`Seq2Seq::load`] would keep in memory, and every error that it would end with, but for those of files that
+    /// What [`Seq2Seq::load`] would keep in memory on the first of `world` ranks, and every error that it would end with, but for those of files that
     /// cannot be read: no weight is.
     pub fn survey(
         arch: &'static Seq2SeqArch,
         spec: &Seq2SeqSpec,
         source: &dyn WeightSource,
+        world: usize,
         options: &LoadOptions,
     ) -> std::result::Result<Footprint, LoadError> {
         let (outlines, mut nobody) = (Outlines(source), |_, _| {});
-        let loader = Seq2SeqLoader::new(arch, spec, *options, &outlines, &mut nobody);
-        Self::of(loader, options.cache).map(|(_, kept)| kept.footprint)
+        let loader = Seq2SeqLoader::new(arch, spec, (0, world), *options, &outlines, &mut nobody)?;
+        let (_, kept) = Self::of(loader, Box::new(Solo), options.cache)?;
+        Ok(kept.footprint)
     }
 
     fn of(
         mut loader: Seq2SeqLoader<'_>,
+        comm: Box<dyn Communicator + Send>,
         cache: KvDtype,
     ) -> std::result::Result<(Self, Kept), LoadError> {
         let spec = loader.spec.clone();
@@ -117,6 +125,7 @@ impl Seq2Seq {
         };
         let model = Self {
             spec,
+            comm,
             cache,
             embed,
             encoder,
@@ -130,7 +139,8 @@ impl Seq2Seq {
 
     /// A cache of so many blocks, as it needs it.
     pub fn reserve(&self, blocks: usize) -> Result<KvCache> {
-        KvCache::new(self.spec.kv_shape(self.cache), blocks, &Device::Cpu)
+        let shape = self.spec.kv_shape(self.cache, self.comm.world());
+        KvCache::new(shape, blocks, &Device::Cpu)
     }
 
     /// Logits of a token.
@@ -156,10 +166,12 @@ impl Seq2Seq {
                 let projections = [&part.query, &part.key, &part.value];
                 let [q, k, v] = Linear::forward_all(projections, x)?;
                 let heads = self.encoder.heads;
-                part.out
-                    .forward(&attend_mutually([&q, &k, &v], heads, &reading.lens, &how)?)
+                let attended = attend_mutually([&q, &k, &v], heads, &reading.lens, &how)?;
+                self.summed(part.out.forward(&attended)?)
             })?;
-            x = block.mlp.forward(&x, |part, x| part.forward(x))?;
+            x = block
+                .mlp
+                .forward(&x, |part, x| self.summed(part.forward(x)?))?;
         }
         if let Some(norm) = &self.encoder.final_norm {
             x = norm.forward(&x)?;
@@ -187,17 +199,19 @@ impl Seq2Seq {
             x = block.attention.forward(&x, |part, x| {
                 let projections = [&part.query, &part.key, &part.value];
                 let [q, k, v] = Linear::forward_all(projections, x)?;
-                part.out
-                    .forward(&attend(&q, &k, &v, kv.layer(layer), step, own)?)
+                let attended = attend(&q, &k, &v, kv.layer(layer), step, own)?;
+                self.summed(part.out.forward(&attended)?)
             })?;
             if let Some(cross) = &block.cross {
                 x = cross.forward(&x, |part, x| {
                     let q = part.query.forward(x)?;
-                    part.out
-                        .forward(&attend_stored(&q, kv.layer(layer), texts, &cross_how)?)
+                    let attended = attend_stored(&q, kv.layer(layer), texts, &cross_how)?;
+                    self.summed(part.out.forward(&attended)?)
                 })?;
             }
-            x = block.mlp.forward(&x, |part, x| part.forward(x))?;
+            x = block
+                .mlp
+                .forward(&x, |part, x| self.summed(part.forward(x)?))?;
         }
         if let Some(norm) = &self.decoder.final_norm {
             x = norm.forward(&x)?;
@@ -206,9 +220,29 @@ impl Seq2Seq {
             x = (x * f64::from(scale))?;
         }
         Ok(Rows {
-            numbers: self.head.forward(&x)?.flatten_all()?.to_vec1()?,
+            numbers: self.logits(&x)?.flatten_all()?.to_vec1()?,
             width: self.spec.vocab,
         })
+    }
+
+    /// What all ranks' parts of a product add up to.
+    fn summed(&self, part: Tensor) -> Result<Tensor> {
+        match self.comm.world() {
+            1 => Ok(part),
+            _ => self.comm.all_reduce(&part),
+        }
+    }
+
+    /// Logits of all words, of which each rank has some.
+    fn logits(&self, x: &Tensor) -> Result<Tensor> {
+        let (own, world) = (self.head.forward(x)?, self.comm.world());
+        if world == 1 {
+            return Ok(own);
+        }
+        let missing = self.spec.vocab.div_ceil(world) - own.dim(1)?;
+        let padded = own.pad_with_zeros(1, 0, missing)?.contiguous()?;
+        let all = self.comm.all_gather(&padded, 1)?;
+        all.narrow(1, 0, self.spec.vocab)?.contiguous()
     }
 
     /// The positions of what is read: they count in each text, over the tokens that have one.
@@ -247,7 +281,7 @@ impl Seq2Seq {
             let (tokens, positions) = (ids.len(), positions.len());
             candle_core::bail!("{tokens} tokens have {positions} positions");
         }
-        let mut x = self.embed.forward(ids)?;
+        let mut x = self.summed(self.embed.forward(ids)?)?;
         if let Some(scale) = self.spec.embed_scale {
             x = (x * f64::from(scale))?;
         }
@@ -292,7 +326,7 @@ impl Stack {
             embed_norm,
             blocks,
             final_norm,
-            heads: dims.heads,
+            heads: loader.share(side).heads(),
             context: dims.context,
             scale: spec.scale.unwrap_or((dims.head as f32).sqrt().recip()),
         })

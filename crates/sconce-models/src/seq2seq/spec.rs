@@ -3,7 +3,8 @@
 
 use sconce_nn::{Act, KvDtype, KvShape};
 
-use crate::decoder::{Head, NormKind};
+use super::weights::Side;
+use crate::decoder::{Dims, Head, NormKind};
 use crate::encoder::Order;
 
 /// An encoder-decoder without its weights.
@@ -150,23 +151,42 @@ impl Sinusoids {
 }
 
 impl Seq2SeqSpec {
-    /// The cache that the decoder needs, for its own tokens and for those of the encoder alike.
-    pub fn kv_shape(&self, dtype: KvDtype) -> KvShape {
+    /// The cache that the decoder needs on each of `world` ranks, for its own tokens and for those of the encoder alike.
+    pub fn kv_shape(&self, dtype: KvDtype, world: usize) -> KvShape {
         KvShape {
             layers: self.decoder.layers,
-            kv_heads: self.decoder.heads,
+            kv_heads: self.decoder.heads / world,
             head_dim: self.decoder.head,
             dtype,
         }
     }
 
-    /// Bytes that encoding `read` tokens, and writing one token of `written` sequences, takes beside the weights, at
-    /// most: activations in f32, with the logits of each sequence.
-    pub fn working(&self, read: usize, written: usize) -> u64 {
+    /// The sizes of a stack as they are divided among ranks.
+    pub(super) fn dims(&self, side: Side) -> Dims {
+        let stack = match side {
+            Side::Encoder => self.encoder,
+            Side::Decoder => self.decoder,
+        };
+        Dims {
+            layers: stack.layers,
+            width: self.width,
+            embed: self.width,
+            heads: stack.heads,
+            kv_heads: stack.heads,
+            head: stack.head,
+            inner: stack.inner,
+            vocab: self.vocab,
+            ..Dims::default()
+        }
+    }
+
+    /// Bytes that encoding `read` tokens, and writing one token of `written` sequences, takes beside the weights on each
+    /// of `world` ranks, at most: activations in f32, with the logits of each sequence.
+    pub fn working(&self, read: usize, written: usize, world: usize) -> u64 {
         let of = |stack: &StackDims| {
             // The stream, its norm, queries, keys and values, the result.
-            let attention = 4 * self.width + 4 * stack.all_heads();
-            let mlp = 3 * self.width + 3 * stack.inner;
+            let attention = 4 * self.width + 4 * stack.all_heads().div_ceil(world);
+            let mlp = 3 * self.width + 3 * stack.inner.div_ceil(world);
             // Inputs of products are packed to three pieces of bf16.
             let widest = self.width.max(stack.inner).max(stack.all_heads());
             (attention.max(mlp) * 4 + widest * 6) as u64

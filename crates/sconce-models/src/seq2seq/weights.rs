@@ -53,9 +53,9 @@ pub enum Seat {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
     /// The one that reads.
-    Encoder,
+    Encoder = 0,
     /// The one that writes.
-    Decoder,
+    Decoder = 1,
 }
 
 impl Side {
