@@ -3,7 +3,7 @@
 use candle_core::{Device, Result, Tensor};
 
 use crate::error::NnError;
-use crate::kernels::cpu::gather::{gather, gather_blocks, gather_panels};
+use crate::kernels::cpu::gather::{gather, gather_blocks, gather_panels, gather_panels_of_blocks};
 use crate::tensors;
 use crate::weights::{HostTensor, Matrix, WeightError};
 
@@ -44,15 +44,23 @@ impl Embedding {
         // SAFETY: every row is written, those of other ranks with zeros.
         #[allow(unsafe_code)]
         let mut out = unsafe { tensors::unwritten(ids.len() * width) };
-        let numbers = self.weight.storage();
-        if numbers.dtype().is_quantised() {
-            let blocks = numbers.blocks().map_err(unreadable)?;
-            gather_blocks(blocks, width, &wanted, &mut out);
-        } else if let Some(panels) = self.weight.panels() {
-            gather_panels(panels, numbers.dtype(), width, &wanted, &mut out);
-        } else {
-            let (rows, stride) = numbers.rows().map_err(unreadable)?;
-            gather(rows, stride, width, &wanted, &mut out);
+        let quantised = self.weight.dtype().is_quantised();
+        match (self.weight.rows(), self.weight.panels()) {
+            (Some(rows), _) if quantised => {
+                let blocks = rows.blocks().map_err(unreadable)?;
+                gather_blocks(blocks, width, &wanted, &mut out);
+            }
+            (Some(rows), _) => {
+                let (rows, stride) = rows.rows().map_err(unreadable)?;
+                gather(rows, stride, width, &wanted, &mut out);
+            }
+            (None, Some(panels)) => {
+                gather_panels(panels, self.weight.dtype(), width, &wanted, &mut out);
+            }
+            (None, None) => {
+                let (format, panels) = self.weight.panels_of_blocks().map_err(unreadable)?;
+                gather_panels_of_blocks(format, panels, width, &wanted, &mut out);
+            }
         }
         tensors::tensor(out, &[ids.len(), width])
     }
@@ -86,11 +94,16 @@ mod tests {
                 table.narrow(1, 256, 256).unwrap(),
                 table.to_vec_f32().unwrap(),
             );
-            let out = Embedding::new(cut, 7, &Device::Cpu).unwrap();
-            let out = out.forward(&[9, 6, 11]).unwrap().to_vec2::<f32>().unwrap();
-            assert_eq!(out[0], numbers[2 * 512 + 256..3 * 512], "{format}");
-            assert!(out[1].iter().all(|&x| x == 0.0));
-            assert_eq!(out[2], numbers[4 * 512 + 256..], "{format}");
+            let multiplied = Matrix::of(&cut, cut.dtype()).unwrap();
+            for out in [
+                Embedding::new(cut, 7, &Device::Cpu).unwrap(),
+                Embedding::of(multiplied, 7, &Device::Cpu).unwrap(),
+            ] {
+                let out = out.forward(&[9, 6, 11]).unwrap().to_vec2::<f32>().unwrap();
+                assert_eq!(out[0], numbers[2 * 512 + 256..3 * 512], "{format}");
+                assert!(out[1].iter().all(|&x| x == 0.0));
+                assert_eq!(out[2], numbers[4 * 512 + 256..], "{format}");
+            }
         }
     }
 

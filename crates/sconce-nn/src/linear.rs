@@ -132,12 +132,11 @@ impl Linear {
 
     /// The same of quantised weights.
     fn part_of_blocks<'a>(&'a self, out: &'a mut [f32]) -> Result<quant::Part<'a>> {
-        let blocks = self.weight.storage().blocks().map_err(unreadable)?;
+        let (format, panels) = self.weight.panels_of_blocks().map_err(unreadable)?;
         Ok(quant::Part {
             matrix: quant::QuantMatrix {
-                format: blocks.format,
-                blocks: blocks.bytes,
-                stride: blocks.stride,
+                format,
+                panels,
                 n: self.out_features(),
                 k: self.in_features(),
             },

@@ -1,11 +1,13 @@
 //! `Matrix`: weights as products read them, be it row by row, in blocks, or in the panels that this machine multiplies
 //! fastest. What lies where in a panel is left to the kernels.
 
+use super::block_format::BlockFormat;
 use super::buffer::{self, AlignedBytes, Buffer};
 use super::dtype::StoredDtype;
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
 use crate::kernels::cpu::panels;
+use crate::kernels::cpu::quant::panels as block_panels;
 
 /// Bytes of a matrix that are converted at a time before they are laid out.
 const BAND_BYTES: usize = 4 << 20;
@@ -28,9 +30,12 @@ impl Matrix {
         Self::of_rows(tensor.to_dtype(wanted)?.packed()?)
     }
 
-    /// Whether products of this machine read the matrix in panels once it has that type.
+    /// Whether products of this machine read the matrix in panels once it has that type; blocks are read so by all.
     pub(super) fn suits_panels(tensor: &HostTensor, wanted: StoredDtype) -> bool {
-        matches!(*tensor.shape(), [n, k] if panels::suit(wanted, n, k))
+        match *tensor.shape() {
+            [n, k] => wanted.is_quantised() || panels::suit(wanted, n, k),
+            _ => false,
+        }
     }
 
     /// A matrix whose rows can be read in place.
@@ -52,14 +57,16 @@ impl Matrix {
         let shape = two(tensor)?;
         let [n, k] = shape;
         tensor.require_rows_of(wanted)?;
-        let len = n * panels::words(wanted.bytes(k)) * size_of::<u32>();
-        let flat = vec![len / wanted.size()];
+        let numbers = match wanted {
+            StoredDtype::Quantised(_) => block_panels::rows(n) * k,
+            _ => n * panels::words(wanted.bytes(k)) * size_of::<u32>() / wanted.size(),
+        };
+        let flat = vec![numbers];
         let numbers = if tensor.is_outline() {
             HostTensor::outline_of_copy(wanted, flat)?
         } else {
-            let mut bytes = room(len);
-            let to = buffer::cast_mut(bytes.bytes_mut()).expect("aligned, and whole words");
-            write(tensor, wanted, to)?;
+            let mut bytes = room(wanted.bytes(numbers));
+            write(tensor, wanted, bytes.bytes_mut())?;
             tensor.give_back_pages();
             HostTensor::owned(bytes, wanted, flat)?
         };
@@ -90,11 +97,23 @@ impl Matrix {
         (!self.in_panels).then_some(&self.numbers)
     }
 
-    /// Its words, if they lie in panels.
+    /// Its words, if they are numbers that lie in panels.
     pub(crate) fn panels(&self) -> Option<&[u32]> {
         let bytes = self.numbers.run(0, self.numbers.elements());
-        self.in_panels
+        (self.in_panels && !self.dtype().is_quantised())
             .then(|| buffer::cast(bytes).expect("made of whole words"))
+    }
+
+    /// Its panels, if they hold blocks.
+    pub(crate) fn panels_of_blocks(&self) -> Result<(BlockFormat, &[u8]), WeightError> {
+        match self.dtype() {
+            StoredDtype::Quantised(format) if self.in_panels => {
+                Ok((format, self.numbers.run(0, self.numbers.elements())))
+            }
+            _ => Err(self
+                .numbers
+                .layout("panels", "it has no blocks in panels".to_owned())),
+        }
     }
 }
 
@@ -103,8 +122,8 @@ fn two(tensor: &HostTensor) -> Result<[usize; 2], WeightError> {
     tensor.shape().try_into().map_err(|_| wanted())
 }
 
-/// Lays the numbers out, converted where they have another type.
-fn write(tensor: &HostTensor, wanted: StoredDtype, to: &mut [u32]) -> Result<(), WeightError> {
+/// Lays the numbers out in zeroed bytes, converted where they have another type.
+fn write(tensor: &HostTensor, wanted: StoredDtype, to: &mut [u8]) -> Result<(), WeightError> {
     let [n, k] = two(tensor)?;
     let row_bytes = wanted.bytes(k);
     if n == 0 || k == 0 {
@@ -113,7 +132,7 @@ fn write(tensor: &HostTensor, wanted: StoredDtype, to: &mut [u32]) -> Result<(),
     if tensor.dtype() == wanted && tensor.is_packed() {
         let stride = tensor.row_stride();
         let rows = tensor.run(0, (n - 1) * stride + k);
-        panels::lay_out(rows, wanted.bytes(stride), row_bytes, to);
+        lay_out(wanted, rows, wanted.bytes(stride), row_bytes, n, to);
         return Ok(());
     }
     // What is computed as a whole is not computed again for every band.
@@ -122,15 +141,39 @@ fn write(tensor: &HostTensor, wanted: StoredDtype, to: &mut [u32]) -> Result<(),
         _ => panels::whole(BAND_BYTES / row_bytes),
     };
     let mut bytes = AlignedBytes::zeroed(row_bytes * band.min(n));
-    for (index, to) in to.chunks_mut(band * panels::words(row_bytes)).enumerate() {
+    let room = match wanted {
+        StoredDtype::Quantised(_) => block_panels::rows(band) * row_bytes,
+        _ => band * panels::words(row_bytes) * size_of::<u32>(),
+    };
+    for (index, to) in to.chunks_mut(room).enumerate() {
         let rows = band.min(n - index * band);
         let bytes = &mut bytes.bytes_mut()[..rows * row_bytes];
         bytes.fill(0);
         let part = tensor.narrow(0, index * band, rows)?;
         part.write_as(wanted, bytes)?;
-        panels::lay_out(bytes, row_bytes, row_bytes, to);
+        lay_out(wanted, bytes, row_bytes, row_bytes, rows, to);
     }
     Ok(())
+}
+
+/// Lays `n` rows of `row_bytes`, which begin `stride` bytes apart, out in panels.
+fn lay_out(
+    dtype: StoredDtype,
+    rows: &[u8],
+    stride: usize,
+    row_bytes: usize,
+    n: usize,
+    to: &mut [u8],
+) {
+    match dtype {
+        StoredDtype::Quantised(format) => {
+            block_panels::lay_out(format, rows, stride, row_bytes, n, to);
+        }
+        _ => {
+            let to = buffer::cast_mut(to).expect("aligned, and whole words");
+            panels::lay_out(rows, stride, row_bytes, to);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -138,17 +181,28 @@ mod tests {
     use half::bf16;
 
     use super::*;
+    use crate::weights::dequantise;
 
     /// The numbers of a matrix, wherever they lie.
     fn numbers(matrix: &Matrix) -> Vec<f32> {
         let [n, k] = matrix.shape();
+        let row_bytes = matrix.dtype().bytes(k);
+        if let Ok((format, panels)) = matrix.panels_of_blocks() {
+            let mut blocks = vec![0; n * row_bytes];
+            for (row, blocks) in blocks.chunks_exact_mut(row_bytes.max(1)).enumerate() {
+                block_panels::take(format, panels, row, blocks);
+            }
+            let mut numbers = vec![0.0; n * k];
+            dequantise(format, &blocks, &mut numbers);
+            return numbers;
+        }
         let Some(words) = matrix.panels() else {
             return matrix.storage().to_vec_f32().unwrap();
         };
         let bytes = (0..n).flat_map(|row| {
             let steps = panels::words(matrix.dtype().bytes(k));
             let row = panels::row(words, steps, row).flat_map(u32::to_ne_bytes);
-            row.take(matrix.dtype().bytes(k)).collect::<Vec<_>>()
+            row.take(row_bytes).collect::<Vec<_>>()
         });
         let bytes: Vec<u8> = bytes.collect();
         let mut aligned = AlignedBytes::zeroed(bytes.len());
@@ -183,6 +237,25 @@ mod tests {
                     (&matrix.shape()[..], matrix.dtype()),
                     (tensor.shape(), wanted)
                 );
+                let wide = tensor.to_dtype(wanted).unwrap().to_vec_f32().unwrap();
+                assert!(numbers(&matrix) == wide, "{tensor:?} as {wanted}");
+                let outline = Matrix::of(&tensor.outline(), wanted).unwrap();
+                let bytes = |matrix: &Matrix| matrix.storage().byte_len();
+                assert_eq!(bytes(&outline), bytes(&matrix));
+            }
+        }
+        for format in BlockFormat::ALL {
+            let wanted = StoredDtype::Quantised(format);
+            let part = whole.narrow(1, 3, 256).unwrap();
+            let blocks = part.to_dtype(wanted).unwrap();
+            let cases = [
+                part,
+                whole.narrow(0, 0, 256).unwrap().transpose().unwrap(),
+                blocks.narrow(0, 7, 50).unwrap(),
+                blocks.narrow(0, 0, 0).unwrap(),
+            ];
+            for tensor in &cases {
+                let matrix = Matrix::of(tensor, wanted).unwrap();
                 let wide = tensor.to_dtype(wanted).unwrap().to_vec_f32().unwrap();
                 assert!(numbers(&matrix) == wide, "{tensor:?} as {wanted}");
                 let outline = Matrix::of(&tensor.outline(), wanted).unwrap();

@@ -4,8 +4,8 @@ use half::{bf16, f16};
 
 use super::lanes::{Kernel, Lanes, Weight, dispatch};
 use super::matmul::widen;
-use super::{panels, parallel};
-use crate::weights::{Blocks, Rows, StoredDtype, dequantise};
+use super::{panels, parallel, quant};
+use crate::weights::{BlockFormat, Blocks, Rows, StoredDtype, dequantise};
 
 /// Writes row `wanted[i]` of the table, `width` numbers from element `row * stride`, to row `i` of `out`; zeros for none.
 pub(crate) fn gather(
@@ -29,18 +29,26 @@ pub(crate) fn gather_blocks(
     wanted: &[Option<usize>],
     out: &mut [f32],
 ) {
-    assert_eq!(out.len(), wanted.len() * width);
     let bytes = width / blocks.format.numbers() * blocks.format.bytes();
-    parallel::over_rows(out, width, width, &|first, out| {
-        for (row, out) in wanted[first..].iter().zip(out.chunks_exact_mut(width)) {
-            match row {
-                Some(row) => {
-                    let row = &blocks.bytes[row * blocks.stride..][..bytes];
-                    dequantise(blocks.format, row, out);
-                }
-                None => out.fill(0.0),
-            }
-        }
+    each_row(width, wanted, out, &|row, out| {
+        let row = &blocks.bytes[row * blocks.stride..][..bytes];
+        dequantise(blocks.format, row, out);
+    });
+}
+
+/// The same from a table of blocks in panels.
+pub(crate) fn gather_panels_of_blocks(
+    format: BlockFormat,
+    panels: &[u8],
+    width: usize,
+    wanted: &[Option<usize>],
+    out: &mut [f32],
+) {
+    let bytes = width / format.numbers() * format.bytes();
+    each_row(width, wanted, out, &|row, out| {
+        let mut blocks = vec![0; bytes];
+        quant::panels::take(format, panels, row, &mut blocks);
+        dequantise(format, &blocks, out);
     });
 }
 
@@ -52,12 +60,24 @@ pub(crate) fn gather_panels(
     wanted: &[Option<usize>],
     out: &mut [f32],
 ) {
-    assert_eq!(out.len(), wanted.len() * width);
     let steps = panels::words(dtype.bytes(width));
+    each_row(width, wanted, out, &|row, out| {
+        widen_words(panels::row(words, steps, row), dtype, out);
+    });
+}
+
+/// Has `write` fill the rows that are wanted, and zeros the others.
+fn each_row(
+    width: usize,
+    wanted: &[Option<usize>],
+    out: &mut [f32],
+    write: &(dyn Fn(usize, &mut [f32]) + Sync),
+) {
+    assert_eq!(out.len(), wanted.len() * width);
     parallel::over_rows(out, width, width, &|first, out| {
         for (row, out) in wanted[first..].iter().zip(out.chunks_exact_mut(width)) {
             match row {
-                Some(row) => widen_words(panels::row(words, steps, *row), dtype, out),
+                Some(row) => write(*row, out),
                 None => out.fill(0.0),
             }
         }
@@ -93,17 +113,11 @@ fn gather_from<W: Weight>(
     wanted: &[Option<usize>],
     out: &mut [f32],
 ) {
-    assert_eq!(out.len(), wanted.len() * width);
-    parallel::over_rows(out, width, width, &|first, out| {
-        for (row, out) in wanted[first..].iter().zip(out.chunks_exact_mut(width)) {
-            match row {
-                Some(row) => dispatch(Widen {
-                    from: &rows[row * stride..][..width],
-                    out,
-                }),
-                None => out.fill(0.0),
-            }
-        }
+    each_row(width, wanted, out, &|row, out| {
+        dispatch(Widen {
+            from: &rows[row * stride..][..width],
+            out,
+        });
     });
 }
 

@@ -1,7 +1,7 @@
 //! Activations as bytes: every 32 numbers of a row share a scale, as in ggml's q8_0, but one of single precision.
 #![allow(unsafe_code)]
 
-use super::isa::{Instructions, Isa, Kernel, Line};
+use super::isa::{Instructions, Isa, Kernel};
 use crate::kernels::cpu::parallel::{self, Shared};
 use crate::kernels::cpu::pool;
 
@@ -26,7 +26,7 @@ const COST: usize = 2;
 pub(super) struct Block {
     pub(super) scale: f32,
     /// The negated sum of the bytes; negated, so that offsets of weights are added.
-    pub(super) minus_sum: f32,
+    pub(super) minus_sum: i32,
     /// The same for the first and the last 16 bytes.
     pub(super) minus_sums: [i32; 2],
 }
@@ -41,23 +41,23 @@ pub(super) struct Activations<'a> {
     pub(super) width: usize,
 }
 
-/// Lines of memory that `rows` rows of `width` blocks take.
-pub(super) fn lines(rows: usize, width: usize) -> usize {
-    (rows * width * (BLOCK + size_of::<Block>())).div_ceil(size_of::<Line>())
+/// Words of memory that `rows` rows of `width` blocks take.
+pub(super) fn words(rows: usize, width: usize) -> usize {
+    rows * width * (BLOCK + size_of::<Block>()) / size_of::<f32>()
 }
 
 impl<'a> Activations<'a> {
-    /// Quantises rows of `width` blocks into [`lines`] of memory.
+    /// Quantises rows of `width` blocks into [`words`] of memory.
     pub(super) fn new(
         x: &[f32],
         width: usize,
-        room: &'a mut [Line],
+        room: &'a mut [f32],
         instructions: Instructions,
     ) -> Self {
         let rows = x.len() / (width * BLOCK);
         let count = rows * width;
-        debug_assert_eq!((x.len(), room.len()), (count * BLOCK, lines(rows, width)));
-        // SAFETY: any bits are a byte or a block, lines are aligned for both, and `lines` counts room for both.
+        debug_assert_eq!((x.len(), room.len()), (count * BLOCK, words(rows, width)));
+        // SAFETY: any bits are a byte or a block, words are aligned for both, and `words` counts room for both.
         let (bytes, blocks) = unsafe {
             let start = room.as_mut_ptr().cast::<i8>();
             (
@@ -138,7 +138,7 @@ fn quantise(x: &[f32; BLOCK], bytes: &mut [i8; BLOCK]) -> Block {
     });
     Block {
         scale,
-        minus_sum: (minus_sums[0] + minus_sums[1]) as f32,
+        minus_sum: minus_sums[0] + minus_sums[1],
         minus_sums,
     }
 }
@@ -146,7 +146,6 @@ fn quantise(x: &[f32; BLOCK], bytes: &mut [i8; BLOCK]) -> Block {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::cpu::quant::isa::SIDE;
     use crate::kernels::cpu::testing::numbers;
 
     fn with<R>(
@@ -156,7 +155,7 @@ mod tests {
         work: impl Fn(Activations<'_>) -> R,
     ) -> R {
         let rows = x.len() / (width * BLOCK);
-        let mut room = vec![Line([u32::MAX; SIDE]); lines(rows, width)];
+        let mut room = vec![f32::NAN; words(rows, width)];
         work(Activations::new(x, width, &mut room, instructions))
     }
 
@@ -181,7 +180,7 @@ mod tests {
                     }
                     let sum = |bytes: &[i8]| -> i32 { bytes.iter().map(|&b| -i32::from(b)).sum() };
                     assert_eq!(block.minus_sums, [sum(&bytes[..16]), sum(&bytes[16..])]);
-                    assert_eq!(block.minus_sum, sum(bytes) as f32);
+                    assert_eq!(block.minus_sum, sum(bytes));
                 }
             });
         }
@@ -197,7 +196,7 @@ mod tests {
                 with(&x, 3, instructions, |x| {
                     assert_eq!(x.blocks[0].scale, 1.0 / 127.0);
                     assert!(x.blocks[1].scale.is_nan());
-                    assert_eq!((x.blocks[2].scale, x.blocks[2].minus_sum), (0.0, 0.0));
+                    assert_eq!((x.blocks[2].scale, x.blocks[2].minus_sum), (0.0, 0));
                 });
             }
         }

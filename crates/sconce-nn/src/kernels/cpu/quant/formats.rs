@@ -1,76 +1,45 @@
-//! What the bytes of each block format mean, read for sixteen rows of weights at once.
+//! What the words of each block format mean, read for sixteen rows of weights at once.
 //!
-//! Layouts are those of `ggml-common.h`, meanings those of `dequantize_row_*` in `ggml-quants.c`. A weight is
-//! `scale * (q - offset)` or `scale * q + minimum`, with `q` an unsigned byte here in every format.
+//! Layouts are those of `ggml-common.h`, meanings those of `dequantize_row_*` in `ggml-quants.c`; how the rows lie is told
+//! by [`super::panels`]. A weight is `scale * (q - offset)` or `scale * q + minimum`, with `q` an unsigned byte here in
+//! every format.
 #![allow(unsafe_code)]
-// Counted loops over constant sizes unroll into registers, closures would not be compiled with the instructions.
-#![allow(clippy::needless_range_loop)]
 
-use super::isa::{Isa, Rows};
+use super::activations::BLOCK;
+use super::isa::{Isa, SIDE};
+use crate::weights::BlockFormat;
 
-/// Sixteen rows of weights in memory.
+/// The same block of sixteen rows.
 #[derive(Clone, Copy)]
-pub(super) struct Source {
-    pub(super) start: *const u8,
-    pub(super) stride: usize,
-}
+pub(super) struct Source(pub(super) *const u8);
 
 impl Source {
-    /// The same rows from another byte on.
+    /// A word of each row.
     #[inline(always)]
-    pub(super) unsafe fn at(self, byte: usize) -> Self {
-        // SAFETY: the byte lies in the row, which the caller promises.
-        Self {
-            start: unsafe { self.start.add(byte) },
-            stride: self.stride,
-        }
+    unsafe fn word<I: Isa>(self, index: usize) -> I::Words {
+        // SAFETY: the block has the word, which the caller promises.
+        unsafe { I::load(self.0.add(index * SIDE * size_of::<u32>())) }
     }
 
-    /// Sixteen bytes of each row.
+    /// The f16 number of each row that lies behind so many words.
     #[inline(always)]
-    unsafe fn rows<I: Isa>(self) -> Rows<I> {
-        let Self { start, stride } = self;
+    unsafe fn half<I: Isa>(self, words: usize) -> I::Floats {
+        // SAFETY: as above.
+        unsafe { I::load_halves(self.0.add(words * SIDE * size_of::<u32>())) }
+    }
+
+    /// The f16 numbers of which a word of each row consists.
+    #[inline(always)]
+    unsafe fn two_halves<I: Isa>(self, index: usize) -> [I::Floats; 2] {
         // SAFETY: as above.
         unsafe {
+            let words = self.word::<I>(index);
             [
-                I::load_four(start, stride),
-                I::load_four(start.add(stride), stride),
-                I::load_four(start.add(2 * stride), stride),
-                I::load_four(start.add(3 * stride), stride),
+                I::widen(I::and(words, I::splat(0xffff))),
+                I::widen(I::shift_right(words, 16)),
             ]
         }
     }
-
-    /// `0x10` for each set bit of two bytes of each row.
-    #[inline(always)]
-    unsafe fn bits<I: Isa>(self) -> Rows<I> {
-        let Self { start, stride } = self;
-        // SAFETY: as above.
-        unsafe {
-            [
-                I::spread_bits(start, stride),
-                I::spread_bits(start.add(stride), stride),
-                I::spread_bits(start.add(2 * stride), stride),
-                I::spread_bits(start.add(3 * stride), stride),
-            ]
-        }
-    }
-}
-
-/// 32 weights of each of sixteen rows.
-#[derive(Clone, Copy)]
-pub(super) struct Weights<I: Isa> {
-    /// The first and the last 16.
-    pub(super) bytes: [Rows<I>; 2],
-    /// The scale, and what [`Kind`] says of the second.
-    pub(super) scales: [I::Floats; 2],
-}
-
-/// Takes the weights of sixteen rows, block by block.
-pub(super) trait Visit<I: Isa> {
-    /// # Safety
-    /// As for [`Isa`].
-    unsafe fn block(&mut self, weights: Weights<I>);
 }
 
 /// What formats with the same arithmetic share.
@@ -115,99 +84,89 @@ impl Kind for Halves {
     const FULL: bool = false;
 }
 
-/// How a format is read.
+/// How a format is read. Of the format's own blocks, some hold several of 32 weights.
 pub(super) trait Format {
     type Kind: Kind;
-    /// Bytes and blocks of 32 weights in the format's own block.
-    const BYTES: usize;
-    const BLOCKS: usize;
+    const FORMAT: BlockFormat;
+    /// Blocks of 32 weights in the format's own block.
+    const BLOCKS: usize = Self::FORMAT.numbers() / BLOCK;
+    /// Bytes of sixteen of the format's own blocks.
+    const BYTES: usize = SIDE * Self::FORMAT.bytes();
 
-    /// Hands the blocks of one of the format's own blocks to `visit`, in order.
+    /// Four weights of each row, of block `block`, from weight `4 * index` on.
     ///
     /// # Safety
-    /// As for [`Isa`]; sixteen such blocks are readable at `from`.
-    unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V);
+    /// As for [`Isa`]; the format's own block is readable at `from`, which has those weights.
+    unsafe fn weights<I: Isa>(from: Source, block: usize, index: usize) -> I::Words;
+
+    /// The scale of block `block`, and what [`Kind`] says of the second.
+    ///
+    /// # Safety
+    /// As for [`Self::weights`].
+    unsafe fn scales<I: Isa>(from: Source, block: usize) -> [I::Floats; 2];
 }
 
 const LOW_NIBBLES: u32 = 0x0f0f_0f0f;
-const HIGH_BITS: u32 = 0x8080_8080;
 
 /// The bits of `mask` of every word, after a shift to the right.
 #[inline(always)]
-unsafe fn extract<I: Isa>(mut rows: Rows<I>, shift: u32, mask: u32) -> Rows<I> {
-    for row in 0..4 {
-        // SAFETY: as for `Isa`, here and below.
-        rows[row] = unsafe { I::and(I::shift_right(rows[row], shift), I::splat(mask)) };
-    }
-    rows
+unsafe fn extract<I: Isa>(words: I::Words, shift: u32, mask: u32) -> I::Words {
+    // SAFETY: as for `Isa`, here and below.
+    unsafe { I::and(I::shift_right(words, shift), I::splat(mask)) }
 }
 
-/// The low or, shifted by four, the high four bits of every byte.
+/// Of words that have 16 weights in their low and 16 in their high four bits, those of word `index` of 32.
 #[inline(always)]
-unsafe fn nibbles<I: Isa>(rows: Rows<I>, shift: u32) -> Rows<I> {
-    unsafe { extract::<I>(rows, shift, LOW_NIBBLES) }
-}
-
-/// Puts bits of `high`, those of `mask` after a shift to the right, above nibbles.
-#[inline(always)]
-unsafe fn above<I: Isa>(mut low: Rows<I>, high: Rows<I>, shift: u32, mask: u32) -> Rows<I> {
-    let high = unsafe { extract::<I>(high, shift, mask) };
-    for row in 0..4 {
-        low[row] = unsafe { I::or(low[row], I::shift_left(high[row], 4)) };
-    }
-    low
-}
-
-#[inline(always)]
-unsafe fn or<I: Isa>(mut one: Rows<I>, other: Rows<I>) -> Rows<I> {
-    for row in 0..4 {
-        one[row] = unsafe { I::or(one[row], other[row]) };
-    }
-    one
-}
-
-/// Adds 128 to bytes with sign.
-#[inline(always)]
-unsafe fn without_sign<I: Isa>(mut rows: Rows<I>) -> Rows<I> {
-    for row in 0..4 {
-        rows[row] = unsafe { I::xor(rows[row], I::splat(HIGH_BITS)) };
-    }
-    rows
-}
-
-/// An f16 scale and minimum that share the words.
-#[inline(always)]
-unsafe fn scale_and_minimum<I: Isa>(words: I::Words) -> [I::Floats; 2] {
+unsafe fn nibbles<I: Isa>(from: Source, first: usize, index: usize) -> I::Words {
     unsafe {
-        [
-            I::widen(I::and(words, I::splat(0xffff))),
-            I::widen(I::shift_right(words, 16)),
-        ]
+        let words = from.word::<I>(first + index % 4);
+        extract::<I>(words, 4 * (index as u32 / 4), LOW_NIBBLES)
+    }
+}
+
+/// The fifth bits of the weights of word `index`, of which a word has one for each of 32.
+#[inline(always)]
+unsafe fn fifth<I: Isa>(bits: I::Words, index: usize) -> I::Words {
+    unsafe {
+        let four = extract::<I>(bits, 4 * index as u32, 0xf);
+        // A copy for each byte, in which the bit of that byte comes to lie lowest.
+        let two = I::or(four, I::shift_left(four, 7));
+        let all = I::or(two, I::shift_left(two, 14));
+        I::shift_left(I::and(all, I::splat(0x0101_0101)), 4)
+    }
+}
+
+/// Puts the bits of `mask` of `high`, after a shift to the right, above nibbles.
+#[inline(always)]
+unsafe fn above<I: Isa>(low: I::Words, high: I::Words, shift: u32, mask: u32) -> I::Words {
+    unsafe {
+        let high = extract::<I>(high, shift, mask);
+        I::or(low, I::shift_left(high, 4))
     }
 }
 
 #[inline(always)]
-unsafe fn negate<I: Isa>(floats: I::Floats) -> I::Floats {
-    unsafe { I::multiply(floats, I::splat_float(-1.0)) }
+unsafe fn scale_and_negated_minimum<I: Isa>(from: Source) -> [I::Floats; 2] {
+    unsafe {
+        let [scale, minimum] = from.two_halves::<I>(0);
+        [scale, I::multiply(minimum, I::splat_float(-1.0))]
+    }
 }
 
 pub(super) struct Q4_0;
 
 impl Format for Q4_0 {
     type Kind = Around<3>;
-    const BYTES: usize = 18;
-    const BLOCKS: usize = 1;
+    const FORMAT: BlockFormat = BlockFormat::Q4_0;
 
     #[inline(always)]
-    unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
-        unsafe {
-            let rows = from.at(2).rows::<I>();
-            let scale = I::load_halves(from.start, from.stride);
-            visit.block(Weights {
-                bytes: [nibbles::<I>(rows, 0), nibbles::<I>(rows, 4)],
-                scales: [scale; 2],
-            });
-        }
+    unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
+        unsafe { nibbles::<I>(from, 0, index) }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, _: usize) -> [I::Floats; 2] {
+        unsafe { [from.half::<I>(4); 2] }
     }
 }
 
@@ -215,31 +174,16 @@ pub(super) struct Q4_1;
 
 impl Format for Q4_1 {
     type Kind = Minima;
-    const BYTES: usize = 20;
-    const BLOCKS: usize = 1;
+    const FORMAT: BlockFormat = BlockFormat::Q4_1;
 
     #[inline(always)]
-    unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
-        unsafe {
-            let rows = from.at(4).rows::<I>();
-            let [scale, minimum] = scale_and_minimum::<I>(I::load_words(from.start, from.stride));
-            visit.block(Weights {
-                bytes: [nibbles::<I>(rows, 0), nibbles::<I>(rows, 4)],
-                scales: [scale, negate::<I>(minimum)],
-            });
-        }
+    unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
+        unsafe { nibbles::<I>(from, 1, index) }
     }
-}
 
-/// Nibbles with a fifth bit from four bytes at `bits`, which has one for every weight.
-#[inline(always)]
-unsafe fn five_bits<I: Isa>(nibbles_at: Source, bits: Source) -> [Rows<I>; 2] {
-    unsafe {
-        let rows = nibbles_at.rows::<I>();
-        [
-            or::<I>(nibbles::<I>(rows, 0), bits.bits::<I>()),
-            or::<I>(nibbles::<I>(rows, 4), bits.at(2).bits::<I>()),
-        ]
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, _: usize) -> [I::Floats; 2] {
+        unsafe { scale_and_negated_minimum::<I>(from) }
     }
 }
 
@@ -247,18 +191,19 @@ pub(super) struct Q5_0;
 
 impl Format for Q5_0 {
     type Kind = Around<4>;
-    const BYTES: usize = 22;
-    const BLOCKS: usize = 1;
+    const FORMAT: BlockFormat = BlockFormat::Q5_0;
 
     #[inline(always)]
-    unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
+    unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
         unsafe {
-            let scale = I::load_halves(from.start, from.stride);
-            visit.block(Weights {
-                bytes: five_bits::<I>(from.at(6), from.at(2)),
-                scales: [scale; 2],
-            });
+            let low = nibbles::<I>(from, 1, index);
+            I::or(low, fifth::<I>(from.word::<I>(0), index))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, _: usize) -> [I::Floats; 2] {
+        unsafe { [from.half::<I>(5); 2] }
     }
 }
 
@@ -266,18 +211,19 @@ pub(super) struct Q5_1;
 
 impl Format for Q5_1 {
     type Kind = Minima;
-    const BYTES: usize = 24;
-    const BLOCKS: usize = 1;
+    const FORMAT: BlockFormat = BlockFormat::Q5_1;
 
     #[inline(always)]
-    unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
+    unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
         unsafe {
-            let [scale, minimum] = scale_and_minimum::<I>(I::load_words(from.start, from.stride));
-            visit.block(Weights {
-                bytes: five_bits::<I>(from.at(8), from.at(4)),
-                scales: [scale, negate::<I>(minimum)],
-            });
+            let low = nibbles::<I>(from, 2, index);
+            I::or(low, fifth::<I>(from.word::<I>(1), index))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, _: usize) -> [I::Floats; 2] {
+        unsafe { scale_and_negated_minimum::<I>(from) }
     }
 }
 
@@ -285,72 +231,52 @@ pub(super) struct Q8_0;
 
 impl Format for Q8_0 {
     type Kind = Around<7>;
-    const BYTES: usize = 34;
-    const BLOCKS: usize = 1;
+    const FORMAT: BlockFormat = BlockFormat::Q8_0;
 
     #[inline(always)]
-    unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
-        unsafe {
-            let first = without_sign::<I>(from.at(2).rows::<I>());
-            let last = without_sign::<I>(from.at(18).rows::<I>());
-            let scale = I::load_halves(from.start, from.stride);
-            visit.block(Weights {
-                bytes: [first, last],
-                scales: [scale; 2],
-            });
-        }
+    unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
+        // Laid out with their offset.
+        unsafe { from.word::<I>(index) }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, _: usize) -> [I::Floats; 2] {
+        unsafe { [from.half::<I>(8); 2] }
     }
 }
 
-/// The head of q4_k and q5_k: scales and minima of eight blocks in six bits each, under an f16 scale for either.
-struct SixBits<I: Isa> {
-    scale: I::Floats,
-    /// Subtracted in these formats, so it is negated already.
-    minimum: I::Floats,
-    /// Bytes of blocks 0 to 3 and 4 to 7.
-    scales: [I::Words; 2],
-    minima: [I::Words; 2],
-}
-
-impl<I: Isa> SixBits<I> {
-    #[inline(always)]
-    unsafe fn read(from: Source) -> Self {
-        unsafe {
-            let [head, first, second, third] = I::transpose(from.rows::<I>());
-            let [scale, minimum] = scale_and_minimum::<I>(head);
-            let (six, four, two) = (
-                I::splat(0x3f3f_3f3f),
-                I::splat(LOW_NIBBLES),
-                I::splat(0x3030_3030),
-            );
+/// Scale and minimum of a block of q4_k and q5_k: six bits each, under an f16 scale for either. These formats subtract
+/// their minima, which are negated ones therefore.
+#[inline(always)]
+unsafe fn six_bits<I: Isa>(from: Source, block: usize) -> [I::Floats; 2] {
+    let shift = 8 * (block as u32 % 4);
+    unsafe {
+        let [scale, minimum] = from.two_halves::<I>(0);
+        let (first, second) = (from.word::<I>(1), from.word::<I>(2));
+        let (own_scale, own_minimum) = if block < 4 {
+            (
+                extract::<I>(first, shift, 0x3f),
+                extract::<I>(second, shift, 0x3f),
+            )
+        } else {
             // Of the last four, the upper two bits lie above the first four.
-            let scales_above = I::and(I::shift_right(first, 2), two);
-            let minima_above = I::and(I::shift_right(second, 2), two);
-            Self {
-                scale,
-                minimum,
-                scales: [I::and(first, six), I::or(I::and(third, four), scales_above)],
-                minima: [
-                    I::and(second, six),
-                    I::or(I::and(I::shift_right(third, 4), four), minima_above),
-                ],
-            }
-        }
-    }
-
-    /// Scale and negated minimum of a block.
-    #[inline(always)]
-    unsafe fn of(&self, block: usize) -> [I::Floats; 2] {
-        let shift = 8 * (block as u32 % 4);
-        unsafe {
-            let byte = I::splat(0xff);
-            let scale = I::and(I::shift_right(self.scales[block / 4], shift), byte);
-            let minimum = I::and(I::shift_right(self.minima[block / 4], shift), byte);
-            [
-                I::multiply(self.scale, I::convert(scale)),
-                I::multiply(self.minimum, I::convert(minimum)),
-            ]
-        }
+            let third = from.word::<I>(3);
+            let upper = |words| extract::<I>(words, shift + 6, 3);
+            (
+                I::or(
+                    extract::<I>(third, shift, 0xf),
+                    I::shift_left(upper(first), 4),
+                ),
+                I::or(
+                    extract::<I>(third, shift + 4, 0xf),
+                    I::shift_left(upper(second), 4),
+                ),
+            )
+        };
+        [
+            I::multiply(scale, I::convert(own_scale)),
+            I::multiply(minimum, I::convert(own_minimum)),
+        ]
     }
 }
 
@@ -358,27 +284,20 @@ pub(super) struct Q4K;
 
 impl Format for Q4K {
     type Kind = Minima;
-    const BYTES: usize = 144;
-    const BLOCKS: usize = 8;
+    const FORMAT: BlockFormat = BlockFormat::Q4K;
 
     #[inline(always)]
-    unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
+    unsafe fn weights<I: Isa>(from: Source, block: usize, index: usize) -> I::Words {
+        // Two blocks share eight words: the low and the high nibbles.
         unsafe {
-            let head = SixBits::<I>::read(from);
-            // Two blocks share 32 bytes: the low and the high nibbles.
-            for pair in 0..4 {
-                let first = from.at(16 + 32 * pair).rows::<I>();
-                let last = from.at(32 + 32 * pair).rows::<I>();
-                visit.block(Weights {
-                    bytes: [nibbles::<I>(first, 0), nibbles::<I>(last, 0)],
-                    scales: head.of(2 * pair),
-                });
-                visit.block(Weights {
-                    bytes: [nibbles::<I>(first, 4), nibbles::<I>(last, 4)],
-                    scales: head.of(2 * pair + 1),
-                });
-            }
+            let words = from.word::<I>(4 + 8 * (block / 2) + index);
+            extract::<I>(words, 4 * (block as u32 % 2), LOW_NIBBLES)
         }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, block: usize) -> [I::Floats; 2] {
+        unsafe { six_bits::<I>(from, block) }
     }
 }
 
@@ -386,33 +305,21 @@ pub(super) struct Q5K;
 
 impl Format for Q5K {
     type Kind = Minima;
-    const BYTES: usize = 176;
-    const BLOCKS: usize = 8;
+    const FORMAT: BlockFormat = BlockFormat::Q5K;
 
     #[inline(always)]
-    unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
+    unsafe fn weights<I: Isa>(from: Source, block: usize, index: usize) -> I::Words {
+        // Bit `block` of the bytes in front is the fifth one of a block.
         unsafe {
-            let head = SixBits::<I>::read(from);
-            for pair in 0..4 {
-                // Bit `block` of the bytes in front is the fifth one of a block.
-                let ahead = [from.at(16).rows::<I>(), from.at(32).rows::<I>()];
-                let first = from.at(48 + 32 * pair).rows::<I>();
-                let last = from.at(64 + 32 * pair).rows::<I>();
-                for high in 0..2 {
-                    let block = 2 * pair + high;
-                    let (shift, bit) = (4 * high as u32, block as u32);
-                    let first = nibbles::<I>(first, shift);
-                    let last = nibbles::<I>(last, shift);
-                    visit.block(Weights {
-                        bytes: [
-                            above::<I>(first, ahead[0], bit, 0x0101_0101),
-                            above::<I>(last, ahead[1], bit, 0x0101_0101),
-                        ],
-                        scales: head.of(block),
-                    });
-                }
-            }
+            let words = from.word::<I>(12 + 8 * (block / 2) + index);
+            let low = extract::<I>(words, 4 * (block as u32 % 2), LOW_NIBBLES);
+            above::<I>(low, from.word::<I>(4 + index), block as u32, 0x0101_0101)
         }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, block: usize) -> [I::Floats; 2] {
+        unsafe { six_bits::<I>(from, block) }
     }
 }
 
@@ -420,38 +327,31 @@ pub(super) struct Q6K;
 
 impl Format for Q6K {
     type Kind = Halves;
-    const BYTES: usize = 210;
-    const BLOCKS: usize = 8;
+    const FORMAT: BlockFormat = BlockFormat::Q6K;
 
     #[inline(always)]
-    unsafe fn read<I: Isa, V: Visit<I>>(from: Source, visit: &mut V) {
-        const HIGH: usize = 128;
-        const SCALES: usize = 192;
-        const SCALE: usize = 208;
+    unsafe fn weights<I: Isa>(from: Source, block: usize, index: usize) -> I::Words {
+        // Four blocks share sixteen words of low bits, two for each nibble, and eight words of high bits.
+        let (group, member) = (block / 4, block % 4);
         unsafe {
-            let scale = I::load_halves(from.start.add(SCALE), from.stride);
-            let scales = I::transpose(from.at(SCALES).rows::<I>());
-            for block in 0..8 {
-                // Four blocks share 64 bytes of low bits, two for each nibble, and 32 bytes of high bits.
-                let (group, member) = (block / 4, block % 4);
-                let low = from.at(64 * group + 32 * (member % 2));
-                let high = from.at(HIGH + 32 * group);
-                let (shift, bits) = (4 * (member as u32 / 2), 2 * member as u32);
-                let first = nibbles::<I>(low.rows::<I>(), shift);
-                let last = nibbles::<I>(low.at(16).rows::<I>(), shift);
-                // Moved to the upper end and back, a byte keeps its sign.
-                let upper = I::shift_left(scales[block / 2], 16 * (1 - block as u32 % 2));
-                visit.block(Weights {
-                    bytes: [
-                        above::<I>(first, high.rows::<I>(), bits, 0x0303_0303),
-                        above::<I>(last, high.at(16).rows::<I>(), bits, 0x0303_0303),
-                    ],
-                    scales: [
-                        I::multiply(scale, upper_byte::<I>(I::shift_left(upper, 8))),
-                        I::multiply(scale, upper_byte::<I>(upper)),
-                    ],
-                });
-            }
+            let words = from.word::<I>(16 * group + 8 * (member % 2) + index);
+            let low = extract::<I>(words, 4 * (member as u32 / 2), LOW_NIBBLES);
+            let high = from.word::<I>(32 + 8 * group + index);
+            above::<I>(low, high, 2 * member as u32, 0x0303_0303)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, block: usize) -> [I::Floats; 2] {
+        unsafe {
+            let scale = from.half::<I>(52);
+            let words = from.word::<I>(48 + block / 2);
+            // Moved to the upper end and back, a byte keeps its sign.
+            let upper = I::shift_left(words, 16 * (1 - block as u32 % 2));
+            [
+                I::multiply(scale, upper_byte::<I>(I::shift_left(upper, 8))),
+                I::multiply(scale, upper_byte::<I>(upper)),
+            ]
         }
     }
 }

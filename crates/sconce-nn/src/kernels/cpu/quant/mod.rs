@@ -1,54 +1,42 @@
-//! `y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n]` with weights in ggml's block formats, read where they are.
+//! `y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n]` with weights in ggml's block formats, which lie in [`panels`].
 //!
 //! Activations become bytes with a scale for every 32 numbers, products are summed in integers, and the blocks of a row
 //! are added up as floats from the first to the last: the same bits for any number of rows, threads and any
-//! [instructions](isa). [`few`] and [`several`] rows of `x` read the weights directly, [`many`] unpack them into the
-//! cache; all take sixteen rows of weights at a time, through the one reader of each format.
+//! [instructions](isa). Weights are unpacked in registers, for as many rows of `x` as there are registers for.
 #![allow(unsafe_code)]
 
 mod activations;
-mod ahead;
-mod few;
 mod formats;
 mod isa;
-mod many;
-mod room;
-mod several;
+pub(crate) mod panels;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
 mod tests;
+mod tile;
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use activations::{Activations, BLOCK, Block};
-use ahead::Ahead;
-use few::Few;
-use formats::{Format, Kind, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Source};
-use isa::{Instructions, Isa, Line, SIDE};
-use many::Many;
-use several::Several;
+use activations::{Activations, BLOCK};
+use formats::{Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use isa::{Instructions, SIDE};
+use tile::Job;
 
-use super::parallel;
-use super::pool;
+use super::{parallel, pool, scratch};
 use crate::weights::BlockFormat;
 
 /// Tasks for each thread: enough to even out threads of unequal speed.
 const TASKS_PER_THREAD: usize = 4;
 
-/// Bytes of `x` in a word.
-const WORD: usize = 4;
-
 /// The least number of rows of `x` in a task, where matrices are so narrow that rows are divided too.
 const BAND: usize = 32;
 
-/// A matrix `[n, k]` of whole blocks; row `r` begins at byte `r * stride`.
+/// A matrix `[n, k]` of whole blocks in panels.
 #[derive(Clone, Copy)]
 pub(crate) struct QuantMatrix<'a> {
     pub(crate) format: BlockFormat,
-    pub(crate) blocks: &'a [u8],
-    pub(crate) stride: usize,
+    pub(crate) panels: &'a [u8],
     pub(crate) n: usize,
     pub(crate) k: usize,
 }
@@ -84,7 +72,7 @@ fn matmul_with(instructions: Instructions, x: &[f32], parts: &mut [Part<'_>]) {
         return;
     }
     let width = k / BLOCK;
-    room::with(&room::OF_CALL, activations::lines(m, width), |room| {
+    scratch::with(activations::words(m, width), |room| {
         let x = Activations::new(x, width, room, instructions);
         let call = Call {
             instructions,
@@ -107,13 +95,18 @@ fn only_bias(part: &mut Part<'_>) {
     }
 }
 
+impl QuantMatrix<'_> {
+    fn row_bytes(&self) -> usize {
+        self.k / self.format.numbers() * self.format.bytes()
+    }
+}
+
 impl Part<'_> {
     // SAFETY of all below rests on the asserts here.
     fn check(&self, m: usize, k: usize) {
         let QuantMatrix {
             format,
-            blocks,
-            stride,
+            panels,
             n,
             k: own,
         } = self.matrix;
@@ -122,11 +115,10 @@ impl Part<'_> {
             k.is_multiple_of(format.numbers()),
             "{k} numbers are no whole blocks of {format}"
         );
-        let row = k / format.numbers() * format.bytes();
         assert!(
-            n == 0 || (stride >= row && blocks.len() >= (n - 1) * stride + row),
-            "[{n}, {k}] of {format}, rows {stride} bytes apart, leaves {} bytes",
-            blocks.len()
+            panels.len() >= panels::rows(n) * self.matrix.row_bytes(),
+            "[{n}, {k}] of {format} leaves {} bytes",
+            panels.len()
         );
         assert_eq!(self.out.len(), m * n, "{m} rows of {n} outputs");
         assert!(
@@ -186,77 +178,50 @@ impl<'b> Call<'_, 'b> {
                 let out = (&raw mut *(*part).out).cast::<f32>();
                 ((*part).matrix, (*part).bias, out)
             };
-            let job = |first: usize, columns: usize, from: Source| Job {
-                x: self.x,
-                rows: rows.clone(),
-                from,
+            let bytes = SIDE * matrix.row_bytes();
+            let first = start * SIDE;
+            let columns = matrix.n.min(end * SIDE) - first;
+            let task = Task {
+                rows,
+                panels: &matrix.panels[start * bytes..end * bytes],
                 columns,
                 bias: bias.map(|bias| &bias[first..first + columns]),
                 // SAFETY: the column lies in the output.
-                out: unsafe { out.add(rows.start * matrix.n + first) },
+                out: unsafe { out.add(first) },
                 stride: matrix.n,
             };
-            let (start, end) = (start * SIDE, (end * SIDE).min(matrix.n));
-            let whole = start + (end - start) / SIDE * SIDE;
-            if start < whole {
-                let from = Source {
-                    start: matrix.blocks[start * matrix.stride..].as_ptr(),
-                    stride: matrix.stride,
-                };
-                self.dispatch(matrix.format, job(start, whole - start, from));
-            }
-            if whole < end {
-                with_padding(matrix, whole, |from| {
-                    self.dispatch(matrix.format, job(whole, end - whole, from));
-                });
+            match matrix.format {
+                BlockFormat::Q4_0 => self.multiply::<Q4_0>(&task),
+                BlockFormat::Q4_1 => self.multiply::<Q4_1>(&task),
+                BlockFormat::Q5_0 => self.multiply::<Q5_0>(&task),
+                BlockFormat::Q5_1 => self.multiply::<Q5_1>(&task),
+                BlockFormat::Q8_0 => self.multiply::<Q8_0>(&task),
+                BlockFormat::Q4K => self.multiply::<Q4K>(&task),
+                BlockFormat::Q5K => self.multiply::<Q5K>(&task),
+                BlockFormat::Q6K => self.multiply::<Q6K>(&task),
             }
         }
     }
 
-    fn dispatch(&self, format: BlockFormat, job: Job<'_>) {
-        match format {
-            BlockFormat::Q4_0 => self.run_job::<Q4_0>(job),
-            BlockFormat::Q4_1 => self.run_job::<Q4_1>(job),
-            BlockFormat::Q5_0 => self.run_job::<Q5_0>(job),
-            BlockFormat::Q5_1 => self.run_job::<Q5_1>(job),
-            BlockFormat::Q8_0 => self.run_job::<Q8_0>(job),
-            BlockFormat::Q4K => self.run_job::<Q4K>(job),
-            BlockFormat::Q5K => self.run_job::<Q5K>(job),
-            BlockFormat::Q6K => self.run_job::<Q6K>(job),
-        }
-    }
-
-    fn run_job<F: Format>(&self, job: Job<'_>) {
-        let format = PhantomData;
-        if self.x.rows <= few::MOST {
-            return self.instructions.run(Few::<F> { job, format });
-        }
-        if self.x.rows <= several::MOST {
-            return self.instructions.run(Several::<F> { job, format });
-        }
-        room::with(&room::OF_TASK, many::lines(self.x.width), |room| {
-            self.instructions.run(Many::<F> { job, room, format });
+    fn multiply<F: Format>(&self, task: &Task<'_>) {
+        self.instructions.run(Job::<F> {
+            x: self.x,
+            task,
+            format: PhantomData,
         });
     }
 }
 
-/// Copies the rows from `first` on, fewer than sixteen, and puts rows of zeros behind them.
-fn with_padding(matrix: QuantMatrix<'_>, first: usize, work: impl FnOnce(Source)) {
-    let row = matrix.k / matrix.format.numbers() * matrix.format.bytes();
-    let lines = (SIDE * row).div_ceil(size_of::<Line>());
-    room::with(&room::OF_REST, lines, |room| {
-        room.fill(Line([0; SIDE]));
-        let start = room.as_mut_ptr().cast::<u8>();
-        for index in first..matrix.n {
-            let from = &matrix.blocks[index * matrix.stride..][..row];
-            // SAFETY: the room has sixteen rows.
-            unsafe {
-                let to = start.add((index - first) * row);
-                to.copy_from_nonoverlapping(from.as_ptr(), row);
-            }
-        }
-        work(Source { start, stride: row });
-    });
+/// Some rows of `x` against some panels, for one thread.
+struct Task<'a> {
+    rows: &'a Range<usize>,
+    /// As many panels as the columns need.
+    panels: &'a [u8],
+    columns: usize,
+    bias: Option<&'a [f32]>,
+    /// The first output of the first row of `x`, and outputs from row to row.
+    out: *mut f32,
+    stride: usize,
 }
 
 /// How a call is cut into tasks: runs of panels, times bands of rows of `x`.
@@ -280,12 +245,7 @@ impl Cut {
             };
         }
         let wanted = threads * TASKS_PER_THREAD;
-        let step = if x.rows <= several::MOST {
-            1
-        } else {
-            many::PANELS
-        };
-        let run = panels.div_ceil(wanted).next_multiple_of(step);
+        let run = panels.div_ceil(wanted);
         let tasks = panels.div_ceil(run);
         let bands = (wanted / tasks).clamp(1, x.rows.div_ceil(BAND));
         let rows = x.rows.div_ceil(bands);
@@ -295,80 +255,5 @@ impl Cut {
             bands: x.rows.div_ceil(rows),
             rows,
         }
-    }
-}
-
-/// Some rows of `x` against some rows of weights, for one thread.
-struct Job<'a> {
-    x: Activations<'a>,
-    rows: Range<usize>,
-    /// The weights: sixteen readable rows for each sixteen columns begun.
-    from: Source,
-    columns: usize,
-    bias: Option<&'a [f32]>,
-    /// The first output, and outputs from row to row.
-    out: *mut f32,
-    stride: usize,
-}
-
-impl Job<'_> {
-    /// Writes up to sixteen outputs from `column` on, with the bias.
-    ///
-    /// # Safety
-    /// As for [`Isa`]; row and column are the job's own.
-    #[inline(always)]
-    unsafe fn store<I: Isa>(&self, row: usize, column: usize, sums: I::Floats) {
-        let mut line = Line([0; SIDE]);
-        let columns = SIDE.min(self.columns - column);
-        // SAFETY: promised by the caller.
-        unsafe {
-            I::store_floats(sums, &raw mut line);
-            let out = self.out.add(row * self.stride + column);
-            for index in 0..columns {
-                let sum = f32::from_bits(line.0[index]);
-                *out.add(index) = self.bias.map_or(sum, |bias| sum + bias[column + index]);
-            }
-        }
-    }
-}
-
-/// Adds a block to the sums of sixteen outputs; `words` has the integer sums of the block, or of its halves.
-///
-/// # Safety
-/// As for [`Isa`].
-#[inline(always)]
-unsafe fn add_block<I: Isa, K: Kind>(
-    sums: I::Floats,
-    words: [I::Words; 2],
-    block: &Block,
-    scales: [I::Floats; 2],
-) -> I::Floats {
-    let [first, second] = block.minus_sums;
-    // SAFETY: promised by the caller.
-    unsafe {
-        let product = if K::HALVES {
-            I::add_floats(
-                I::multiply(without_offset::<I, K>(words[0], first), scales[0]),
-                I::multiply(without_offset::<I, K>(words[1], second), scales[1]),
-            )
-        } else if K::MINIMA {
-            I::add_floats(
-                I::multiply(I::convert(words[0]), scales[0]),
-                I::multiply(I::splat_float(block.minus_sum), scales[1]),
-            )
-        } else {
-            I::multiply(without_offset::<I, K>(words[0], first + second), scales[0])
-        };
-        I::add_floats(sums, I::multiply(product, I::splat_float(block.scale)))
-    }
-}
-
-/// Integer sums without the offset of the weights in them.
-#[inline(always)]
-unsafe fn without_offset<I: Isa, K: Kind>(words: I::Words, minus_sum: i32) -> I::Floats {
-    // SAFETY: as for `Isa`.
-    unsafe {
-        let offset = I::shift_left(I::splat(minus_sum as u32), K::OFFSET);
-        I::convert(I::add(words, offset))
     }
 }

@@ -15,43 +15,43 @@ fn depths(format: BlockFormat) -> Vec<usize> {
     depths.into_iter().filter(allowed).collect()
 }
 
-/// A matrix whose rows have gaps between them, from an odd address on.
+/// A matrix, as rows and in panels, which begin at an odd address.
 struct Stored {
     format: BlockFormat,
     bytes: Vec<u8>,
-    stride: usize,
+    panels: Vec<u8>,
     n: usize,
     k: usize,
 }
 
 impl Stored {
     fn new(format: BlockFormat, n: usize, k: usize, seed: u64) -> Self {
+        let bytes = blocks(format, n * k / format.numbers(), seed);
+        Self::of(format, bytes, n, k)
+    }
+
+    fn of(format: BlockFormat, bytes: Vec<u8>, n: usize, k: usize) -> Self {
         let row = k / format.numbers() * format.bytes();
-        let stride = row + 5;
-        let mut bytes = vec![0xa5; 1 + n * stride];
-        let blocks = blocks(format, n * k / format.numbers(), seed);
-        for (row, blocks) in blocks.chunks_exact(row).enumerate() {
-            bytes[1 + row * stride..][..blocks.len()].copy_from_slice(blocks);
-        }
+        let mut panels = vec![0; 1 + panels::rows(n) * row];
+        panels::lay_out(format, &bytes, row, row, n, &mut panels[1..]);
         Self {
             format,
             bytes,
-            stride,
+            panels,
             n,
             k,
         }
     }
 
     fn row(&self, row: usize) -> &[u8] {
-        let len = self.k / self.format.numbers() * self.format.bytes();
-        &self.bytes[1 + row * self.stride..][..len]
+        let len = self.bytes.len() / self.n;
+        &self.bytes[row * len..][..len]
     }
 
     fn matrix(&self) -> QuantMatrix<'_> {
         QuantMatrix {
             format: self.format,
-            blocks: &self.bytes[1..],
-            stride: self.stride,
+            panels: &self.panels[1..],
             n: self.n,
             k: self.k,
         }
@@ -77,7 +77,7 @@ fn all_formats_and_instructions_equal_the_plain_loops() {
                 let stored = Stored::new(format, n, k, 1);
                 let bias = numbers(n, 2);
                 let rows: Vec<_> = (0..n).map(|row| weights(format, stored.row(row))).collect();
-                for m in [1, 2, 3, 4, 11, 16, 17, 22] {
+                for m in [1, 2, 3, 4, 7, 11, 12, 17, 26] {
                     let x = numbers(m * k, 3);
                     let exact = rounded(&x);
                     for instructions in Instructions::available() {
@@ -220,11 +220,13 @@ fn weights_without_a_scale_spoil_their_output_only() {
     let (n, k) = (20, 512);
     for format in BlockFormat::ALL {
         for bad in [f16::NAN, f16::INFINITY, f16::NEG_INFINITY] {
-            let mut stored = Stored::new(format, n, k, 14);
+            let stored = Stored::new(format, n, k, 14);
             let x = numbers(5 * k, 15);
             let clean = stored.times(Instructions::best(), &x, None);
-            let block = 1 + 3 * stored.stride;
-            set_half(format, &mut stored.bytes[block..], 0, bad);
+            let mut bytes = stored.bytes;
+            let row = bytes.len() / n;
+            set_half(format, &mut bytes[3 * row..], 0, bad);
+            let stored = Stored::of(format, bytes, n, k);
             for instructions in Instructions::available() {
                 for m in [1, 5] {
                     let got = stored.times(instructions, &x[..m * k], None);
@@ -247,21 +249,17 @@ fn the_largest_bytes_do_not_saturate() {
     let k = 512;
     for format in BlockFormat::ALL {
         for byte in [0x00, 0x7f, 0x80, 0xff] {
-            let mut stored = Stored::new(format, 17, k, 16);
-            stored.bytes.fill(byte);
-            for row in 0..17 {
-                let start = 1 + row * stored.stride;
-                let row = k / format.numbers() * format.bytes();
-                for block in stored.bytes[start..start + row].chunks_exact_mut(format.bytes()) {
-                    set_half(format, block, 0, f16::from_f32(0.5));
-                    if matches!(format, BlockFormat::Q4_1 | BlockFormat::Q5_1) {
-                        set_half(format, block, 1, f16::from_f32(-0.25));
-                    }
-                    if matches!(format, BlockFormat::Q4K | BlockFormat::Q5K) {
-                        set_half(format, block, 1, f16::from_f32(0.25));
-                    }
+            let mut bytes = vec![byte; 17 * k / format.numbers() * format.bytes()];
+            for block in bytes.chunks_exact_mut(format.bytes()) {
+                set_half(format, block, 0, f16::from_f32(0.5));
+                if matches!(format, BlockFormat::Q4_1 | BlockFormat::Q5_1) {
+                    set_half(format, block, 1, f16::from_f32(-0.25));
+                }
+                if matches!(format, BlockFormat::Q4K | BlockFormat::Q5K) {
+                    set_half(format, block, 1, f16::from_f32(0.25));
                 }
             }
+            let stored = Stored::of(format, bytes, 17, k);
             let wanted = weights(format, stored.row(0));
             for x in [vec![1.0; 3 * k], vec![-1.0; 3 * k]] {
                 let (sum, size) = product(&rounded(&x[..k]), &wanted);
@@ -297,8 +295,7 @@ fn empty_products_write_nothing_and_no_inner_dimension_leaves_the_bias() {
     matmul(&[1.0], &mut []);
     let none = |n, k| QuantMatrix {
         format: BlockFormat::Q8_0,
-        blocks: &[],
-        stride: 0,
+        panels: &[],
         n,
         k,
     };
@@ -322,8 +319,7 @@ fn operands_that_do_not_fit_are_refused_before_they_are_read() {
             let part = Part {
                 matrix: QuantMatrix {
                     format: BlockFormat::Q4K,
-                    blocks: &blocks,
-                    stride: k / 256 * 144,
+                    panels: &blocks,
                     n,
                     k,
                 },
@@ -334,10 +330,10 @@ fn operands_that_do_not_fit_are_refused_before_they_are_read() {
         });
         outcome.is_err()
     };
-    assert!(!refused(2, 256, 288, 256, None));
-    assert!(refused(2, 256, 287, 256, None));
-    assert!(refused(2, 128, 288, 128, None));
-    assert!(refused(2, 256, 288, 255, None));
-    assert!(refused(2, 256, 288, 512, None));
-    assert!(refused(2, 256, 288, 256, Some(3)));
+    assert!(!refused(2, 256, 2304, 256, None));
+    assert!(refused(2, 256, 2303, 256, None));
+    assert!(refused(2, 128, 2304, 128, None));
+    assert!(refused(2, 256, 2304, 255, None));
+    assert!(refused(2, 256, 2304, 512, None));
+    assert!(refused(2, 256, 2304, 256, Some(3)));
 }

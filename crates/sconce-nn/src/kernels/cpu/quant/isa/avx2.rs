@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, Kernel, Line, Rows, Tile};
+use super::{Isa, Kernel, Line};
 
 /// Whether this machine has all instructions that [`run`] needs.
 pub(super) fn is_available() -> bool {
@@ -27,36 +27,6 @@ pub(super) struct Avx2;
 type Words = [__m256i; 2];
 type Floats = [__m256; 2];
 
-/// Eight words, one from each row.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-unsafe fn eight_words(row: *const u8, stride: usize) -> __m256i {
-    // SAFETY: promised by the caller, here and below.
-    let word = |index: usize| unsafe { row.add(index * stride).cast::<i32>().read_unaligned() };
-    #[rustfmt::skip]
-    let words = _mm256_setr_epi32(
-        word(0), word(1), word(2), word(3), word(4), word(5), word(6), word(7),
-    );
-    words
-}
-
-/// `0x10` for each set bit of rows 0 and 4.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-unsafe fn spread_two(row: *const u8, stride: usize) -> __m256i {
-    let bits = |index: usize| unsafe { row.add(index * stride).cast::<i16>().read_unaligned() };
-    let (low, high) = (_mm_set1_epi16(bits(0)), _mm_set1_epi16(bits(4)));
-    let ones = 0x0101_0101_0101_0101;
-    let bytes = _mm256_shuffle_epi8(
-        _mm256_set_m128i(high, low),
-        _mm256_set_epi64x(ones, 0, ones, 0),
-    );
-    // Every byte looks at its own bit.
-    let bit = _mm256_set1_epi64x(0x8040_2010_0804_0201_u64 as i64);
-    let set = _mm256_cmpeq_epi8(_mm256_and_si256(bytes, bit), bit);
-    _mm256_and_si256(set, _mm256_set1_epi8(0x10))
-}
-
 /// Pairs of products are summed in 16 bits, where a byte of 255 would saturate: a full byte goes in as its upper bit and
 /// the rest.
 #[inline]
@@ -75,33 +45,12 @@ fn dot<const FULL: bool>(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i
     }
 }
 
-/// Transposes the words of each half of the registers.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-fn transpose(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> [__m256i; 4] {
-    let low = [_mm256_unpacklo_epi32(a, b), _mm256_unpacklo_epi32(c, d)];
-    let high = [_mm256_unpackhi_epi32(a, b), _mm256_unpackhi_epi32(c, d)];
-    [
-        _mm256_unpacklo_epi64(low[0], low[1]),
-        _mm256_unpackhi_epi64(low[0], low[1]),
-        _mm256_unpacklo_epi64(high[0], high[1]),
-        _mm256_unpackhi_epi64(high[0], high[1]),
-    ]
-}
-
-/// Sums the words of each half of the registers.
-#[inline]
-#[target_feature(enable = "avx2,f16c")]
-fn sum(a: __m256i, b: __m256i, c: __m256i, d: __m256i) -> __m256i {
-    _mm256_hadd_epi32(_mm256_hadd_epi32(a, b), _mm256_hadd_epi32(c, d))
-}
-
 // SAFETY of every block below: promised by the callers, see the trait.
 impl Isa for Avx2 {
     type Words = Words;
     type Floats = Floats;
 
-    const TILE: Tile = Tile::Small;
+    const ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> Words {
@@ -109,55 +58,20 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load(from: *const Line) -> Words {
+    unsafe fn load(from: *const u8) -> Words {
         unsafe {
             let from = from.cast::<__m256i>();
-            [_mm256_load_si256(from), _mm256_load_si256(from.add(1))]
+            [_mm256_loadu_si256(from), _mm256_loadu_si256(from.add(1))]
         }
     }
 
+    #[cfg(test)]
     #[inline(always)]
     unsafe fn store(words: Words, to: *mut Line) {
         unsafe {
             let to = to.cast::<__m256i>();
             _mm256_store_si256(to, words[0]);
             _mm256_store_si256(to.add(1), words[1]);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_four(row: *const u8, stride: usize) -> Words {
-        unsafe {
-            let load = |index: usize| _mm_loadu_si128(row.add(4 * index * stride).cast());
-            [
-                _mm256_set_m128i(load(1), load(0)),
-                _mm256_set_m128i(load(3), load(2)),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_words(row: *const u8, stride: usize) -> Words {
-        unsafe {
-            [
-                eight_words(row, stride),
-                eight_words(row.add(8 * stride), stride),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn repeat(from: *const [i8; 16]) -> Words {
-        unsafe { [_mm256_broadcastsi128_si256(_mm_loadu_si128(from.cast())); 2] }
-    }
-
-    #[inline(always)]
-    unsafe fn spread_bits(row: *const u8, stride: usize) -> Words {
-        unsafe {
-            [
-                spread_two(row, stride),
-                spread_two(row.add(8 * stride), stride),
-            ]
         }
     }
 
@@ -177,26 +91,6 @@ impl Isa for Avx2 {
             [
                 _mm256_or_si256(one[0], other[0]),
                 _mm256_or_si256(one[1], other[1]),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn xor(one: Words, other: Words) -> Words {
-        unsafe {
-            [
-                _mm256_xor_si256(one[0], other[0]),
-                _mm256_xor_si256(one[1], other[1]),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn add(one: Words, other: Words) -> Words {
-        unsafe {
-            [
-                _mm256_add_epi32(one[0], other[0]),
-                _mm256_add_epi32(one[1], other[1]),
             ]
         }
     }
@@ -234,29 +128,6 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(rows: Rows<Self>) -> Rows<Self> {
-        unsafe {
-            let [a, b, c, d] = rows;
-            let one = transpose(a[0], b[0], c[0], d[0]);
-            let other = transpose(a[1], b[1], c[1], d[1]);
-            [
-                [one[0], other[0]],
-                [one[1], other[1]],
-                [one[2], other[2]],
-                [one[3], other[3]],
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn sum_rows(rows: Rows<Self>) -> Words {
-        unsafe {
-            let [a, b, c, d] = rows;
-            [sum(a[0], b[0], c[0], d[0]), sum(a[1], b[1], c[1], d[1])]
-        }
-    }
-
-    #[inline(always)]
     unsafe fn widen(words: Words) -> Floats {
         unsafe {
             // Packing goes lane by lane; the order of quarters is 0 2 1 3 afterwards.
@@ -270,15 +141,13 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn load_halves(row: *const u8, stride: usize) -> Floats {
+    unsafe fn load_halves(from: *const u8) -> Floats {
         unsafe {
-            let half = |index: usize| row.add(index * stride).cast::<i16>().read_unaligned();
-            #[rustfmt::skip]
-            let eight = |from: usize| _mm_setr_epi16(
-                half(from), half(from + 1), half(from + 2), half(from + 3),
-                half(from + 4), half(from + 5), half(from + 6), half(from + 7),
-            );
-            [_mm256_cvtph_ps(eight(0)), _mm256_cvtph_ps(eight(8))]
+            let from = from.cast::<__m128i>();
+            [
+                _mm256_cvtph_ps(_mm_loadu_si128(from)),
+                _mm256_cvtph_ps(_mm_loadu_si128(from.add(1))),
+            ]
         }
     }
 
@@ -290,14 +159,6 @@ impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn splat_float(number: f32) -> Floats {
         unsafe { [_mm256_set1_ps(number); 2] }
-    }
-
-    #[inline(always)]
-    unsafe fn load_floats(from: *const Line) -> Floats {
-        unsafe {
-            let from = from.cast::<f32>();
-            [_mm256_load_ps(from), _mm256_load_ps(from.add(8))]
-        }
     }
 
     #[inline(always)]

@@ -3,7 +3,7 @@
 
 use std::arch::x86_64::*;
 
-use super::{Isa, Kernel, Line, Rows, Tile};
+use super::{Isa, Kernel, Line};
 
 /// Whether this machine has all instructions that [`run`] needs.
 pub(super) fn is_available() -> bool {
@@ -32,7 +32,7 @@ impl Isa for Avx512 {
     type Words = __m512i;
     type Floats = __m512;
 
-    const TILE: Tile = Tile::Large;
+    const ROWS: usize = 12;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> __m512i {
@@ -40,54 +40,14 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn load(from: *const Line) -> __m512i {
-        unsafe { _mm512_load_si512(from.cast()) }
+    unsafe fn load(from: *const u8) -> __m512i {
+        unsafe { _mm512_loadu_si512(from.cast()) }
     }
 
+    #[cfg(test)]
     #[inline(always)]
     unsafe fn store(words: __m512i, to: *mut Line) {
         unsafe { _mm512_store_si512(to.cast(), words) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_four(row: *const u8, stride: usize) -> __m512i {
-        unsafe {
-            let load = |index: usize| _mm_loadu_si128(row.add(4 * index * stride).cast());
-            let words = _mm512_castsi128_si512(load(0));
-            let words = _mm512_inserti32x4::<1>(words, load(1));
-            let words = _mm512_inserti32x4::<2>(words, load(2));
-            _mm512_inserti32x4::<3>(words, load(3))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn load_words(row: *const u8, stride: usize) -> __m512i {
-        unsafe {
-            let word = |index: usize| row.add(index * stride).cast::<i32>().read_unaligned();
-            let four = |from: usize| {
-                _mm_setr_epi32(word(from), word(from + 1), word(from + 2), word(from + 3))
-            };
-            let words = _mm512_castsi128_si512(four(0));
-            let words = _mm512_inserti32x4::<1>(words, four(4));
-            let words = _mm512_inserti32x4::<2>(words, four(8));
-            _mm512_inserti32x4::<3>(words, four(12))
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn repeat(from: *const [i8; 16]) -> __m512i {
-        unsafe { _mm512_broadcast_i32x4(_mm_loadu_si128(from.cast())) }
-    }
-
-    #[inline(always)]
-    unsafe fn spread_bits(row: *const u8, stride: usize) -> __m512i {
-        unsafe {
-            let bits = |index: usize| {
-                let bits = row.add(4 * index * stride).cast::<u16>().read_unaligned();
-                u64::from(bits) << (16 * index)
-            };
-            _mm512_maskz_set1_epi8(bits(0) | bits(1) | bits(2) | bits(3), 0x10)
-        }
     }
 
     #[inline(always)]
@@ -98,16 +58,6 @@ impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn or(one: __m512i, other: __m512i) -> __m512i {
         unsafe { _mm512_or_si512(one, other) }
-    }
-
-    #[inline(always)]
-    unsafe fn xor(one: __m512i, other: __m512i) -> __m512i {
-        unsafe { _mm512_xor_si512(one, other) }
-    }
-
-    #[inline(always)]
-    unsafe fn add(one: __m512i, other: __m512i) -> __m512i {
-        unsafe { _mm512_add_epi32(one, other) }
     }
 
     #[inline(always)]
@@ -126,59 +76,13 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn transpose(rows: Rows<Self>) -> Rows<Self> {
-        unsafe {
-            let low = [
-                _mm512_unpacklo_epi32(rows[0], rows[1]),
-                _mm512_unpacklo_epi32(rows[2], rows[3]),
-            ];
-            let high = [
-                _mm512_unpackhi_epi32(rows[0], rows[1]),
-                _mm512_unpackhi_epi32(rows[2], rows[3]),
-            ];
-            [
-                _mm512_unpacklo_epi64(low[0], low[1]),
-                _mm512_unpackhi_epi64(low[0], low[1]),
-                _mm512_unpacklo_epi64(high[0], high[1]),
-                _mm512_unpackhi_epi64(high[0], high[1]),
-            ]
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn sum_rows(rows: Rows<Self>) -> __m512i {
-        unsafe {
-            let one = _mm512_add_epi32(
-                _mm512_unpacklo_epi32(rows[0], rows[1]),
-                _mm512_unpackhi_epi32(rows[0], rows[1]),
-            );
-            let other = _mm512_add_epi32(
-                _mm512_unpacklo_epi32(rows[2], rows[3]),
-                _mm512_unpackhi_epi32(rows[2], rows[3]),
-            );
-            _mm512_add_epi32(
-                _mm512_unpacklo_epi64(one, other),
-                _mm512_unpackhi_epi64(one, other),
-            )
-        }
-    }
-
-    #[inline(always)]
     unsafe fn widen(words: __m512i) -> __m512 {
         unsafe { _mm512_cvtph_ps(_mm512_cvtepi32_epi16(words)) }
     }
 
     #[inline(always)]
-    unsafe fn load_halves(row: *const u8, stride: usize) -> __m512 {
-        unsafe {
-            let half = |index: usize| row.add(index * stride).cast::<i16>().read_unaligned();
-            #[rustfmt::skip]
-            let halves = _mm256_setr_epi16(
-                half(0), half(1), half(2), half(3), half(4), half(5), half(6), half(7),
-                half(8), half(9), half(10), half(11), half(12), half(13), half(14), half(15),
-            );
-            _mm512_cvtph_ps(halves)
-        }
+    unsafe fn load_halves(from: *const u8) -> __m512 {
+        unsafe { _mm512_cvtph_ps(_mm256_loadu_si256(from.cast())) }
     }
 
     #[inline(always)]
@@ -189,11 +93,6 @@ impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn splat_float(number: f32) -> __m512 {
         unsafe { _mm512_set1_ps(number) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_floats(from: *const Line) -> __m512 {
-        unsafe { _mm512_load_ps(from.cast()) }
     }
 
     #[inline(always)]

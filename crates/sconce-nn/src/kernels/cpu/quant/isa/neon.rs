@@ -7,7 +7,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Isa, Line, Rows, SIDE, Tile};
+use super::{Isa, Line, SIDE};
 
 #[derive(Clone, Copy)]
 pub(super) struct Neon;
@@ -19,17 +19,6 @@ type Floats = [float32x4_t; 4];
 #[inline(always)]
 fn zip<T: Copy>(one: [T; 4], other: [T; 4], operation: impl Fn(T, T) -> T) -> [T; 4] {
     [0, 1, 2, 3].map(|quarter| operation(one[quarter], other[quarter]))
-}
-
-/// Numbers of 32 bits, one from each of sixteen rows.
-#[inline(always)]
-fn gather(load: impl Fn(usize) -> u32) -> Words {
-    let mut words = [0; SIDE];
-    for (row, word) in words.iter_mut().enumerate() {
-        *word = load(row);
-    }
-    // SAFETY: all of an array.
-    [0, 4, 8, 12].map(|first| unsafe { vld1q_u32(words[first..first + 4].as_ptr()) })
 }
 
 /// Adds the products of four bytes to every word: two of them together fit 16 bits, as long as weights are below 128.
@@ -59,48 +48,12 @@ unsafe fn dot<const FULL: bool>(
     }
 }
 
-/// `0x10` for each of sixteen set bits.
-///
-/// # Safety
-/// The bits can be read.
-#[inline(always)]
-unsafe fn spread(from: *const u8) -> uint32x4_t {
-    // Every byte looks at its own bit.
-    const BIT: [u8; 16] = [1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128];
-    unsafe {
-        let bytes = vcombine_u8(vdup_n_u8(*from), vdup_n_u8(*from.add(1)));
-        let set = vtstq_u8(bytes, vld1q_u8(BIT.as_ptr()));
-        vreinterpretq_u32_u8(vandq_u8(set, vdupq_n_u8(0x10)))
-    }
-}
-
-/// Transposes four words of four rows.
-#[inline(always)]
-fn transpose(rows: [uint32x4_t; 4]) -> [uint32x4_t; 4] {
-    // SAFETY: only needs what the target has.
-    unsafe {
-        let pairs = |one, other| {
-            (
-                vreinterpretq_u64_u32(vtrn1q_u32(one, other)),
-                vreinterpretq_u64_u32(vtrn2q_u32(one, other)),
-            )
-        };
-        let ((a, b), (c, d)) = (pairs(rows[0], rows[1]), pairs(rows[2], rows[3]));
-        [
-            vreinterpretq_u32_u64(vtrn1q_u64(a, c)),
-            vreinterpretq_u32_u64(vtrn1q_u64(b, d)),
-            vreinterpretq_u32_u64(vtrn2q_u64(a, c)),
-            vreinterpretq_u32_u64(vtrn2q_u64(b, d)),
-        ]
-    }
-}
-
 // SAFETY of every block below: promised by the callers, see the trait.
 impl Isa for Neon {
     type Words = Words;
     type Floats = Floats;
 
-    const TILE: Tile = Tile::Small;
+    const ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> Words {
@@ -108,38 +61,17 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    unsafe fn load(from: *const Line) -> Words {
-        let from = from.cast::<u32>();
-        [0, 4, 8, 12].map(|word| unsafe { vld1q_u32(from.add(word)) })
+    unsafe fn load(from: *const u8) -> Words {
+        [0, 16, 32, 48].map(|at| unsafe { vreinterpretq_u32_u8(vld1q_u8(from.add(at))) })
     }
 
+    #[cfg(test)]
     #[inline(always)]
     unsafe fn store(words: Words, to: *mut Line) {
         let to = to.cast::<u32>();
         for (quarter, words) in words.into_iter().enumerate() {
             unsafe { vst1q_u32(to.add(4 * quarter), words) };
         }
-    }
-
-    #[inline(always)]
-    unsafe fn load_four(row: *const u8, stride: usize) -> Words {
-        let bytes = |row| unsafe { vreinterpretq_u32_u8(vld1q_u8(row)) };
-        [0, 4, 8, 12].map(|index| bytes(unsafe { row.add(index * stride) }))
-    }
-
-    #[inline(always)]
-    unsafe fn load_words(row: *const u8, stride: usize) -> Words {
-        gather(|index| unsafe { row.add(index * stride).cast::<u32>().read_unaligned() })
-    }
-
-    #[inline(always)]
-    unsafe fn repeat(from: *const [i8; 16]) -> Words {
-        unsafe { [vreinterpretq_u32_s8(vld1q_s8(from.cast())); 4] }
-    }
-
-    #[inline(always)]
-    unsafe fn spread_bits(row: *const u8, stride: usize) -> Words {
-        [0, 4, 8, 12].map(|index| unsafe { spread(row.add(index * stride)) })
     }
 
     #[inline(always)]
@@ -150,16 +82,6 @@ impl Isa for Neon {
     #[inline(always)]
     unsafe fn or(one: Words, other: Words) -> Words {
         zip(one, other, |one, other| unsafe { vorrq_u32(one, other) })
-    }
-
-    #[inline(always)]
-    unsafe fn xor(one: Words, other: Words) -> Words {
-        zip(one, other, |one, other| unsafe { veorq_u32(one, other) })
-    }
-
-    #[inline(always)]
-    unsafe fn add(one: Words, other: Words) -> Words {
-        zip(one, other, |one, other| unsafe { vaddq_u32(one, other) })
     }
 
     #[inline(always)]
@@ -180,28 +102,14 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    unsafe fn transpose(rows: Rows<Self>) -> Rows<Self> {
-        let quarters = [0, 1, 2, 3].map(|quarter| transpose(rows.map(|rows| rows[quarter])));
-        [0, 1, 2, 3].map(|word| quarters.map(|quarter| quarter[word]))
-    }
-
-    #[inline(always)]
-    unsafe fn sum_rows(rows: Rows<Self>) -> Words {
-        [0, 1, 2, 3].map(|quarter| unsafe {
-            let [a, b, c, d] = rows.map(|rows| rows[quarter]);
-            vpaddq_u32(vpaddq_u32(a, b), vpaddq_u32(c, d))
-        })
-    }
-
-    #[inline(always)]
     unsafe fn widen(words: Words) -> Floats {
         words.map(|words| unsafe { vcvt_f32_f16(vreinterpret_f16_u16(vmovn_u32(words))) })
     }
 
     #[inline(always)]
-    unsafe fn load_halves(row: *const u8, stride: usize) -> Floats {
-        let half = |index| unsafe { row.add(index * stride).cast::<u16>().read_unaligned() };
-        unsafe { Self::widen(gather(|index| u32::from(half(index)))) }
+    unsafe fn load_halves(from: *const u8) -> Floats {
+        let four = |at: usize| unsafe { vreinterpret_f16_u8(vld1_u8(from.add(at))) };
+        [0, 8, 16, 24].map(|at| unsafe { vcvt_f32_f16(four(at)) })
     }
 
     #[inline(always)]
@@ -212,12 +120,6 @@ impl Isa for Neon {
     #[inline(always)]
     unsafe fn splat_float(number: f32) -> Floats {
         unsafe { [vdupq_n_f32(number); 4] }
-    }
-
-    #[inline(always)]
-    unsafe fn load_floats(from: *const Line) -> Floats {
-        let from = from.cast::<f32>();
-        [0, 4, 8, 12].map(|number| unsafe { vld1q_f32(from.add(number)) })
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use half::f16;
 
-use super::{Isa, Line, Rows, SIDE, Tile};
+use super::{Isa, Line, SIDE};
 
 #[derive(Clone, Copy)]
 pub(super) struct Portable;
@@ -30,26 +30,12 @@ fn each<T, U: Copy + Default>(from: [T; SIDE], operation: impl Fn(&T) -> U) -> [
     to
 }
 
-/// Four words of each of the rows 0, 4, 8 and 12.
-#[inline(always)]
-fn four(load: impl Fn(usize) -> [u8; 16]) -> Words {
-    let mut words = [0; SIDE];
-    for row in 0..4 {
-        let bytes = load(4 * row);
-        for word in 0..4 {
-            let bytes = [0, 1, 2, 3].map(|byte| bytes[4 * word + byte]);
-            words[4 * row + word] = u32::from_le_bytes(bytes);
-        }
-    }
-    words
-}
-
 // SAFETY of every block below: promised by the callers, see the trait.
 impl Isa for Portable {
     type Words = Words;
     type Floats = Floats;
 
-    const TILE: Tile = Tile::Small;
+    const ROWS: usize = 2;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> Words {
@@ -57,47 +43,16 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
-    unsafe fn load(from: *const Line) -> Words {
-        unsafe { (*from).0 }
+    unsafe fn load(from: *const u8) -> Words {
+        each(unsafe { from.cast::<[[u8; 4]; SIDE]>().read() }, |word| {
+            u32::from_le_bytes(*word)
+        })
     }
 
+    #[cfg(test)]
     #[inline(always)]
     unsafe fn store(words: Words, to: *mut Line) {
         unsafe { *to = Line(words) }
-    }
-
-    #[inline(always)]
-    unsafe fn load_four(row: *const u8, stride: usize) -> Words {
-        four(|index| unsafe { row.add(index * stride).cast::<[u8; 16]>().read() })
-    }
-
-    #[inline(always)]
-    unsafe fn load_words(row: *const u8, stride: usize) -> Words {
-        let mut words = [0; SIDE];
-        for lane in 0..SIDE {
-            let bytes = unsafe { row.add(lane * stride).cast::<[u8; 4]>().read() };
-            words[lane] = u32::from_le_bytes(bytes);
-        }
-        words
-    }
-
-    #[inline(always)]
-    unsafe fn repeat(from: *const [i8; 16]) -> Words {
-        let bytes = unsafe { (*from).map(|number| number as u8) };
-        four(|_| bytes)
-    }
-
-    #[inline(always)]
-    unsafe fn spread_bits(row: *const u8, stride: usize) -> Words {
-        four(|index| {
-            let bytes = unsafe { row.add(index * stride).cast::<[u8; 2]>().read() };
-            let bits = u16::from_le_bytes(bytes);
-            let mut spread = [0; 16];
-            for bit in 0..16 {
-                spread[bit] = ((bits >> bit) as u8 & 1) << 4;
-            }
-            spread
-        })
     }
 
     #[inline(always)]
@@ -108,16 +63,6 @@ impl Isa for Portable {
     #[inline(always)]
     unsafe fn or(one: Words, other: Words) -> Words {
         zip(one, other, |one, other| one | other)
-    }
-
-    #[inline(always)]
-    unsafe fn xor(one: Words, other: Words) -> Words {
-        zip(one, other, |one, other| one ^ other)
-    }
-
-    #[inline(always)]
-    unsafe fn add(one: Words, other: Words) -> Words {
-        zip(one, other, u32::wrapping_add)
     }
 
     #[inline(always)]
@@ -143,40 +88,14 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
-    unsafe fn transpose(rows: Rows<Self>) -> Rows<Self> {
-        let mut words = [[0; SIDE]; 4];
-        for word in 0..4 {
-            for row in 0..SIDE {
-                words[word][row] = rows[row % 4][row / 4 * 4 + word];
-            }
-        }
-        words
-    }
-
-    #[inline(always)]
-    unsafe fn sum_rows(rows: Rows<Self>) -> Words {
-        let mut sums = [0_u32; SIDE];
-        for row in 0..SIDE {
-            for word in 0..4 {
-                sums[row] = sums[row].wrapping_add(rows[row % 4][row / 4 * 4 + word]);
-            }
-        }
-        sums
-    }
-
-    #[inline(always)]
     unsafe fn widen(words: Words) -> Floats {
         each(words, |&word| f16::from_bits(word as u16).to_f32())
     }
 
     #[inline(always)]
-    unsafe fn load_halves(row: *const u8, stride: usize) -> Floats {
-        let mut floats = [0.0; SIDE];
-        for lane in 0..SIDE {
-            let bytes = unsafe { row.add(lane * stride).cast::<[u8; 2]>().read() };
-            floats[lane] = f16::from_le_bytes(bytes).to_f32();
-        }
-        floats
+    unsafe fn load_halves(from: *const u8) -> Floats {
+        let halves = unsafe { from.cast::<[[u8; 2]; SIDE]>().read() };
+        each(halves, |half| f16::from_le_bytes(*half).to_f32())
     }
 
     #[inline(always)]
@@ -187,11 +106,6 @@ impl Isa for Portable {
     #[inline(always)]
     unsafe fn splat_float(number: f32) -> Floats {
         [number; SIDE]
-    }
-
-    #[inline(always)]
-    unsafe fn load_floats(from: *const Line) -> Floats {
-        unsafe { (*from).0.map(f32::from_bits) }
     }
 
     #[inline(always)]
