@@ -1,6 +1,8 @@
 //! Cuts outputs into parts that tasks of the pool write at the same time.
 #![allow(unsafe_code)]
 
+use std::ops::Range;
+
 use super::pool;
 
 /// Below so many elementary operations a fork costs more than it brings.
@@ -45,6 +47,12 @@ impl<T> Shared<T> {
         // SAFETY: inside the slice, exclusive by the caller's promise.
         unsafe { std::slice::from_raw_parts_mut(self.start.add(start), len) }
     }
+}
+
+/// Part `index` of a range that is cut into `count` parts of nearly the same length.
+pub(super) fn share(range: &Range<usize>, index: usize, count: usize) -> Range<usize> {
+    let at = |index| range.start + range.len() * index / count;
+    at(index)..at(index + 1)
 }
 
 /// Calls `work` with the index of the first row and a run of whole rows of `out`; every row is covered once.

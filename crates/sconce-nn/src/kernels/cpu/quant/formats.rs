@@ -4,9 +4,13 @@
 //! by [`super::panels`]. A weight is `scale * (q - offset)` or `scale * q + minimum`, with `q` an unsigned byte here in
 //! every format.
 #![allow(unsafe_code)]
+// Counted loops over constant sizes unroll into registers.
+#![allow(clippy::needless_range_loop)]
+
+use std::marker::PhantomData;
 
 use super::activations::BLOCK;
-use super::isa::{Isa, SIDE};
+use super::isa::{Isa, Line, SIDE};
 use crate::weights::BlockFormat;
 
 /// The same block of sixteen rows.
@@ -18,14 +22,21 @@ impl Source {
     #[inline(always)]
     unsafe fn word<I: Isa>(self, index: usize) -> I::Words {
         // SAFETY: the block has the word, which the caller promises.
-        unsafe { I::load(self.0.add(index * SIDE * size_of::<u32>())) }
+        unsafe { I::load(self.0.add(index * size_of::<Line>())) }
+    }
+
+    /// An f32 number of each row.
+    #[inline(always)]
+    unsafe fn float<I: Isa>(self, index: usize) -> I::Floats {
+        // SAFETY: as above.
+        unsafe { I::load_floats(self.0.add(index * size_of::<Line>())) }
     }
 
     /// The f16 number of each row that lies behind so many words.
     #[inline(always)]
     unsafe fn half<I: Isa>(self, words: usize) -> I::Floats {
         // SAFETY: as above.
-        unsafe { I::load_halves(self.0.add(words * SIDE * size_of::<u32>())) }
+        unsafe { I::load_halves(self.0.add(words * size_of::<Line>())) }
     }
 
     /// The f16 numbers of which a word of each row consists.
@@ -87,11 +98,10 @@ impl Kind for Halves {
 /// How a format is read. Of the format's own blocks, some hold several of 32 weights.
 pub(super) trait Format {
     type Kind: Kind;
-    const FORMAT: BlockFormat;
     /// Blocks of 32 weights in the format's own block.
-    const BLOCKS: usize = Self::FORMAT.numbers() / BLOCK;
+    const BLOCKS: usize;
     /// Bytes of sixteen of the format's own blocks.
-    const BYTES: usize = SIDE * Self::FORMAT.bytes();
+    const BYTES: usize;
 
     /// Four weights of each row, of block `block`, from weight `4 * index` on.
     ///
@@ -104,6 +114,53 @@ pub(super) trait Format {
     /// # Safety
     /// As for [`Self::weights`].
     unsafe fn scales<I: Isa>(from: Source, block: usize) -> [I::Floats; 2];
+}
+
+/// Words of 32 weights, and lines of sixteen blocks that are unpacked: the words and two scales.
+const WORDS: usize = BLOCK / size_of::<u32>();
+pub(super) const LINES: usize = WORDS + 2;
+
+/// Blocks of 32 weights as [`unpack`] writes them: bytes, then two scales as f32 numbers.
+pub(super) struct Unpacked<K>(PhantomData<K>);
+
+/// Writes a panel of so many blocks of 32 weights, [`LINES`] each.
+///
+/// # Safety
+/// As for [`Format::weights`]; there is room for all.
+#[inline(always)]
+pub(super) unsafe fn unpack<I: Isa, F: Format>(from: Source, blocks: usize, mut to: *mut Line) {
+    for own in 0..blocks / F::BLOCKS {
+        // SAFETY: promised by the caller.
+        unsafe {
+            let from = Source(from.0.add(own * F::BYTES));
+            for block in 0..F::BLOCKS {
+                for index in 0..WORDS {
+                    I::store(F::weights::<I>(from, block, index), to.add(index));
+                }
+                let scales = F::scales::<I>(from, block);
+                for index in 0..scales.len() {
+                    I::store_floats(scales[index], to.add(WORDS + index));
+                }
+                to = to.add(LINES);
+            }
+        }
+    }
+}
+
+impl<K: Kind> Format for Unpacked<K> {
+    type Kind = K;
+    const BLOCKS: usize = 1;
+    const BYTES: usize = LINES * size_of::<Line>();
+
+    #[inline(always)]
+    unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
+        unsafe { from.word::<I>(index) }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, _: usize) -> [I::Floats; 2] {
+        unsafe { [from.float::<I>(WORDS), from.float::<I>(WORDS + 1)] }
+    }
 }
 
 const LOW_NIBBLES: u32 = 0x0f0f_0f0f;
@@ -157,7 +214,8 @@ pub(super) struct Q4_0;
 
 impl Format for Q4_0 {
     type Kind = Around<3>;
-    const FORMAT: BlockFormat = BlockFormat::Q4_0;
+    const BLOCKS: usize = BlockFormat::Q4_0.numbers() / BLOCK;
+    const BYTES: usize = SIDE * BlockFormat::Q4_0.bytes();
 
     #[inline(always)]
     unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
@@ -174,7 +232,8 @@ pub(super) struct Q4_1;
 
 impl Format for Q4_1 {
     type Kind = Minima;
-    const FORMAT: BlockFormat = BlockFormat::Q4_1;
+    const BLOCKS: usize = BlockFormat::Q4_1.numbers() / BLOCK;
+    const BYTES: usize = SIDE * BlockFormat::Q4_1.bytes();
 
     #[inline(always)]
     unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
@@ -191,7 +250,8 @@ pub(super) struct Q5_0;
 
 impl Format for Q5_0 {
     type Kind = Around<4>;
-    const FORMAT: BlockFormat = BlockFormat::Q5_0;
+    const BLOCKS: usize = BlockFormat::Q5_0.numbers() / BLOCK;
+    const BYTES: usize = SIDE * BlockFormat::Q5_0.bytes();
 
     #[inline(always)]
     unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
@@ -211,7 +271,8 @@ pub(super) struct Q5_1;
 
 impl Format for Q5_1 {
     type Kind = Minima;
-    const FORMAT: BlockFormat = BlockFormat::Q5_1;
+    const BLOCKS: usize = BlockFormat::Q5_1.numbers() / BLOCK;
+    const BYTES: usize = SIDE * BlockFormat::Q5_1.bytes();
 
     #[inline(always)]
     unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
@@ -231,7 +292,8 @@ pub(super) struct Q8_0;
 
 impl Format for Q8_0 {
     type Kind = Around<7>;
-    const FORMAT: BlockFormat = BlockFormat::Q8_0;
+    const BLOCKS: usize = BlockFormat::Q8_0.numbers() / BLOCK;
+    const BYTES: usize = SIDE * BlockFormat::Q8_0.bytes();
 
     #[inline(always)]
     unsafe fn weights<I: Isa>(from: Source, _: usize, index: usize) -> I::Words {
@@ -284,7 +346,8 @@ pub(super) struct Q4K;
 
 impl Format for Q4K {
     type Kind = Minima;
-    const FORMAT: BlockFormat = BlockFormat::Q4K;
+    const BLOCKS: usize = BlockFormat::Q4K.numbers() / BLOCK;
+    const BYTES: usize = SIDE * BlockFormat::Q4K.bytes();
 
     #[inline(always)]
     unsafe fn weights<I: Isa>(from: Source, block: usize, index: usize) -> I::Words {
@@ -305,7 +368,8 @@ pub(super) struct Q5K;
 
 impl Format for Q5K {
     type Kind = Minima;
-    const FORMAT: BlockFormat = BlockFormat::Q5K;
+    const BLOCKS: usize = BlockFormat::Q5K.numbers() / BLOCK;
+    const BYTES: usize = SIDE * BlockFormat::Q5K.bytes();
 
     #[inline(always)]
     unsafe fn weights<I: Isa>(from: Source, block: usize, index: usize) -> I::Words {
@@ -327,7 +391,8 @@ pub(super) struct Q6K;
 
 impl Format for Q6K {
     type Kind = Halves;
-    const FORMAT: BlockFormat = BlockFormat::Q6K;
+    const BLOCKS: usize = BlockFormat::Q6K.numbers() / BLOCK;
+    const BYTES: usize = SIDE * BlockFormat::Q6K.bytes();
 
     #[inline(always)]
     unsafe fn weights<I: Isa>(from: Source, block: usize, index: usize) -> I::Words {

@@ -204,10 +204,13 @@ impl<'b> Call<'_, 'b> {
     }
 
     fn multiply<F: Format>(&self, task: &Task<'_>) {
-        self.instructions.run(Job::<F> {
-            x: self.x,
-            task,
-            format: PhantomData,
+        scratch::with(tile::room(task.rows.len(), self.x.width), |room| {
+            self.instructions.run(Job::<F> {
+                x: self.x,
+                task,
+                room,
+                format: PhantomData,
+            });
         });
     }
 }

@@ -1,4 +1,5 @@
-//! The inner loops: some rows of `x` against panels of weights, whose words pass through registers once for all of them.
+//! The inner loops: some rows of `x` against panels of weights. For few rows weights pass from memory through registers
+//! once; for many they are unpacked into the cache first.
 //!
 //! A vector of sums belongs to sixteen outputs of a row. Integers of a block are exact, and blocks are added from the first
 //! to the last: the same bits for any number of rows at a time.
@@ -11,98 +12,186 @@ use std::ops::Range;
 
 use super::Task;
 use super::activations::{Activations, BLOCK, Block};
-use super::formats::{Format, Kind, Source};
+use super::formats::{Format, Kind, LINES, Source, Unpacked, unpack};
 use super::isa::{Isa, Kernel, Line, SIDE};
+use crate::kernels::cpu::parallel;
 
 /// Bytes of `x` in a word, and words of a block.
 const WORD: usize = 4;
 const WORDS: usize = BLOCK / WORD;
-
-/// Bytes of panels that are read again for the next rows of `x`, while the next as many come from memory. Few, so that
-/// memory is never waited for long.
-const GROUP_BYTES: usize = 64 << 10;
 
 /// How far ahead of the words at hand the first cache level is filled, in bytes, and the second: in their order, across the
 /// pages where the processor stops guessing.
 const NEAR: usize = 2 << 10;
 const FAR: usize = 8 << 10;
 
-/// The most rows at a time of any instructions.
-const MOST: usize = 12;
+/// So many rows are few where the halves of a block have their own sums.
+const FEW_OF_HALVES: usize = 2;
+
+/// Panels that are unpacked at once.
+const PAIR: usize = 2;
 
 /// A task with weights of that format.
 pub(super) struct Job<'a, F> {
     pub(super) x: Activations<'a>,
     pub(super) task: &'a Task<'a>,
+    /// As long as [`room`] says.
+    pub(super) room: &'a mut [f32],
     pub(super) format: PhantomData<F>,
+}
+
+/// Numbers that a task with so many rows of so many blocks needs to unpack weights; lines have an alignment.
+pub(super) fn room(rows: usize, width: usize) -> usize {
+    if rows <= FEW_OF_HALVES {
+        return 0;
+    }
+    (PAIR * LINES * width + 1) * SIDE
 }
 
 impl<F: Format> Kernel for Job<'_, F> {
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let panels = self.task.columns.div_ceil(SIDE);
-        let bytes = self.x.width / F::BLOCKS * F::BYTES;
-        let strips = self.task.rows.len().div_ceil(most::<I, F::Kind>());
-        let group = match strips {
-            // Every weight is read once.
-            1 => panels,
-            _ => (GROUP_BYTES / bytes.max(1)).max(1),
+        // SAFETY: the job's rows of `x` and its panels exist, and its outputs are its alone.
+        unsafe {
+            if self.task.rows.len() <= few::<I, F::Kind>() {
+                self.run_few::<I>();
+            } else {
+                self.run_many::<I>();
+            }
+        }
+    }
+}
+
+/// Rows that are few: as many as there are registers for, with sums of integers and of floats for each. Where the halves
+/// of a block have sums of their own, unpacking takes the registers.
+const fn few<I: Isa, K: Kind>() -> usize {
+    if K::HALVES { FEW_OF_HALVES } else { I::ROWS }
+}
+
+/// Rows that are multiplied with a pair of panels at a time: fewer words of `x` and of weights are loaded for as many
+/// products than with one.
+const fn with_pairs<I: Isa, K: Kind>() -> usize {
+    let rows = I::ROWS.div_ceil(PAIR);
+    if K::HALVES {
+        (rows * 2).div_ceil(3)
+    } else {
+        rows
+    }
+}
+
+impl<F: Format> Job<'_, F> {
+    #[inline(always)]
+    unsafe fn run_few<I: Isa>(&self) {
+        let tiles = Tiles::<F> {
+            x: self.x,
+            task: self.task,
+            panels: self.task.panels.as_ptr(),
+            column: 0,
+            from_memory: true,
+            format: PhantomData,
         };
-        for first in (0..panels).step_by(group.max(1)) {
+        for panel in 0..self.task.columns.div_ceil(SIDE) {
+            // SAFETY: as for `Tiles::tile`.
+            unsafe { tiles.one::<I>(self.task.rows, panel) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn run_many<I: Isa>(self) {
+        let width = self.x.width;
+        let panels = self.task.columns.div_ceil(SIDE);
+        let (packed, unpacked) = (width / F::BLOCKS * F::BYTES, width * LINES);
+        let strips = self.task.rows.len().div_ceil(with_pairs::<I, F::Kind>());
+        // SAFETY: any bits are a line.
+        let (_, room, _) = unsafe { self.room.align_to_mut::<Line>() };
+        for first in (0..panels).step_by(PAIR) {
+            let count = PAIR.min(panels - first);
+            for index in 0..count {
+                let from = &self.task.panels[(first + index) * packed..][..packed];
+                let to = &mut room[index * unpacked..][..unpacked];
+                // SAFETY: the slices are as long as a panel, packed and unpacked.
+                unsafe { unpack::<I, F>(Source(from.as_ptr()), width, to.as_mut_ptr()) };
+            }
+            let tiles = Tiles::<Unpacked<F::Kind>> {
+                x: self.x,
+                task: self.task,
+                panels: room.as_ptr().cast(),
+                column: first * SIDE,
+                from_memory: false,
+                format: PhantomData,
+            };
             for strip in 0..strips {
-                let rows = share(self.task.rows, strip, strips);
-                for panel in first..panels.min(first + group) {
-                    // SAFETY: the job's rows of `x` and its panels exist, and its outputs are its alone.
-                    unsafe { self.strip::<I>(&rows, panel) };
+                let rows = parallel::share(self.task.rows, strip, strips);
+                // SAFETY: as for `Tiles::tile`.
+                unsafe {
+                    if count == PAIR {
+                        tiles.pair::<I>(&rows);
+                    } else {
+                        tiles.one::<I>(&rows, 0);
+                    }
                 }
             }
         }
     }
 }
 
-/// Rows at a time: as many as there are registers for, with sums of integers and of floats for each.
-const fn most<I: Isa, K: Kind>() -> usize {
-    match K::HALVES {
-        true => I::ROWS.div_ceil(3) * 2,
-        false => I::ROWS,
-    }
+/// Panels of one form.
+struct Tiles<'a, F> {
+    x: Activations<'a>,
+    task: &'a Task<'a>,
+    panels: *const u8,
+    /// The first column of the first panel.
+    column: usize,
+    /// Whether the panels are asked for ahead.
+    from_memory: bool,
+    format: PhantomData<F>,
 }
 
-/// Part `index` of a range that is cut into `count` parts of nearly the same length.
-fn share(range: &Range<usize>, index: usize, count: usize) -> Range<usize> {
-    let at = |index| range.start + range.len() * index / count;
-    at(index)..at(index + 1)
-}
-
-impl<F: Format> Job<'_, F> {
+impl<F: Format> Tiles<'_, F> {
     #[inline(always)]
-    unsafe fn strip<I: Isa>(&self, rows: &Range<usize>, panel: usize) {
+    unsafe fn pair<I: Isa>(&self, rows: &Range<usize>) {
         // SAFETY: as for `tile`.
         unsafe {
             match rows.len() {
-                1 => self.tile::<I, 1>(rows.start, panel),
-                2 => self.tile::<I, 2>(rows.start, panel),
-                3 if I::ROWS >= 3 => self.tile::<I, 3>(rows.start, panel),
-                4 if I::ROWS >= 4 => self.tile::<I, 4>(rows.start, panel),
-                5 if I::ROWS >= 5 => self.tile::<I, 5>(rows.start, panel),
-                6 if I::ROWS >= 6 => self.tile::<I, 6>(rows.start, panel),
-                7 if I::ROWS >= 7 => self.tile::<I, 7>(rows.start, panel),
-                8 if I::ROWS >= 8 => self.tile::<I, 8>(rows.start, panel),
-                9 if I::ROWS >= 9 => self.tile::<I, 9>(rows.start, panel),
-                10 if I::ROWS >= 10 => self.tile::<I, 10>(rows.start, panel),
-                11 if I::ROWS >= 11 => self.tile::<I, 11>(rows.start, panel),
-                MOST if I::ROWS >= MOST => self.tile::<I, MOST>(rows.start, panel),
-                _ => unreachable!("strips have at most as many rows as there are registers for"),
+                1 => self.tile::<I, 1, PAIR>(rows.start, 0),
+                2 if I::ROWS >= 4 => self.tile::<I, 2, PAIR>(rows.start, 0),
+                3 if I::ROWS >= 6 => self.tile::<I, 3, PAIR>(rows.start, 0),
+                4 if I::ROWS >= 8 => self.tile::<I, 4, PAIR>(rows.start, 0),
+                5 if I::ROWS >= 10 => self.tile::<I, 5, PAIR>(rows.start, 0),
+                6 if I::ROWS >= 12 => self.tile::<I, 6, PAIR>(rows.start, 0),
+                _ => unreachable!("no more rows than there are registers for"),
             }
         }
     }
 
-    /// Rows `row..row + M` of `x` against a panel.
+    #[inline(always)]
+    unsafe fn one<I: Isa>(&self, rows: &Range<usize>, panel: usize) {
+        // SAFETY: as for `tile`.
+        unsafe {
+            match rows.len() {
+                1 => self.tile::<I, 1, 1>(rows.start, panel),
+                2 => self.tile::<I, 2, 1>(rows.start, panel),
+                3 if I::ROWS >= 3 => self.tile::<I, 3, 1>(rows.start, panel),
+                4 if I::ROWS >= 4 => self.tile::<I, 4, 1>(rows.start, panel),
+                5 if I::ROWS >= 5 => self.tile::<I, 5, 1>(rows.start, panel),
+                6 if I::ROWS >= 6 => self.tile::<I, 6, 1>(rows.start, panel),
+                7 if I::ROWS >= 7 => self.tile::<I, 7, 1>(rows.start, panel),
+                8 if I::ROWS >= 8 => self.tile::<I, 8, 1>(rows.start, panel),
+                9 if I::ROWS >= 9 => self.tile::<I, 9, 1>(rows.start, panel),
+                10 if I::ROWS >= 10 => self.tile::<I, 10, 1>(rows.start, panel),
+                11 if I::ROWS >= 11 => self.tile::<I, 11, 1>(rows.start, panel),
+                12 if I::ROWS >= 12 => self.tile::<I, 12, 1>(rows.start, panel),
+                _ => unreachable!("no more rows than there are registers for"),
+            }
+        }
+    }
+
+    /// Rows `row..row + M` of `x` against `N` panels.
     ///
     /// # Safety
     /// As for [`Isa`]; all this exists.
     #[inline(always)]
-    unsafe fn tile<I: Isa, const M: usize>(&self, row: usize, panel: usize) {
+    unsafe fn tile<I: Isa, const M: usize, const N: usize>(&self, row: usize, panel: usize) {
         let width = self.x.width;
         // SAFETY: promised by the caller; addresses ahead are not read.
         unsafe {
@@ -110,23 +199,31 @@ impl<F: Format> Job<'_, F> {
             let bytes = self.x.bytes.as_ptr().add(first * BLOCK);
             let blocks = self.x.blocks.as_ptr().add(first);
             let own_blocks = width / F::BLOCKS;
-            let panel_at = self.task.panels.as_ptr().add(panel * own_blocks * F::BYTES);
-            let mut sums = [I::splat_float(0.0); M];
+            let panel_bytes = own_blocks * F::BYTES;
+            let panels = self.panels.add(panel * panel_bytes);
+            let mut sums = [[I::splat_float(0.0); N]; M];
             for own in 0..own_blocks {
-                let from = Source(panel_at.add(own * F::BYTES));
+                let mut from = [Source(panels.add(own * F::BYTES)); N];
+                for n in 1..N {
+                    from[n] = Source(from[0].0.add(n * panel_bytes));
+                }
                 for block in 0..F::BLOCKS {
-                    ask::<I, F>(from, block);
+                    if self.from_memory {
+                        ask::<I, F>(from[0], block);
+                    }
                     let index = own * F::BLOCKS + block;
                     let x = Rows {
                         bytes: bytes.add(index * BLOCK),
                         blocks: blocks.add(index),
                         width,
                     };
-                    x.add_block::<I, F, M>(&mut sums, from, block);
+                    x.add_block::<I, F, M, N>(&mut sums, from, block);
                 }
             }
             for m in 0..M {
-                self.store::<I>(row + m, panel * SIDE, sums[m]);
+                for n in 0..N {
+                    self.store::<I>(row + m, self.column + (panel + n) * SIDE, sums[m][n]);
+                }
             }
         }
     }
@@ -176,56 +273,63 @@ struct Rows {
 }
 
 impl Rows {
-    /// Adds the products with block `block` of weights.
+    /// Adds the products with block `block` of the weights of `N` panels.
     #[inline(always)]
-    unsafe fn add_block<I: Isa, F: Format, const M: usize>(
+    unsafe fn add_block<I: Isa, F: Format, const M: usize, const N: usize>(
         &self,
-        sums: &mut [I::Floats; M],
-        from: Source,
+        sums: &mut [[I::Floats; N]; M],
+        from: [Source; N],
         block: usize,
     ) {
         // SAFETY: promised by the caller of `tile`.
         unsafe {
             // One sum for both halves, unless each has its own scale.
-            let mut words = [[I::splat(0); M]; 2];
+            let mut words = [[[I::splat(0); N]; M]; 2];
             for m in 0..M {
                 let minus = &*self.blocks.add(m * self.width);
                 if F::Kind::HALVES {
-                    words[0][m] = offset::<I, F::Kind>(minus.minus_sums[0]);
-                    words[1][m] = offset::<I, F::Kind>(minus.minus_sums[1]);
+                    words[0][m] = [offset::<I, F::Kind>(minus.minus_sums[0]); N];
+                    words[1][m] = [offset::<I, F::Kind>(minus.minus_sums[1]); N];
                 } else if !F::Kind::MINIMA {
-                    words[0][m] = offset::<I, F::Kind>(minus.minus_sum);
+                    words[0][m] = [offset::<I, F::Kind>(minus.minus_sum); N];
                 }
             }
             for index in 0..WORDS {
-                let weights = F::weights::<I>(from, block, index);
+                let mut weights = [I::splat(0); N];
+                for n in 0..N {
+                    weights[n] = F::weights::<I>(from[n], block, index);
+                }
                 let half = if F::Kind::HALVES { index / 4 } else { 0 };
                 for m in 0..M {
                     let x = self.bytes.add(m * self.width * BLOCK + index * WORD);
                     let x = I::splat(x.cast::<u32>().read_unaligned());
-                    let sum = &mut words[half][m];
-                    *sum = if F::Kind::FULL {
-                        I::dot::<true>(*sum, weights, x)
-                    } else {
-                        I::dot::<false>(*sum, weights, x)
-                    };
+                    for n in 0..N {
+                        let sum = &mut words[half][m][n];
+                        *sum = if F::Kind::FULL {
+                            I::dot::<true>(*sum, weights[n], x)
+                        } else {
+                            I::dot::<false>(*sum, weights[n], x)
+                        };
+                    }
                 }
             }
-            let scales = F::scales::<I>(from, block);
-            for m in 0..M {
-                let block = &*self.blocks.add(m * self.width);
-                let first = I::multiply(I::convert(words[0][m]), scales[0]);
-                let product = if F::Kind::HALVES {
-                    let last = I::multiply(I::convert(words[1][m]), scales[1]);
-                    I::add_floats(first, last)
-                } else if F::Kind::MINIMA {
-                    let sum = I::convert(I::splat(block.minus_sum as u32));
-                    I::add_floats(first, I::multiply(sum, scales[1]))
-                } else {
-                    first
-                };
-                let product = I::multiply(product, I::splat_float(block.scale));
-                sums[m] = I::add_floats(sums[m], product);
+            for n in 0..N {
+                let scales = F::scales::<I>(from[n], block);
+                for m in 0..M {
+                    let block = &*self.blocks.add(m * self.width);
+                    let first = I::multiply(I::convert(words[0][m][n]), scales[0]);
+                    let product = if F::Kind::HALVES {
+                        let last = I::multiply(I::convert(words[1][m][n]), scales[1]);
+                        I::add_floats(first, last)
+                    } else if F::Kind::MINIMA {
+                        let sum = I::convert(I::splat(block.minus_sum as u32));
+                        I::add_floats(first, I::multiply(sum, scales[1]))
+                    } else {
+                        first
+                    };
+                    let product = I::multiply(product, I::splat_float(block.scale));
+                    sums[m][n] = I::add_floats(sums[m][n], product);
+                }
             }
         }
     }

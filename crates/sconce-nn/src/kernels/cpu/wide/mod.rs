@@ -256,11 +256,6 @@ fn panels(n: usize) -> usize {
     n.div_ceil(COLUMNS)
 }
 
-/// Part `index` of `0..len` cut into `count` parts of nearly the same length.
-fn share(len: usize, index: usize, count: usize) -> Range<usize> {
-    len * index / count..len * (index + 1) / count
-}
-
 impl<P: Multiply> Products<'_, P> {
     /// Runs a task.
     ///
@@ -271,7 +266,7 @@ impl<P: Multiply> Products<'_, P> {
         let strips = task.rows.len().div_ceil(P::ROWS);
         let blocks = self.steps.div_ceil(STEPS).max(1);
         for block in 0..blocks {
-            let steps = share(self.steps, block, blocks);
+            let steps = parallel::share(&(0..self.steps), block, blocks);
             let group = match strips {
                 // Every weight is read once.
                 1 => task.panels.len(),
@@ -281,8 +276,7 @@ impl<P: Multiply> Products<'_, P> {
             while first < task.panels.end {
                 let panels = first..task.panels.end.min(first + group);
                 for strip in 0..strips {
-                    let rows = share(task.rows.len(), strip, strips);
-                    let rows = task.rows.start + rows.start..task.rows.start + rows.end;
+                    let rows = parallel::share(&task.rows, strip, strips);
                     for panel in panels.clone() {
                         let ahead = match strip {
                             0 if first == task.panels.start => Ahead::Behind,

@@ -65,7 +65,6 @@ impl Isa for Avx2 {
         }
     }
 
-    #[cfg(test)]
     #[inline(always)]
     unsafe fn store(words: Words, to: *mut Line) {
         unsafe {
@@ -159,6 +158,14 @@ impl Isa for Avx2 {
     #[inline(always)]
     unsafe fn splat_float(number: f32) -> Floats {
         unsafe { [_mm256_set1_ps(number); 2] }
+    }
+
+    #[inline(always)]
+    unsafe fn load_floats(from: *const u8) -> Floats {
+        unsafe {
+            let from = from.cast::<f32>();
+            [_mm256_loadu_ps(from), _mm256_loadu_ps(from.add(8))]
+        }
     }
 
     #[inline(always)]

@@ -44,7 +44,6 @@ impl Isa for Avx512 {
         unsafe { _mm512_loadu_si512(from.cast()) }
     }
 
-    #[cfg(test)]
     #[inline(always)]
     unsafe fn store(words: __m512i, to: *mut Line) {
         unsafe { _mm512_store_si512(to.cast(), words) }
@@ -93,6 +92,11 @@ impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn splat_float(number: f32) -> __m512 {
         unsafe { _mm512_set1_ps(number) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_floats(from: *const u8) -> __m512 {
+        unsafe { _mm512_loadu_ps(from.cast()) }
     }
 
     #[inline(always)]

@@ -38,7 +38,6 @@ pub(super) trait Isa: Copy {
 
     unsafe fn splat(word: u32) -> Self::Words;
     unsafe fn load(from: *const u8) -> Self::Words;
-    #[cfg(test)]
     unsafe fn store(words: Self::Words, to: *mut Line);
 
     unsafe fn and(one: Self::Words, other: Self::Words) -> Self::Words;
@@ -60,6 +59,7 @@ pub(super) trait Isa: Copy {
     /// The floats of integers with sign.
     unsafe fn convert(words: Self::Words) -> Self::Floats;
     unsafe fn splat_float(number: f32) -> Self::Floats;
+    unsafe fn load_floats(from: *const u8) -> Self::Floats;
     unsafe fn store_floats(floats: Self::Floats, to: *mut Line);
     unsafe fn add_floats(one: Self::Floats, other: Self::Floats) -> Self::Floats;
     unsafe fn multiply(one: Self::Floats, other: Self::Floats) -> Self::Floats;

@@ -65,7 +65,6 @@ impl Isa for Neon {
         [0, 16, 32, 48].map(|at| unsafe { vreinterpretq_u32_u8(vld1q_u8(from.add(at))) })
     }
 
-    #[cfg(test)]
     #[inline(always)]
     unsafe fn store(words: Words, to: *mut Line) {
         let to = to.cast::<u32>();
@@ -120,6 +119,11 @@ impl Isa for Neon {
     #[inline(always)]
     unsafe fn splat_float(number: f32) -> Floats {
         unsafe { [vdupq_n_f32(number); 4] }
+    }
+
+    #[inline(always)]
+    unsafe fn load_floats(from: *const u8) -> Floats {
+        unsafe { Self::load(from) }.map(|words| unsafe { vreinterpretq_f32_u32(words) })
     }
 
     #[inline(always)]

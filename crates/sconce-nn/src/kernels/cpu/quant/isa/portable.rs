@@ -49,7 +49,6 @@ impl Isa for Portable {
         })
     }
 
-    #[cfg(test)]
     #[inline(always)]
     unsafe fn store(words: Words, to: *mut Line) {
         unsafe { *to = Line(words) }
@@ -106,6 +105,11 @@ impl Isa for Portable {
     #[inline(always)]
     unsafe fn splat_float(number: f32) -> Floats {
         [number; SIDE]
+    }
+
+    #[inline(always)]
+    unsafe fn load_floats(from: *const u8) -> Floats {
+        each(unsafe { Self::load(from) }, |word| f32::from_bits(*word))
     }
 
     #[inline(always)]
