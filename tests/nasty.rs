@@ -2,7 +2,7 @@
 //! as it was.
 
 mod forms;
-mod texts;
+pub(crate) mod texts;
 
 use std::collections::HashSet;
 
@@ -50,7 +50,7 @@ fn there_are_two_hundred_texts_and_a_folder_for_every_task() {
     assert!(texts.len() >= 200, "{}", texts.len());
     let asked: HashSet<String> = asked().into_iter().map(|(_, _, task)| task).collect();
     for task in Task::ALL {
-        // What is made of any prompt there, their own tests ask.
+        // Prompts of pictures are asked in `pictures`.
         let elsewhere = matches!(task, Task::TextGeneration | Task::TextToImage);
         let known = elsewhere || asked.contains(task.name());
         assert!(known, "nobody asks for {task}");

@@ -49,7 +49,7 @@ const KINDS: [&str; 44] = [
 ];
 
 /// All texts, none twice.
-pub(super) fn all() -> Vec<String> {
+pub(crate) fn all() -> Vec<String> {
     let mut texts = vec![String::new(), " ".into()];
     for kind in KINDS {
         texts.extend([

@@ -4,6 +4,7 @@ use sconce_testkit::client::Client;
 use serde_json::{Value, json};
 
 use super::serve;
+use crate::nasty::texts;
 
 const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
@@ -173,4 +174,36 @@ fn bad_requests_are_told_what_is_wrong_and_nobody_else_notices() {
         client.post("/invocations", &quick(json!({}))).unwrap().body,
         before
     );
+}
+
+#[test]
+fn strange_prompts_make_pictures_or_errors_of_their_own() {
+    let serving = serve("sd1", "");
+    let client = Client::new(serving.server.address());
+    let ask = |body: &Value| client.post("/invocations", body).unwrap();
+    let before = ask(&quick(json!({})));
+    assert_eq!(before.status, 200, "{}", before.text());
+    let mut pictures = 0;
+    for text in texts::all() {
+        let shown: String = text.chars().take(60).collect();
+        let answer = ask(&json!({"prompt": text, "negative_prompt": text,
+            "parameters": {"num_inference_steps": 1, "seed": 1}}));
+        match answer.status {
+            200 => {
+                assert!(answer.body.starts_with(PNG), "{shown:?}");
+                pictures += 1;
+            }
+            424 => {
+                let told = answer.json().unwrap();
+                let error = told["error"].as_str().unwrap_or_default();
+                assert!(
+                    error.len() > 20 && !error.contains("panic"),
+                    "{shown:?}: {told}"
+                );
+            }
+            other => panic!("{shown:?}: {other} {}", answer.text()),
+        }
+    }
+    assert!(pictures > 150, "{pictures}");
+    assert_eq!(ask(&quick(json!({}))).body, before.body);
 }
