@@ -186,8 +186,8 @@ fn strange_prompts_make_pictures_or_errors_of_their_own() {
     let mut pictures = 0;
     for text in texts::all() {
         let shown: String = text.chars().take(60).collect();
-        let answer = ask(&json!({"prompt": text, "negative_prompt": text,
-            "parameters": {"num_inference_steps": 1, "seed": 1}}));
+        let answer = ask(&json!({"prompt": text,
+            "parameters": {"negative_prompt": text, "num_inference_steps": 1, "seed": 1}}));
         match answer.status {
             200 => {
                 assert!(answer.body.starts_with(PNG), "{shown:?}");

@@ -155,12 +155,12 @@ fn stopping_fails_what_runs_and_what_waits() {
     started.ask(1).unwrap();
     started.wait_for_running(1);
     started.ask(2).unwrap();
-    std::thread::scope(|scope| {
-        scope.spawn(|| started.inbox.stop());
-        started.go_on.send(()).unwrap();
-        let heard = [started.hear(), started.hear()];
-        assert!(heard.contains(&Err(ServeError::Draining)), "{heard:?}");
-    });
+    // As `stop` sends it, which would wait now.
+    started.inbox.queue.send(Message::Stop).unwrap();
+    started.go_on.send(()).unwrap();
+    let heard = [started.hear(), started.hear()];
+    assert!(heard.contains(&Err(ServeError::Draining)), "{heard:?}");
+    started.inbox.stop();
     let stopped = ServeError::Engine {
         model: "doubler".into(),
         cause: "it was stopped".into(),
