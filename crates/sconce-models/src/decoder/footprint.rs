@@ -231,25 +231,27 @@ mod tests {
         // Of rows of 256 and 384 numbers: 6 matrices of 2 * 64 + 2 * 32 + 2 * 96 = 384, and one of 96, times 1024.
         let (of_256, of_384, table) = (384 << 10, 96 << 10, 2560);
         let norms = 5 * 256 * 4;
+        // What is multiplied lies in panels of sixteen rows: ten of the vocabulary take one, and so do five.
+        let head = 16 * 256;
         let q8_0 = |numbers: u64| numbers / 32 * 34;
         let (q4_k, q5_0, q6_k) = (144, 22, 210);
         let eight = survey(false, 1, Quantisation::Blocks(BlockFormat::Q8_0));
         assert_eq!(
             eight.weights,
-            q8_0(2 * (of_256 + of_384) + 2 * table) + norms
+            q8_0(2 * (of_256 + of_384) + table + head) + norms
         );
         assert_eq!((eight.owned, eight.tables), (eight.weights, q8_0(table)));
         let four = survey(false, 1, Quantisation::Blocks(BlockFormat::Q4K));
         let matrices = 2 * (of_256 / 256 * q4_k + of_384 / 32 * q5_0);
-        let tables = table / 256 * (q4_k + q6_k);
+        let tables = table / 256 * q4_k + head / 256 * q6_k;
         assert_eq!(four.weights, matrices + tables + norms);
         let tied = survey(true, 1, Quantisation::Blocks(BlockFormat::Q4K));
-        assert_eq!(tied.weights, matrices + table / 256 * q6_k + norms);
+        assert_eq!(tied.weights, matrices + head / 256 * q6_k + norms);
         // Halves of rows of 256 no longer fill blocks of 256, so the output of attention takes others.
         let half = survey(true, 2, Quantisation::Int4);
         let (in_rows, in_columns) = ((64 + 64 + 192) << 10, 64 << 10);
         let four_bits = in_rows / 2 / 256 * q4_k + (in_columns + of_384) / 2 / 32 * 18;
-        assert_eq!(half.weights, 2 * four_bits + table / 2 / 256 * q6_k + norms);
+        assert_eq!(half.weights, 2 * four_bits + head / 256 * q6_k + norms);
     }
 
     fn survey(tied: bool, world: usize) -> Footprint {
