@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use sconce_models::LoadOptions;
-use sconce_models::diffusion::{Conditions, Unet, UnetSpec, Vae, VaeSpec};
+use sconce_models::diffusion::{Component, Conditions, Unet, UnetSpec, Vae, VaeSpec};
 use sconce_nn::weights::open_part;
 
 const ROUNDS: usize = 7;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sconce_models::diffusion::{
-    ClipText, ClipTextSpec, SafetyChecker, SafetySpec, Unet, UnetSpec, Vae, VaeSpec,
+    ClipText, ClipTextSpec, Component, SafetyChecker, SafetySpec, Unet, UnetSpec, Vae, VaeSpec,
 };
 use sconce_models::{ConfigError, Footprint, HfConfig, LoadError};
 use sconce_nn::weights::{WeightSource, open_part};

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use sconce_models::LoadError;
-use sconce_models::diffusion::{ClipText, SafetyChecker, Unet, Vae};
+use sconce_models::diffusion::{ClipText, Component, SafetyChecker, Unet, Vae};
 
 use crate::description::DiffusionDescription;
 use crate::error::DiffusionError;

@@ -89,7 +89,15 @@ impl Config {
         })
     }
 
-    /// The same without keys that only other classes know.
+    /// The same for classes that never clip.
+    pub(super) fn threshold(&self) -> Result<Limit, ConfigError> {
+        Ok(match self.limit(false)? {
+            Limit::Clip(_) => Limit::None,
+            limit => limit,
+        })
+    }
+
+    /// These keys without those that only other classes know.
     pub(super) fn without(&self, keys: &[&str]) -> Self {
         Self {
             keys: keys

@@ -77,10 +77,7 @@ pub(super) fn make(config: &Config, steps: usize) -> Result<Ruled, ConfigError> 
         knows_ends: false,
     };
     let levels = Levels::read(config, steps, &habits)?;
-    let limit = match config.limit(false)? {
-        Limit::Clip(_) => Limit::None,
-        limit => limit,
-    };
+    let limit = config.threshold()?;
     Ok(Ruled {
         timesteps: levels.timesteps.clone(),
         noise_sigma: 1.0,

@@ -5,6 +5,7 @@
 //! pictures is left to the engine.
 
 pub mod clip;
+mod component;
 mod config;
 mod resnet;
 mod safety;
@@ -16,6 +17,7 @@ use candle_core::{Result, Tensor};
 use sconce_nn::RowSums;
 
 pub use clip::{ClipText, ClipTextSpec, TextStates};
+pub use component::Component;
 pub use safety::{SafetyChecker, SafetySpec};
 pub use unet::{Conditions, Unet, UnetSpec};
 pub use vae::{Vae, VaeSpec};

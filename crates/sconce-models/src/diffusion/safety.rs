@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use candle_core::{Result, Tensor};
-use sconce_nn::weights::{Outlines, WeightSource};
+use sconce_nn::weights::WeightSource;
 
+use super::Component;
 use super::clip::{ClipVision, ClipVisionSpec};
 use crate::config_error::ConfigError;
 use crate::decoder::{Footprint, LoadError, LoadOptions, Tensors};
@@ -54,28 +55,11 @@ struct Concepts {
     width: usize,
 }
 
-impl SafetyChecker {
-    /// Loads the weights; `progress` is called with the bytes read so far and those of the whole checkpoint.
-    pub fn load(
-        spec: &SafetySpec,
-        source: &dyn WeightSource,
-        options: &LoadOptions,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> std::result::Result<Self, LoadError> {
-        Self::of(spec, source, options, progress).map(|(model, _)| model)
-    }
-
-    /// What [`Self::load`] would keep in memory, and its errors, from headers alone.
-    pub fn survey(
-        spec: &SafetySpec,
-        source: &dyn WeightSource,
-        options: &LoadOptions,
-    ) -> std::result::Result<Footprint, LoadError> {
-        Self::of(spec, &Outlines(source), options, &mut |_, _| {}).map(|(_, footprint)| footprint)
-    }
+impl Component for SafetyChecker {
+    type Spec = SafetySpec;
 
     fn of(
-        spec: &SafetySpec,
+        spec: &Self::Spec,
         source: &dyn WeightSource,
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
@@ -108,7 +92,9 @@ impl SafetyChecker {
         };
         Ok((model, footprint))
     }
+}
 
+impl SafetyChecker {
     /// Whether a picture `[1, height, width, 3]`, prepared as its feature extractor says, is not to be shown.
     pub fn flags(&self, picture: &Tensor) -> Result<bool> {
         let vector = self

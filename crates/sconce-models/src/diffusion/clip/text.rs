@@ -3,14 +3,15 @@
 use std::path::Path;
 
 use candle_core::{Result, Tensor};
-use sconce_nn::weights::{Outlines, WeightSource};
+use sconce_nn::weights::WeightSource;
 use sconce_nn::{Embedding, Linear, Norm, add};
 
 use super::block::{ClipBlock, ClipDims};
+use crate::HfConfig;
 use crate::config_error::ConfigError;
 use crate::decoder::{Footprint, LoadError, LoadOptions, Tensors};
+use crate::diffusion::{Component, rows};
 use crate::layers::{Expected, Layers, Role};
-use crate::{HfConfig, diffusion::rows};
 
 const EXPECTED: Expected = Expected {
     keys: "vocab_size, max_position_embeddings, hidden_size, projection_dim",
@@ -77,28 +78,11 @@ pub struct ClipText {
     eos: Option<u32>,
 }
 
-impl ClipText {
-    /// Loads the weights; `progress` is called with the bytes read so far and those of the whole checkpoint.
-    pub fn load(
-        spec: &ClipTextSpec,
-        source: &dyn WeightSource,
-        options: &LoadOptions,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> std::result::Result<Self, LoadError> {
-        Self::of(spec, source, options, progress).map(|(model, _)| model)
-    }
-
-    /// What [`Self::load`] would keep in memory, and its errors, from headers alone.
-    pub fn survey(
-        spec: &ClipTextSpec,
-        source: &dyn WeightSource,
-        options: &LoadOptions,
-    ) -> std::result::Result<Footprint, LoadError> {
-        Self::of(spec, &Outlines(source), options, &mut |_, _| {}).map(|(_, footprint)| footprint)
-    }
+impl Component for ClipText {
+    type Spec = ClipTextSpec;
 
     fn of(
-        spec: &ClipTextSpec,
+        spec: &Self::Spec,
         source: &dyn WeightSource,
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
@@ -134,7 +118,9 @@ impl ClipText {
         };
         Ok((model, footprint))
     }
+}
 
+impl ClipText {
     /// Reads `texts` texts of equally many tokens, which lie end to end.
     pub fn forward(&self, ids: &[u32], texts: usize) -> Result<TextStates> {
         let len = ids.len() / texts.max(1);

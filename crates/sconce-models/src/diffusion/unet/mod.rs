@@ -10,9 +10,10 @@ mod spec;
 mod time;
 
 use candle_core::{Result, Tensor};
-use sconce_nn::weights::{Outlines, WeightSource};
+use sconce_nn::weights::WeightSource;
 use sconce_nn::{Act, Conv2d, ConvShape, GroupNorm, add, join_channels};
 
+use super::Component;
 use super::resnet::{EXPECTED, Groups, TimeMlp};
 use crate::decoder::{Footprint, LoadError, LoadOptions, Tensors};
 use crate::layers::Layers;
@@ -48,28 +49,11 @@ pub struct Unet {
     exit: Conv2d,
 }
 
-impl Unet {
-    /// Loads the weights; `progress` is called with the bytes read so far and those of the whole checkpoint.
-    pub fn load(
-        spec: &UnetSpec,
-        source: &dyn WeightSource,
-        options: &LoadOptions,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> std::result::Result<Self, LoadError> {
-        Self::of(spec, source, options, progress).map(|(model, _)| model)
-    }
-
-    /// What [`Self::load`] would keep in memory, and its errors, from headers alone.
-    pub fn survey(
-        spec: &UnetSpec,
-        source: &dyn WeightSource,
-        options: &LoadOptions,
-    ) -> std::result::Result<Footprint, LoadError> {
-        Self::of(spec, &Outlines(source), options, &mut |_, _| {}).map(|(_, footprint)| footprint)
-    }
+impl Component for Unet {
+    type Spec = UnetSpec;
 
     fn of(
-        spec: &UnetSpec,
+        spec: &Self::Spec,
         source: &dyn WeightSource,
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
@@ -115,7 +99,9 @@ impl Unet {
         };
         Ok((model, footprint))
     }
+}
 
+impl Unet {
     /// The prediction for latents `[images, height, width, channels]`.
     pub fn forward(&self, latents: &Tensor, conditions: &Conditions) -> Result<Tensor> {
         let time = self.embedded_time(conditions)?;

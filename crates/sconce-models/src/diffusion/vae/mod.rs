@@ -3,9 +3,10 @@
 mod spec;
 
 use candle_core::{Result, Tensor};
-use sconce_nn::weights::{Outlines, WeightSource};
+use sconce_nn::weights::WeightSource;
 use sconce_nn::{Conv2d, ConvShape, GroupNorm};
 
+use super::Component;
 use super::resnet::{EXPECTED, Groups, Resnet, downsampler, upsampler};
 use super::spatial::PixelAttention;
 use crate::decoder::{Footprint, LoadError, LoadOptions, Tensors};
@@ -56,28 +57,11 @@ struct Block {
     resize: Option<Conv2d>,
 }
 
-impl Vae {
-    /// Loads the weights; `progress` is called with the bytes read so far and those of the whole checkpoint.
-    pub fn load(
-        spec: &VaeSpec,
-        source: &dyn WeightSource,
-        options: &LoadOptions,
-        progress: &mut dyn FnMut(u64, u64),
-    ) -> std::result::Result<Self, LoadError> {
-        Self::of(spec, source, options, progress).map(|(model, _)| model)
-    }
-
-    /// What [`Self::load`] would keep in memory, and its errors, from headers alone.
-    pub fn survey(
-        spec: &VaeSpec,
-        source: &dyn WeightSource,
-        options: &LoadOptions,
-    ) -> std::result::Result<Footprint, LoadError> {
-        Self::of(spec, &Outlines(source), options, &mut |_, _| {}).map(|(_, footprint)| footprint)
-    }
+impl Component for Vae {
+    type Spec = VaeSpec;
 
     fn of(
-        spec: &VaeSpec,
+        spec: &Self::Spec,
         source: &dyn WeightSource,
         options: &LoadOptions,
         progress: &mut dyn FnMut(u64, u64),
@@ -107,7 +91,9 @@ impl Vae {
         };
         Ok((model, footprint))
     }
+}
 
+impl Vae {
     /// Pictures `[images, height, width, 3]` from -1 to 1 to means and logarithms of variances of latents,
     /// `[images, height / factor, width / factor, 2 * channels]`.
     pub fn encode(&self, pictures: &Tensor) -> Result<Tensor> {
