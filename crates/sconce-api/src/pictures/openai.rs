@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use sconce_core::{Answered, Ask, Draw, ServeError};
 use serde_json::{Value, json};
 
-use super::parameters::{format, number, seed, some_texts};
+use super::parameters::{format, guidance, seed, some_texts, steps};
 use super::render::{in_base64, pictures};
 use crate::dialect::Answer;
 use crate::fields::Fields;
@@ -50,20 +50,12 @@ pub fn generations(body: &[u8]) -> Result<AcceptedTask, ServeError> {
     // Neither who asks nor the name of the only model changes what is answered.
     fields.text("user")?;
     fields.text("model")?;
-    let steps = "must be a whole number from 1 to 1000";
     let draw = Draw {
         prompts: vec![prompt],
         negative: some_texts(&mut fields, "negative_prompt")?,
         images_per_prompt: count.map_or(1, |count| count as usize),
-        steps: fields
-            .integer("num_inference_steps", 1..=1000, steps)?
-            .map(|steps| steps as usize),
-        guidance: number(
-            &mut fields,
-            "guidance_scale",
-            0.0..=1000.0,
-            "from 0 to 1000",
-        )?,
+        steps: steps(&mut fields)?,
+        guidance: guidance(&mut fields)?,
         seed: seed(&mut fields)?,
         format: format(&mut fields)?,
         height,

@@ -30,7 +30,6 @@ pub(super) fn read(parameters: Map<String, Value>) -> Result<(Draw, Shape), Serv
         let found = fields.integer(key, 8..=8192, problem)?;
         Ok::<_, ServeError>(found.map(|side| side as usize))
     };
-    let steps = "must be a whole number from 1 to 1000, the steps that models are trained with";
     let images = "must be a whole number from 1 to 64";
     let draw = Draw {
         prompts: Vec::new(),
@@ -40,15 +39,8 @@ pub(super) fn read(parameters: Map<String, Value>) -> Result<(Draw, Shape), Serv
         images_per_prompt: fields
             .integer("num_images_per_prompt", 1..=MOST_IMAGES, images)?
             .map_or(1, |images| images as usize),
-        steps: fields
-            .integer("num_inference_steps", 1..=MOST_STEPS, steps)?
-            .map(|steps| steps as usize),
-        guidance: number(
-            &mut fields,
-            "guidance_scale",
-            0.0..=1000.0,
-            "from 0 to 1000",
-        )?,
+        steps: steps(&mut fields)?,
+        guidance: guidance(&mut fields)?,
         guidance_rescale: number(&mut fields, "guidance_rescale", 0.0..=1.0, "from 0 to 1")?
             .unwrap_or(0.0),
         height: size(&mut fields, "height")?,
@@ -130,6 +122,18 @@ pub(super) fn format(fields: &mut Fields) -> Result<PictureFormat, ServeError> {
             found.ok_or_else(|| ServeError::parameter("output_format", name, problem))
         }
     }
+}
+
+/// Steps of the scheduler.
+pub(super) fn steps(fields: &mut Fields) -> Result<Option<usize>, ServeError> {
+    let problem = "must be a whole number from 1 to 1000, the steps that models are trained with";
+    let found = fields.integer("num_inference_steps", 1..=MOST_STEPS, problem)?;
+    Ok(found.map(|steps| steps as usize))
+}
+
+/// How much the prompt counts.
+pub(super) fn guidance(fields: &mut Fields) -> Result<Option<f64>, ServeError> {
+    number(fields, "guidance_scale", 0.0..=1000.0, "from 0 to 1000")
 }
 
 /// The seed of torch's generator; negative ones count from the end, as there.
