@@ -6,6 +6,7 @@
 //! thread that engines have in common.
 
 pub mod decoding;
+pub mod dialogue;
 pub mod draw;
 pub mod error;
 pub mod event;
@@ -19,6 +20,7 @@ pub mod task;
 pub mod traits;
 
 pub use decoding::{AskedDecoding, EarlyStopping};
+pub use dialogue::Dialogue;
 pub use draw::{Draw, Picture, PictureFormat, Preview, Progressed};
 pub use error::{Blame, ServeError};
 pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};

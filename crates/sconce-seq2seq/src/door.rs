@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use sconce_core::task::{Message, Source, Write};
 use sconce_core::{
-    Ask, AskedDecoding, Generate, GenerateParams, Input, Job, Permit, ServeError, Task,
+    Ask, AskedDecoding, Dialogue, Generate, GenerateParams, Input, Job, Permit, ServeError, Task,
 };
 use sconce_text::{ChatTemplate, Cut, Languages, Tokenizer};
+use serde_json::json;
 
 use crate::decoding::{Decoding, Limits};
 use crate::describe::Seq2SeqDescription;
@@ -134,7 +135,14 @@ impl Door {
             let problem = "this model has no template of dialogues; send a text";
             return Err(ServeError::Malformed(problem.into()));
         };
-        let text = template.render(messages).map_err(|cause| {
+        let said =
+            |message: &Message| json!({ "role": message.role.name(), "content": message.content });
+        let dialogue = Dialogue {
+            messages: messages.iter().map(said).collect(),
+            add_generation_prompt: true,
+            ..Dialogue::default()
+        };
+        let text = template.render(&dialogue).map_err(|cause| {
             let problem =
                 format!("cannot be written out with the checkpoint's chat_template: {cause}");
             ServeError::parameter("inputs", last, problem)

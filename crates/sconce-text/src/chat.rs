@@ -1,57 +1,116 @@
 //! Templates of dialogues: the text that a model reads of a list of messages, as transformers' `apply_chat_template`
 //! writes it.
+//!
+//! Which templates a checkpoint has is read here, and which of them a dialogue is written with; `environment` is what a
+//! template can call, `dumps` JSON as Python spells it.
 
-use std::path::Path;
+mod dumps;
+mod environment;
+#[cfg(test)]
+mod goldens;
+mod values;
 
-use minijinja::{Environment, Error, ErrorKind, context};
-use sconce_core::task::Message;
-use serde_json::{Map, Value};
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use minijinja::{Environment, Error, ErrorKind};
+use sconce_core::dialogue::Dialogue;
+use serde_json::{Map, Value, json};
 
 use crate::error::TextError;
-use crate::json::{JsonFile, read_map};
+use crate::json::{JsonFile, read_bytes, read_map};
 
 /// What Blenderbot's tokenizers have where the checkpoint brings no template (`default_chat_template` of transformers
 /// 4.41, the last release with dialogues).
 const BLENDERBOT: &str = "{% for message in messages %}{% if message['role'] == 'user' %}{{ ' ' }}{% endif %}\
                           {{ message['content'] }}{% if not loop.last %}{{ '  ' }}{% endif %}{% endfor %}{{ eos_token }}";
 
-/// The name that a template has in its environment.
-const NAME: &str = "chat";
+/// The template that is used where nothing says another.
+const DEFAULT: &str = "default";
+/// The template that is used for dialogues with tools, of checkpoints that have one of that name.
+const TOOL_USE: &str = "tool_use";
+/// Stands behind a message that the answer goes on with, until the prompt is cut there.
+const TAG: &str = "CONTINUE_FINAL_MESSAGE_TAG ";
+/// Longest prompt that a template may write, in bytes: many times the longest context.
+const LONGEST: usize = 64 << 20;
 
-/// The template of a checkpoint.
+/// The templates of a checkpoint.
 #[derive(Debug)]
 pub struct ChatTemplate {
     environment: Environment<'static>,
+    /// The names of the templates, in order.
+    names: Vec<String>,
     /// `bos_token` and the like, by their names.
     tokens: Map<String, Value>,
 }
 
 impl ChatTemplate {
-    /// The template in `tokenizer_config.json`, or that of the tokenizer's class; `None`: there is neither.
+    /// The templates of a folder; `None`: it has none, and its tokenizer's class neither.
+    ///
+    /// In transformers' order: `chat_template.jinja` with the named ones in `additional_chat_templates`, then the key
+    /// `chat_template` of `tokenizer_config.json`, then that of `chat_template.json`, which processors write.
     pub fn read(dir: &Path) -> Result<Option<Self>, TextError> {
         let path = dir.join("tokenizer_config.json");
         let config = read_map(&path)?.unwrap_or_default();
-        let file = JsonFile { path: &path };
-        let wrong = |value: &Value| {
-            file.wrong(
-                "chat_template",
-                value,
-                "a text, or a list of objects with name and template",
-            )
-        };
-        let own = match config.get("chat_template").filter(|own| !own.is_null()) {
-            None => None,
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(value) => Some(default_of(value).ok_or_else(|| wrong(value))?),
-        };
         let class = config.get("tokenizer_class").and_then(Value::as_str);
         let is_blenderbot = class.is_some_and(|class| class.starts_with("Blenderbot"));
-        let Some(text) = own.or_else(|| is_blenderbot.then(|| BLENDERBOT.into())) else {
+        let mut found = files(dir)?;
+        if found.is_empty() {
+            found = listed(&path, &config)?;
+        }
+        if found.is_empty() {
+            let path = dir.join("chat_template.json");
+            found = listed(&path, &read_map(&path)?.unwrap_or_default())?;
+        }
+        if found.is_empty() && is_blenderbot {
+            found.push(Named::of(DEFAULT, BLENDERBOT, &path));
+        }
+        if found.is_empty() {
             return Ok(None);
-        };
+        }
         let mut tokens = read_map(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
         tokens.extend(config);
-        tokens.retain(|key, _| key.ends_with("_token"));
+        Self::of_named(found, &tokens).map(Some)
+    }
+
+    /// The template in a file of its own, with the special tokens of the folder `dir`.
+    pub fn read_file(path: &Path, dir: &Path) -> Result<Self, TextError> {
+        let mut tokens = read_map(&dir.join("special_tokens_map.json"))?.unwrap_or_default();
+        tokens.extend(read_map(&dir.join("tokenizer_config.json"))?.unwrap_or_default());
+        let text = text_of(path)?.ok_or_else(|| TextError::Missing {
+            path: path.into(),
+            cure: "option.chat_template names it".into(),
+        })?;
+        Self::of_named(vec![Named::of(DEFAULT, &text, path)], &tokens)
+    }
+
+    /// The templates that a file beside other things holds, by their names, with tokens such as `bos_token`.
+    pub fn of(
+        path: &Path,
+        templates: &[(&str, &str)],
+        tokens: &[(&str, String)],
+    ) -> Result<Self, TextError> {
+        let named = |&(name, text): &(&str, &str)| Named::of(name, text, path);
+        let tokens = tokens
+            .iter()
+            .map(|(key, token)| ((*key).to_owned(), json!(token)));
+        Self::of_named(templates.iter().map(named).collect(), &tokens.collect())
+    }
+
+    fn of_named(found: Vec<Named>, tokens: &Map<String, Value>) -> Result<Self, TextError> {
+        let mut environment = environment::new(environment::now);
+        let mut names = Vec::new();
+        for Named { name, text, path } in found {
+            let text = environment::without_generation(&text);
+            environment
+                .add_template_owned(name.clone(), text)
+                .map_err(|cause| TextError::Template {
+                    path,
+                    cause: cause.to_string(),
+                })?;
+            names.push(name);
+        }
         let content = |value: &Value| {
             value
                 .as_str()
@@ -60,111 +119,241 @@ impl ChatTemplate {
         };
         let tokens = tokens
             .iter()
+            .filter(|(key, _)| key.ends_with("_token"))
             .filter_map(|(key, value)| Some((key.clone(), content(value)?)));
-        Self::of(text, tokens.collect())
-            .map(Some)
-            .map_err(|cause| TextError::Template {
-                path: path.clone(),
-                cause: cause.to_string(),
-            })
-    }
-
-    fn of(text: String, tokens: Map<String, Value>) -> Result<Self, Error> {
-        let mut environment = Environment::new();
-        environment.set_trim_blocks(true);
-        environment.set_lstrip_blocks(true);
-        environment
-            .set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
-        environment.add_function("raise_exception", |text: String| -> Result<String, Error> {
-            Err(Error::new(ErrorKind::InvalidOperation, text))
-        });
-        environment.add_template_owned(NAME, text)?;
         Ok(Self {
             environment,
-            tokens,
+            names,
+            tokens: tokens.collect(),
         })
     }
 
-    /// The text of a dialogue that an answer is to follow; an error is the template's own.
-    pub fn render(&self, messages: &[Message]) -> Result<String, String> {
-        let found = self.environment.get_template(NAME).and_then(|template| {
-            let tokens = minijinja::Value::from_serialize(&self.tokens);
-            let messages: Vec<_> = messages
-                .iter()
-                .map(|said| context! { role => said.role.name(), content => said.content })
-                .collect();
-            template.render(context! { messages, add_generation_prompt => true, ..tokens })
-        });
-        found.map_err(|error| error.to_string())
-    }
-}
-
-/// The template named `default` of several.
-fn default_of(listed: &Value) -> Option<String> {
-    let mut named = listed.as_array()?.iter();
-    let default = named.find(|item| item["name"] == "default")?;
-    default["template"].as_str().map(str::to_owned)
-}
-
-#[cfg(test)]
-mod tests {
-    use sconce_core::task::Role;
-
-    use super::*;
-
-    fn read(config: &str) -> Result<Option<ChatTemplate>, TextError> {
-        let dir = tempfile::tempdir().expect("a folder");
-        std::fs::write(dir.path().join("tokenizer_config.json"), config).expect("a file");
-        ChatTemplate::read(dir.path())
-    }
-
-    fn said(role: Role, content: &str) -> Message {
-        Message {
-            role,
-            content: content.into(),
+    /// The text of a dialogue; an error is the template's own, or says what stands in the way.
+    pub fn render(&self, dialogue: &Dialogue) -> Result<String, String> {
+        let name = self.choose(dialogue)?;
+        let mut messages = dialogue.messages.clone();
+        let continued = match dialogue.continue_final_message {
+            true if dialogue.add_generation_prompt => {
+                return Err(
+                    "continue_final_message and add_generation_prompt exclude each other; leave \
+                     one out"
+                        .into(),
+                );
+            }
+            true => Some(mark(&mut messages)?),
+            false => None,
+        };
+        let text = self
+            .write(name, dialogue, messages)
+            .map_err(|error| told(&error))?;
+        match continued {
+            Some(last) => cut(text, &last),
+            None => Ok(text),
         }
     }
 
-    /// What transformers 4.41 makes of them.
-    #[test]
-    fn templates_are_written_out_with_the_tokens_of_the_checkpoint() {
-        let dialogue = [
-            said(Role::User, "Hi."),
-            said(Role::Assistant, "Hello!"),
-            said(Role::User, "Who?"),
-        ];
-        let own =
-            read(r#"{"tokenizer_class": "BlenderbotTokenizer", "eos_token": {"content": "</s>"}}"#);
-        let own = own.expect("readable").expect("a template");
-        assert_eq!(
-            own.render(&dialogue).as_deref(),
-            Ok(" Hi.  Hello!   Who?</s>")
-        );
-        let named = r#"{"chat_template": [{"name": "tools", "template": "x"}, {"name": "default", "template":
-            "{% for m in messages %}\n  {% if m.role == 'user' %}\n{{ m.content.strip() | upper }}{{ sep_token }}{% endif %}\n{% endfor %}"}],
-            "sep_token": "|"}"#;
-        let named = read(named).expect("readable").expect("a template");
-        assert_eq!(named.render(&dialogue).as_deref(), Ok("HI.|WHO?|"));
+    fn choose(&self, dialogue: &Dialogue) -> Result<&str, String> {
+        let find = |wanted: &str| self.names.iter().find(|name| *name == wanted);
+        let listed = || self.names.join(", ");
+        if let Some(wanted) = &dialogue.template {
+            return find(wanted).map(String::as_str).ok_or_else(|| {
+                format!(
+                    "the checkpoint has no chat template {wanted:?}, only {}",
+                    listed()
+                )
+            });
+        }
+        let with_tools = dialogue.tools.as_ref().and_then(|_| find(TOOL_USE));
+        let found = with_tools.or_else(|| find(DEFAULT));
+        found.map(String::as_str).ok_or_else(|| {
+            format!(
+                "the checkpoint has several chat templates and none is the default; name one of {}",
+                listed()
+            )
+        })
     }
 
-    #[test]
-    fn no_template_and_wrong_ones_are_told_apart() {
-        assert!(
-            read(r#"{"tokenizer_class": "T5Tokenizer"}"#)
-                .expect("readable")
-                .is_none()
-        );
-        let broken = read(r#"{"chat_template": "{% for"}"#)
-            .expect_err("broken")
-            .to_string();
-        assert!(broken.contains("chat_template"), "{broken}");
-        assert!(read(r#"{"chat_template": 5}"#).is_err());
-        let strict = r#"{"chat_template": "{{ raise_exception('users first') }}"}"#;
-        let strict = read(strict).expect("readable").expect("a template");
-        assert!(
-            strict
-                .render(&[])
-                .is_err_and(|cause| cause.contains("users first"))
-        );
+    fn write(
+        &self,
+        name: &str,
+        dialogue: &Dialogue,
+        messages: Vec<Value>,
+    ) -> Result<String, Error> {
+        let mut context: BTreeMap<String, minijinja::Value> = BTreeMap::new();
+        let known = [
+            ("messages", json!(messages)),
+            ("tools", json!(dialogue.tools)),
+            ("documents", json!(dialogue.documents)),
+            (
+                "add_generation_prompt",
+                json!(dialogue.add_generation_prompt),
+            ),
+        ];
+        let known = known.map(|(key, value)| (key.to_owned(), value));
+        let arguments = self
+            .tokens
+            .clone()
+            .into_iter()
+            .chain(dialogue.arguments.clone());
+        for (key, value) in arguments.chain(known) {
+            context.insert(key, values::of_json(value));
+        }
+        let template = self.environment.get_template(name)?;
+        let mut page = Page::default();
+        let written = template.render_captured_to(context, &mut page).map(|_| ());
+        if page.is_full {
+            let text = format!("the prompt is longer than {LONGEST} bytes");
+            return Err(Error::new(ErrorKind::WriteFailure, text));
+        }
+        written?;
+        String::from_utf8(page.text)
+            .map_err(|error| Error::new(ErrorKind::WriteFailure, error.to_string()))
     }
 }
+
+/// A template and where it stands.
+struct Named {
+    name: String,
+    text: String,
+    path: PathBuf,
+}
+
+impl Named {
+    fn of(name: &str, text: &str, path: &Path) -> Self {
+        Self {
+            name: name.into(),
+            text: text.into(),
+            path: path.into(),
+        }
+    }
+}
+
+/// Takes what a template writes, up to a limit.
+#[derive(Default)]
+struct Page {
+    text: Vec<u8>,
+    is_full: bool,
+}
+
+impl io::Write for Page {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.text.len() + bytes.len() > LONGEST {
+            self.is_full = true;
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.text.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The templates that have files of their own.
+fn files(dir: &Path) -> Result<Vec<Named>, TextError> {
+    let path = dir.join("chat_template.jinja");
+    let Some(text) = text_of(&path)? else {
+        return Ok(Vec::new());
+    };
+    let mut found = vec![Named::of(DEFAULT, &text, &path)];
+    let more = std::fs::read_dir(dir.join("additional_chat_templates"));
+    let more = more
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()));
+    let mut more: Vec<_> = more
+        .filter(|path| path.extension().is_some_and(|kind| kind == "jinja"))
+        .collect();
+    more.sort();
+    for path in more {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        if let Some(text) = text_of(&path)? {
+            found.push(Named::of(&name, &text, &path));
+        }
+    }
+    Ok(found)
+}
+
+fn text_of(path: &Path) -> Result<Option<String>, TextError> {
+    let Some(bytes) = read_bytes(path)? else {
+        return Ok(None);
+    };
+    let text = String::from_utf8(bytes).map_err(|error| TextError::Template {
+        path: path.into(),
+        cause: format!("it is not UTF-8: {error}"),
+    })?;
+    // Python reads text files with line feeds, whatever they have.
+    Ok(Some(text.replace("\r\n", "\n")))
+}
+
+/// The templates under the key `chat_template` of a file: a text, or a list of objects with names.
+fn listed(path: &Path, map: &Map<String, Value>) -> Result<Vec<Named>, TextError> {
+    const WANTED: &str = "a text, or a list of objects with name and template";
+    let wrong = |value: &Value| JsonFile { path }.wrong("chat_template", value, WANTED);
+    match map.get("chat_template") {
+        None | Some(Value::Null) => Ok(Vec::new()),
+        Some(Value::String(text)) => Ok(vec![Named::of(DEFAULT, text, path)]),
+        Some(Value::Array(items)) => {
+            let named = items.iter().map(|item| {
+                let (name, text) = (item["name"].as_str()?, item["template"].as_str()?);
+                Some(Named::of(name, text, path))
+            });
+            named
+                .collect::<Option<_>>()
+                .ok_or_else(|| wrong(&map["chat_template"]))
+        }
+        Some(other) => Err(wrong(other)),
+    }
+}
+
+/// Puts the tag behind the text of the last message; that text.
+fn mark(messages: &mut [Value]) -> Result<String, String> {
+    const NOTHING: &str =
+        "continue_final_message is set, but the last message has no text to go on with";
+    let content = messages
+        .last_mut()
+        .and_then(|last| last.get_mut("content"))
+        .ok_or(NOTHING)?;
+    let text = match content {
+        Value::Array(parts) => parts
+            .iter_mut()
+            .rev()
+            .find_map(|part| part.get_mut("text"))
+            .ok_or(NOTHING)?,
+        text => text,
+    };
+    let last = text.as_str().ok_or(NOTHING)?.to_owned();
+    *text = json!(format!("{last}{TAG}"));
+    Ok(last)
+}
+
+/// The prompt up to where the last message ends.
+fn cut(mut text: String, last: &str) -> Result<String, String> {
+    let bare = TAG.trim_end();
+    let at = text.rfind(bare).filter(|_| text.contains(last.trim()));
+    let at = at.ok_or(
+        "continue_final_message is set, but the template leaves out the last message, or parts of \
+         it",
+    )?;
+    let keeps_spaces = text[at..].starts_with(TAG);
+    text.truncate(at);
+    if !keeps_spaces {
+        text.truncate(text.trim_end().len());
+    }
+    Ok(text)
+}
+
+/// What a template said with `raise_exception`, or what it could not do and where.
+fn told(error: &Error) -> String {
+    if let Some(raised) = environment::raised(error) {
+        return raised;
+    }
+    if error.kind() == ErrorKind::OutOfFuel {
+        return "the template takes too many steps; it may loop for ever".into();
+    }
+    error.to_string()
+}
+
+#[cfg(test)]
+mod tests;
