@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sconce_core::{Backend, RawInput, ServeError};
 
-use crate::support::{Asked, Model, body, python, recovers, says, submit};
+use crate::support::{Asked, Model, body, python, recovers, rests, says, submit};
 
 /// Gives as many words as it is asked for, one in each step; keeps a list of what it works on, as
 /// rolling batches do.
@@ -116,7 +116,7 @@ fn requests_share_steps_and_each_gets_its_own_words() {
             .all(|step| ["1", "2", "3"].contains(&step.as_str()))
     );
     assert!(steps.contains(&"3".to_owned()), "{steps:?}");
-    assert_eq!((pool.load().running, pool.load().queued), (0, 0));
+    rests(&pool);
 }
 
 #[test]
@@ -215,5 +215,5 @@ fn a_worker_that_dies_within_a_step_is_named_and_started_again() {
     }
     let again = recovers(&pool, "{\"words\": 1}");
     assert!(again < Duration::from_secs(20), "{again:?}");
-    assert_eq!(pool.load().running, 0);
+    rests(&pool);
 }

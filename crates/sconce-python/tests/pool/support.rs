@@ -164,6 +164,17 @@ pub(crate) fn text(answer: Result<Answer, ServeError>) -> String {
     body
 }
 
+/// Waits until the pool counts no request: a worker is counted as idle after its answer has been sent.
+#[track_caller]
+pub(crate) fn rests(pool: &Pool) {
+    let until = Instant::now() + Duration::from_secs(20);
+    let count = || (pool.load().running, pool.load().queued);
+    while count() != (0, 0) && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(count(), (0, 0));
+}
+
 #[track_caller]
 pub(crate) fn says(text: &str, parts: &[&str]) {
     for part in parts {
