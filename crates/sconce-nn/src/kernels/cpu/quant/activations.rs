@@ -1,7 +1,7 @@
 //! Activations as bytes: every 32 numbers of a row share a scale, as in ggml's q8_0, but one of single precision.
 #![allow(unsafe_code)]
 
-use super::isa::{Instructions, Isa, Kernel};
+use super::isa::{Instructions, Isa, Kernel, SIDE};
 use crate::kernels::cpu::parallel::{self, Shared};
 use crate::kernels::cpu::pool;
 
@@ -104,42 +104,49 @@ impl Kernel for Quantise<'_> {
         let x = self.x.as_chunks::<BLOCK>().0;
         let bytes = self.bytes.as_chunks_mut::<BLOCK>().0;
         for ((x, bytes), block) in x.iter().zip(bytes).zip(self.blocks) {
-            *block = quantise(x, bytes);
+            // SAFETY: promised by the caller.
+            *block = unsafe { quantise::<I>(x, bytes) };
         }
     }
 }
 
-/// Plain loops, which the compiler turns into the vectors of the function around.
+/// # Safety
+/// As for [`Isa`].
 #[inline(always)]
-fn quantise(x: &[f32; BLOCK], bytes: &mut [i8; BLOCK]) -> Block {
-    // Bits without the sign are ordered as the numbers are, with infinity and what is no number above all.
-    let mut largest = 0;
-    for number in x {
-        largest = largest.max(number.to_bits() & 0x7fff_ffff);
-    }
-    let largest = f32::from_bits(largest);
-    let (scale, inverse) = if !largest.is_finite() {
-        (f32::NAN, 0.0)
-    } else if largest < SMALLEST {
-        (0.0, 0.0)
-    } else {
-        (largest / LARGEST, LARGEST / largest)
-    };
-    for (byte, number) in bytes.iter_mut().zip(x) {
-        *byte = (number * inverse + ROUNDING).to_bits() as i8;
-    }
-    let (halves, _) = bytes.as_chunks::<16>();
-    let minus_sums = [0, 1].map(|half| {
-        let mut sum = 0;
-        for &byte in &halves[half] {
-            sum -= i32::from(byte);
+unsafe fn quantise<I: Isa>(x: &[f32; BLOCK], bytes: &mut [i8; BLOCK]) -> Block {
+    // SAFETY: promised by the caller; a block is two vectors.
+    unsafe {
+        let x = x.as_ptr();
+        let x = [I::load_floats(x.cast()), I::load_floats(x.add(SIDE).cast())];
+        // Bits without the sign are ordered as the numbers are, with infinity and what is no number above all.
+        let magnitude = I::splat(0x7fff_ffff);
+        let largest = [
+            I::largest(I::and(I::bits(x[0]), magnitude)),
+            I::largest(I::and(I::bits(x[1]), magnitude)),
+        ];
+        let largest = f32::from_bits(largest[0].max(largest[1]));
+        let (scale, inverse) = if !largest.is_finite() {
+            (f32::NAN, 0.0)
+        } else if largest < SMALLEST {
+            (0.0, 0.0)
+        } else {
+            (largest / LARGEST, LARGEST / largest)
+        };
+        let mut minus_sums = [0; 2];
+        for half in 0..2 {
+            let rounded =
+                I::multiply_add(x[half], I::splat_float(inverse), I::splat_float(ROUNDING));
+            let words = I::bits(rounded);
+            I::store_bytes(words, bytes.as_mut_ptr().add(half * SIDE));
+            // Every word is that of zero and the byte.
+            let zeros = ROUNDING.to_bits().wrapping_mul(SIDE as u32);
+            minus_sums[half] = zeros.wrapping_sub(I::sum(words)) as i32;
         }
-        sum
-    });
-    Block {
-        scale,
-        minus_sum: minus_sums[0] + minus_sums[1],
-        minus_sums,
+        Block {
+            scale,
+            minus_sum: minus_sums[0].wrapping_add(minus_sums[1]),
+            minus_sums,
+        }
     }
 }
 

@@ -139,7 +139,7 @@ pub(super) unsafe fn unpack<I: Isa, F: Format>(from: Source, blocks: usize, mut 
                 }
                 let scales = F::scales::<I>(from, block);
                 for index in 0..scales.len() {
-                    I::store_floats(scales[index], to.add(WORDS + index));
+                    I::store_floats(scales[index], to.add(WORDS + index).cast());
                 }
                 to = to.add(LINES);
             }

@@ -1,8 +1,8 @@
 //! The inner loops: some rows of `x` against panels of weights. For few rows weights pass from memory through registers
 //! once; for many they are unpacked into the cache first.
 //!
-//! A vector of sums belongs to sixteen outputs of a row. Integers of a block are exact, and blocks are added from the first
-//! to the last: the same bits for any number of rows at a time.
+//! A vector of sums belongs to sixteen outputs of a row and begins with the bias. Integers of a block are exact, and blocks
+//! are added from the first to the last: the same bits for any number of rows at a time.
 #![allow(unsafe_code)]
 // Counted loops over constant sizes unroll into registers.
 #![allow(clippy::needless_range_loop)]
@@ -86,6 +86,7 @@ impl<F: Format> Job<'_, F> {
             x: self.x,
             task: self.task,
             panels: self.task.panels.as_ptr(),
+            panel_bytes: self.x.width / F::BLOCKS * F::BYTES,
             column: 0,
             from_memory: true,
             format: PhantomData,
@@ -116,6 +117,7 @@ impl<F: Format> Job<'_, F> {
                 x: self.x,
                 task: self.task,
                 panels: room.as_ptr().cast(),
+                panel_bytes: unpacked * size_of::<Line>(),
                 column: first * SIDE,
                 from_memory: false,
                 format: PhantomData,
@@ -140,6 +142,8 @@ struct Tiles<'a, F> {
     x: Activations<'a>,
     task: &'a Task<'a>,
     panels: *const u8,
+    /// From panel to panel.
+    panel_bytes: usize,
     /// The first column of the first panel.
     column: usize,
     /// Whether the panels are asked for ahead.
@@ -198,14 +202,12 @@ impl<F: Format> Tiles<'_, F> {
             let first = row * width;
             let bytes = self.x.bytes.as_ptr().add(first * BLOCK);
             let blocks = self.x.blocks.as_ptr().add(first);
-            let own_blocks = width / F::BLOCKS;
-            let panel_bytes = own_blocks * F::BYTES;
-            let panels = self.panels.add(panel * panel_bytes);
-            let mut sums = [[I::splat_float(0.0); N]; M];
-            for own in 0..own_blocks {
+            let panels = self.panels.add(panel * self.panel_bytes);
+            let mut sums = self.begin::<I, M, N>(panel);
+            for own in 0..width / F::BLOCKS {
                 let mut from = [Source(panels.add(own * F::BYTES)); N];
                 for n in 1..N {
-                    from[n] = Source(from[0].0.add(n * panel_bytes));
+                    from[n] = Source(from[0].0.add(n * self.panel_bytes));
                 }
                 for block in 0..F::BLOCKS {
                     if self.from_memory {
@@ -220,29 +222,55 @@ impl<F: Format> Tiles<'_, F> {
                     x.add_block::<I, F, M, N>(&mut sums, from, block);
                 }
             }
-            for m in 0..M {
-                for n in 0..N {
-                    self.store::<I>(row + m, self.column + (panel + n) * SIDE, sums[m][n]);
-                }
-            }
+            self.end::<I, M, N>(row, panel, sums);
         }
     }
 
-    /// Writes up to sixteen outputs from `column` on, with the bias.
+    /// Sums begin with the bias.
     #[inline(always)]
-    unsafe fn store<I: Isa>(&self, row: usize, column: usize, sums: I::Floats) {
-        let mut line = Line([0; SIDE]);
-        let columns = SIDE.min(self.task.columns - column);
-        // SAFETY: row and column are the job's own.
+    unsafe fn begin<I: Isa, const M: usize, const N: usize>(
+        &self,
+        panel: usize,
+    ) -> [[I::Floats; N]; M] {
+        // SAFETY: as for `Isa`.
         unsafe {
-            I::store_floats(sums, &raw mut line);
-            let out = self.task.out.add(row * self.task.stride + column);
-            for index in 0..columns {
-                let sum = f32::from_bits(line.0[index]);
-                *out.add(index) = self
-                    .task
-                    .bias
-                    .map_or(sum, |bias| sum + bias[column + index]);
+            let mut sums = [I::splat_float(0.0); N];
+            if let Some(bias) = self.task.bias {
+                for n in 0..N {
+                    let bias = &bias[self.column + (panel + n) * SIDE..];
+                    let count = SIDE.min(bias.len());
+                    let mut line = [0.0; SIDE];
+                    line[..count].copy_from_slice(&bias[..count]);
+                    sums[n] = I::load_floats(line.as_ptr().cast());
+                }
+            }
+            [sums; M]
+        }
+    }
+
+    /// Writes outputs; the last panel may have fewer than sixteen columns.
+    #[inline(always)]
+    unsafe fn end<I: Isa, const M: usize, const N: usize>(
+        &self,
+        row: usize,
+        panel: usize,
+        sums: [[I::Floats; N]; M],
+    ) {
+        for n in 0..N {
+            let column = self.column + (panel + n) * SIDE;
+            let columns = self.task.columns - column;
+            for m in 0..M {
+                // SAFETY: row and columns are the job's own.
+                unsafe {
+                    let out = self.task.out.add((row + m) * self.task.stride + column);
+                    if columns >= SIDE {
+                        I::store_floats(sums[m][n], out);
+                    } else {
+                        let mut line = [0.0; SIDE];
+                        I::store_floats(sums[m][n], line.as_mut_ptr());
+                        out.copy_from_nonoverlapping(line.as_ptr(), columns);
+                    }
+                }
             }
         }
     }
@@ -317,18 +345,17 @@ impl Rows {
                 let scales = F::scales::<I>(from[n], block);
                 for m in 0..M {
                     let block = &*self.blocks.add(m * self.width);
-                    let first = I::multiply(I::convert(words[0][m][n]), scales[0]);
-                    let product = if F::Kind::HALVES {
-                        let last = I::multiply(I::convert(words[1][m][n]), scales[1]);
-                        I::add_floats(first, last)
-                    } else if F::Kind::MINIMA {
-                        let sum = I::convert(I::splat(block.minus_sum as u32));
-                        I::add_floats(first, I::multiply(sum, scales[1]))
-                    } else {
-                        first
-                    };
-                    let product = I::multiply(product, I::splat_float(block.scale));
-                    sums[m][n] = I::add_floats(sums[m][n], product);
+                    let scale = I::splat_float(block.scale);
+                    let mut sum = sums[m][n];
+                    if F::Kind::MINIMA {
+                        let minus_sum = I::splat_float(block.scale * block.minus_sum as f32);
+                        sum = I::multiply_add(minus_sum, scales[1], sum);
+                    }
+                    for half in 0..=usize::from(F::Kind::HALVES) {
+                        let scale = I::multiply(scale, scales[half]);
+                        sum = I::multiply_add(I::convert(words[half][m][n]), scale, sum);
+                    }
+                    sums[m][n] = sum;
                 }
             }
         }

@@ -7,14 +7,16 @@ use super::{Isa, Kernel, Line};
 
 /// Whether this machine has all instructions that [`run`] needs.
 pub(super) fn is_available() -> bool {
-    is_x86_feature_detected!("avx2") && is_x86_feature_detected!("f16c")
+    is_x86_feature_detected!("avx2")
+        && is_x86_feature_detected!("fma")
+        && is_x86_feature_detected!("f16c")
 }
 
 /// Runs the kernel with these instructions.
 ///
 /// # Safety
 /// Only where [`is_available`].
-#[target_feature(enable = "avx2,f16c")]
+#[target_feature(enable = "avx2,fma,f16c")]
 pub(super) unsafe fn run<K: Kernel>(kernel: K) {
     // SAFETY: promised by the caller.
     unsafe { kernel.run::<Avx2>() }
@@ -45,6 +47,16 @@ fn dot<const FULL: bool>(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i
     }
 }
 
+/// Words 0 to 3 and 4 to 7.
+#[inline]
+#[target_feature(enable = "avx2")]
+fn halves(words: __m256i) -> [__m128i; 2] {
+    [
+        _mm256_castsi256_si128(words),
+        _mm256_extracti128_si256::<1>(words),
+    ]
+}
+
 // SAFETY of every block below: promised by the callers, see the trait.
 impl Isa for Avx2 {
     type Words = Words;
@@ -71,6 +83,22 @@ impl Isa for Avx2 {
             let to = to.cast::<__m256i>();
             _mm256_store_si256(to, words[0]);
             _mm256_store_si256(to.add(1), words[1]);
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(words: Words, to: *mut i8) {
+        unsafe {
+            let bytes = _mm256_set1_epi32(0xff);
+            let [low, high] = [
+                _mm256_and_si256(words[0], bytes),
+                _mm256_and_si256(words[1], bytes),
+            ];
+            // As in `widen`.
+            let packed = _mm256_packus_epi32(low, high);
+            let words = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
+            let [low, high] = halves(words);
+            _mm_storeu_si128(to.cast(), _mm_packus_epi16(low, high));
         }
     }
 
@@ -117,6 +145,29 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn largest(words: Words) -> u32 {
+        unsafe {
+            let eight = _mm256_max_epu32(words[0], words[1]);
+            let [low, high] = halves(eight);
+            let four = _mm_max_epu32(low, high);
+            let two = _mm_max_epu32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+            let one = _mm_max_epu32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
+            _mm_cvtsi128_si32(one) as u32
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(words: Words) -> u32 {
+        unsafe {
+            let [low, high] = halves(_mm256_add_epi32(words[0], words[1]));
+            let four = _mm_add_epi32(low, high);
+            let two = _mm_add_epi32(four, _mm_shuffle_epi32::<0b01_00_11_10>(four));
+            let one = _mm_add_epi32(two, _mm_shuffle_epi32::<0b10_11_00_01>(two));
+            _mm_cvtsi128_si32(one) as u32
+        }
+    }
+
+    #[inline(always)]
     unsafe fn dot<const FULL: bool>(sums: Words, weights: Words, x: Words) -> Words {
         unsafe {
             [
@@ -131,11 +182,8 @@ impl Isa for Avx2 {
         unsafe {
             // Packing goes lane by lane; the order of quarters is 0 2 1 3 afterwards.
             let packed = _mm256_packus_epi32(words[0], words[1]);
-            let halves = _mm256_permute4x64_epi64::<0b11_01_10_00>(packed);
-            [
-                _mm256_cvtph_ps(_mm256_castsi256_si128(halves)),
-                _mm256_cvtph_ps(_mm256_extracti128_si256::<1>(halves)),
-            ]
+            let [low, high] = halves(_mm256_permute4x64_epi64::<0b11_01_10_00>(packed));
+            [_mm256_cvtph_ps(low), _mm256_cvtph_ps(high)]
         }
     }
 
@@ -156,6 +204,16 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
+    unsafe fn bits(floats: Floats) -> Words {
+        unsafe {
+            [
+                _mm256_castps_si256(floats[0]),
+                _mm256_castps_si256(floats[1]),
+            ]
+        }
+    }
+
+    #[inline(always)]
     unsafe fn splat_float(number: f32) -> Floats {
         unsafe { [_mm256_set1_ps(number); 2] }
     }
@@ -169,21 +227,10 @@ impl Isa for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_floats(floats: Floats, to: *mut Line) {
+    unsafe fn store_floats(floats: Floats, to: *mut f32) {
         unsafe {
-            let to = to.cast::<f32>();
-            _mm256_store_ps(to, floats[0]);
-            _mm256_store_ps(to.add(8), floats[1]);
-        }
-    }
-
-    #[inline(always)]
-    unsafe fn add_floats(one: Floats, other: Floats) -> Floats {
-        unsafe {
-            [
-                _mm256_add_ps(one[0], other[0]),
-                _mm256_add_ps(one[1], other[1]),
-            ]
+            _mm256_storeu_ps(to, floats[0]);
+            _mm256_storeu_ps(to.add(8), floats[1]);
         }
     }
 
@@ -193,6 +240,16 @@ impl Isa for Avx2 {
             [
                 _mm256_mul_ps(one[0], other[0]),
                 _mm256_mul_ps(one[1], other[1]),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(one: Floats, other: Floats, addend: Floats) -> Floats {
+        unsafe {
+            [
+                _mm256_fmadd_ps(one[0], other[0], addend[0]),
+                _mm256_fmadd_ps(one[1], other[1], addend[1]),
             ]
         }
     }

@@ -50,6 +50,11 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn store_bytes(words: __m512i, to: *mut i8) {
+        unsafe { _mm_storeu_si128(to.cast(), _mm512_cvtepi32_epi8(words)) }
+    }
+
+    #[inline(always)]
     unsafe fn and(one: __m512i, other: __m512i) -> __m512i {
         unsafe { _mm512_and_si512(one, other) }
     }
@@ -67,6 +72,16 @@ impl Isa for Avx512 {
     #[inline(always)]
     unsafe fn shift_right(words: __m512i, bits: u32) -> __m512i {
         unsafe { _mm512_srl_epi32(words, _mm_cvtsi32_si128(bits as i32)) }
+    }
+
+    #[inline(always)]
+    unsafe fn largest(words: __m512i) -> u32 {
+        unsafe { _mm512_reduce_max_epu32(words) }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(words: __m512i) -> u32 {
+        unsafe { _mm512_reduce_add_epi32(words) as u32 }
     }
 
     #[inline(always)]
@@ -90,6 +105,11 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    unsafe fn bits(floats: __m512) -> __m512i {
+        unsafe { _mm512_castps_si512(floats) }
+    }
+
+    #[inline(always)]
     unsafe fn splat_float(number: f32) -> __m512 {
         unsafe { _mm512_set1_ps(number) }
     }
@@ -100,18 +120,18 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn store_floats(floats: __m512, to: *mut Line) {
-        unsafe { _mm512_store_ps(to.cast(), floats) }
-    }
-
-    #[inline(always)]
-    unsafe fn add_floats(one: __m512, other: __m512) -> __m512 {
-        unsafe { _mm512_add_ps(one, other) }
+    unsafe fn store_floats(floats: __m512, to: *mut f32) {
+        unsafe { _mm512_storeu_ps(to, floats) }
     }
 
     #[inline(always)]
     unsafe fn multiply(one: __m512, other: __m512) -> __m512 {
         unsafe { _mm512_mul_ps(one, other) }
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(one: __m512, other: __m512, addend: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(one, other, addend) }
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! Sixteen 32-bit words that are computed with at once, and the choice of instructions at run time.
 //!
-//! Everything above is written once over [`Isa`]. Integers are exact and no float operation is fused with another, so
-//! all implementations give the same bits.
+//! Everything above is written once over [`Isa`]. Integers are exact and all implementations fuse the same float
+//! operations, so they give the same bits.
 #![allow(unsafe_code)]
 
 #[cfg(target_arch = "x86_64")]
@@ -39,11 +39,18 @@ pub(super) trait Isa: Copy {
     unsafe fn splat(word: u32) -> Self::Words;
     unsafe fn load(from: *const u8) -> Self::Words;
     unsafe fn store(words: Self::Words, to: *mut Line);
+    /// Writes the lowest byte of every word.
+    unsafe fn store_bytes(words: Self::Words, to: *mut i8);
 
     unsafe fn and(one: Self::Words, other: Self::Words) -> Self::Words;
     unsafe fn or(one: Self::Words, other: Self::Words) -> Self::Words;
     unsafe fn shift_left(words: Self::Words, bits: u32) -> Self::Words;
     unsafe fn shift_right(words: Self::Words, bits: u32) -> Self::Words;
+
+    /// The largest word, without a sign.
+    unsafe fn largest(words: Self::Words) -> u32;
+    /// The lower 32 bits of the sum of all words.
+    unsafe fn sum(words: Self::Words) -> u32;
 
     /// To every word of `sums` the products of four bytes: `weights` without sign, below 128 unless `FULL`, and `x` with.
     unsafe fn dot<const FULL: bool>(
@@ -58,11 +65,17 @@ pub(super) trait Isa: Copy {
     unsafe fn load_halves(from: *const u8) -> Self::Floats;
     /// The floats of integers with sign.
     unsafe fn convert(words: Self::Words) -> Self::Floats;
+    unsafe fn bits(floats: Self::Floats) -> Self::Words;
     unsafe fn splat_float(number: f32) -> Self::Floats;
     unsafe fn load_floats(from: *const u8) -> Self::Floats;
-    unsafe fn store_floats(floats: Self::Floats, to: *mut Line);
-    unsafe fn add_floats(one: Self::Floats, other: Self::Floats) -> Self::Floats;
+    unsafe fn store_floats(floats: Self::Floats, to: *mut f32);
     unsafe fn multiply(one: Self::Floats, other: Self::Floats) -> Self::Floats;
+    /// `addend + one * other`, rounded once.
+    unsafe fn multiply_add(
+        one: Self::Floats,
+        other: Self::Floats,
+        addend: Self::Floats,
+    ) -> Self::Floats;
 
     /// Has the line of the cache at any address read soon.
     unsafe fn prefetch(at: *const u8);
@@ -161,8 +174,8 @@ mod tests {
             };
             let keep_floats = |floats: I::Floats| unsafe {
                 let mut line = Line([0; SIDE]);
-                I::store_floats(floats, &raw mut line);
-                I::load((&raw const line).cast())
+                I::store_floats(floats, (&raw mut line).cast());
+                I::or(I::load((&raw const line).cast()), I::bits(floats))
             };
             unsafe {
                 let at = bytes.as_ptr();
@@ -174,6 +187,11 @@ mod tests {
                 keep(I::or(rows[0], rows[1]));
                 keep(I::shift_left(rows[0], 7));
                 keep(I::shift_right(rows[0], 7));
+                keep(I::splat(I::largest(rows[1])));
+                keep(I::splat(I::sum(rows[1])));
+                let mut line = Line([0; SIDE]);
+                I::store_bytes(rows[1], (&raw mut line).cast());
+                keep(I::load((&raw const line).cast()));
                 keep(I::dot::<true>(rows[2], rows[3], x));
                 let low = I::and(rows[3], I::splat(0x7f7f_7f7f));
                 keep(I::dot::<false>(
@@ -187,8 +205,9 @@ mod tests {
                 let halves = I::and(rows[1], I::splat(0xbbff));
                 keep(keep_floats(I::widen(halves)));
                 let [one, other] = [0, 1].map(|_| I::splat_float(floats[3]));
-                keep(keep_floats(I::add_floats(one, I::convert(rows[2]))));
-                keep(keep_floats(I::multiply(other, I::convert(rows[2]))));
+                let integers = I::convert(rows[2]);
+                keep(keep_floats(I::multiply(one, integers)));
+                keep(keep_floats(I::multiply_add(one, integers, other)));
                 let halves: Vec<u8> = (0..32).map(|byte| 0x30 + byte % 11).collect();
                 keep(keep_floats(I::load_halves(halves.as_ptr())));
                 I::prefetch(at);
@@ -210,7 +229,7 @@ mod tests {
             results
         };
         let wanted = run(Instructions::Portable);
-        assert_eq!(wanted.len(), 17);
+        assert_eq!(wanted.len(), 20);
         for instructions in Instructions::available() {
             for (index, (got, wanted)) in run(instructions).iter().zip(&wanted).enumerate() {
                 assert_eq!(got, wanted, "{instructions:?}, result {index}");

@@ -74,6 +74,16 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
+    unsafe fn store_bytes(words: Words, to: *mut i8) {
+        unsafe {
+            let [first, second, third, fourth] = words.map(|words| vmovn_u32(words));
+            let low = vmovn_u16(vcombine_u16(first, second));
+            let high = vmovn_u16(vcombine_u16(third, fourth));
+            vst1q_u8(to.cast(), vcombine_u8(low, high));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn and(one: Words, other: Words) -> Words {
         zip(one, other, |one, other| unsafe { vandq_u32(one, other) })
     }
@@ -92,6 +102,24 @@ impl Isa for Neon {
     unsafe fn shift_right(words: Words, bits: u32) -> Words {
         // The instruction shifts to the left.
         words.map(|words| unsafe { vshlq_u32(words, vdupq_n_s32(-(bits as i32))) })
+    }
+
+    #[inline(always)]
+    unsafe fn largest(words: Words) -> u32 {
+        unsafe {
+            let low = vmaxq_u32(words[0], words[1]);
+            let high = vmaxq_u32(words[2], words[3]);
+            vmaxvq_u32(vmaxq_u32(low, high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn sum(words: Words) -> u32 {
+        unsafe {
+            let low = vaddq_u32(words[0], words[1]);
+            let high = vaddq_u32(words[2], words[3]);
+            vaddvq_u32(vaddq_u32(low, high))
+        }
     }
 
     #[inline(always)]
@@ -117,6 +145,11 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
+    unsafe fn bits(floats: Floats) -> Words {
+        floats.map(|floats| unsafe { vreinterpretq_u32_f32(floats) })
+    }
+
+    #[inline(always)]
     unsafe fn splat_float(number: f32) -> Floats {
         unsafe { [vdupq_n_f32(number); 4] }
     }
@@ -127,21 +160,20 @@ impl Isa for Neon {
     }
 
     #[inline(always)]
-    unsafe fn store_floats(floats: Floats, to: *mut Line) {
-        let to = to.cast::<f32>();
+    unsafe fn store_floats(floats: Floats, to: *mut f32) {
         for (quarter, floats) in floats.into_iter().enumerate() {
             unsafe { vst1q_f32(to.add(4 * quarter), floats) };
         }
     }
 
     #[inline(always)]
-    unsafe fn add_floats(one: Floats, other: Floats) -> Floats {
-        zip(one, other, |one, other| unsafe { vaddq_f32(one, other) })
+    unsafe fn multiply(one: Floats, other: Floats) -> Floats {
+        zip(one, other, |one, other| unsafe { vmulq_f32(one, other) })
     }
 
     #[inline(always)]
-    unsafe fn multiply(one: Floats, other: Floats) -> Floats {
-        zip(one, other, |one, other| unsafe { vmulq_f32(one, other) })
+    unsafe fn multiply_add(one: Floats, other: Floats, addend: Floats) -> Floats {
+        std::array::from_fn(|part| unsafe { vfmaq_f32(addend[part], one[part], other[part]) })
     }
 
     // The library's functions for these two have no stable names.

@@ -55,6 +55,14 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
+    unsafe fn store_bytes(words: Words, to: *mut i8) {
+        unsafe {
+            to.cast::<[i8; SIDE]>()
+                .write(each(words, |word| *word as i8))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn and(one: Words, other: Words) -> Words {
         zip(one, other, |one, other| one & other)
     }
@@ -72,6 +80,16 @@ impl Isa for Portable {
     #[inline(always)]
     unsafe fn shift_right(words: Words, bits: u32) -> Words {
         each(words, |word| word >> bits)
+    }
+
+    #[inline(always)]
+    unsafe fn largest(words: Words) -> u32 {
+        words.into_iter().fold(0, u32::max)
+    }
+
+    #[inline(always)]
+    unsafe fn sum(words: Words) -> u32 {
+        words.into_iter().fold(0, u32::wrapping_add)
     }
 
     #[inline(always)]
@@ -103,6 +121,11 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
+    unsafe fn bits(floats: Floats) -> Words {
+        floats.map(f32::to_bits)
+    }
+
+    #[inline(always)]
     unsafe fn splat_float(number: f32) -> Floats {
         [number; SIDE]
     }
@@ -113,18 +136,18 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
-    unsafe fn store_floats(floats: Floats, to: *mut Line) {
-        unsafe { *to = Line(floats.map(f32::to_bits)) }
-    }
-
-    #[inline(always)]
-    unsafe fn add_floats(one: Floats, other: Floats) -> Floats {
-        zip(one, other, |one, other| one + other)
+    unsafe fn store_floats(floats: Floats, to: *mut f32) {
+        unsafe { to.cast::<Floats>().write_unaligned(floats) }
     }
 
     #[inline(always)]
     unsafe fn multiply(one: Floats, other: Floats) -> Floats {
         zip(one, other, |one, other| one * other)
+    }
+
+    #[inline(always)]
+    unsafe fn multiply_add(one: Floats, other: Floats, addend: Floats) -> Floats {
+        std::array::from_fn(|index| one[index].mul_add(other[index], addend[index]))
     }
 
     #[inline(always)]
