@@ -1,13 +1,12 @@
 //! Decides each step: who joins, who computes how many tokens, who must step back.
 //!
-//! Sequences run in the order of their arrival, and everyone who runs is older than everyone who
-//! waits. Each step first gives one token to every sequence that generates, then the rest of
-//! the budget to prompts, the oldest first; so at most the youngest one has a prompt that is
-//! only partly computed. How much of the budget prompts may take beside those who generate, who
-//! wait for the whole step, is the caller's word, step by step: there is no clock here. When blocks
-//! run out the youngest steps back: its blocks are released, its tokens are kept, it waits at the
-//! front and is computed again. The oldest never steps back and has a row in every plan, so every
-//! sequence comes to its end.
+//! Sequences run in the order of their arrival, and everyone who runs is older than everyone who waits. Each step first
+//! gives one token to every sequence that generates, then the rest of the budget to prompts, the oldest first; so at
+//! most the youngest one has a prompt that is only partly computed. Whoever waits for blocks that are about to be
+//! computed joins behind them. How much of the budget prompts may take beside those who generate, who wait for the
+//! whole step, is the caller's word, step by step: there is no clock here. When blocks run out the youngest steps back:
+//! its blocks are released, its tokens are kept, it waits at the front and is computed again. The oldest never steps
+//! back and has a row in every plan, so every sequence comes to its end.
 //!
 //! Only `plan` hands blocks out, and there is no second plan before the first one is committed.
 //! Hence a sequence that is cancelled in between can release its blocks at once: the step in
@@ -291,8 +290,13 @@ impl Scheduler {
             let Some(oldest) = self.waiting.front() else {
                 return;
             };
+            // Answers to the same prompt often come together: the first computes it, the others take it over.
+            let long = self.is_long(oldest.known.len());
+            let computes = |one: &Tracked| one.table.is_long() == long && one.computes_for(oldest);
+            if self.limits.prefix_sharing && self.running.iter().any(computes) {
+                return;
+            }
             let (known, reusable) = (&oldest.known, oldest.reusable());
-            let long = self.is_long(known.len());
             let Some(table) = self.blocks.admit(known, reusable, long, reserve) else {
                 return;
             };

@@ -134,6 +134,17 @@ impl Tracked {
         self.pending() == 1
     }
 
+    /// Whether what is planned of a prompt computes full blocks that `other` could take over: those of the same beginning
+    /// of both.
+    pub(crate) fn computes_for(&self, other: &Self) -> bool {
+        if self.generates() {
+            return false;
+        }
+        let end = self.computed + self.planned;
+        let most = end.min(other.reusable()) / BLOCK * BLOCK;
+        most > self.computed && self.known.get(..most) == other.known.get(..most)
+    }
+
     /// Plans the next tokens, as many as are pending but at most `budget`, which must not be 0,
     /// and describes them in `row`.
     pub(crate) fn plan_row(&mut self, budget: usize, row: &mut Row) {

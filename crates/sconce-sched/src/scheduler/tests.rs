@@ -183,19 +183,41 @@ fn generated_tokens_are_shared_once_their_block_is_full_and_computed() {
 }
 
 #[test]
-fn twins_that_arrive_together_compute_the_rest_of_a_long_prompt_once() {
+fn twins_that_arrive_together_compute_a_long_prompt_once() {
     let mut scheduler = scheduler(Limits {
         max_step_tokens: 160,
         ..LIMITS
     });
     scheduler.add(sequence(0, 128, 9)).unwrap();
     scheduler.add(twin(1, 128, 9)).unwrap();
-    let first = [(0, 0, 128, Want::Last), (1, 0, 32, Want::None)];
-    assert_eq!(step(&mut scheduler), first);
+    assert_eq!(step(&mut scheduler), [(0, 0, 128, Want::Last)]);
     assert_eq!(
         step(&mut scheduler),
         [(0, 128, 1, Want::Last), (1, 96, 32, Want::Last)]
     );
+}
+
+#[test]
+fn answers_to_one_prompt_compute_it_once() {
+    let mut scheduler = scheduler(Limits {
+        max_step_tokens: 512,
+        ..LIMITS
+    });
+    for id in 1..4 {
+        scheduler.add(twin(id, 70, 3)).unwrap();
+    }
+    scheduler.add(sequence(9, 20, 3)).unwrap();
+    let plan = planned(&mut scheduler);
+    assert_eq!(rows(&plan), [(1, 0, 70, Want::Last)]);
+    commit(&mut scheduler, &plan);
+    // Two full blocks of 32 are there; whoever came after them need not wait any more.
+    let plan = planned(&mut scheduler);
+    let starts: Vec<_> = rows(&plan)
+        .iter()
+        .map(|row| (row.0, row.1, row.2))
+        .collect();
+    assert_eq!(starts, [(1, 70, 1), (2, 64, 6), (3, 64, 6), (9, 0, 20)]);
+    commit(&mut scheduler, &plan);
 }
 
 #[test]
