@@ -21,14 +21,16 @@ build: need-cargo ## Build the server, optimised, as target/release/sconce
 model: need-python ## Fetch the default model unless it is there
 	@$(PYTHON) models/fetch_smollm2.py
 
-sdk: need-python ## Fetch the SageMaker SDK that the tests ask the server with
+sdk: need-python ## Fetch the clients that the tests ask the server with: the SageMaker SDK and OpenAI's
 	@$(PYTHON) tests/sdk/fetch.py
+	@$(PYTHON) tests/openai/fetch.py
 
 # The tests against the default model and with the SDK say "skipped" where it cannot be fetched.
 test: lint ## Check format, lints and documentation, then run all tests
 	@$(PYTHON) models/fetch_smollm2.py || echo "skipped: tests that need the default model"
 	@$(PYTHON) models/fetch_minilm.py || echo "skipped: the test of the sentence model"
 	@$(PYTHON) tests/sdk/fetch.py || echo "skipped: tests with the SageMaker SDK"
+	@$(PYTHON) tests/openai/fetch.py || echo "skipped: the test with OpenAI's client"
 	$(CARGO) test --workspace
 
 lint: need-cargo ## Check format, lints and documentation

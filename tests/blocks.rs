@@ -39,6 +39,7 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
         max_step_tokens: 48,
         prefix_sharing,
         model_sampling: false,
+        chat_template: None,
         kv_dtype: None,
         kv_cache_bytes: Some(kv_cache_bytes),
         queue: JOBS,
@@ -75,7 +76,10 @@ impl Client {
         let prompt = format!("{start}{}, {number}", " again".repeat(number % 6));
         let job = Job {
             id: JobId(number as u64),
-            input: Input::Generate(Generate { prompt, params }),
+            input: Input::Generate(Generate {
+                prompt: prompt.into(),
+                params,
+            }),
             reply: Box::new(reply),
             deadline: Instant::now() + Duration::from_secs(60),
         };

@@ -11,6 +11,7 @@ mod goldens;
 mod hub;
 mod lifecycle;
 mod nasty;
+mod openai;
 mod parity;
 mod pictures;
 mod python_formatters;

@@ -157,6 +157,7 @@ fn settings(patience: Duration) -> EngineSettings {
         max_step_tokens: 64,
         prefix_sharing: true,
         model_sampling: false,
+        chat_template: None,
         kv_dtype: None,
         kv_cache_bytes: None,
         queue: 8,

@@ -92,6 +92,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("image", &["sconce-diffusion"]),
     ("hyper", &["sconce-emulate", "sconce-http"]),
     ("memmap2", &["sconce-nn"]),
+    ("llguidance", &["sconce-text"]),
     ("minijinja", &["sconce-text"]),
     ("object_store", &["sconce-manager"]),
     ("tokenizers", &["sconce-text"]),

@@ -88,6 +88,7 @@ impl Rig {
             max_step_tokens: 512,
             prefix_sharing: false,
             model_sampling: false,
+            chat_template: None,
             kv_dtype: None,
             kv_cache_bytes: Some(1 << 30),
             queue: 64,
@@ -166,7 +167,10 @@ impl Rig {
         };
         let job = Job {
             id: JobId(0),
-            input: Input::Generate(Generate { prompt, params }),
+            input: Input::Generate(Generate {
+                prompt: prompt.into(),
+                params,
+            }),
             reply: Box::new(Tell(tell)),
             deadline: Instant::now() + Duration::from_secs(600),
         };

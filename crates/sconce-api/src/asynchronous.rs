@@ -15,6 +15,7 @@ use serde_json::Map;
 use crate::dialect::{Accepted, Answer};
 use crate::error::with_prefix;
 use crate::fields::Fields;
+use crate::guides;
 use crate::parameters::{self, Neutral};
 use crate::payload::Payload;
 use crate::rolling::parameters::refuse_adapters;
@@ -30,8 +31,6 @@ struct Asked {
 
 /// What a request asks, and how it is answered.
 pub(crate) fn accept(mut payload: Payload<'_>) -> Result<Accepted, ServeError> {
-    refuse_completions(&mut payload.fields)?;
-    payload.refuse_chat()?;
     let prompts = payload.prompts()?;
     let prompt = prompts.only("DJL answers the first of several only; send one string")?;
     let inner = payload.parameters()?;
@@ -54,7 +53,7 @@ pub(crate) fn accept(mut payload: Payload<'_>) -> Result<Accepted, ServeError> {
     };
     Ok(Accepted {
         prompts: vec![Generate {
-            prompt,
+            prompt: prompt.into(),
             params: asked.params,
         }],
         answer,
@@ -70,16 +69,6 @@ pub(crate) fn failure(failure: &ServeError, code: u16) -> Vec<u8> {
     }
     let error = with_prefix("Input parsing failed: ", failure);
     serde_json::to_vec(&Body { error, code }).expect("a struct of text and number serialises")
-}
-
-fn refuse_completions(fields: &mut Fields) -> Result<(), ServeError> {
-    match fields.take("prompt") {
-        None => Ok(()),
-        Some(prompt) => {
-            let problem = "OpenAI completions are not served yet; send the text as `inputs`";
-            Err(ServeError::parameter("prompt", prompt, problem))
-        }
-    }
 }
 
 fn read(mut fields: Fields) -> Result<Asked, ServeError> {
@@ -112,11 +101,13 @@ fn read_all(fields: &mut Fields) -> Result<Asked, ServeError> {
     // vLLM samples unless told otherwise; a temperature of 0 has told.
     sampling.do_sample = Some(sampling.do_sample.unwrap_or(true));
     let stop = parameters::stop(fields)?;
+    let guide = guides::guide(fields)?;
     let (report, shown) = parameters::report(fields, false)?;
     let asked = Asked {
         params: GenerateParams {
             sampling,
             stop,
+            guide,
             report,
             ..params
         },

@@ -51,8 +51,8 @@ fn accept(
     }
     params.report.echo = full_text && !streaming;
     let count = prompts.len();
-    let generate = |prompt| Generate {
-        prompt,
+    let generate = |prompt: String| Generate {
+        prompt: prompt.into(),
         params: params.clone(),
     };
     Ok(Accepted {

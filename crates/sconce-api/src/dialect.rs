@@ -7,6 +7,7 @@
 
 use sconce_core::{Answered, Event, Generate, Output, Progressed, ServeError, Task, Token};
 
+use crate::openai::{self, Manner, OpenAiRoute, Stamp};
 use crate::rolling::{Formatter, Spelling};
 use crate::tasks::TaskForm;
 use crate::{asynchronous, batch, error, payload, rolling, rolling_2023, tasks, tgi};
@@ -99,6 +100,8 @@ pub struct Incoming<'a> {
     pub body: &'a [u8],
     /// By which of its routes a request of [`Dialect::Tgi`] came; others have one form for all.
     pub route: tgi::Route,
+    /// What an answer in OpenAI's form says of itself.
+    pub stamp: Stamp<'a>,
 }
 
 /// A request that has been understood.
@@ -162,6 +165,16 @@ impl Wire {
     pub fn accept(&self, incoming: &Incoming<'_>) -> Result<Accepted, ServeError> {
         let payload = payload::read(incoming)?;
         let mut accepted = match self.dialect {
+            // LMI takes OpenAI's bodies on all routes.
+            Dialect::Rolling | Dialect::RollingTgi if payload.fields.has("messages") => {
+                openai::chat(payload.fields, Manner::Rolling, incoming.stamp)
+            }
+            Dialect::Async if payload.fields.has("prompt") => {
+                openai::completions(payload.fields, Manner::Async, incoming.stamp)
+            }
+            Dialect::Async if payload.fields.has("messages") && !payload.fields.has("inputs") => {
+                openai::chat(payload.fields, Manner::Async, incoming.stamp)
+            }
             Dialect::DeepSpeed | Dialect::HuggingFace => batch::generate(payload, self.streaming),
             Dialect::FasterTransformer => batch::faster_transformer(payload, self.streaming),
             Dialect::Rolling2023 => rolling_2023::accept(payload, self.formatter),
@@ -173,13 +186,28 @@ impl Wire {
                 "this model generates text, which this route does not".into(),
             )),
         }?;
+        self.add_stops(&mut accepted);
+        Ok(accepted)
+    }
+
+    /// Understands a request that came by one of OpenAI's routes, or says why not.
+    pub fn accept_openai(
+        &self,
+        route: OpenAiRoute,
+        incoming: &Incoming<'_>,
+    ) -> Result<Accepted, ServeError> {
+        let mut accepted = openai::accept(route, incoming)?;
+        self.add_stops(&mut accepted);
+        Ok(accepted)
+    }
+
+    fn add_stops(&self, accepted: &mut Accepted) {
         for Generate { params, .. } in &mut accepted.prompts {
             params
                 .stop
                 .sequences
                 .extend_from_slice(&self.stop_sequences);
         }
-        Ok(accepted)
     }
 
     /// Whose statuses failures have.

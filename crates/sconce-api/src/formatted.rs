@@ -157,6 +157,7 @@ mod tests {
             id: 7,
             text: "é\n".into(),
             logprob: -0.5,
+            spelled: String::new(),
             special: false,
             last: true,
             top: vec![TopToken {

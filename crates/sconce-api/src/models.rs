@@ -51,6 +51,23 @@ pub fn describe(model: &ModelStatus) -> Vec<u8> {
     json::gson(&json!([{"workflowName": model.name, "models": [described]}]))
 }
 
+/// OpenAI's list of models; `since` is when they began to be served, in seconds since 1970.
+pub fn openai_list(models: &[ModelStatus], since: u64) -> Vec<u8> {
+    let data: Vec<_> = models.iter().map(|model| openai(model, since)).collect();
+    json!({ "object": "list", "data": data })
+        .to_string()
+        .into_bytes()
+}
+
+/// One of them.
+pub fn openai_one(model: &ModelStatus, since: u64) -> Vec<u8> {
+    openai(model, since).to_string().into_bytes()
+}
+
+fn openai(model: &ModelStatus, since: u64) -> Value {
+    json!({ "id": model.name, "object": "model", "created": since, "owned_by": "sconce" })
+}
+
 /// What SageMaker's batch transform may send: one request in each body, so many at once, each at
 /// most so large. `concurrency` and `max_request_size` (in bytes) are the server's limits; the
 /// platform wants the product of the two below 100 MB, and prompts are small.

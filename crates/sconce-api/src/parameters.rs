@@ -13,6 +13,7 @@ use crate::fields::Fields;
 type Result<T> = std::result::Result<T, ServeError>;
 
 pub(crate) const MOST_STOP_SEQUENCES: usize = 64;
+const MOST_BIASES: usize = 1024;
 const MOST_STOP_IDS: usize = 256;
 pub(crate) const MOST_TOP_TOKENS: i128 = 20;
 /// Lengths above this are mistakes; the context of the model limits them further.
@@ -52,18 +53,9 @@ pub(crate) const REFUSED: &[(&str, Neutral)] = &[
     ("watermark", Neutral::Flag(false)),
     ("use_cache", Neutral::Flag(true)),
     ("spaces_between_special_tokens", Neutral::Flag(true)),
-    ("logit_bias", Neutral::Empty),
     ("bad_words", Neutral::Empty),
     ("bad_sequences", Neutral::Empty),
     ("allowed_token_ids", Neutral::Empty),
-    ("grammar", Neutral::Empty),
-    ("response_format", Neutral::Empty),
-    ("structured_outputs", Neutral::Empty),
-    ("guided_json", Neutral::Empty),
-    ("guided_regex", Neutral::Empty),
-    ("guided_choice", Neutral::Empty),
-    ("guided_grammar", Neutral::Empty),
-    ("guided_decoding_backend", Neutral::Empty),
     ("adapters", Neutral::Empty),
     ("adapter_id", Neutral::Empty),
 ];
@@ -148,8 +140,34 @@ pub(crate) fn sampling(fields: &mut Fields) -> Result<AskedSampling> {
             penalty,
             "must be a number from -2 to 2; 0 means none",
         )?,
+        logit_bias: logit_bias(fields)?,
         seed: seed(fields)?,
     })
+}
+
+/// Numbers that are added to the logits of tokens, by their ids.
+fn logit_bias(fields: &mut Fields) -> Result<Option<Vec<(u32, f32)>>> {
+    const KEY: &str = "logit_bias";
+    let wanted = format!(
+        "must be an object of at most {MOST_BIASES} token ids with numbers from -100 to 100"
+    );
+    let object = match fields.take(KEY) {
+        None => return Ok(None),
+        Some(Value::Object(object)) if object.len() <= MOST_BIASES => object,
+        Some(other) => return Err(ServeError::parameter(KEY, other, wanted)),
+    };
+    let mut biases = Vec::with_capacity(object.len());
+    for (id, bias) in object {
+        let number = bias.as_f64().filter(|bias| (-100.0..=100.0).contains(bias));
+        match (id.parse(), number) {
+            (Ok(id), Some(number)) => biases.push((id, number as f32)),
+            _ => {
+                let key = format!("{KEY}.{id}");
+                return Err(ServeError::parameter(key, bias, wanted));
+            }
+        }
+    }
+    Ok(Some(biases))
 }
 
 pub(crate) fn seed(fields: &mut Fields) -> Result<Option<u64>> {

@@ -92,7 +92,7 @@ impl Payload<'_> {
         let Some(messages) = self.fields.take("messages") else {
             return Ok(());
         };
-        let problem = "chat requests are not served yet; send the text itself as `inputs`";
+        let problem = "chat requests are not served in this dialect; send them to /v1/chat/completions, or the text itself as `inputs`";
         Err(ServeError::parameter("messages", messages, problem))
     }
 

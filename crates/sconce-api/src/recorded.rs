@@ -69,6 +69,7 @@ fn events(generation: &Generation, prefill: bool, top: usize) -> Vec<Event> {
             id: token.id,
             text: token.text.clone(),
             logprob: token.logprob,
+            spelled: String::new(),
             special: token.special,
             last: at + 1 == count,
             top: vec![

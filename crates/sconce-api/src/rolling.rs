@@ -105,7 +105,7 @@ pub(crate) fn accept(
         rendering,
     } = parse(payload, formatter, spelling)?;
     let generate = |prompt: &String| Generate {
-        prompt: prompt.clone(),
+        prompt: prompt.as_str().into(),
         params: params.clone(),
     };
     let generates = prompts.texts.iter().map(generate).collect();
@@ -129,7 +129,6 @@ fn parse(
     formatter: Option<Formatter>,
     spelling: Spelling,
 ) -> Result<Request, ServeError> {
-    payload.refuse_chat()?;
     let prompts = payload.prompts()?;
     let inner = payload.parameters()?;
     let outer = payload.fields.flag("stream")?;

@@ -33,7 +33,7 @@ pub(crate) fn accept(
     let formatter = asked.formatter.or(formatter).unwrap_or(Formatter::Json);
     Ok(Accepted {
         prompts: vec![Generate {
-            prompt,
+            prompt: prompt.into(),
             params: asked.params,
         }],
         answer: Answer::stream(Pieces {

@@ -66,7 +66,10 @@ pub(crate) fn accept(mut payload: Payload<'_>, route: Route) -> Result<Accepted,
         })
     };
     Ok(Accepted {
-        prompts: vec![Generate { prompt, params }],
+        prompts: vec![Generate {
+            prompt: prompt.into(),
+            params,
+        }],
         answer,
     })
 }

@@ -135,6 +135,7 @@ impl Draft {
             streaming: false,
             stop_sequences: Vec::new(),
             served_model_name: None,
+            chat_template: None,
         };
         Self {
             server,

@@ -129,6 +129,8 @@ pub struct ModelSettings {
     pub stop_sequences: Vec<String>,
     /// Name of the model in answers that name one.
     pub served_model_name: Option<String>,
+    /// File with the template of dialogues; `None`: the checkpoint's own. Relative to the model's folder.
+    pub chat_template: Option<PathBuf>,
 }
 
 /// The wire dialects of DJL Serving's releases and of TGI.

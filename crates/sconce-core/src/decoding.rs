@@ -88,6 +88,7 @@ impl AskedDecoding {
                 repetition_penalty: mine.repetition_penalty.or(theirs.repetition_penalty),
                 frequency_penalty: mine.frequency_penalty.or(theirs.frequency_penalty),
                 presence_penalty: mine.presence_penalty.or(theirs.presence_penalty),
+                logit_bias: mine.logit_bias.or(theirs.logit_bias),
                 seed: mine.seed.or(theirs.seed),
             },
         }

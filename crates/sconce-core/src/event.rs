@@ -31,6 +31,8 @@ pub struct Token {
     /// a token that ends inside a code point, or might begin a stop sequence, releases its text
     /// with a later token.
     pub text: String,
+    /// The token decoded by itself, if that was asked for, else empty.
+    pub spelled: String,
     /// Natural logarithm of the probability that the model gave the token, before sampling.
     pub logprob: f32,
     /// Whether the tokenizer calls it special (end of text and the like).

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::Instant;
 
+use crate::dialogue::Dialogue;
 use crate::params::GenerateParams;
 use crate::raw::RawInput;
 use crate::task::Ask;
@@ -32,6 +33,10 @@ pub struct Job {
 
 /// What a job asks of its model.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "most jobs are of the largest kind, and each is moved a few times only"
+)]
 pub enum Input {
     /// Continue a prompt.
     Generate(Generate),
@@ -41,11 +46,41 @@ pub enum Input {
     Raw(RawInput),
 }
 
+/// What a model goes on with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Prompt {
+    /// A text as the client sent it; special tokens in it are recognised, and those that the tokenizer begins texts with
+    /// are put before it.
+    Text(String),
+    /// Its tokens, all of them.
+    Tokens(Vec<u32>),
+    /// A dialogue, which the checkpoint's template makes a text of.
+    Dialogue(Box<Dialogue>),
+}
+
+impl Default for Prompt {
+    fn default() -> Self {
+        Self::Text(String::new())
+    }
+}
+
+impl From<String> for Prompt {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Prompt {
+    fn from(text: &str) -> Self {
+        Self::Text(text.into())
+    }
+}
+
 /// A prompt and how to continue it.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Generate {
-    /// The text to continue, as the client sent it; special tokens in it are recognised.
-    pub prompt: String,
+    /// What is continued.
+    pub prompt: Prompt,
     /// Length, sampling, stopping and reporting.
     pub params: GenerateParams,
 }

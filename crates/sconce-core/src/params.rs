@@ -3,6 +3,8 @@
 //! Ranges are checked where a wire dialect is parsed; limits that depend on the model (context
 //! length, vocabulary) are checked by the engine when the job is submitted.
 
+use crate::guide::Guide;
+
 /// How a prompt is continued.
 #[derive(Clone, Debug, PartialEq)]
 pub struct GenerateParams {
@@ -18,6 +20,8 @@ pub struct GenerateParams {
     pub sampling: AskedSampling,
     /// When generation ends before `max_new_tokens`.
     pub stop: Stop,
+    /// The form that the answer has to have.
+    pub guide: Option<Guide>,
     /// What is reported beside the text.
     pub report: Report,
 }
@@ -31,6 +35,7 @@ impl Default for GenerateParams {
             truncate: None,
             sampling: AskedSampling::default(),
             stop: Stop::default(),
+            guide: None,
             report: Report::default(),
         }
     }
@@ -46,6 +51,8 @@ pub enum MaxTokens {
     /// As the checkpoint's `generation_config.json` says, else as the method `generate` of
     /// transformers does.
     Model,
+    /// As many as the context holds behind the prompt.
+    Context,
 }
 
 impl MaxTokens {
@@ -53,7 +60,7 @@ impl MaxTokens {
     pub fn bound(self) -> usize {
         match self {
             Self::New(most) | Self::Total(most) => most,
-            Self::Model => usize::MAX,
+            Self::Model | Self::Context => usize::MAX,
         }
     }
 }
@@ -71,6 +78,7 @@ pub struct AskedSampling {
     pub repetition_penalty: Option<f32>,
     pub frequency_penalty: Option<f32>,
     pub presence_penalty: Option<f32>,
+    pub logit_bias: Option<Vec<(u32, f32)>>,
     pub seed: Option<u64>,
 }
 
@@ -90,13 +98,17 @@ impl AskedSampling {
                 .unwrap_or(defaults.repetition_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(defaults.frequency_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(defaults.presence_penalty),
+            logit_bias: self
+                .logit_bias
+                .clone()
+                .unwrap_or_else(|| defaults.logit_bias.clone()),
             seed: self.seed.or(defaults.seed),
         }
     }
 }
 
 /// How a token is picked. The order of the steps is that of transformers' logits processors:
-/// penalties, temperature, top-k, top-p, min-p, typical-p, then a draw.
+/// biases, penalties, temperature, top-k, top-p, min-p, typical-p, then a draw.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sampling {
     /// False: the most likely token (greedy); the filters below are then without effect.
@@ -118,6 +130,8 @@ pub struct Sampling {
     pub frequency_penalty: f32,
     /// Subtracted once from the logit of each token that was generated (OpenAI).
     pub presence_penalty: f32,
+    /// Added to the logits of these tokens (OpenAI).
+    pub logit_bias: Vec<(u32, f32)>,
     /// Seeds the draw; `None`: a random seed.
     pub seed: Option<u64>,
 }
@@ -134,6 +148,7 @@ impl Default for Sampling {
             repetition_penalty: 1.0,
             frequency_penalty: 0.0,
             presence_penalty: 0.0,
+            logit_bias: Vec::new(),
             seed: None,
         }
     }
@@ -159,6 +174,8 @@ pub struct Report {
     pub prompt_logprobs: bool,
     /// So many most likely alternatives are listed for each generated token.
     pub top_n_tokens: usize,
+    /// Whether each generated token is told as it is spelled by itself.
+    pub spelled: bool,
     /// Whether special tokens are left out of the text.
     pub skip_special_tokens: bool,
     /// Whether the prompt is told as its tokens spell it.
@@ -170,6 +187,7 @@ impl Default for Report {
         Self {
             prompt_logprobs: false,
             top_n_tokens: 0,
+            spelled: false,
             skip_special_tokens: true,
             echo: false,
         }

@@ -9,7 +9,7 @@ use sconce_core::{MaxTokens, Sampling};
 use sconce_models::{Arch, Decoder, GgufModel, HfConfig, Packing, Spec};
 use sconce_nn::weights::gguf::{self, Gguf};
 use sconce_nn::weights::{StoredDtype, WeightSource};
-use sconce_text::Tokenizer;
+use sconce_text::{ChatTemplate, TextError, Tokenizer};
 
 use crate::error::EngineError;
 use crate::memory::Needs;
@@ -22,6 +22,8 @@ pub struct Description {
     /// What `config.json`, or the keys of a GGUF file, and `generation_config.json` say.
     pub(crate) model: Result<Described, EngineError>,
     pub(crate) tokenizer: Result<Arc<Tokenizer>, EngineError>,
+    /// Templates of dialogues, or why there are none. A model without any still continues texts.
+    pub(crate) templates: Result<Arc<ChatTemplate>, String>,
     pub(crate) weights: Result<Arc<dyn WeightSource>, EngineError>,
 }
 
@@ -86,6 +88,7 @@ impl Description {
                 dir: dir.into(),
                 model: Err(EngineError::Unopened),
                 tokenizer: Err(EngineError::Unopened),
+                templates: Err("its file cannot be opened".into()),
                 weights: Err(error.into()),
             },
         }
@@ -103,6 +106,7 @@ impl Description {
             dir: dir.into(),
             model: config.and_then(|config| Described::of_folder(dir, config, model_sampling)),
             tokenizer: Tokenizer::open(dir).map(Arc::new).map_err(Into::into),
+            templates: found(ChatTemplate::read(dir)),
             weights: weights.map_err(Into::into),
         }
     }
@@ -119,8 +123,21 @@ impl Description {
             dir: dir.into(),
             model: Described::of_gguf(dir, &file, model_sampling),
             tokenizer: tokenizer.map(Arc::new),
+            templates: match ChatTemplate::read(dir) {
+                Ok(None) => found(vocabulary::templates(file.metadata())),
+                beside => found(beside),
+            },
             weights: Ok(Arc::new(sconce_models::gguf::weights(file))),
         }
+    }
+
+    /// With another template than the checkpoint's own.
+    pub(crate) fn with_template(self, path: &Path) -> Result<Self, EngineError> {
+        let template = ChatTemplate::read_file(path, &self.dir)?;
+        Ok(Self {
+            templates: Ok(Arc::new(template)),
+            ..self
+        })
     }
 
     /// What is wrong with each part, and between tokenizer and model.
@@ -201,6 +218,14 @@ impl Description {
     pub fn read_by(&self, needs: &Needs, tokens: usize) -> u64 {
         let spec = self.model.as_ref().ok().map(|model| &model.spec);
         spec.map_or(0, |spec| needs.weights.read_by(spec, tokens))
+    }
+}
+
+fn found(read: Result<Option<ChatTemplate>, TextError>) -> Result<Arc<ChatTemplate>, String> {
+    match read {
+        Ok(Some(templates)) => Ok(Arc::new(templates)),
+        Ok(None) => Err("the checkpoint has no chat template".into()),
+        Err(error) => Err(error.to_string()),
     }
 }
 
@@ -324,6 +349,7 @@ mod tests {
             max_step_tokens: 48,
             prefix_sharing: true,
             model_sampling: false,
+            chat_template: None,
             kv_dtype: None,
             kv_cache_bytes: None,
             queue: 1,

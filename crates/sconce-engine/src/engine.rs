@@ -8,16 +8,17 @@ use sconce_core::{
     Phase, Progress, Sampling, ServeError, Task,
 };
 use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
-use sconce_text::Tokenizer;
 use tracing::{info, warn};
 
 use crate::draws::Draws;
 use crate::error::EngineError;
+use crate::guided::Guided;
 use crate::length::{Length, truncated};
 use crate::live::Admitted;
 use crate::load::{Checkpoint, open_checkpoint};
 use crate::memory::{Plan, Room};
 use crate::pace::Pace;
+use crate::prompt::Prompts;
 use crate::ranks::Ranks;
 use crate::settings::EngineSettings;
 use crate::worker::Worker;
@@ -26,7 +27,8 @@ use crate::worker::Worker;
 pub struct Engine {
     max_len: usize,
     vocab: usize,
-    tokenizer: Arc<Tokenizer>,
+    prompts: Prompts,
+    guided: Guided,
     /// For what requests leave open.
     sampling: Sampling,
     length: MaxTokens,
@@ -52,8 +54,12 @@ impl Engine {
             thread: "rank-0",
             limit: settings.queue,
         };
-        let tokenizer = Arc::clone(&checkpoint.tokenizer);
+        let (tokenizer, templates) = (
+            Arc::clone(&checkpoint.tokenizer),
+            checkpoint.templates.clone(),
+        );
         let (sampling, length) = (checkpoint.sampling.clone(), checkpoint.length);
+        let eos = checkpoint.eos.clone();
         let (inbox, (vocab, max_len)) = Inbox::start(door, move |gauges| {
             let (worker, max_len) = prepare(&settings, checkpoint, gauges, &*observer)?;
             let vocab = worker.ranks.vocab();
@@ -62,7 +68,8 @@ impl Engine {
         Ok(Self {
             max_len,
             vocab,
-            tokenizer,
+            guided: Guided::new(Arc::clone(&tokenizer), vocab, eos),
+            prompts: Prompts::new(tokenizer, templates, vocab),
             sampling,
             length,
             inbox,
@@ -87,14 +94,26 @@ impl Engine {
             );
             return Err(ServeError::parameter("stop_token_ids", id, problem));
         }
-        let tokens = self.tokenizer.encode(prompt).map_err(|error| {
-            ServeError::parameter("inputs", prompt, format!("cannot be tokenised: {error}"))
-        })?;
-        let tokens = truncated(tokens, params.truncate);
+        let tokens = truncated(self.prompts.tokens(prompt)?, params.truncate);
         let length = Length::of(&params, tokens.len(), self.max_len, self.length)?;
         let sampling = params.sampling.over(&self.sampling);
+        if let Some(&(id, _)) = sampling
+            .logit_bias
+            .iter()
+            .find(|(id, _)| *id as usize >= self.vocab)
+        {
+            let problem = format!(
+                "the vocabulary ends at {}; name token ids below",
+                self.vocab
+            );
+            return Err(ServeError::parameter("logit_bias", id, problem));
+        }
+        let guide = self.guided.follow(&params)?;
         let prompt = (tokens, length);
-        Ok(Admitted::new(job, params, sampling, prompt, permit))
+        Ok(Admitted {
+            guide,
+            ..Admitted::new(job, params, sampling, prompt, permit)
+        })
     }
 }
 

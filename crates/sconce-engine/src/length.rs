@@ -42,12 +42,11 @@ impl Length {
                 );
                 return Err(ServeError::parameter("max_length", total, problem));
             }
-            MaxTokens::Model => limit - prompt,
+            MaxTokens::Model | MaxTokens::Context => limit - prompt,
         };
-        let most = if params.max_tokens == MaxTokens::Model {
-            most.min(limit - prompt)
-        } else {
-            most
+        let most = match params.max_tokens {
+            MaxTokens::Model => most.min(limit - prompt),
+            _ => most,
         };
         if prompt.saturating_add(most) > limit {
             let new = most;

@@ -7,7 +7,7 @@ use sconce_core::{
     Event, FinishReason, GenerateParams, Job, JobId, Output, PromptToken, Reply, Sampling,
     ServeError, Token, TopToken,
 };
-use sconce_text::{TextStream, Tokenizer};
+use sconce_text::{Follower, TextStream, Tokenizer};
 
 use crate::length::Length;
 use crate::sampler::{Picked, Sampler, log_softmax_at};
@@ -25,6 +25,8 @@ pub(crate) struct Admitted {
     pub(crate) prompt: Vec<u32>,
     /// How long its answer may and must become.
     pub(crate) length: Length,
+    /// Follows the form that the answer has to have.
+    pub(crate) guide: Option<Follower>,
     /// Where the answers go.
     pub(crate) reply: Box<dyn Reply>,
     /// When the job fails.
@@ -48,6 +50,7 @@ impl Admitted {
             sampling,
             prompt,
             length,
+            guide: None,
             reply: job.reply,
             deadline: job.deadline,
             permit,
@@ -83,7 +86,8 @@ pub(crate) struct Live {
 
 impl Live {
     /// Prepares the sampler and the text stream of a job.
-    pub(crate) fn new(job: Admitted, tokenizer: Arc<Tokenizer>, eos: Arc<[u32]>) -> Self {
+    pub(crate) fn new(mut job: Admitted, tokenizer: Arc<Tokenizer>, eos: Arc<[u32]>) -> Self {
+        let guide = job.guide.take();
         let params = &job.params;
         let seed = job.sampling.seed.unwrap_or_else(random_seed);
         let eos: Arc<[u32]> = if params.stop.ignore_eos {
@@ -98,7 +102,8 @@ impl Live {
             job.length.least,
             &job.prompt,
             seed,
-        );
+        )
+        .guided_by(guide);
         let mut text = TextStream::new(
             Arc::clone(&tokenizer),
             &params.stop,
@@ -227,9 +232,14 @@ impl Live {
             logprob,
             special: self.tokenizer.is_special(id),
         });
+        let spelled = match self.job.params.report.spelled {
+            true => self.tokenizer.token_text(picked.token),
+            false => String::new(),
+        };
         Token {
             id: picked.token,
             text,
+            spelled,
             logprob: picked.logprob,
             special: self.tokenizer.is_special(picked.token),
             last,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
 use sconce_models::{Decoder, Model};
-use sconce_text::Tokenizer;
+use sconce_text::{ChatTemplate, Tokenizer};
 use tracing::info;
 
 use crate::describe::{Description, check_vocabulary};
@@ -21,6 +21,8 @@ pub struct Checkpoint {
     pub loader: Arc<Loader>,
     /// Text of tokens.
     pub tokenizer: Arc<Tokenizer>,
+    /// Templates of dialogues, or why there are none.
+    pub templates: Result<Arc<ChatTemplate>, String>,
     /// End-of-text tokens.
     pub eos: Vec<u32>,
     /// How tokens are picked where a request does not say.
@@ -37,6 +39,11 @@ pub struct Checkpoint {
 pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineError> {
     let gguf_file = settings.gguf_file.as_deref();
     let description = Description::read(&settings.dir, gguf_file, settings.model_sampling);
+    let description = match &settings.chat_template {
+        Some(path) => description.with_template(path)?,
+        None => description,
+    };
+    let templates = description.templates.clone();
     let (model, tokenizer, weights) = description.parts()?;
     let dims = model.spec.dims;
     check_vocabulary(&settings.dir, &tokenizer, dims.vocab)?;
@@ -61,6 +68,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
     Ok(Checkpoint {
         loader,
         tokenizer,
+        templates,
         eos: model.eos,
         sampling: model.sampling,
         length: model.length,

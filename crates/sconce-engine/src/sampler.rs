@@ -14,6 +14,7 @@ mod softmax;
 
 use sconce_core::Sampling;
 use sconce_nn::logits;
+use sconce_text::Follower;
 use thiserror::Error;
 
 use filters::Filters;
@@ -69,6 +70,9 @@ pub enum SamplerError {
         /// The limit that is not reached.
         min_new_tokens: usize,
     },
+    /// No token keeps the answer to the form that was asked for.
+    #[error("the answer cannot be kept to the form that was asked for: {0}")]
+    Guide(String),
 }
 
 /// Buffers as long as the vocabulary, for any number of samplers that pick one after another.
@@ -83,6 +87,8 @@ pub struct Scratch {
 /// Picks the tokens of one sequence.
 pub struct Sampler {
     method: Method,
+    guide: Option<Box<Follower>>,
+    biases: Vec<(u32, f32)>,
     penalties: Penalties,
     stops: Vec<u32>,
     min_new_tokens: usize,
@@ -114,12 +120,20 @@ impl Sampler {
             } else {
                 Method::Greedy
             },
+            guide: None,
+            biases: params.logit_bias.clone(),
             penalties: Penalties::new(params, prompt),
             stops: stops.to_vec(),
             min_new_tokens,
             seed,
             picked: 0,
         }
+    }
+
+    /// With a form that the answer has to have.
+    pub fn guided_by(mut self, guide: Option<Follower>) -> Self {
+        self.guide = guide.map(Box::new);
+        self
     }
 
     /// Picks from the logits `[vocab]` of the last position and remembers the token; lists the
@@ -133,6 +147,9 @@ impl Sampler {
         let softmax = Softmax::of(logits)?;
         let token = self.choose(logits, softmax.peak, scratch)?;
         self.record(token);
+        if let Some(guide) = &mut self.guide {
+            guide.take(token).map_err(SamplerError::Guide)?;
+        }
         largest(logits, top, &mut scratch.ranked);
         let listed = scratch.ranked.iter();
         Ok(Picked {
@@ -145,19 +162,29 @@ impl Sampler {
     }
 
     fn choose(
-        &self,
+        &mut self,
         logits: &[f32],
         peak: f32,
         scratch: &mut Scratch,
     ) -> Result<u32, SamplerError> {
         let forbids = self.picked < self.min_new_tokens && !self.stops.is_empty();
-        if self.penalties.change_nothing() && !forbids {
+        let changes = !self.biases.is_empty() || !self.penalties.change_nothing();
+        if self.guide.is_none() && !changes && !forbids {
             return Ok(self.choose_from(logits, peak, scratch));
         }
         let mut scores = std::mem::take(&mut scratch.scores);
         scores.clear();
         scores.extend_from_slice(logits);
+        for &(token, bias) in &self.biases {
+            if let Some(score) = scores.get_mut(token as usize) {
+                // What is impossible stays so, and nothing becomes infinite.
+                *score = (*score + bias).min(f32::MAX);
+            }
+        }
         self.penalties.apply(&mut scores);
+        if let Some(guide) = &mut self.guide {
+            guide.restrict(&mut scores).map_err(SamplerError::Guide)?;
+        }
         if forbids {
             self.forbid_stops(&mut scores);
         }
@@ -196,6 +223,10 @@ impl Sampler {
 
     fn checked_peak(&self, scores: &[f32]) -> Result<f32, SamplerError> {
         softmax::peak(scores).map_err(|error| match error {
+            SamplerError::Nothing { .. } if self.guide.is_some() => SamplerError::Guide(
+                "no token that fits is possible; lower min_new_tokens, or give it another form"
+                    .into(),
+            ),
             SamplerError::Nothing { .. } => SamplerError::Forbidden {
                 stops: self.stops.len(),
                 min_new_tokens: self.min_new_tokens,

@@ -38,6 +38,8 @@ pub struct EngineSettings {
     pub prefix_sharing: bool,
     /// Whether what requests leave open of sampling is as the checkpoint's `generation_config.json` says.
     pub model_sampling: bool,
+    /// The template of dialogues; `None`: the checkpoint's own.
+    pub chat_template: Option<PathBuf>,
     /// What keys and values are kept as; `None`: bf16 where weights are asked for in bf16, else f32.
     pub kv_dtype: Option<KvDtype>,
     /// Bytes for the key/value cache; `None`: planned from the memory at hand.

@@ -2,7 +2,7 @@
 
 use sconce_nn::weights::WeightError;
 use sconce_nn::weights::gguf::Metadata;
-use sconce_text::{TextError, TokenKind, Tokenizer, Vocabulary, VocabularyModel};
+use sconce_text::{ChatTemplate, TextError, TokenKind, Tokenizer, Vocabulary, VocabularyModel};
 
 use crate::error::EngineError;
 
@@ -10,6 +10,7 @@ const MODEL: &str = "tokenizer.ggml.model";
 const PRE: &str = "tokenizer.ggml.pre";
 const TOKENS: &str = "tokenizer.ggml.tokens";
 const TYPES: &str = "tokenizer.ggml.token_type";
+const TEMPLATE: &str = "tokenizer.chat_template";
 const MERGES: &str = "tokenizer.ggml.merges";
 const SCORES: &str = "tokenizer.ggml.scores";
 /// Ids that SentencePiece's own files have, where such a file does not say others.
@@ -52,9 +53,40 @@ pub(crate) fn tokenizer(metadata: &Metadata) -> Result<Tokenizer, EngineError> {
         add_eos: metadata
             .flag("tokenizer.ggml.add_eos_token")?
             .unwrap_or(false),
-        chat_template: metadata.text("tokenizer.chat_template")?,
     };
     Ok(Tokenizer::of(&vocabulary)?)
+}
+
+/// The templates of dialogues in the file, with the tokens that they may write.
+pub(crate) fn templates(metadata: &Metadata) -> Result<Option<ChatTemplate>, TextError> {
+    let text = |key: &str| metadata.text(key).ok().flatten();
+    let Some(default) = text(TEMPLATE) else {
+        return Ok(None);
+    };
+    let names = metadata.texts("tokenizer.chat_templates").ok().flatten();
+    let names: Vec<String> = names.into_iter().flatten().map(str::to_owned).collect();
+    let mut found = vec![("default", default)];
+    for name in &names {
+        if let Some(more) = text(&format!("{TEMPLATE}.{name}")) {
+            found.push((name, more));
+        }
+    }
+    let spelled = |role: &str| {
+        let id = id(metadata, role).ok().flatten()? as usize;
+        let token = metadata.texts(TOKENS).ok().flatten()?.nth(id)?;
+        Some(token.to_owned())
+    };
+    let roles = [
+        ("bos_token", "bos"),
+        ("eos_token", "eos"),
+        ("pad_token", "padding"),
+        ("unk_token", "unknown"),
+    ];
+    let tokens = roles
+        .iter()
+        .filter_map(|(key, role)| Some((*key, spelled(role)?)));
+    let tokens: Vec<_> = tokens.collect();
+    ChatTemplate::of(metadata.path(), &found, &tokens).map(Some)
 }
 
 fn byte_level(metadata: &Metadata) -> Result<VocabularyModel<'_>, WeightError> {

@@ -151,8 +151,9 @@ fn settings() -> EngineSettings {
         max_step_tokens: 48,
         prefix_sharing: true,
         model_sampling: false,
-        // 20 blocks of 2 KiB: eight rows of 256 tokens do not fit, so some are preempted.
+        chat_template: None,
         kv_dtype: None,
+        // 20 blocks of 2 KiB: eight rows of 256 tokens do not fit, so some are preempted.
         kv_cache_bytes: Some(20 * 2 * 32 * 8 * 4),
         queue: 64,
         predict_timeout: 7,
@@ -179,6 +180,7 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
     let checkpoint = Checkpoint {
         loader: Arc::new(|_, _| Ok(Box::new(Fake::default()))),
         tokenizer: tokenizer(),
+        templates: Err("a random model has none".into()),
         eos: vec![EOS],
         sampling: sconce_core::Sampling::default(),
         length: MaxTokens::New(20),

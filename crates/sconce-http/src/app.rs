@@ -17,7 +17,7 @@ use crate::flights::Flights;
 use crate::respond::{self, Responder};
 use crate::results::Results;
 use crate::settings::HttpSettings;
-use crate::{access, health, inference, management};
+use crate::{access, health, inference, management, openai};
 
 /// What all handlers share.
 pub(crate) struct Shared {
@@ -35,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) openai: Arc<Responder>,
     pub(crate) results: Arc<Results>,
     pub(crate) flights: Arc<Flights>,
+    /// When the server was made, in seconds since 1970.
+    pub(crate) started: u64,
     jobs: AtomicU64,
 }
 
@@ -60,6 +62,7 @@ impl Shared {
             results: Results::new(settings.results),
             settings,
             flights: Arc::default(),
+            started: openai::now(),
             jobs: AtomicU64::new(0),
         })
     }
@@ -81,6 +84,7 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .merge(answering())
         .merge(tgi())
         .merge(tei())
+        .merge(openai_texts())
         .merge(pictures())
         .merge(managing())
         .fallback(unknown)
@@ -107,10 +111,7 @@ fn answering() -> Router<Arc<Shared>> {
         routes = routes
             .route(&format!("/ping{more}"), any(health::ping))
             .route(&format!("/invocations{more}"), any(inference::invocations))
-            .route(
-                &format!("/v1/chat/completions{more}"),
-                any(inference::invocations),
-            );
+            .route(&format!("/v1/chat/completions{more}"), any(openai::chat));
     }
     routes
 }
@@ -155,6 +156,17 @@ fn tei() -> Router<Arc<Shared>> {
                 .options(preflight)
                 .fallback(unknown),
         )
+}
+
+/// OpenAI's routes for texts, but for the chat, which DJL Serving has too.
+fn openai_texts() -> Router<Arc<Shared>> {
+    let completions = post(openai::completions)
+        .options(preflight)
+        .fallback(unknown);
+    Router::new()
+        .route("/v1/completions", completions)
+        .route("/v1/models", get(openai::list).fallback(unknown))
+        .route("/v1/models/{*model}", get(openai::one).fallback(unknown))
 }
 
 /// OpenAI's route for pictures.

@@ -15,12 +15,14 @@ use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::request::Parts;
 use axum::response::Response;
 use sconce_api::content::{self, Raw};
+use sconce_api::openai::{self, OpenAiRoute, Stamp};
 use sconce_api::pictures;
 use sconce_api::tasks::{self, AcceptedTask, tei::TeiRoute};
 use sconce_api::tgi::Route;
 use sconce_api::{Accepted, Answer, Incoming};
 use sconce_core::{Ask, Input, Job, ModelStatus, Phase, ServeError, Task};
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use crate::access::Tally;
 use crate::app::Shared;
@@ -137,8 +139,10 @@ enum Form {
     Tgi(Route),
     /// TEI's.
     Tei(TeiRoute),
-    /// OpenAI's.
+    /// OpenAI's, for vectors.
     OpenAi,
+    /// OpenAI's, for texts.
+    OpenAiTexts(OpenAiRoute),
     /// OpenAI's, for pictures.
     OpenAiImages,
 }
@@ -154,6 +158,22 @@ impl Door {
             place,
             ..Self::for_tasks(shared, &shared.tasks, Form::Native)
         }
+    }
+
+    /// Whether a request by the route of OpenAI's chat is in the model's dialect: DJL Serving has it as one more name of
+    /// `/invocations`.
+    fn is_alias(&self, body: &[u8], task: Task) -> bool {
+        self.form == Form::OpenAiTexts(OpenAiRoute::Chat)
+            && (task != Task::TextGeneration || openai::is_native(body))
+    }
+
+    /// OpenAI's routes for texts. Where the model's own code answers, the chat is one more name of `/invocations`, as it is
+    /// in DJL Serving.
+    pub(crate) fn for_texts(shared: &Shared, route: OpenAiRoute) -> Self {
+        if route == OpenAiRoute::Chat && shared.gateway.takes_raw(None) {
+            return Self::native(shared, Place::default());
+        }
+        Self::of(&shared.openai, Form::OpenAiTexts(route))
     }
 
     /// With that responder where the model does not generate text. What a model does is known once it is ready; until
@@ -182,7 +202,7 @@ impl Door {
     fn accept(
         &self,
         (body, raw): (&[u8], &Raw<'_>),
-        model: &str,
+        stamp: Stamp<'_>,
         task: Task,
     ) -> Result<(Vec<Input>, Answer), Refusal> {
         let generates = task == Task::TextGeneration || task.reads_and_writes();
@@ -190,13 +210,24 @@ impl Door {
         let AcceptedTask { asks, answer } = match self.form {
             Form::Native if task == Task::TextToImage => pictures::accept(raw)?,
             Form::Native if !has_prompts => tasks::accept(task, body)?,
-            Form::Native | Form::Tgi(_) => {
-                let route = match self.form {
-                    Form::Tgi(route) => route,
-                    _ => Route::default(),
+            Form::OpenAiTexts(_) if task != Task::TextGeneration => {
+                return Err(ServeError::UnknownRoute.into());
+            }
+            Form::Native | Form::Tgi(_) | Form::OpenAiTexts(_) => {
+                let wire = &self.responder.wire;
+                let mut incoming = Incoming {
+                    body,
+                    stamp,
+                    ..Incoming::default()
                 };
-                let incoming = Incoming { body, route };
-                let Accepted { prompts, answer } = self.responder.wire.accept(&incoming)?;
+                let Accepted { prompts, answer } = match self.form {
+                    Form::OpenAiTexts(route) => wire.accept_openai(route, &incoming)?,
+                    Form::Tgi(route) => {
+                        incoming.route = route;
+                        wire.accept(&incoming)?
+                    }
+                    _ => wire.accept(&incoming)?,
+                };
                 return Ok((prompts.into_iter().map(Input::Generate).collect(), answer));
             }
             // A model that generates text has no such route, as in DJL Serving.
@@ -206,13 +237,13 @@ impl Door {
             Form::OpenAiImages => pictures::openai::generations(body)?,
             Form::Tei(_) | Form::OpenAi if generates => return Err(ServeError::UnknownRoute.into()),
             Form::Tei(route) => tasks::tei::accept(route, body)?,
-            Form::OpenAi => tasks::openai::embeddings(body, model)?,
+            Form::OpenAi => tasks::openai::embeddings(body, stamp.model)?,
         };
         Ok((asks.into_iter().map(Input::Task).collect(), answer))
     }
 }
 
-async fn infer(shared: Arc<Shared>, door: Door, request: Request) -> Response {
+pub(crate) async fn infer(shared: Arc<Shared>, door: Door, request: Request) -> Response {
     let responder = Arc::clone(&door.responder);
     answer(shared, door, request)
         .await
@@ -345,7 +376,17 @@ fn accept(
         .or_else(|| Some(status?.name.clone()))
         .unwrap_or_default();
     let task = task(status)?;
-    let (inputs, answer) = door.accept((&json, &raw), &name, task)?;
+    let id = Uuid::new_v4().to_string();
+    let stamp = Stamp {
+        id: &id,
+        created: crate::openai::now(),
+        model: &name,
+    };
+    let native = door
+        .is_alias(&json, task)
+        .then(|| Door::native(shared, door.place.clone()));
+    let door = native.as_ref().unwrap_or(door);
+    let (inputs, answer) = door.accept((&json, &raw), stamp, task)?;
     let submit = |input: Input| {
         let most = match &input {
             Input::Generate(generate) => generate.params.max_tokens.bound(),

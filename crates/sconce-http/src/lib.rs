@@ -15,6 +15,7 @@ mod health;
 mod inference;
 mod limits;
 mod management;
+mod openai;
 mod produce;
 mod properties;
 mod raw;

@@ -91,6 +91,7 @@ mod tests {
             id: 1,
             text: "a".into(),
             logprob: 0.0,
+            spelled: String::new(),
             special: false,
             last: false,
             top: vec![],

@@ -164,6 +164,7 @@ pub(crate) fn task_settings(settings: &ModelSettings, dir: PathBuf, task: Task) 
 pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineSettings {
     EngineSettings {
         name: settings.name.clone(),
+        chat_template: settings.chat_template.as_ref().map(|path| dir.join(path)),
         dir,
         gguf_file: settings.gguf_file.clone(),
         dtype: stored_dtype(settings.dtype),

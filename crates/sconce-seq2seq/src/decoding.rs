@@ -94,7 +94,7 @@ impl Decoding {
         let (new, total) = match params.max_tokens {
             MaxTokens::New(new) => (Some(new), None),
             MaxTokens::Total(total) => (None, Some(total)),
-            MaxTokens::Model => (None, None),
+            MaxTokens::Model | MaxTokens::Context => (None, None),
         };
         let least = Some(params.min_length.max(params.min_new_tokens + 1)).filter(|len| *len > 1);
         let mut eos = said.eos_token_id.clone().unwrap_or_default();

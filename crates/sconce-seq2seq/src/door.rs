@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sconce_core::task::{Message, Source, Write};
 use sconce_core::{
-    Ask, AskedDecoding, Dialogue, Generate, GenerateParams, Input, Job, Permit, ServeError, Task,
+    Ask, AskedDecoding, Dialogue, Generate, GenerateParams, Input, Job, Permit, Prompt, ServeError,
+    Task,
 };
 use sconce_text::{ChatTemplate, Cut, Languages, Tokenizer};
 use serde_json::json;
@@ -189,10 +190,18 @@ impl Door {
 
     fn prompt(
         &self,
-        prompt: &str,
+        prompt: &Prompt,
         params: GenerateParams,
     ) -> Result<(Vec<u32>, Decoding, Way), ServeError> {
-        let found = self.tokens(prompt, true)?;
+        let Prompt::Text(text) = prompt else {
+            let problem = "this model reads texts; send one as `inputs`";
+            return Err(ServeError::Malformed(problem.into()));
+        };
+        if let Some(guide) = &params.guide {
+            let problem = "is kept to by models that continue texts only; leave it out";
+            return Err(ServeError::parameter(guide.key, "set", problem));
+        }
+        let found = self.tokens(text, true)?;
         let mut read: Vec<u32> = found.tokens.iter().map(|token| token.id).collect();
         let surplus = params
             .truncate

@@ -83,6 +83,7 @@ impl Told {
             id: token,
             text,
             logprob: log_softmax_at(logits, token),
+            spelled: String::new(),
             special: self.tokenizer.is_special(token),
             last: finish.is_some(),
             top: top.collect(),

@@ -159,6 +159,7 @@ pub fn token(id: u32, text: &str) -> Act {
         id,
         text: text.into(),
         logprob: -0.5,
+        spelled: String::new(),
         special: false,
         last: false,
         top: vec![],

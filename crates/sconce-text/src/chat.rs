@@ -8,6 +8,7 @@ mod dumps;
 mod environment;
 #[cfg(test)]
 mod goldens;
+mod parts;
 mod values;
 
 use std::collections::BTreeMap;

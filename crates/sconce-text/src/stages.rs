@@ -301,7 +301,7 @@ fn decode(decoder: &DecoderWrapper, tokens: Vec<String>) -> Vec<String> {
     decoder.decode_chain(tokens).unwrap_or_default()
 }
 
-fn fallback_byte(token: &str) -> Option<u8> {
+pub(crate) fn fallback_byte(token: &str) -> Option<u8> {
     let digits = token.strip_prefix("<0x")?.strip_suffix('>')?;
     if digits.len() == 2 {
         u8::from_str_radix(digits, 16).ok()

@@ -23,7 +23,6 @@ pub struct Tokenizer {
     added_as_written: bool,
     clean_up: bool,
     stages: Vec<Stage>,
-    chat_template: Option<String>,
     roles: Roles,
 }
 
@@ -47,7 +46,6 @@ impl Tokenizer {
             added_as_written: read.added_as_written,
             clean_up,
             stages,
-            chat_template: None,
             roles: Roles::read(dir)?,
         })
     }
@@ -61,14 +59,8 @@ impl Tokenizer {
             source: None,
             added_as_written: true,
             clean_up: false,
-            chat_template: vocabulary.chat_template.map(str::to_owned),
             roles: Roles::default(),
         })
-    }
-
-    /// The template that makes a prompt of a chat, if it came with the vocabulary.
-    pub fn chat_template(&self) -> Option<&str> {
-        self.chat_template.as_deref()
     }
 
     /// The ids of a text, with the special tokens that the post-processor adds
@@ -81,6 +73,21 @@ impl Tokenizer {
                 let ids = pieces.iter().map(|piece| piece.id).collect::<Vec<_>>();
                 [before, &ids, behind].concat()
             }),
+        };
+        ids.map_err(|cause| TextError::Encode {
+            bytes: text.len(),
+            cause,
+        })
+    }
+
+    /// The ids of a text to which nothing is added (`add_special_tokens=False`); special tokens written in the text become
+    /// their ids.
+    pub fn encode_bare(&self, text: &str) -> Result<Vec<u32>, TextError> {
+        let ids = match &self.source {
+            None => self.ids(text, false),
+            Some(source) => source
+                .cut(text, &self.inner)
+                .map(|pieces| pieces.iter().map(|piece| piece.id).collect()),
         };
         ids.map_err(|cause| TextError::Encode {
             bytes: text.len(),

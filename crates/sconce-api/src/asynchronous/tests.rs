@@ -56,11 +56,6 @@ fn names_of_lmi_and_of_vllm_are_both_understood() {
 fn what_is_not_served_is_refused_by_name() {
     let cases = [
         (
-            json!({"prompt": "x"}),
-            "OpenAI completions are not served yet",
-        ),
-        (json!({"messages": []}), "chat requests are not served yet"),
-        (
             json!({"inputs": ["a", "b"]}),
             "answers the first of several only",
         ),

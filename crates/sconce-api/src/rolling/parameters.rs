@@ -9,6 +9,7 @@ use serde_json::Map;
 
 use super::Formatter;
 use crate::fields::{Fields, nearest};
+use crate::guides;
 use crate::parameters::{self, Details, Neutral};
 
 type Result<T> = std::result::Result<T, ServeError>;
@@ -57,11 +58,13 @@ fn read_all(fields: &mut Fields, details: bool) -> Result<Asked> {
     // A temperature alone asks for sampling.
     sampling.do_sample = sampling.do_sample.or(sampling.temperature.map(|_| true));
     let stop = parameters::stop(fields)?;
+    let guide = guides::guide(fields)?;
     let (report, details) = parameters::report(fields, details)?;
     let asked = Asked {
         params: GenerateParams {
             sampling,
             stop,
+            guide,
             report,
             ..lengths
         },

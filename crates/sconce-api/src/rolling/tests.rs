@@ -25,6 +25,7 @@ pub(super) fn token(id: u32, text: &str, logprob: f32) -> Token {
         id,
         text: text.into(),
         logprob,
+        spelled: String::new(),
         special: false,
         last: false,
         top: vec![],
@@ -103,6 +104,7 @@ fn every_parameter_arrives_where_it_belongs() {
         repetition_penalty: Some(1.2),
         frequency_penalty: Some(-0.5),
         presence_penalty: Some(2.0),
+        logit_bias: None,
         seed: Some(u64::MAX),
     };
     assert_eq!(params.sampling, sampling);
@@ -289,10 +291,6 @@ fn bad_parameters_name_key_value_limit_and_cure() {
 #[test]
 fn bad_frames_say_what_to_do() {
     let cases = [
-        (
-            r#"{"messages": [{"role": "user"}]}"#,
-            "chat requests are not served yet",
-        ),
         (
             r#"{"inputs": "x", "temperature": 1}"#,
             "it belongs inside `parameters`",

@@ -24,6 +24,7 @@ fn token(text: &str) -> Token {
         id: 1,
         text: text.into(),
         logprob: -1.0,
+        spelled: String::new(),
         special: false,
         last: false,
         top: vec![],

@@ -6,6 +6,7 @@ use sconce_core::{AskedSampling, GenerateParams, MaxTokens, Report, ServeError, 
 use serde_json::Map;
 
 use crate::fields::Fields;
+use crate::guides;
 use crate::parameters::{self, MOST_STOP_SEQUENCES, MOST_TOKENS, MOST_TOP_TOKENS};
 
 type Result<T> = std::result::Result<T, ServeError>;
@@ -67,6 +68,7 @@ fn read_all(fields: &mut Fields) -> Result<Asked> {
             sequences,
             ..Stop::default()
         },
+        guide: guides::tgi(fields)?,
         report: Report {
             prompt_logprobs: prefill,
             // Alternatives are told in the events of a stream without `details` too.
@@ -123,13 +125,11 @@ fn refuse(fields: &mut Fields) -> Result<()> {
         let problem = "`watermark` is not supported; leave it out";
         return Err(ServeError::parameter("watermark", true, problem));
     }
-    for (key, problem) in [
-        ("grammar", "`grammar` is not supported; leave it out"),
-        ("adapter_id", "`adapter_id` is not supported; leave it out"),
-    ] {
-        if let Some(value) = fields.take(key) {
-            return Err(ServeError::parameter(key, value, problem));
+    match fields.take("adapter_id") {
+        None => Ok(()),
+        Some(value) => {
+            let problem = "`adapter_id` is not supported; leave it out";
+            Err(ServeError::parameter("adapter_id", value, problem))
         }
     }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! One model: time limits, sampling and the form of answers.
 
-use super::reason::{CHATS, PREDICTIVE};
+use super::reason::{PREDICTIVE, REASONING};
 use super::{OPTION, refused};
 use crate::entry::{Entry, Status, Variable::Fills, Variable::Overrides};
 use crate::kind::Kind;
@@ -167,16 +167,25 @@ pub(super) const ANSWERS: &[Entry] = &[
     },
     Entry {
         key: "option.chat_template",
+        kind: Kind::Path,
         since: "0.32",
-        doc: "Template that makes a prompt of a chat.",
-        status: Status::NoOp(CHATS),
+        doc: "File with the template that makes a prompt of a chat, in place of the checkpoint's own.",
+        status: Status::Honoured(|d, v| {
+            put(
+                &mut d.model.chat_template,
+                text(v).map(|path| Some(path.into())),
+            )
+        }),
         ..OPTION
     },
     Entry {
         key: "option.chat_template_content_format",
         since: "0.32",
         doc: "How parts of a chat's message are given to the template.",
-        status: Status::NoOp(CHATS),
+        status: refused(
+            "parts are given where the template walks through them, and one text elsewhere; remove it",
+            &["auto"],
+        ),
         ..OPTION
     },
     Entry {
@@ -184,14 +193,16 @@ pub(super) const ANSWERS: &[Entry] = &[
         kind: Kind::Flag,
         since: "0.32",
         doc: "Whether a chat may call tools.",
-        status: Status::NoOp(CHATS),
+        status: Status::NoOp("requests say what may be called"),
         ..OPTION
     },
     Entry {
         key: "option.tool_call_parser",
         since: "0.32",
         doc: "How calls of tools are found in an answer.",
-        status: Status::NoOp(CHATS),
+        status: Status::NoOp(
+            "the forms of Hermes and Qwen, Mistral, Llama 3 and plain JSON are recognised by themselves",
+        ),
         ..OPTION
     },
     Entry {
@@ -199,14 +210,14 @@ pub(super) const ANSWERS: &[Entry] = &[
         kind: Kind::Flag,
         since: "0.32",
         doc: "Whether a chat's reasoning is answered apart.",
-        status: Status::NoOp(CHATS),
+        status: Status::NoOp(REASONING),
         ..OPTION
     },
     Entry {
         key: "option.reasoning_parser",
         since: "0.32",
         doc: "How reasoning is found in an answer.",
-        status: Status::NoOp(CHATS),
+        status: Status::NoOp(REASONING),
         ..OPTION
     },
     Entry {
@@ -278,7 +289,9 @@ fn output_formatter(value: &str) -> Value<OutputFormatter> {
         ("sse", OutputFormatter::ServerSentEvents),
     ];
     let reason = match value {
-        "json_chat" | "jsonlines_chat" | "sse_chat" => "chats are not served yet; remove it",
+        "json_chat" | "jsonlines_chat" | "sse_chat" => {
+            "a chat is answered as a chat whatever the formatter; remove it"
+        }
         "3p" | "3p_stream" => "answers do not have Bedrock's form yet; remove it",
         "none" => {
             "tokens without a form are not sent; write a function with @output_formatter in model.py, or remove it"

@@ -4,7 +4,7 @@ pub(super) const ALWAYS_ROLLING: &str = "requests join and leave the running bat
                                          step; option.max_rolling_batch_size limits it";
 pub(super) const BUILT_IN: &str = "how it is computed is built in; answers are the same";
 pub(super) const CACHE_STAYS: &str = "the cache stays within the process; answers are the same";
-pub(super) const CHATS: &str = "it concerns chats only, which are not served yet";
+pub(super) const REASONING: &str = "reasoning stays in the text of an answer";
 pub(super) const CLUSTERS: &str = "there are no clusters";
 pub(super) const GRAMMARS: &str = "answers that keep to a grammar are not served yet";
 pub(super) const KEPT: &str = "answers are not kept anywhere but in this process";

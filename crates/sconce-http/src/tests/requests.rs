@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sconce_core::ServeError;
+use sconce_core::{Prompt, ServeError};
 use sconce_testkit::fakes::{FakeGateway, done, failed, token};
 use serde_json::json;
 
@@ -16,7 +16,12 @@ fn greeting() -> (Arc<FakeGateway>, Server) {
 
 #[test]
 fn a_list_of_prompts_is_answered_in_its_order() {
-    let echo = |asked: &sconce_core::Generate| vec![token(1, "x"), done(&asked.prompt, 1)];
+    let echo = |asked: &sconce_core::Generate| {
+        let Prompt::Text(text) = &asked.prompt else {
+            panic!("no text");
+        };
+        vec![token(1, "x"), done(text, 1)]
+    };
     let server = Server::start(&Arc::new(FakeGateway::new(echo)), HttpSettings::default());
     let answer = server
         .client
@@ -121,7 +126,7 @@ fn prompts_come_in_every_content_type_that_has_text() {
             .post_bytes("/invocations", &headers, body)
             .unwrap();
         assert_eq!(answer.status, 200, "{kind}: {}", answer.text());
-        assert_eq!(gateway.jobs().pop().unwrap().prompt, "x", "{kind}");
+        assert_eq!(gateway.jobs().pop().unwrap().prompt, "x".into(), "{kind}");
     }
     assert_eq!(
         server

@@ -46,7 +46,12 @@ fn all_inference_routes_give_the_same_answer_to_any_method() {
         }
     }
     assert_eq!(gateway.jobs().len(), 3 * paths.len());
-    assert!(gateway.jobs().iter().all(|asked| asked.prompt == "Hi"));
+    assert!(
+        gateway
+            .jobs()
+            .iter()
+            .all(|asked| asked.prompt == "Hi".into())
+    );
 }
 
 /// Two models, both of which answer nothing but their name.

@@ -34,8 +34,6 @@ pub struct Vocabulary<'a> {
     pub add_bos: Option<bool>,
     /// Whether a text ends with `eos`.
     pub add_eos: bool,
-    /// The template that makes a prompt of a chat, if the file has one.
-    pub chat_template: Option<&'a str>,
 }
 
 /// The two kinds of tokenizers that decoders have.
