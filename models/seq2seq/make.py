@@ -145,6 +145,12 @@ FAMILIES = {
             **(T5_SIZES | dict(decoder_start_token_id=0, local_radius=7, feed_forward_proj="gated-gelu") | k)),
         tokenizer=fast(lambda: unigram(T5, "$A </s>"), "T5TokenizerFast", extra_ids=0, **T5_TOKENS),
         generation=dict(max_length=18)),
+    "longt5-global": dict(
+        config=lambda **k: transformers.LongT5Config(
+            **(T5_SIZES | dict(decoder_start_token_id=0, local_radius=5, encoder_attention_type="transient-global",
+                               global_block_size=4, feed_forward_proj="gated-gelu") | k)),
+        tokenizer=fast(lambda: unigram(T5, "$A </s>"), "T5TokenizerFast", extra_ids=0, **T5_TOKENS),
+        generation=dict(max_length=18)),
     "led": dict(
         config=lambda **k: transformers.LEDConfig(
             attention_window=[4, 8], max_encoder_position_embeddings=96, max_decoder_position_embeddings=80,
@@ -237,6 +243,7 @@ CASES = {
     "mt5-summarization": dict(family="mt5", task="summarization", requests=ANY),
     "umt5-text2text-generation": dict(family="umt5", task="text2text-generation", requests=ANY),
     "longt5-summarization": dict(family="longt5", task="summarization", requests=ANY),
+    "longt5-global-summarization": dict(family="longt5-global", task="summarization", requests=ANY),
     "led-summarization": dict(family="led", task="summarization", requests=ANY),
     "bart-summarization": dict(family="bart", task="summarization", requests=ANY),
     "bart-text2text-generation": dict(family="bart", task="text2text-generation", requests=ANY),

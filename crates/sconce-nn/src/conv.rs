@@ -7,12 +7,16 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::error::NnError;
 use crate::kernels::cpu::patches::Patches;
+use crate::kernels::cpu::winograd::{self, Winograd};
 use crate::linear::Linear;
 use crate::tensors::{self, Numbers};
 use crate::weights::{HostTensor, Matrix};
 
 /// Bytes of rows that are gathered at a time: they are multiplied while they are in the cache.
 const BAND_BYTES: usize = 2 << 20;
+
+/// Bytes that a convolution takes beside its input and output, at most.
+pub const CONV_SCRATCH: usize = BAND_BYTES + winograd::SCRATCH;
 
 /// The size of the kernel and how it moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,10 +123,27 @@ impl Conv2d {
         };
         if self.shape == ConvShape::same(1) && seen == [height, width] {
             self.product.write(&numbers, &mut out)?;
+        } else if let Some(winograd) = self.winograd(&patches) {
+            winograd.run(&numbers, &mut out);
         } else {
             self.in_bands(&patches, &numbers, &mut out)?;
         }
         tensors::tensor(out, &[images, out_height, out_width, outputs])
+    }
+
+    /// The way with fewer products, where it is faster.
+    fn winograd<'a>(&'a self, patches: &'a Patches) -> Option<Winograd<'a>> {
+        let outputs = self.out_channels();
+        if self.shape != ConvShape::same(3)
+            || !winograd::suits(self.channels, outputs, patches.output)
+        {
+            return None;
+        }
+        Some(Winograd {
+            weights: self.product.exact_panels()?,
+            outputs,
+            patches,
+        })
     }
 
     fn in_bands(&self, patches: &Patches, images: &[f32], out: &mut [f32]) -> Result<()> {
@@ -147,11 +168,20 @@ mod tests {
     use crate::weights::StoredDtype;
 
     fn layer(weight: &[f32], bias: &[f32], channels: usize, shape: ConvShape) -> Conv2d {
+        layer_of(weight, bias, (channels, StoredDtype::F32), shape)
+    }
+
+    fn layer_of(
+        weight: &[f32],
+        bias: &[f32],
+        (channels, dtype): (usize, StoredDtype),
+        shape: ConvShape,
+    ) -> Conv2d {
         let dims = [bias.len(), channels, shape.kernel, shape.kernel];
         let weight = HostTensor::from_slice(weight, &dims)
             .channels_last()
             .unwrap();
-        let matrix = Matrix::of(&weight, StoredDtype::F32).unwrap();
+        let matrix = Matrix::of(&weight, dtype).unwrap();
         Conv2d::new(
             matrix,
             Some(HostTensor::from_slice(bias, &[bias.len()])),
@@ -247,6 +277,40 @@ mod tests {
             for (image, got) in x.chunks(one).zip(got.chunks(got.len() / 2)) {
                 let wanted = reference(image, [height, width, channels], seen, weights, shape);
                 assert_close(got, &wanted, 1e-5);
+                assert_eq!(compute(image), got);
+            }
+        }
+    }
+
+    #[test]
+    fn large_images_in_every_type_equal_the_plain_loops_and_do_not_depend_on_company() {
+        for (dtype, [height, width, channels], outputs, seen) in [
+            (StoredDtype::F32, [23, 24, 34], 40, [23, 24]),
+            (StoredDtype::F32, [12, 12, 32], 64, [24, 24]),
+            (StoredDtype::F16, [25, 22, 34], 70, [25, 22]),
+            (StoredDtype::BF16, [24, 24, 36], 33, [24, 24]),
+        ] {
+            // Numbers that all types hold.
+            let round = |x: f32| (x * 64.0).round() / 64.0;
+            let weight: Vec<f32> = numbers(outputs * channels * 9, 1)
+                .into_iter()
+                .map(round)
+                .collect();
+            let bias = numbers(outputs, 2);
+            let one = height * width * channels;
+            let x = numbers(2 * one, 3);
+            let shape = ConvShape::same(3);
+            let conv = layer_of(&weight, &bias, (channels, dtype), shape);
+            let compute = |x: &[f32]| {
+                let dims = (x.len() / one, height, width, channels);
+                let x = Tensor::from_slice(x, dims, &Device::Cpu).unwrap();
+                let out = conv.forward_resized(&x, seen).unwrap();
+                out.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            };
+            let (got, weights) = (compute(&x), (&weight[..], &bias[..]));
+            for (image, got) in x.chunks(one).zip(got.chunks(got.len() / 2)) {
+                let wanted = reference(image, [height, width, channels], seen, weights, shape);
+                assert_close(got, &wanted, 3e-5);
                 assert_eq!(compute(image), got);
             }
         }

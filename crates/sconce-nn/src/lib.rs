@@ -27,14 +27,14 @@ pub mod weights;
 
 pub use activation::{Act, clip};
 pub use attention::{
-    Alibi, AlibiBias, Attend, AttendAcross, AttendMutually, Buckets, DistanceBiases,
+    Alibi, AlibiBias, Attend, AttendAcross, AttendMutually, AttendToSums, Buckets, DistanceBiases,
     DistanceVectors, Distances, LookBack, attend, attend_across, attend_mutually, attend_stored,
-    store,
+    attend_to_sums, store, sums_of_blocks,
 };
 pub use cache::{KvCache, KvDtype, KvLayer, KvShape};
 pub use channels::join_channels;
 pub use comm::{Communicator, GroupFailure, GroupHandle, Place, Solo, Threads};
-pub use conv::{Conv2d, ConvShape};
+pub use conv::{CONV_SCRATCH, Conv2d, ConvShape};
 pub use embedding::Embedding;
 pub use error::NnError;
 pub use group_norm::GroupNorm;

@@ -5,7 +5,7 @@ use candle_core::{Device, Result, Tensor};
 use crate::error::NnError;
 use crate::kernels::cpu::matmul::matmul;
 use crate::kernels::cpu::operand::{self as kernels, Layout, Part, Precision};
-use crate::kernels::cpu::quant;
+use crate::kernels::cpu::{quant, winograd};
 use crate::tensors::{self, Numbers};
 use crate::weights::{HostTensor, Matrix, StoredDtype, WeightError};
 
@@ -102,6 +102,18 @@ impl Linear {
             _ => matmul(x, &mut [self.part(out)?]),
         }
         Ok(())
+    }
+
+    /// What it multiplies with, if that lies in panels and is computed with in f32.
+    pub(crate) fn exact_panels(&self) -> Option<winograd::Weights<'_>> {
+        let dtype = self.weight.dtype();
+        let rounds = self.precision == Precision::Bf16 && dtype == StoredDtype::BF16;
+        let panels = self.weight.panels().filter(|_| !rounds)?;
+        Some(winograd::Weights {
+            panels,
+            dtype,
+            bias: self.bias.as_deref(),
+        })
     }
 
     /// The product that this layer is, with its results in `out`.

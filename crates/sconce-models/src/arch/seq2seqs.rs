@@ -54,13 +54,6 @@ impl Seq2SeqArch {
             .map(|(_, name)| *name)
     }
 
-    /// The name of a seat's weights in a layer; empty where the family has none.
-    pub(crate) fn name(&self, side: Side, seat: Seat, layer: usize) -> String {
-        let name = self.names_of(side, seat).next().unwrap_or("");
-        name.replace("{side}", side.name())
-            .replace("{}", &layer.to_string())
-    }
-
     /// A tensor that every checkpoint has, from which it is told whether names begin with the base model's prefix.
     pub(crate) fn landmark(&self) -> &'static str {
         self.names_of(Side::Encoder, Seat::Shared)
@@ -161,6 +154,7 @@ impl BartForm {
             decoder: stack("decoder")?,
             positions: self.positions,
             reaches: Vec::new(),
+            block: None,
             embed_scale: c
                 .flag("scale_embedding", self.scaled)?
                 .then_some((width as f32).sqrt()),

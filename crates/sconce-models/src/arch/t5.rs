@@ -65,8 +65,8 @@ const UMT5_NAMES: SeatNames = &[(
     "{side}.block.{}.layer.0.SelfAttention.relative_attention_bias",
 )];
 
-/// The names of LongT5's encoder where they differ.
-const LOCAL_NAMES: SeatNames = &[
+/// The names of LongT5's encoder where they differ: of the kind that looks only so far, and of that which sees sums of blocks.
+const LONG_NAMES: SeatNames = &[
     (
         Seat::Distances,
         "encoder.block.0.layer.0.LocalSelfAttention.relative_attention_bias",
@@ -75,6 +75,34 @@ const LOCAL_NAMES: SeatNames = &[
     (Seat::Key, "encoder.block.{}.layer.0.LocalSelfAttention.k"),
     (Seat::Value, "encoder.block.{}.layer.0.LocalSelfAttention.v"),
     (Seat::Out, "encoder.block.{}.layer.0.LocalSelfAttention.o"),
+    (
+        Seat::Distances,
+        "encoder.block.0.layer.0.TransientGlobalSelfAttention.relative_attention_bias",
+    ),
+    (
+        Seat::BlockDistances,
+        "encoder.block.0.layer.0.TransientGlobalSelfAttention.global_relative_attention_bias",
+    ),
+    (
+        Seat::SumsNorm,
+        "encoder.block.{}.layer.0.TransientGlobalSelfAttention.global_input_layer_norm",
+    ),
+    (
+        Seat::Query,
+        "encoder.block.{}.layer.0.TransientGlobalSelfAttention.q",
+    ),
+    (
+        Seat::Key,
+        "encoder.block.{}.layer.0.TransientGlobalSelfAttention.k",
+    ),
+    (
+        Seat::Value,
+        "encoder.block.{}.layer.0.TransientGlobalSelfAttention.v",
+    ),
+    (
+        Seat::Out,
+        "encoder.block.{}.layer.0.TransientGlobalSelfAttention.o",
+    ),
 ];
 
 /// The first checkpoints have one that was never used.
@@ -110,25 +138,21 @@ pub(super) const UMT5: Seq2SeqArch = Seq2SeqArch {
 
 pub(super) const LONG_T5: Seq2SeqArch = Seq2SeqArch {
     name: "LongT5ForConditionalGeneration",
-    encoder: LOCAL_NAMES,
+    encoder: LONG_NAMES,
     spec: long_spec,
     ..T5
 };
 
-/// An encoder that sees `local_radius` tokens on either side. That of the other kind sees sums of whole blocks too,
-/// tokens that no text has, for which attention to a text has no place.
+/// An encoder that sees `local_radius` tokens on either side. That of the other kind sees sums of whole blocks too.
 fn long_spec(c: &HfConfig) -> Result<Seq2SeqSpec, ConfigError> {
     const KIND: &str = "encoder_attention_type";
-    match c.text(KIND).as_deref() {
-        None | Some("local") => {}
-        Some(other) => {
-            let supported = "local; transient-global attends to sums of blocks beside the text, which are not computed";
-            return Err(c.unsupported(KIND, &other.into(), supported));
-        }
-    }
+    c.refuse_unless(KIND, &["local", "transient-global"])?;
     let mut spec = spec(c, "relu", true)?;
     let reach = c.size_or("local_radius", 127)?;
     spec.reaches = vec![reach; spec.encoder.layers];
+    if c.text(KIND).as_deref() == Some("transient-global") {
+        spec.block = Some(c.size_or("global_block_size", 16)?);
+    }
     Ok(spec)
 }
 
@@ -153,6 +177,7 @@ fn spec(c: &HfConfig, feed_forward: &str, tied: bool) -> Result<Seq2SeqSpec, Con
         },
         positions: buckets(c)?,
         reaches: Vec::new(),
+        block: None,
         embed_scale: None,
         embed_norm: false,
         norm: NormKind::rms(c.float("layer_norm_epsilon", 1e-6)?),

@@ -57,6 +57,21 @@ impl<'a> Seq2SeqLoader<'a> {
         self.shares[side as usize]
     }
 
+    /// The name of a seat's weights: the first that the checkpoint has, else the first.
+    fn name(&self, side: Side, seat: Seat, layer: usize) -> String {
+        let full = |name: &str| {
+            let of_side = name.replace("{side}", side.name());
+            of_side.replace("{}", &layer.to_string())
+        };
+        let has = |name: &String| self.layers.tensors.has(&format!("{name}.weight"));
+        let mut names = self.arch.names_of(side, seat).map(full);
+        let first = names.next().unwrap_or_default();
+        match has(&first) {
+            true => first,
+            false => names.find(has).unwrap_or(first),
+        }
+    }
+
     /// The embedding that both stacks share, and the output projection with what it adds.
     pub(super) fn ends(&mut self) -> Result<(Embedding, Linear), LoadError> {
         let spec = self.spec;
@@ -73,7 +88,7 @@ impl<'a> Seq2SeqLoader<'a> {
         for copy in names.iter().filter(|name| **name != first) {
             self.spare(copy, shape)?;
         }
-        let head = self.arch.name(Side::Decoder, Seat::Head, 0);
+        let head = self.name(Side::Decoder, Seat::Head, 0);
         let bias = self.logits_bias()?;
         let share = self.share(Side::Decoder);
         let part = Part {
@@ -111,7 +126,7 @@ impl<'a> Seq2SeqLoader<'a> {
 
     /// What is added to logits, stored as a row of its own; older checkpoints of some families lack it.
     fn logits_bias(&mut self) -> Result<Option<HostTensor>, LoadError> {
-        let name = self.arch.name(Side::Decoder, Seat::LogitsBias, 0);
+        let name = self.name(Side::Decoder, Seat::LogitsBias, 0);
         if name.is_empty() || !self.layers.tensors.has(&name) {
             return Ok(None);
         }
@@ -129,7 +144,7 @@ impl<'a> Seq2SeqLoader<'a> {
         match self.spec.positions {
             Positions::Buckets { .. } => Ok(None),
             Positions::Learned { offset } => {
-                let name = self.arch.name(side, Seat::Positions, 0);
+                let name = self.name(side, Seat::Positions, 0);
                 let expected = Expected {
                     keys: "the number of positions with the offset of the family, d_model",
                     hint: WHOLE,
@@ -152,34 +167,49 @@ impl<'a> Seq2SeqLoader<'a> {
 
     /// The biases of distances of a stack, if it has some: of all layers, or of each.
     pub(super) fn distances(&mut self, side: Side) -> Result<Vec<DistanceBiases>, LoadError> {
-        let Positions::Buckets {
-            per_layer,
-            count,
-            longest,
-        } = self.spec.positions
-        else {
+        let Positions::Buckets { per_layer, .. } = self.spec.positions else {
             return Ok(Vec::new());
+        };
+        let layers = if per_layer { self.dims(side).layers } else { 1 };
+        let tables = (0..layers).map(|layer| self.biases(side, Seat::Distances, layer));
+        tables.collect()
+    }
+
+    /// The biases of distances of blocks whose sums the encoder attends to, if it does.
+    pub(super) fn block_distances(&mut self) -> Result<Option<DistanceBiases>, LoadError> {
+        let wanted = self.spec.block.is_some();
+        let biases = wanted.then(|| self.biases(Side::Encoder, Seat::BlockDistances, 0));
+        biases.transpose()
+    }
+
+    /// A table of biases by distance.
+    fn biases(
+        &mut self,
+        side: Side,
+        seat: Seat,
+        layer: usize,
+    ) -> Result<DistanceBiases, LoadError> {
+        let (count, longest) = match self.spec.positions {
+            Positions::Buckets { count, longest, .. } => (count, longest),
+            _ => (0, 0),
         };
         let buckets = match side {
             Side::Encoder => Buckets::Halves { count, longest },
             Side::Decoder => Buckets::Before { count, longest },
         };
-        let StackDims { heads, layers, .. } = self.dims(side);
+        let heads = self.dims(side).heads;
         let share = self.share(side);
         let part = share.rank * share.heads()..(share.rank + 1) * share.heads();
         let expected = Expected {
             keys: "relative_attention_num_buckets, num_heads",
             hint: WHOLE,
         };
-        let tables = (0..if per_layer { layers } else { 1 }).map(|layer| {
-            let name = self.arch.name(side, Seat::Distances, layer);
-            let numbers = self.layers.numbers(&name, [count, heads], expected)?;
-            let rows = numbers.chunks_exact(heads);
-            let own: Vec<f32> = rows.flat_map(|row| row[part.clone()].to_vec()).collect();
-            let biases = DistanceBiases::new(own, part.len(), buckets);
-            biases.map_err(|cause| refused(&name, cause))
-        });
-        tables.collect()
+        let name = self.name(side, seat, layer);
+        let numbers = self.layers.numbers(&name, [count, heads], expected)?;
+        let rows = numbers.chunks_exact(heads);
+        let own: Vec<f32> = rows.flat_map(|row| row[part.clone()].to_vec()).collect();
+        let biases = DistanceBiases::new(own, part.len(), buckets);
+        biases.map_err(|cause| refused(&name, cause))
     }
 
     /// A linear layer.
@@ -190,7 +220,7 @@ impl<'a> Seq2SeqLoader<'a> {
         layer: usize,
         (shape, divided): ([usize; 2], Divided),
     ) -> Result<Linear, LoadError> {
-        let name = self.arch.name(side, seat, layer);
+        let name = self.name(side, seat, layer);
         let expected = Expected {
             keys: "d_model, the number and size of heads, the size of the MLP",
             hint: LAYER,
@@ -218,7 +248,7 @@ impl<'a> Seq2SeqLoader<'a> {
 
     /// A norm.
     pub(super) fn norm(&mut self, side: Side, seat: Seat, layer: usize) -> Result<Norm, LoadError> {
-        let name = self.arch.name(side, seat, layer);
+        let name = self.name(side, seat, layer);
         let expected = Expected {
             keys: "d_model",
             hint: LAYER,

@@ -14,8 +14,9 @@ mod weights;
 use candle_core::{Device, Result, Tensor};
 use sconce_nn::weights::{Outlines, WeightSource};
 use sconce_nn::{
-    Attend, AttendMutually, Communicator, DistanceBiases, Distances, Embedding, KvCache, KvDtype,
-    Linear, LookBack, Norm, Solo, Step, add, attend, attend_mutually, attend_stored, store,
+    Attend, AttendMutually, AttendToSums, Communicator, DistanceBiases, Distances, Embedding,
+    KvCache, KvDtype, Linear, LookBack, Norm, Solo, Step, add, attend, attend_mutually,
+    attend_stored, attend_to_sums, store, sums_of_blocks,
 };
 
 pub use decoding::{TaskDecoding, decoding_defaults, task_decoding};
@@ -26,7 +27,7 @@ use crate::arch::Seq2SeqArch;
 use crate::decoder::{Footprint, LoadError, LoadOptions};
 use crate::encoder::Rows;
 use crate::layers::Kept;
-use block::Block;
+use block::{Attention, Block};
 use load::Seq2SeqLoader;
 
 /// Texts as tokens, end to end, and where the cache takes what is made of them.
@@ -50,6 +51,8 @@ pub struct Seq2Seq {
     decoder: Stack,
     /// Biases of distances in the encoder: none, one for all layers, or one for each.
     mutual: Vec<DistanceBiases>,
+    /// Biases of distances of blocks whose sums are attended to.
+    far: Option<DistanceBiases>,
     /// Self-attention of the decoder, of all layers or of each.
     own: Vec<Attend>,
     head: Linear,
@@ -110,6 +113,7 @@ impl Seq2Seq {
         let decoder = Stack::load(&mut loader, Side::Decoder)?;
         let mutual = loader.distances(Side::Encoder)?;
         let before = loader.distances(Side::Decoder)?;
+        let far = loader.block_distances()?;
         let kept = loader.finish()?;
         let own = |look_back| Attend {
             scale: decoder.scale,
@@ -131,6 +135,7 @@ impl Seq2Seq {
             encoder,
             decoder,
             mutual,
+            far,
             own,
             head,
         };
@@ -157,16 +162,14 @@ impl Seq2Seq {
         let positions = self.counted(&reading.ids, &reading.lens);
         let mut x = self.entry(&self.encoder, &reading.ids, &positions)?;
         for (layer, block) in self.encoder.blocks.iter().enumerate() {
-            let how = AttendMutually {
-                scale: self.encoder.scale,
-                reach: self.spec.reaches.get(layer).copied(),
-                distances: of_layer(&self.mutual, layer).map(Distances::Biases),
-            };
             x = block.attention.forward(&x, |part, x| {
                 let projections = [&part.query, &part.key, &part.value];
-                let [q, k, v] = Linear::forward_all(projections, x)?;
-                let heads = self.encoder.heads;
-                let attended = attend_mutually([&q, &k, &v], heads, &reading.lens, &how)?;
+                let all = Linear::forward_all(projections, x)?;
+                let lens = &reading.lens;
+                let attended = match &block.sums {
+                    Some(norm) => self.attend_to_sums(layer, (part, norm), x, (all, lens))?,
+                    None => self.attend_mutually(layer, all, lens)?,
+                };
                 self.summed(part.out.forward(&attended)?)
             })?;
             x = block
@@ -184,6 +187,48 @@ impl Seq2Seq {
             }
         }
         Ok(())
+    }
+
+    /// Attention of the texts that are read to themselves.
+    fn attend_mutually(&self, layer: usize, all: [Tensor; 3], lens: &[usize]) -> Result<Tensor> {
+        let how = AttendMutually {
+            scale: self.encoder.scale,
+            reach: self.spec.reaches.get(layer).copied(),
+            distances: of_layer(&self.mutual, layer).map(Distances::Biases),
+        };
+        attend_mutually(all.each_ref(), self.encoder.heads, lens, &how)
+    }
+
+    /// The same to what is near, and to sums of blocks of the layer's input, which the keys' and values' projections see as
+    /// if they were tokens.
+    fn attend_to_sums(
+        &self,
+        layer: usize,
+        (part, norm): (&Attention, &Norm),
+        x: &Tensor,
+        (all, lens): ([Tensor; 3], &[usize]),
+    ) -> Result<Tensor> {
+        let (Some(block), Some(near), Some(far)) =
+            (self.spec.block, of_layer(&self.mutual, layer), &self.far)
+        else {
+            candle_core::bail!("there are no biases for sums of blocks");
+        };
+        let sums = norm.forward(&sums_of_blocks(x, lens, block)?)?;
+        let [keys, values] = Linear::forward_all([&part.key, &part.value], &sums)?;
+        let how = AttendToSums {
+            scale: self.encoder.scale,
+            reach: self.spec.reaches.get(layer).copied().unwrap_or(usize::MAX),
+            block,
+            near,
+            far,
+        };
+        attend_to_sums(
+            all.each_ref(),
+            [&keys, &values],
+            self.encoder.heads,
+            lens,
+            &how,
+        )
     }
 
     /// Computes the last token of each sequence: `step` has one token for each, `texts` in the same order one row for

@@ -22,6 +22,8 @@ pub struct Seq2SeqSpec {
     pub positions: Positions,
     /// How far a token sees on either side in each layer of the encoder; empty: all that is read.
     pub reaches: Vec<usize>,
+    /// Tokens of the blocks whose sums each token of the encoder sees too, beside its reach.
+    pub block: Option<usize>,
     /// Embeddings are multiplied by this.
     pub embed_scale: Option<f32>,
     /// Whether embeddings with their positions are normalised.

@@ -17,6 +17,10 @@ pub enum Seat {
     FinalNorm,
     /// Biases of distances `[buckets, heads]` of a stack, or of each layer.
     Distances,
+    /// Biases of the distances of blocks whose sums are attended to.
+    BlockDistances,
+    /// Norm of the sums of blocks.
+    SumsNorm,
     /// Projection to queries.
     Query,
     /// Projection to keys.

@@ -8,6 +8,7 @@ pub(crate) mod mutual;
 #[cfg(test)]
 pub(crate) mod reference;
 mod stored;
+mod sums;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +18,7 @@ pub use mutual::{
     AttendMutually, Buckets, DistanceBiases, DistanceVectors, Distances, attend_mutually,
 };
 pub use stored::{attend_stored, store};
+pub use sums::{AttendToSums, attend_to_sums, sums_of_blocks};
 
 use candle_core::{Result, Tensor};
 use half::bf16;

@@ -158,7 +158,7 @@ impl DistanceBiases {
     }
 
     /// For each head the numbers of the distances `1 - len` to `len - 1`, key less query.
-    fn tables(&self, len: usize) -> Vec<f32> {
+    pub(super) fn tables(&self, len: usize) -> Vec<f32> {
         let distances = 2 * len - 1;
         let buckets: Vec<usize> = (0..distances)
             .map(|at| self.buckets.of(len as i64 - 1 - at as i64))

@@ -54,16 +54,20 @@ pub(super) unsafe fn multiply<L: Lanes>(a: Ptr<f32>, b: Ptr<f32>, c: Target, siz
 
 #[inline(always)]
 unsafe fn in_lanes<L: Lanes>(a: Ptr<f32>, b: Ptr<f32>, c: Target, sizes: Sizes) {
-    let mut row = 0;
-    // SAFETY: rows up to `sizes.rows` are touched only.
+    let mut column = 0;
+    // SAFETY: columns up to `sizes.n` are touched only.
     unsafe {
-        while row + 3 <= sizes.rows {
-            columns::<L, 3>(a.starting_at(row), b, c.starting_at(row), sizes);
-            row += 3;
+        while column + 4 * LANES <= sizes.n {
+            rows::<L, 3, 4>(a, b, c, sizes, column);
+            column += 4 * LANES;
         }
-        while row < sizes.rows {
-            columns::<L, 1>(a.starting_at(row), b, c.starting_at(row), sizes);
-            row += 1;
+        while column + 2 * LANES <= sizes.n {
+            rows::<L, 6, 2>(a, b, c, sizes, column);
+            column += 2 * LANES;
+        }
+        while column < sizes.n {
+            rows::<L, 8, 1>(a, b, c, sizes, column);
+            column += LANES;
         }
     }
 }
@@ -89,18 +93,25 @@ impl Target {
     }
 }
 
+/// All rows, `R` at a time as long as they last, for `C` vectors of columns.
 #[inline(always)]
-unsafe fn columns<L: Lanes, const R: usize>(a: Ptr<f32>, b: Ptr<f32>, c: Target, sizes: Sizes) {
-    let mut column = 0;
-    // SAFETY: columns up to `sizes.n` are touched only.
+unsafe fn rows<L: Lanes, const R: usize, const C: usize>(
+    a: Ptr<f32>,
+    b: Ptr<f32>,
+    c: Target,
+    sizes: Sizes,
+    column: usize,
+) {
+    let mut row = 0;
+    // SAFETY: rows up to `sizes.rows` are touched only.
     unsafe {
-        while column + 4 * LANES <= sizes.n {
-            tile::<L, R, 4>(a, b, c, sizes.k, column);
-            column += 4 * LANES;
+        while row + R <= sizes.rows {
+            tile::<L, R, C>(a.starting_at(row), b, c.starting_at(row), sizes.k, column);
+            row += R;
         }
-        while column < sizes.n {
-            tile::<L, R, 1>(a, b, c, sizes.k, column);
-            column += LANES;
+        while row < sizes.rows {
+            tile::<L, 1, C>(a.starting_at(row), b, c.starting_at(row), sizes.k, column);
+            row += 1;
         }
     }
 }

@@ -29,3 +29,4 @@ mod tile;
 mod tiles;
 #[cfg(target_arch = "x86_64")]
 mod wide;
+pub(crate) mod winograd;

@@ -12,6 +12,20 @@ use super::tile::Ptr;
 /// Queries that are computed together: enough to use each key and value from the nearest cache.
 pub(crate) const RUN: usize = 24;
 
+/// Numbers of the widest vectors, which a cache line holds.
+const LINE: usize = 2 * LANES;
+
+/// Columns of keys and scores with room for so many keys: an odd number of lines, since rows that lie a power of two apart
+/// would drive each other out of the cache.
+fn padded(keys: usize) -> usize {
+    (keys.div_ceil(LINE) | 1) * LINE
+}
+
+/// Columns of values and results with room for a head: whole vectors of the widest.
+fn widened(head: usize) -> usize {
+    head.next_multiple_of(LINE)
+}
+
 /// One head of one text. Rows of queries, keys, values and results are `stride` apart.
 pub(crate) struct Mutual<'a> {
     /// `[len, head]`.
@@ -43,6 +57,8 @@ pub(crate) enum Places<'a> {
     Nothing,
     /// A number for each distance, from `1 - len` to `len - 1`: key less query.
     Fixed(&'a [f32]),
+    /// A number for each pair, `[len, key_len]`; minus infinity where a token does not see a key.
+    Each(&'a [f32]),
     Apart(Apart<'a>),
 }
 
@@ -72,7 +88,7 @@ impl Apart<'_> {
 
 /// Numbers of scratch that a text of `len` keys needs.
 pub(crate) fn scratch_len(len: usize, head: usize, places: &Places<'_>) -> usize {
-    let (padded, width) = (len.next_multiple_of(LANES), head.next_multiple_of(LANES));
+    let (padded, width) = (padded(len), widened(head));
     let apart = match places {
         Places::Apart(apart) => (RUN + len) * apart.span().1,
         _ => 0,
@@ -121,7 +137,7 @@ impl<'a> Room<'a> {
     #[inline(always)]
     fn new(scratch: &'a mut [f32], task: &Mutual<'_>) -> Self {
         let (len, head) = (task.key_len, task.head);
-        let (padded, width) = (len.next_multiple_of(LANES), head.next_multiple_of(LANES));
+        let (padded, width) = (padded(len), widened(head));
         let span = match &task.places {
             Places::Apart(apart) => apart.span().1,
             _ => 0,
@@ -284,6 +300,12 @@ impl Mutual<'_> {
             Places::Fixed(by_distance) => {
                 // Key less query: the key `begin` is at `len - 1 + begin - token`.
                 let from = &by_distance[self.len - 1 + begin - token..][..end - begin];
+                for (score, added) in scores.iter_mut().zip(from) {
+                    *score += added;
+                }
+            }
+            Places::Each(numbers) => {
+                let from = &numbers[token * self.key_len..][begin..end];
                 for (score, added) in scores.iter_mut().zip(from) {
                     *score += added;
                 }

@@ -21,6 +21,18 @@ pub(crate) struct Patches {
 }
 
 impl Patches {
+    /// The channels of a pixel of an image, counted from where the padding begins; `None`: it is padding.
+    pub(crate) fn pixel<'a>(
+        &self,
+        images: &'a [f32],
+        image: usize,
+        [y, x]: [usize; 2],
+    ) -> Option<&'a [f32]> {
+        let [height, width, channels] = self.input;
+        let (y, x) = (self.source(y, 0)?, self.source(x, 1)?);
+        Some(&images[((image * height + y) * width + x) * channels..][..channels])
+    }
+
     /// Numbers of a row.
     pub(crate) fn width(&self) -> usize {
         self.kernel * self.kernel * self.input[2]
