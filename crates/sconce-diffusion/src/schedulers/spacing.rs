@@ -1,6 +1,7 @@
 //! Which time steps are taken out of those of the training, and how noisy images are at them.
 
 use sconce_models::ConfigError;
+use statrs::function::beta::inv_beta_reg;
 
 use super::config::{Config, Spacing};
 use super::trained::linspace;
@@ -88,27 +89,41 @@ pub(super) enum Curve {
     Karras,
     /// Evenly in the logarithm.
     Exponential,
+    /// As the quantiles of a beta distribution (Lee et al., 2024).
+    Beta,
     /// Evenly in half of the logarithm of signal to noise (Lu et al., 2022).
     Lu,
 }
+
+/// The keys of curves, of which one may be true.
+const CURVES: [(&str, Curve); 3] = [
+    ("use_karras_sigmas", Curve::Karras),
+    ("use_exponential_sigmas", Curve::Exponential),
+    ("use_beta_sigmas", Curve::Beta),
+];
+
+/// Both parameters of the distribution.
+const SHAPE: f64 = 0.6;
 
 impl Curve {
     /// As the keys of the configuration say, of those that the class knows.
     pub(super) fn read(config: &Config, knows_lu: bool) -> Result<Self, ConfigError> {
         let keys = &config.keys;
-        for key in ["use_beta_sigmas", "use_flow_sigmas"] {
-            keys.refuse_true(key, "false")?;
+        keys.refuse_true("use_flow_sigmas", "false")?;
+        let mut found: Option<(&str, Self)> = None;
+        for (key, curve) in CURVES {
+            match (keys.flag(key, false)?, found) {
+                (true, Some((other, _))) => {
+                    keys.refuse_true(key, &format!("false beside {other}"))?
+                }
+                (true, None) => found = Some((key, curve)),
+                (false, _) => {}
+            }
         }
-        let karras = keys.flag("use_karras_sigmas", false)?;
-        let exponential = keys.flag("use_exponential_sigmas", false)?;
-        if karras && exponential {
-            keys.refuse("use_exponential_sigmas", "false beside use_karras_sigmas")?;
-        }
-        Ok(match (karras, exponential) {
-            (true, _) => Self::Karras,
-            (_, true) => Self::Exponential,
-            _ if knows_lu && keys.flag("use_lu_lambdas", false)? => Self::Lu,
-            _ => Self::Timesteps,
+        Ok(match found {
+            Some((_, curve)) => curve,
+            None if knows_lu && keys.flag("use_lu_lambdas", false)? => Self::Lu,
+            None => Self::Timesteps,
         })
     }
 
@@ -125,6 +140,16 @@ impl Curve {
             Self::Exponential | Self::Lu => {
                 let all = spread(most.ln(), least.ln(), steps).into_iter();
                 all.map(f64::exp).collect()
+            }
+            Self::Beta => {
+                let ramp = spread(0.0, 1.0, steps).into_iter();
+                let quantile = |at: f64| match 1.0 - at {
+                    // Where the distribution ends, nothing has to be searched.
+                    end @ (0.0 | 1.0) => end,
+                    share => inv_beta_reg(SHAPE, SHAPE, share),
+                };
+                ramp.map(|at| least + quantile(at) * (most - least))
+                    .collect()
             }
             Self::Timesteps => Vec::new(),
         }
