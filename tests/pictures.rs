@@ -1,6 +1,7 @@
 //! Stable Diffusion over HTTP: the forms of DJL Serving's handler and OpenAI's, streams, and what bad requests and
 //! folders get. That pictures are those of diffusers is tested in `sconce-diffusion`.
 
+mod artifacts;
 mod folders;
 mod requests;
 
@@ -11,6 +12,9 @@ use sconce_testkit::server::{Launch, Server};
 use tempfile::TempDir;
 
 use crate::support::PROGRAM;
+
+/// How a PNG file begins.
+const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../models/diffusion")

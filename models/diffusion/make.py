@@ -4,8 +4,8 @@
     pip install torch "transformers<5" "huggingface-hub<1" diffusers safetensors scipy pillow
     python models/diffusion/make.py [folder ...]
 
-Every folder is an ordinary diffusers pipeline with weights in float16 files, which both sides compute with in float32,
-and golden.json with golden.safetensors:
+Every folder is an ordinary diffusers pipeline with weights in float16 files, one of them in bfloat16, which both sides
+compute with in float32, and golden.json with golden.safetensors:
   texts    prompts, their ids and embeddings
   unet     one pass through the UNet, at a square and at an odd size
   vae      what the autoencoder makes of an image, and of latents
@@ -188,7 +188,7 @@ def one_pass(pipe, xl):
     return passes, tensors
 
 
-def through_vae(pipe):
+def through_vae(pipe, tiled):
     tensors = {}
     generator = torch.Generator().manual_seed(12)
     image = torch.rand((1, 3, 64, 48), generator=generator) * 2 - 1
@@ -196,7 +196,14 @@ def through_vae(pipe):
     with torch.no_grad():
         tensors["vae.moments"] = pipe.vae.encode(image).latent_dist.parameters
         tensors["vae.decoded"] = pipe.vae.decode(latents).sample
-    return tensors | {"vae.image": image, "vae.latents": latents}
+        if not tiled:
+            return tensors | {"vae.image": image, "vae.latents": latents}
+        large, wide = torch.rand((1, 3, 104, 88), generator=generator) * 2 - 1, torch.randn((1, 4, 13, 11), generator=generator)
+        pipe.vae.enable_tiling()
+        tensors["vae.tiled.moments"] = pipe.vae.encode(large).latent_dist.parameters
+        tensors["vae.tiled.decoded"] = pipe.vae.decode(wide).sample
+        pipe.vae.disable_tiling()
+    return tensors | {"vae.image": image, "vae.latents": latents, "vae.tiled.image": large, "vae.tiled.latents": wide}
 
 
 def swapped(pipe, name, options):
@@ -235,7 +242,9 @@ def images(kinds, base, requests):
             tensors[f"{name}.mask"] = torch.from_numpy(numbers)
         latents = []
         keep = lambda pipe, step, time, found: latents.append(found["latents"]) or found
+        pipe.vae.use_tiling = request.get("tiled", False)
         out = pipe(prompt=request["prompt"], generator=generator, callback_on_step_end=keep, **arguments)
+        pipe.vae.use_tiling = False
         tensors[f"{name}.latents"] = latents[-1]
         tensors[f"{name}.steps"] = torch.tensor([float(found.std()) for found in latents])
         if not request.get("latents only"):
@@ -247,13 +256,13 @@ def images(kinds, base, requests):
     return told, tensors
 
 
-def saved(pipe, folder, variant=None):
+def saved(pipe, folder, variant=None, dtype=torch.float16, shard=None):
     if folder.exists():
         shutil.rmtree(folder)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
-            part.half()
-    pipe.save_pretrained(folder, variant=variant)
+            part.to(dtype)
+    pipe.save_pretrained(folder, variant=variant, max_shard_size=shard)
     for part in pipe.components.values():
         if isinstance(part, torch.nn.Module):
             part.float()
@@ -264,15 +273,15 @@ def saved(pipe, folder, variant=None):
         extra.unlink()
 
 
-def whole(folder, pipe, kinds, requests, xl=False, variant=None, texts=True):
-    saved(pipe, folder, variant)
+def whole(folder, pipe, kinds, requests, xl=False, texts=True, **how):
+    saved(pipe, folder, **how)
     golden, tensors = {}, {}
     with torch.no_grad():
         if texts:
             golden["texts"], found = embeds(pipe, folder, xl)
             tensors |= found
         golden["unet"], found = one_pass(pipe, xl)
-        tensors |= found | through_vae(pipe)
+        tensors |= found | through_vae(pipe, any("tiled" in request for request in requests))
         golden["images"], found = images(kinds, pipe, requests)
         tensors |= found
     write(folder, golden, tensors)
@@ -284,10 +293,11 @@ XL = {"xl-text": StableDiffusionXLPipeline, "xl-image": StableDiffusionXLImg2Img
       "xl-inpaint": StableDiffusionXLInpaintPipeline}
 
 
-def case(name, kind, prompt=PROMPTS[0], image=None, mask=None, scheduler=None, options=None, **parameters):
+def case(name, kind, prompt=PROMPTS[0], image=None, mask=None, scheduler=None, options=None, tiled=None, **parameters):
     request = {"name": name, "kind": kind, "prompt": prompt,
                "parameters": {"seed": 7, "num_inference_steps": 10, **parameters}}
-    for key, value in [("image", image), ("mask", mask), ("scheduler", scheduler), ("scheduler_options", options)]:
+    for key, value in [("image", image), ("mask", mask), ("scheduler", scheduler), ("scheduler_options", options),
+                       ("tiled", tiled)]:
         if value is not None:
             request[key] = value
     return request
@@ -326,6 +336,8 @@ def sd1(folder):
         case("image-dpm", "image", image=(5, 64, 64), strength=0.5, scheduler="DPMSolverMultistepScheduler"),
         case("inpaint", "inpaint", image=(5, 64, 64), mask=(64, 64), strength=0.75),
         case("inpaint-full", "inpaint", image=(5, 64, 64), mask=(64, 64), scheduler="EulerDiscreteScheduler"),
+        case("tiled", "text", height=104, width=88, num_inference_steps=4, tiled=True),
+        case("image-tiled", "image", image=(5, 88, 104), strength=0.6, tiled=True),
     ] + each_scheduler("text", pictures=True)
     whole(folder, pipe, SD, requests)
 
@@ -466,6 +478,19 @@ def lcm(folder):
             file.unlink()
 
 
+def shards(folder):
+    """Weights in bfloat16, and cut into shards."""
+    tokenizer = tokenizer_into(Path("/tmp/sconce-tokenizer"), "<|endoftext|>")
+    torch.manual_seed(1)
+    pipe = StableDiffusionPipeline(
+        vae=autoencoder(62), tokenizer=tokenizer, unet=unet(63, **SMALL),
+        text_encoder=livelier(text_encoder(CLIPTextModel, len(tokenizer), 2, "quick_gelu", 16, 2), 64),
+        scheduler=EulerDiscreteScheduler(**TRAINED, steps_offset=1, timestep_spacing="leading"),
+        safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    requests = [case("plain", "text"), case("image", "image", image=(5, 64, 64), strength=0.6)]
+    whole(folder, pipe, SD, requests, dtype=torch.bfloat16, shard="40KB")
+
+
 def trajectory(kind, options, steps, tensors, name):
     scheduler = kind(**{**TRAINED, **options})
     scheduler.set_timesteps(steps)
@@ -564,7 +589,7 @@ def generator(file):
     file.write_text(json.dumps({"made with": versions(), "cases": cases}) + "\n")
 
 
-ALL = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sdxl-refiner": refiner, "inpaint": inpaint, "lcm": lcm,
+ALL = {"sd1": sd1, "sd2": sd2, "sdxl": sdxl, "sdxl-refiner": refiner, "inpaint": inpaint, "lcm": lcm, "shards": shards,
        "schedulers": schedulers}
 
 if __name__ == "__main__":

@@ -3,10 +3,8 @@
 use sconce_testkit::client::Client;
 use serde_json::{Value, json};
 
-use super::serve;
+use super::{PNG, serve};
 use crate::nasty::texts;
-
-const PNG: &[u8] = b"\x89PNG\r\n\x1a\n";
 
 fn quick(parameters: Value) -> Value {
     let mut body =

@@ -124,6 +124,7 @@ impl Draft {
             max_model_len: None,
             prefix_caching: false,
             skips_safety_checker: false,
+            vae_tiling: None,
             model_sampling: false,
             kv_dtype: KvDtype::Auto,
             kv_cache_bytes: None,

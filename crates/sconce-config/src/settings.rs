@@ -105,6 +105,8 @@ pub struct ModelSettings {
     pub prefix_caching: bool,
     /// Whether pictures are answered without asking the safety checker that the pipeline has.
     pub skips_safety_checker: bool,
+    /// Whether large pictures pass the autoencoder in tiles; `None`: where memory does not hold them in one piece.
+    pub vae_tiling: Option<bool>,
     /// Whether what requests leave open of sampling is as the checkpoint's
     /// `generation_config.json` says; unless `option.generation_config` says so, it is what the
     /// dialect has.

@@ -27,7 +27,7 @@ impl Reply for Told {
     }
 }
 
-fn job(draw: Draw) -> (Job, Receiver<Event>) {
+pub(crate) fn job(draw: Draw) -> (Job, Receiver<Event>) {
     let (sender, receiver) = channel();
     let job = Job {
         id: JobId(1),
@@ -38,7 +38,7 @@ fn job(draw: Draw) -> (Job, Receiver<Event>) {
     (job, receiver)
 }
 
-fn pictures(events: &Receiver<Event>) -> Vec<Picture> {
+pub(crate) fn pictures(events: &Receiver<Event>) -> Vec<Picture> {
     loop {
         match events.recv().unwrap() {
             Event::Answered(answered) => match answered.answer {
@@ -51,11 +51,11 @@ fn pictures(events: &Receiver<Event>) -> Vec<Picture> {
     }
 }
 
-fn engine(settings: DiffusionSettings) -> DiffusionEngine {
+pub(crate) fn engine(settings: DiffusionSettings) -> DiffusionEngine {
     DiffusionEngine::start(settings, Arc::new(|_, _| {})).unwrap()
 }
 
-fn ask(steps: usize, seed: u64) -> Draw {
+pub(crate) fn ask(steps: usize, seed: u64) -> Draw {
     Draw {
         prompts: vec!["a candle".into()],
         images_per_prompt: 1,

@@ -68,6 +68,8 @@ struct Request {
     #[serde(default)]
     scheduler_options: serde_json::Map<String, serde_json::Value>,
     #[serde(default)]
+    tiled: bool,
+    #[serde(default)]
     flagged: Option<Vec<bool>>,
 }
 
@@ -172,6 +174,7 @@ pub(crate) fn settings(name: &str) -> DiffusionSettings {
         max_images: 8,
         queue: 64,
         skips_safety_checker: false,
+        tiles: None,
         predict_timeout: 600,
     }
 }
@@ -212,15 +215,14 @@ fn psnr(got: &[u8], wanted: &[u8]) -> f64 {
     10.0 * (255.0 * 255.0 / mean.max(1e-12)).log10()
 }
 
-fn loaded(name: &str) -> (DiffusionDescription, Models) {
-    let settings = settings(name);
-    let description = DiffusionDescription::read(&settings).unwrap();
-    let models = Models::load(&description, &settings, &mut |_, _| {}).unwrap();
+fn loaded(settings: &DiffusionSettings) -> (DiffusionDescription, Models) {
+    let description = DiffusionDescription::read(settings).unwrap();
+    let models = Models::load(&description, settings, &mut |_, _| {}).unwrap();
     (description, models)
 }
 
 fn check_parts(name: &str) {
-    let (description, models) = loaded(name);
+    let (description, models) = loaded(&settings(name));
     let (golden, tensors) = (golden(name), Tensors::read(&folder(name)));
     for (at, text) in golden.texts.iter().enumerate() {
         let ids = |which: usize| {
@@ -280,16 +282,27 @@ fn check_parts(name: &str) {
         let got = channels_first(&numbers(&out).unwrap(), shape[1], shape[2] * shape[3]);
         assert_close(&format!("{name}: pass {at}"), &got, &wanted, 1e-4);
     }
+    let turned = |tensor: Tensor, shape: &[usize]| {
+        channels_first(&numbers(&tensor).unwrap(), shape[1], shape[2] * shape[3])
+    };
     if tensors.has("vae.image") {
-        let turned = |tensor: Tensor, shape: &[usize]| {
-            channels_first(&numbers(&tensor).unwrap(), shape[1], shape[2] * shape[3])
-        };
         let (wanted, shape) = tensors.floats("vae.moments");
         let got = models.vae.encode(&tensors.images("vae.image")).unwrap();
         assert_close("moments", &turned(got, &shape), &wanted, 1e-4);
         let (wanted, shape) = tensors.floats("vae.decoded");
         let got = models.vae.decode(&tensors.images("vae.latents")).unwrap();
         assert_close("decoded", &turned(got, &shape), &wanted, 1e-4);
+    }
+    if tensors.has("vae.tiled.image") {
+        let tiling = description.vae.spec.tiling(description.vae.spec.sample);
+        let (wanted, shape) = tensors.floats("vae.tiled.moments");
+        let picture = tensors.images("vae.tiled.image");
+        let got = models.vae.encode_tiles(&picture, tiling).unwrap();
+        assert_close("moments of tiles", &turned(got, &shape), &wanted, 1e-4);
+        let (wanted, shape) = tensors.floats("vae.tiled.decoded");
+        let latents = tensors.images("vae.tiled.latents");
+        let got = models.vae.decode_tiles(&latents, tiling).unwrap();
+        assert_close("decoded tiles", &turned(got, &shape), &wanted, 1e-4);
     }
 }
 
@@ -324,11 +337,11 @@ fn draw(request: Request, tensors: &Tensors) -> Draw {
 }
 
 /// What the engine's thread has, without the thread.
-fn worker(name: &str) -> DiffusionWorker {
-    let (description, models) = loaded(name);
-    let plan = MemoryPlan::new(&description, &settings(name)).unwrap();
+pub(crate) fn worker(settings: DiffusionSettings) -> DiffusionWorker {
+    let (description, models) = loaded(&settings);
+    let plan = MemoryPlan::new(&description, &settings).unwrap();
     DiffusionWorker {
-        name: name.into(),
+        name: settings.name,
         description: Arc::new(description),
         models,
         plan: Arc::new(plan),
@@ -339,7 +352,11 @@ fn worker(name: &str) -> DiffusionWorker {
 }
 
 fn check_images(name: &str) {
-    let mut worker = worker(name);
+    check_images_of(worker(settings(name)), name);
+}
+
+/// Compares all images of a golden folder with those that a worker makes.
+pub(crate) fn check_images_of(mut worker: DiffusionWorker, name: &str) {
     let tensors = Tensors::read(&folder(name));
     let mut wrong = Vec::new();
     for request in golden(name).images {
@@ -350,6 +367,7 @@ fn check_images(name: &str) {
         let scheduler = options.fold(own.scheduler.clone(), |all, (key, value)| {
             all.with(key, value.clone())
         });
+        Arc::make_mut(&mut worker.plan).tiles = request.tiled.then_some(true);
         let drawing = door::admit_with(&own, &worker.plan, 8, draw(request, &tensors), &scheduler);
         let (sender, _events) = channel();
         let client = Client {
@@ -365,7 +383,7 @@ fn check_images(name: &str) {
         while !worker.running[0].is_done() {
             worker.step();
         }
-        let running = worker.running.pop_front().unwrap();
+        let mut running = worker.running.pop_front().unwrap();
         let (latents, _) = tensors.floats(&format!("{label}.latents"));
         let apart = apart(running.latents(), &latents);
         if apart > 5e-3 {
@@ -394,7 +412,15 @@ fn check_images(name: &str) {
     assert!(wrong.is_empty(), "{name}: {}", wrong.join(", "));
 }
 
-const PIPELINES: [&str; 6] = ["sd1", "sd2", "sdxl", "sdxl-refiner", "inpaint", "lcm"];
+const PIPELINES: [&str; 7] = [
+    "sd1",
+    "sd2",
+    "sdxl",
+    "sdxl-refiner",
+    "inpaint",
+    "lcm",
+    "shards",
+];
 
 #[test]
 fn texts_passes_and_pictures_of_the_parts_are_those_of_diffusers() {
@@ -409,6 +435,16 @@ fn requests_to_stable_diffusion_1_are_answered_as_by_diffusers() {
 #[test]
 fn requests_to_stable_diffusion_2_are_answered_as_by_diffusers() {
     check_images("sd2");
+}
+
+#[test]
+fn requests_to_weights_in_bfloat16_and_in_shards_are_answered_as_by_diffusers() {
+    let unet = folder("shards/unet");
+    assert!(
+        unet.join("diffusion_pytorch_model.safetensors.index.json")
+            .exists()
+    );
+    check_images("shards");
 }
 
 #[test]

@@ -19,6 +19,8 @@ mod engine;
 mod error;
 mod extractor;
 #[cfg(test)]
+mod failures;
+#[cfg(test)]
 mod goldens;
 mod guidance;
 mod memory;

@@ -2,7 +2,8 @@
 //! and how large one may be.
 
 use sconce_engine::Room;
-use sconce_models::diffusion::{UnetSpec, VaeSpec};
+use sconce_models::diffusion::{Tiling, UnetSpec, VaeSpec};
+use sconce_nn::CONV_SCRATCH;
 
 use crate::description::DiffusionDescription;
 use crate::error::DiffusionError;
@@ -18,6 +19,9 @@ const OF_BLOCK: u64 = 18;
 /// The same of an autoencoder: input, norm, result and residual, twice as wide where channels are halved.
 const OF_VAE: u64 = 5;
 
+/// How often the tile that the autoencoder was trained with is halved where it does not fit.
+const HALVINGS: u32 = 2;
+
 /// The plan.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryPlan {
@@ -28,6 +32,8 @@ pub(crate) struct MemoryPlan {
     unet: UnetSpec,
     vae: VaeSpec,
     most_images: usize,
+    /// Whether the autoencoder works in tiles; `None`: where it must.
+    pub(crate) tiles: Option<bool>,
 }
 
 impl MemoryPlan {
@@ -38,13 +44,14 @@ impl MemoryPlan {
     ) -> Result<Self, DiffusionError> {
         let weights = description.survey(settings)?.weights;
         let room = Room::of_this_machine(1, sconce_nn::pool::threads());
-        let taken = weights + room.overhead + room.scratch;
+        let taken = weights + room.overhead + room.scratch + CONV_SCRATCH as u64;
         let plan = Self {
             weights,
             room: room.bytes.map(|bytes| bytes.saturating_sub(taken)),
             unet: description.unet.spec.clone(),
             vae: description.vae.spec.clone(),
             most_images: settings.max_images.max(1),
+            tiles: settings.tiles,
         };
         let [height, width] = description.size();
         if plan.images([height, width]) == 0 {
@@ -79,8 +86,38 @@ impl MemoryPlan {
         2 * F32 * (kept + working.max().unwrap_or(0))
     }
 
+    /// The tiles in which pictures of that size pass the autoencoder; `None`: in one piece.
+    pub(crate) fn tiling(&self, size: [usize; 2]) -> Option<Tiling> {
+        let room = self.room.unwrap_or(u64::MAX);
+        let trained = self.vae.tiling(self.vae.sample);
+        let is_larger = |tiling: &Tiling| size.iter().any(|side| *side > tiling.pixels);
+        match self.tiles {
+            Some(false) => None,
+            Some(true) => Some(trained).filter(is_larger),
+            None if self.in_one_piece(size) <= room => None,
+            None => (0..=HALVINGS)
+                .map(|halved| self.vae.tiling(trained.pixels >> halved))
+                .filter(is_larger)
+                .find(|tiling| self.in_tiles(size, *tiling) <= room),
+        }
+    }
+
     /// Bytes of the autoencoder for one picture.
-    fn decoding(&self, [height, width]: [usize; 2]) -> u64 {
+    fn decoding(&self, size: [usize; 2]) -> u64 {
+        match self.tiling(size) {
+            Some(tiling) => self.in_tiles(size, tiling),
+            None => self.in_one_piece(size),
+        }
+    }
+
+    /// A tile, two rows of computed ones, and the picture, which is made twice as large while it grows.
+    fn in_tiles(&self, [height, width]: [usize; 2], Tiling { pixels, .. }: Tiling) -> u64 {
+        let across = width.div_ceil(pixels * 3 / 4) * pixels;
+        let kept = 2 * across * pixels + 3 * height * width;
+        self.in_one_piece([pixels; 2]) + F32 * (kept * self.vae.out_channels) as u64
+    }
+
+    fn in_one_piece(&self, [height, width]: [usize; 2]) -> u64 {
         let pixels = height as u64 * width as u64;
         let of_level = |at: usize| pixels.div_ceil(1 << (2 * at));
         let channels = &self.vae.channels;
@@ -135,6 +172,7 @@ mod tests {
         let settings = settings("sd1");
         let description = DiffusionDescription::read(&settings).expect("the pipeline");
         let mut plan = MemoryPlan::new(&description, &settings).expect("room");
+        plan.tiles = Some(false);
         let (small, large) = (plan.picture([64, 64]), plan.picture([512, 512]));
         assert!(large > 32 * small);
         plan.room = Some(large - 1);
@@ -172,5 +210,31 @@ mod tests {
             text.contains("num_images_per_prompt") && text.contains("memory"),
             "{text}"
         );
+    }
+
+    #[test]
+    fn what_does_not_fit_in_one_piece_passes_the_autoencoder_in_tiles() {
+        let settings = settings("sd1");
+        let description = DiffusionDescription::read(&settings).expect("the pipeline");
+        let mut plan = MemoryPlan::new(&description, &settings).expect("room");
+        let (size, trained) = ([512, 512], plan.vae.tiling(64));
+        let whole = plan.in_one_piece(size);
+        assert_eq!((trained.pixels, trained.latents), (64, 8));
+        assert!(plan.in_tiles(size, trained) < whole / 2);
+        plan.room = Some(whole);
+        assert_eq!(plan.tiling(size), None);
+        plan.room = Some(whole - 1);
+        assert_eq!(plan.tiling(size), Some(trained));
+        assert!(plan.images(size) > 0);
+        // A smaller tile where that does not fit, in the end none.
+        plan.room = Some(plan.in_tiles(size, trained) - 1);
+        assert_eq!(plan.tiling(size), Some(plan.vae.tiling(32)));
+        plan.room = Some(1);
+        assert_eq!(plan.tiling(size), None);
+        assert_eq!(plan.images(size), 0);
+        // When it is asked for, what is larger than a tile.
+        (plan.room, plan.tiles) = (None, Some(true));
+        assert_eq!(plan.tiling([64, 72]), Some(trained));
+        assert_eq!(plan.tiling([64, 64]), None);
     }
 }

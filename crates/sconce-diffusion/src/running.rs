@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use candle_core::Result;
+use candle_core::{Result, Tensor};
 use image::RgbImage;
 use sconce_core::{Permit, Picture, PictureFormat, Preview, Reply};
 
@@ -10,6 +10,7 @@ use crate::conditions::{self, RowConditions};
 use crate::description::DiffusionDescription;
 use crate::drawing::{Begun, Drawing};
 use crate::guidance::guided;
+use crate::memory::MemoryPlan;
 use crate::models::Models;
 use crate::picture;
 use crate::random::Generator;
@@ -61,6 +62,25 @@ pub(crate) struct Running {
 pub(crate) struct Parts<'a> {
     pub(crate) models: &'a Models,
     pub(crate) description: &'a DiffusionDescription,
+    pub(crate) plan: &'a MemoryPlan,
+}
+
+impl Parts<'_> {
+    /// Means and logarithms of variances of the latents of a picture.
+    fn encode(&self, picture: &Tensor, size: [usize; 2]) -> Result<Tensor> {
+        match self.plan.tiling(size) {
+            Some(tiling) => self.models.vae.encode_tiles(picture, tiling),
+            None => self.models.vae.encode(picture),
+        }
+    }
+
+    /// The picture of that size of latents.
+    fn decode(&self, latents: &Tensor, size: [usize; 2]) -> Result<Tensor> {
+        match self.plan.tiling(size) {
+            Some(tiling) => self.models.vae.decode_tiles(latents, tiling),
+            None => self.models.vae.decode(latents),
+        }
+    }
 }
 
 /// Who asked.
@@ -71,22 +91,16 @@ pub(crate) struct Client {
 }
 
 impl Running {
-    /// Reads the texts and draws the first noise, in the order in which diffusers' pipelines do.
-    pub(crate) fn begin(
+    /// Reads the texts and draws the first noise, in the order in which diffusers' pipelines do. The client is told of a
+    /// failure by who has it.
+    pub(crate) fn prepared(
         parts: &Parts<'_>,
         drawing: Drawing,
-        client: Client,
-    ) -> std::result::Result<Self, (Client, String)> {
-        match Self::prepared(parts, drawing) {
-            Ok(make) => Ok(make(client)),
-            Err(error) => Err((client, error.to_string())),
-        }
-    }
-
-    fn prepared(parts: &Parts<'_>, drawing: Drawing) -> Result<impl FnOnce(Client) -> Self> {
+    ) -> Result<impl FnOnce(Client) -> Self + use<>> {
         let Parts {
             models,
             description,
+            ..
         } = *parts;
         let conditions = conditions::read(models, description, &drawing)?;
         let (images, factor) = (drawing.images(), description.factor());
@@ -261,10 +275,9 @@ impl Running {
             self.channels,
             self.size[0] * self.size[1],
         );
-        let decoded = parts
-            .models
-            .vae
-            .decode(&images(turned, self.size, self.channels)?)?;
+        let latents = images(turned, self.size, self.channels)?;
+        let size = self.size.map(|side| side * parts.description.factor());
+        let decoded = parts.decode(&latents, size)?;
         let (_, height, width, _) = decoded.dims4()?;
         let found = numbers(&decoded)?;
         if found.iter().any(|x| !x.is_finite()) {
@@ -302,10 +315,10 @@ impl Running {
         })
     }
 
-    /// Latents, for comparisons.
+    /// Latents, to compare and to damage.
     #[cfg(test)]
-    pub(crate) fn latents(&self) -> &[f32] {
-        &self.latents
+    pub(crate) fn latents(&mut self) -> &mut [f32] {
+        &mut self.latents
     }
 }
 
@@ -379,10 +392,7 @@ impl Noise {
         size: [usize; 2],
     ) -> Result<Vec<f32>> {
         let spec = &parts.description.vae.spec;
-        let moments = parts
-            .models
-            .vae
-            .encode(&images(picture.to_vec(), size, 3)?)?;
+        let moments = parts.encode(&images(picture.to_vec(), size, 3)?, size)?;
         let channels = 2 * spec.latent_channels;
         let turned = channels_first(
             &numbers(&moments)?,

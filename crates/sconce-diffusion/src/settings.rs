@@ -22,6 +22,8 @@ pub struct DiffusionSettings {
     pub queue: usize,
     /// Whether pictures are shown without asking the safety checker, if the pipeline has one.
     pub skips_safety_checker: bool,
+    /// Whether large pictures pass the autoencoder tile by tile; `None`: those that memory does not hold otherwise.
+    pub tiles: Option<bool>,
     /// Seconds after which a request fails; only for the message.
     pub predict_timeout: u64,
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::Tensor;
-use sconce_core::inbox::{Outbox, Queued, Worker};
+use sconce_core::inbox::{Outbox, Queued, Worker, panic_message};
 use sconce_core::task::{Answered, TaskAnswer};
 use sconce_core::{Event, Progressed, ServeError};
 use sconce_models::diffusion::Conditions;
@@ -114,16 +114,20 @@ impl DiffusionWorker {
                 return;
             };
             client.permit.begin();
+            if let Some(tiling) = self.plan.tiling(drawing.size) {
+                let ([height, width], side) = (drawing.size, tiling.pixels);
+                debug!(
+                    model = self.name,
+                    "the autoencoder computes {height} × {width} pixels in tiles of {side}"
+                );
+            }
             let parts = self.parts();
-            // What a panic leaves behind of the client drops its reply, which tells it that the job is lost.
-            let begun = catch_unwind(AssertUnwindSafe(|| Running::begin(&parts, drawing, client)));
-            match begun {
-                Ok(Ok(running)) => self.running.push_back(running),
-                Ok(Err((mut client, cause))) => {
+            match guarded(|| Running::prepared(&parts, drawing)) {
+                Ok(begin) => self.running.push_back(begin(client)),
+                Err(cause) => {
                     error!(model = self.name, cause, "a request cannot be begun");
                     client.reply.send(Event::Failed(self.failed(cause)));
                 }
-                Err(_) => error!(model = self.name, "beginning a request panicked"),
             }
         }
     }
@@ -133,59 +137,61 @@ impl DiffusionWorker {
         let Some(size) = self.running.front().map(|running| running.size) else {
             return;
         };
-        let (mut group, rest): (Vec<Running>, Vec<Running>) = self
+        let (group, rest): (Vec<Running>, Vec<Running>) = self
             .running
             .drain(..)
             .partition(|running| running.size == size);
         self.running = rest.into();
-        if let Err(cause) = self.step_together(&mut group) {
-            if group.len() > 1 {
-                debug!(
-                    model = self.name,
-                    cause, "a step is made again for each request alone"
-                );
-            }
-            let alone = group
-                .into_iter()
-                .filter_map(|running| self.step_alone(running));
-            group = alone.collect();
-        }
+        let mut group = self.stepped(group);
         group.retain_mut(|running| self.tell(running));
         // Others have their turn before these.
         self.running.extend(group);
     }
 
-    fn step_alone(&self, running: Running) -> Option<Running> {
-        let mut one = [running];
-        match self.step_together(&mut one) {
-            Ok(()) => one.into_iter().next(),
-            Err(cause) => {
-                error!(model = self.name, cause, "a request cannot be computed");
-                let [mut running] = one;
-                running.reply.send(Event::Failed(self.failed(cause)));
-                None
+    /// Those of a group of one size that have made a step; the others have been told why not.
+    fn stepped(&self, mut group: Vec<Running>) -> Vec<Running> {
+        let all = match self.predicted(&group) {
+            Ok(all) => all,
+            Err(cause) if group.len() > 1 => {
+                debug!(
+                    model = self.name,
+                    cause, "a step is made again for each request alone"
+                );
+                let alone = group.into_iter().flat_map(|one| self.stepped(vec![one]));
+                return alone.collect();
             }
-        }
+            Err(cause) => {
+                group
+                    .iter_mut()
+                    .for_each(|running| self.refuse(running, &cause));
+                return Vec::new();
+            }
+        };
+        let rows: usize = group.iter().map(Running::rows).sum();
+        let mut left = all.as_slice();
+        group.retain_mut(|running| {
+            let (own, others) = left.split_at(all.len() / rows * running.rows());
+            left = others;
+            let made = guarded(|| running.step(own));
+            made.map_err(|cause| self.refuse(running, &cause)).is_ok()
+        });
+        group
     }
 
-    /// A step of requests of one size; on failure none has made it.
-    fn step_together(&self, group: &mut [Running]) -> Result<(), String> {
-        let computed = catch_unwind(AssertUnwindSafe(|| self.predict(group)));
-        let all = match computed {
-            Ok(computed) => computed.map_err(|error| error.to_string())?,
-            Err(_) => return Err("computing a step panicked; the log says where".into()),
-        };
+    fn refuse(&self, running: &mut Running, cause: &str) {
+        error!(model = self.name, cause, "a request cannot be computed");
+        running
+            .reply
+            .send(Event::Failed(self.failed(cause.to_owned())));
+    }
+
+    /// The predictions of all rows; what is not finite is one request's own.
+    fn predicted(&self, group: &[Running]) -> Result<Vec<f32>, String> {
+        let all = guarded(|| self.predict(group))?;
         if group.len() > 1 && all.iter().any(|x| !x.is_finite()) {
             return Err("a prediction has numbers that are not finite".into());
         }
-        let rows: usize = group.iter().map(Running::rows).sum();
-        let mut left = all.as_slice();
-        for running in group {
-            let (own, others) = left.split_at(all.len() / rows * running.rows());
-            left = others;
-            running.step(own)?;
-        }
-        Ok(())
+        Ok(all)
     }
 
     /// The predictions of all rows, `[rows, height, width, channels]`.
@@ -230,9 +236,9 @@ impl DiffusionWorker {
         let Some(shows) = running.tells() else {
             return true;
         };
-        let preview = shows.then(|| running.preview(&self.parts()));
+        let preview = shows.then(|| guarded(|| running.preview(&self.parts())));
         let preview = preview.and_then(|made| {
-            made.inspect_err(|error| error!(model = self.name, %error, "a preview cannot be made"))
+            made.inspect_err(|cause| error!(model = self.name, cause, "a preview cannot be made"))
                 .ok()
         });
         running.reply.send(Event::Progress(Progressed {
@@ -243,20 +249,20 @@ impl DiffusionWorker {
     }
 
     /// Gives pictures to those that are done.
-    fn finish(&mut self) {
+    pub(crate) fn finish(&mut self) {
         let (done, rest): (VecDeque<Running>, VecDeque<Running>) =
             self.running.drain(..).partition(Running::is_done);
         self.running = rest;
         for running in done {
             let parts = self.parts();
-            let made = catch_unwind(AssertUnwindSafe(|| {
+            let made = guarded(|| {
                 let one = |image: usize| running.finished(&parts, image);
                 (0..running.images)
                     .map(one)
                     .collect::<candle_core::Result<Vec<_>>>()
-            }));
+            });
             let event = match made {
-                Ok(Ok(pictures)) => {
+                Ok(pictures) => {
                     let (_, steps) = running.progress();
                     let seconds = running.started.elapsed().as_secs_f64();
                     let count = pictures.len();
@@ -269,10 +275,9 @@ impl DiffusionWorker {
                         tokens: running.tokens,
                     })
                 }
-                Ok(Err(error)) => Event::Failed(self.failed(error.to_string())),
-                Err(_) => {
-                    let cause = "decoding a picture panicked; the log says where";
-                    Event::Failed(self.failed(cause.into()))
+                Err(cause) => {
+                    error!(model = self.name, cause, "a picture cannot be made");
+                    Event::Failed(self.failed(cause))
                 }
             };
             let Running {
@@ -288,6 +293,7 @@ impl DiffusionWorker {
         Parts {
             models: &self.models,
             description: &self.description,
+            plan: &self.plan,
         }
     }
 
@@ -296,5 +302,13 @@ impl DiffusionWorker {
             model: self.name.clone(),
             cause,
         }
+    }
+}
+
+/// What a computation gives, or why it gives nothing, be it an error or a panic.
+fn guarded<T, E: ToString>(compute: impl FnOnce() -> Result<T, E>) -> Result<T, String> {
+    match catch_unwind(AssertUnwindSafe(compute)) {
+        Ok(computed) => computed.map_err(|error| error.to_string()),
+        Err(panic) => Err(panic_message(&*panic)),
     }
 }

@@ -101,6 +101,7 @@ pub(crate) fn diffusion_settings(settings: &ModelSettings, dir: PathBuf) -> Diff
         max_images: settings.max_rolling_batch_size,
         queue: settings.job_queue_size,
         skips_safety_checker: settings.skips_safety_checker,
+        tiles: settings.vae_tiling,
         predict_timeout: settings.predict_timeout.as_secs(),
     }
 }

@@ -144,7 +144,7 @@ impl<'a> Layers<'a> {
     ) -> Result<HostTensor, LoadError> {
         let weight = self.taken(name, "weight", &shape, expected)?;
         let weight = cut(weight, &part)?;
-        let wanted = self.wanted(&weight, role);
+        let wanted = self.wanted(name, &weight, role)?;
         let rows = match &mut self.arena {
             Some(arena) => arena.hold(&weight, wanted)?,
             None => weight.to_dtype(wanted)?.packed()?,
@@ -190,7 +190,7 @@ impl<'a> Layers<'a> {
     ) -> Result<Matrix, LoadError> {
         let weight = self.taken(name, "weight", &shape, expected)?;
         let of = part.of;
-        self.kept(&cut(weight, &part)?, role, of)
+        self.kept(name, &cut(weight, &part)?, role, of)
     }
 
     /// A table as numbers.
@@ -248,7 +248,7 @@ impl<'a> Layers<'a> {
         let weight = self.taken(name, "weight", &[N * rows, columns], expected)?;
         let bias = self.bias(name, bias, N * rows, expected)?;
         let parts = (0..N).map(|part| {
-            let weight = self.kept(&weight.narrow(0, part * rows, rows)?, Role::Layer, 1)?;
+            let weight = self.kept(name, &weight.narrow(0, part * rows, rows)?, Role::Layer, 1)?;
             let bias = bias.as_ref().map(|bias| bias.narrow(0, part * rows, rows));
             self.made(name, weight, bias.transpose()?)
         });
@@ -268,7 +268,7 @@ impl<'a> Layers<'a> {
         let places = vec![1; weight.shape().len().saturating_sub(2)];
         let wanted = [vec![rows, columns], places].concat();
         require(&full, &weight, &wanted, expected.keys)?;
-        let weight = self.kept(&weight.channels_last()?, Role::Whole, 1)?;
+        let weight = self.kept(name, &weight.channels_last()?, Role::Whole, 1)?;
         let bias = self.bias(name, true, rows, expected)?;
         self.made(name, weight, bias)
     }
@@ -283,7 +283,7 @@ impl<'a> Layers<'a> {
     ) -> Result<Conv2d, LoadError> {
         let wanted = [outputs, inputs, shape.kernel, shape.kernel];
         let weight = self.taken(name, "weight", &wanted, expected)?;
-        let weight = self.kept(&weight.channels_last()?, Role::Whole, 1)?;
+        let weight = self.kept(name, &weight.channels_last()?, Role::Whole, 1)?;
         let bias = self.bias(name, bias, outputs, expected)?;
         let conv = Conv2d::new(weight, bias, shape).map_err(|cause| refused(name, cause))?;
         Ok(match self.options.dtype {
@@ -401,14 +401,16 @@ impl<'a> Layers<'a> {
         Ok(Some(bias))
     }
 
-    /// The weight as it is multiplied with, in the type that it is computed from, all its pages in memory.
+    /// The weight as it is multiplied with, in the type that it is computed from, all its pages in memory; `name` is for
+    /// messages.
     pub(crate) fn kept(
         &mut self,
+        name: &str,
         weight: &HostTensor,
         role: Role,
         parts: usize,
     ) -> Result<Matrix, LoadError> {
-        let wanted = self.wanted(weight, role);
+        let wanted = self.wanted(name, weight, role)?;
         let matrix = match &mut self.arena {
             Some(arena) => arena.hold_matrix(weight, wanted)?,
             None => Matrix::of(weight, wanted)?,
@@ -434,20 +436,35 @@ impl<'a> Layers<'a> {
         self.footprint.add(kept);
     }
 
-    /// The type that a weight is computed from.
-    fn wanted(&self, weight: &HostTensor, role: Role) -> StoredDtype {
+    /// The type that a weight is computed from: what is asked for, but where numbers would become infinite in it.
+    fn wanted(
+        &self,
+        name: &str,
+        weight: &HostTensor,
+        role: Role,
+    ) -> Result<StoredDtype, LoadError> {
         let width = weight.shape().last().copied().unwrap_or(0);
         let format = self.options.quantise.and_then(|wanted| match role {
             Role::Layer => wanted.fitting(width),
             Role::Head => wanted.of_head().fitting(width),
             Role::Whole => None,
         });
-        match (weight.dtype(), format) {
-            (blocks @ StoredDtype::Quantised(_), _) => blocks,
-            (_, Some(format)) => StoredDtype::Quantised(format),
+        let stored = weight.dtype();
+        let wanted = match (stored, format) {
+            (StoredDtype::Quantised(_), _) => return Ok(stored),
+            (_, Some(format)) => return Ok(StoredDtype::Quantised(format)),
             (StoredDtype::F64, None) => self.options.dtype.unwrap_or(StoredDtype::F32),
             (other, None) => self.options.dtype.unwrap_or(other),
+        };
+        if !weight.overflows(wanted)? {
+            return Ok(wanted);
         }
+        let kept = match stored {
+            StoredDtype::F64 => StoredDtype::F32,
+            other => other,
+        };
+        tracing::warn!("`{name}` has numbers that {wanted} does not hold: it stays {kept}");
+        Ok(kept)
     }
 }
 

@@ -140,6 +140,16 @@ pub(super) const BATCHING: &[Entry] = &[
         ..OPTION
     },
     Entry {
+        key: "option.vae_tiling",
+        kind: Kind::OneOf(&["auto", "true", "false"]),
+        default: "auto",
+        since: "sconce",
+        doc: "Whether the autoencoder of Stable Diffusion computes pictures that are larger than its `sample_size` in tiles, as \
+              diffusers' enable_tiling does, which changes them a little; auto: only what memory does not hold in one piece.",
+        status: Status::Honoured(|d, v| put(&mut d.model.vae_tiling, auto_or(v, flag))),
+        ..OPTION
+    },
+    Entry {
         key: "option.kv_cache_memory",
         aliases: &["option.kv_cache_memory_bytes"],
         kind: Kind::Bytes,

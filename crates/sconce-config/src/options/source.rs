@@ -48,7 +48,8 @@ pub(super) const SOURCE: &[Entry] = &[
         variables: &[Fills("HF_TASK")],
         doc: "What the model does, by any name of transformers' pipelines or of vLLM; unset \
               or auto: the checkpoint says, by modules.json of sentence-transformers or by the ending of its \
-              class. Dialogues, tables, pictures and sound are not served yet.",
+              class. Tables, sound and what looks at pictures are not served yet; dialogues are answered by \
+              encoder-decoders alone.",
         status: Status::Honoured(task),
         ..OPTION
     },

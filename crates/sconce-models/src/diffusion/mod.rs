@@ -20,7 +20,7 @@ pub use clip::{ClipText, ClipTextSpec, TextStates};
 pub use component::Component;
 pub use safety::{SafetyChecker, SafetySpec};
 pub use unet::{Conditions, Unet, UnetSpec};
-pub use vae::{Vae, VaeSpec};
+pub use vae::{Tiling, Vae, VaeSpec};
 
 /// These rows of `x` `[rows, width]`, one after the other.
 fn rows(x: &Tensor, which: &[usize]) -> Result<Tensor> {

@@ -102,6 +102,12 @@ impl SafetyChecker {
             .forward(picture)?
             .flatten_all()?
             .to_vec1::<f32>()?;
+        // Nothing is more alike than allowed to what is no number.
+        if vector.iter().any(|x| !x.is_finite()) {
+            candle_core::bail!(
+                "the safety checker gave numbers that are not finite; its weights are damaged"
+            );
+        }
         let special = self.special.scores(&vector, 0.0).any(|score| score > 0.0);
         let adjustment = if special { ADJUSTMENT } else { 0.0 };
         Ok(self

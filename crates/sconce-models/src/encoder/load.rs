@@ -133,7 +133,7 @@ impl<'a> EncoderLoader<'a> {
             }
         }
         let turned = HostTensor::from_f32(turned, &[width, taps * width]);
-        let weight = layers.kept(&turned, Role::Whole, 1)?;
+        let weight = layers.kept(&name, &turned, Role::Whole, 1)?;
         let bias = layers.bias(&name, true, width, expected)?;
         layers.made(&name, weight, bias)
     }

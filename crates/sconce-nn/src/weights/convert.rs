@@ -106,6 +106,27 @@ impl HostTensor {
         Self::owned(bytes, wanted, self.shape().to_vec())
     }
 
+    /// Whether a finite number of it would become infinite in that floating-point type; never for an outline.
+    pub fn overflows(&self, wanted: StoredDtype) -> Result<bool, WeightError> {
+        // Others hold all that f32 does, or are blocks with a scale of their own.
+        if wanted != StoredDtype::F16 || self.dtype() == wanted || self.is_outline() {
+            return Ok(false);
+        }
+        let source = self.in_order()?;
+        let (mut wide, mut rounded) = ([0.0; PIECE], [f16::ZERO; PIECE]);
+        for first in (0..self.elements()).step_by(PIECE) {
+            let count = PIECE.min(self.elements() - first);
+            source.widen(first, &mut wide[..count])?;
+            rounded[..count].convert_from_f32_slice(&wide[..count]);
+            let mut all = wide[..count].iter().zip(&rounded[..count]);
+            if all.any(|(wide, rounded)| wide.is_finite() && rounded.is_infinite()) {
+                return Ok(true);
+            }
+            pulse::beat();
+        }
+        Ok(false)
+    }
+
     /// Fails unless its numbers can be had in that type: its own, a floating-point type, or blocks that its rows fill.
     pub(super) fn require_rows_of(&self, wanted: StoredDtype) -> Result<(), WeightError> {
         match wanted {

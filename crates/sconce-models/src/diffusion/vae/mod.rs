@@ -1,6 +1,7 @@
 //! `AutoencoderKL` of diffusers: pictures to the means and spreads of latents, and latents to pictures.
 
 mod spec;
+mod tiles;
 
 use candle_core::{Result, Tensor};
 use sconce_nn::weights::WeightSource;
@@ -13,6 +14,8 @@ use crate::decoder::{Footprint, LoadError, LoadOptions, Tensors};
 use crate::layers::Layers;
 
 pub use spec::VaeSpec;
+use tiles::Through;
+pub use tiles::Tiling;
 
 /// A kernel of three pixels that keeps the size, with a bias.
 const WIDE: (ConvShape, bool) = (
@@ -112,6 +115,24 @@ impl Vae {
             Some(conv) => conv.forward(&x),
             None => Ok(x),
         }
+    }
+
+    /// [`Self::encode`] tile by tile.
+    pub fn encode_tiles(&self, pictures: &Tensor, tiling: Tiling) -> Result<Tensor> {
+        let through = Through {
+            from: tiling.pixels,
+            to: tiling.latents,
+        };
+        through.join(pictures, |tile| self.encode(tile))
+    }
+
+    /// [`Self::decode`] tile by tile.
+    pub fn decode_tiles(&self, latents: &Tensor, tiling: Tiling) -> Result<Tensor> {
+        let through = Through {
+            from: tiling.latents,
+            to: tiling.pixels,
+        };
+        through.join(latents, |tile| self.decode(tile))
     }
 
     /// Latents `[images, height, width, channels]`, as the encoder scales them, to pictures from about -1 to 1.

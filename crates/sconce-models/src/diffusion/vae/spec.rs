@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde_json::json;
 
+use super::tiles::Tiling;
 use crate::HfConfig;
 use crate::config_error::ConfigError;
 use crate::diffusion::config::{channels, kinds, require};
@@ -37,6 +38,8 @@ pub struct VaeSpec {
     pub scaling: f64,
     /// Whether it has to be computed in float32 where the rest is not.
     pub in_f32: bool,
+    /// Pixels along a side of the pictures that it was trained with, and of tiles.
+    pub sample: usize,
 }
 
 impl VaeSpec {
@@ -71,12 +74,22 @@ impl VaeSpec {
             has_latents_conv: c.flag("use_post_quant_conv", true)?,
             scaling: c.float("scaling_factor", 0.18215)?,
             in_f32: c.flag("force_upcast", true)?,
+            sample: c.size_or("sample_size", 32)?,
         })
     }
 
     /// Pixels of a picture along each side of a latent.
     pub fn factor(&self) -> usize {
         1 << (self.channels.len() - 1)
+    }
+
+    /// Tiles of so many pixels along a side, rounded down so that a quarter of it is whole latents.
+    pub fn tiling(&self, pixels: usize) -> Tiling {
+        let latents = (pixels / self.factor() / 4).max(1) * 4;
+        Tiling {
+            pixels: latents * self.factor(),
+            latents,
+        }
     }
 
     pub(super) fn norm_groups(&self) -> Groups {
