@@ -323,6 +323,11 @@ impl Mutual<'_> {
         let to = token.saturating_add(self.behind).saturating_add(1).min(end) - begin;
         scores[..from].fill(f32::NEG_INFINITY);
         scores[to..].fill(f32::NEG_INFINITY);
+        #[cfg(target_arch = "x86_64")]
+        if L::WIDE {
+            // SAFETY: the code around has the instructions.
+            return unsafe { super::wide::soften(scores) };
+        }
         let vectors = scores.as_chunks_mut::<LANES>().0;
         let mut largest = L::splat(f32::NEG_INFINITY);
         for vector in vectors.iter() {

@@ -8,6 +8,7 @@
 
 mod broadcast;
 mod pairs;
+mod soften;
 mod tile;
 mod vectors;
 
@@ -27,6 +28,7 @@ use vectors::LANES;
 
 pub(super) use broadcast::multiply;
 pub(super) use pairs::{multiply_pairs, round_in_place};
+pub(super) use soften::soften;
 pub(super) use vectors::{Wide, has_bf16, is_available};
 
 /// Rows of `x` that are multiplied with a panel at a time, at most: their sums take 24 of 32 registers.
