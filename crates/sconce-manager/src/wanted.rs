@@ -4,7 +4,7 @@ use sconce_engine::{first_files, set_of};
 use thiserror::Error;
 
 /// The file in which sentence-transformers lists modules, some in folders of their own.
-pub(crate) const MODULES: &str = "modules.json";
+const MODULES: &str = "modules.json";
 
 /// Why it cannot be told which weights of a repository are meant.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -159,8 +159,14 @@ fn is_of_module(file: &str, files: &[&str]) -> bool {
     is_module_folder(folder) && is_read
 }
 
+/// Whether a folder belongs to the model whose files lie beside it: a part of a pipeline, or a module.
+pub(crate) fn belongs(folder: &str, beside: &[&str]) -> bool {
+    let is_part = beside.contains(&PIPELINE) && PARTS.contains(&folder);
+    is_part || (beside.contains(&MODULES) && is_module_folder(folder))
+}
+
 /// Whether a folder of that name is one of a module: its number stands first.
-pub(crate) fn is_module_folder(name: &str) -> bool {
+fn is_module_folder(name: &str) -> bool {
     let number = name.split('_').next().unwrap_or_default();
     !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
 }

@@ -18,7 +18,7 @@ use super::access::{self, Credentials};
 use super::error::{Asked, Problem};
 use super::nothing::Nothing;
 use super::object::S3Object;
-use crate::wanted::{MODULES, is_module_folder};
+use crate::wanted::belongs;
 
 /// An open prefix; its objects were listed when it was opened.
 pub(crate) struct Bucket {
@@ -28,7 +28,7 @@ pub(crate) struct Bucket {
 }
 
 impl Bucket {
-    /// Lists the objects directly below the prefix, at least one, and those of modules in folders there.
+    /// Lists the objects directly below the prefix, at least one, and those of folders there that belong to the model.
     pub(crate) fn open(model: &S3Model, patience: Duration) -> Result<Self, Problem> {
         let runtime = Builder::new_current_thread().enable_time().build();
         let runtime = runtime.map_err(|cause| Problem::Runtime(cause.to_string()))?;
@@ -181,7 +181,7 @@ fn directly(objects: Vec<ObjectMeta>, folder: &Path, before: &str) -> Vec<S3Obje
     objects.map(object).collect()
 }
 
-/// The objects directly below the prefix; with those of the folders of modules where sentence-transformers has some.
+/// The objects directly below the prefix; with those of the folders that belong to a pipeline, or to modules.
 async fn listed(store: &AmazonS3, prefix: &Path) -> Result<Vec<S3Object>, Problem> {
     let wrong = |error| Problem::of_store(Asked::Listing, &error);
     let level = store
@@ -190,14 +190,14 @@ async fn listed(store: &AmazonS3, prefix: &Path) -> Result<Vec<S3Object>, Proble
         .map_err(wrong)?;
     let has_marker = level.objects.iter().any(|meta| meta.location == *prefix);
     let mut files = directly(level.objects, prefix, "");
-    if files.iter().any(|file| file.name == MODULES) {
-        let name = |path: &Path| path.filename().unwrap_or_default().to_owned();
-        for folder in &level.common_prefixes {
-            if is_module_folder(&name(folder)) {
-                let below = store.list_with_delimiter(Some(folder)).await;
-                let below = below.map_err(wrong)?.objects;
-                files.extend(directly(below, folder, &format!("{}/", name(folder))));
-            }
+    let beside: Vec<String> = files.iter().map(|file| file.name.clone()).collect();
+    let beside: Vec<&str> = beside.iter().map(String::as_str).collect();
+    for folder in &level.common_prefixes {
+        let name = folder.filename().unwrap_or_default();
+        if belongs(name, &beside) {
+            let below = store.list_with_delimiter(Some(folder)).await;
+            let below = below.map_err(wrong)?.objects;
+            files.extend(directly(below, folder, &format!("{name}/")));
         }
     }
     if !files.is_empty() {
