@@ -47,6 +47,7 @@ fn main() {
         vectors: VectorWish::default(),
         quantise: None,
         packing: None,
+        room: None,
         queue: 1000,
         predict_timeout: 60,
     };

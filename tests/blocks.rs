@@ -42,6 +42,7 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
         chat_template: None,
         kv_dtype: None,
         kv_cache_bytes: Some(kv_cache_bytes),
+        room: None,
         queue: JOBS,
         predict_timeout: 60,
     };

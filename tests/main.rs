@@ -10,6 +10,7 @@ mod gguf;
 mod goldens;
 mod hub;
 mod lifecycle;
+mod models;
 mod nasty;
 mod openai;
 mod parity;

@@ -8,11 +8,11 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use candle_core::{Result, Tensor};
-use sconce_core::{Backend, Gateway, Job, Load, ModelStatus, Phase, Progress, ServeError};
 use sconce_engine::{Engine, EngineError, EngineSettings, Loader, open_checkpoint};
-use sconce_http::HttpSettings;
+use sconce_http::{HttpSettings, Models};
 use sconce_nn::Communicator;
 use sconce_testkit::client::Client;
+use sconce_testkit::registry::Only;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -160,6 +160,7 @@ fn settings(patience: Duration) -> EngineSettings {
         chat_template: None,
         kv_dtype: None,
         kv_cache_bytes: None,
+        room: None,
         queue: 8,
         predict_timeout: 60,
     }
@@ -206,32 +207,13 @@ fn start(
     (engine, Release(released))
 }
 
-/// The engine as the only model of a server.
-struct Only(Engine);
-
-impl Gateway for Only {
-    fn submit(&self, _: Option<&str>, job: Job) -> std::result::Result<(), ServeError> {
-        self.0.submit(job)
-    }
-
-    fn status(&self) -> Vec<ModelStatus> {
-        vec![ModelStatus {
-            name: "llama".into(),
-            phase: self.0.failure().map_or(Phase::Ready, Phase::Failed),
-            progress: Progress::default(),
-            load: Load::default(),
-            task: self.0.task(),
-        }]
-    }
-}
-
 /// Serves the engine over HTTP while `ask` is at it; what that says.
 fn served<T>(engine: Engine, ask: impl FnOnce(&Client) -> T) -> T {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .expect("a runtime");
-    let gateway = Arc::new(Only(engine));
+    let models = Models::of(Arc::new(Only::new("llama", Arc::new(engine))));
     let (end, ended) = oneshot::channel::<()>();
     let listener = runtime
         .block_on(TcpListener::bind("127.0.0.1:0"))
@@ -239,7 +221,7 @@ fn served<T>(engine: Engine, ask: impl FnOnce(&Client) -> T) -> T {
     let address = listener.local_addr().expect("an address");
     let server = runtime.spawn(sconce_http::serve(
         listener,
-        gateway,
+        models,
         HttpSettings::default(),
         async move { ended.await.unwrap_or_default() },
     ));

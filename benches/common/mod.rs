@@ -91,6 +91,7 @@ impl Rig {
             chat_template: None,
             kv_dtype: None,
             kv_cache_bytes: Some(1 << 30),
+            room: None,
             queue: 64,
             predict_timeout: 600,
         };

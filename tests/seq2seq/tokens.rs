@@ -32,6 +32,7 @@ fn start(golden: &Golden, cache: Option<u64>) -> Seq2SeqEngine {
         model_sampling: true,
         kv_dtype: None,
         kv_cache_bytes: cache,
+        room: None,
         queue: 64,
         quantise: None,
         packing: None,

@@ -87,6 +87,12 @@ pub(crate) fn fields(raw: &Raw<'_>) -> Result<Option<Vec<(String, Bytes)>>, Serv
     }
 }
 
+/// Whether a body of this Content-Type may be a form.
+pub fn may_be_form(content_type: Option<&str>) -> bool {
+    let kind = content_type.and_then(|value| value.parse::<Mime>().ok());
+    kind.is_some_and(|kind| matches!(kind.essence_str(), FORM | "multipart/form-data"))
+}
+
 /// Whether the body is JSON that is called a form.
 pub(crate) fn is_mistyped_json(raw: &Raw<'_>) -> bool {
     let kind = raw

@@ -5,7 +5,9 @@
 //! caller's; where a body carries a number, the caller hands it in. `DIALECTS.md` describes each
 //! dialect for its users.
 
-use sconce_core::{Answered, Event, Generate, Output, Progressed, ServeError, Task, Token};
+use sconce_core::{
+    Answered, Event, Generate, Output, OutputFormatter, Progressed, ServeError, Task, Token,
+};
 
 use crate::openai::{self, Manner, OpenAiRoute, Stamp};
 use crate::rolling::{Formatter, Spelling};
@@ -68,6 +70,22 @@ impl Dialect {
     }
 }
 
+impl From<sconce_core::Dialect> for Dialect {
+    fn from(named: sconce_core::Dialect) -> Self {
+        use sconce_core::Dialect as Named;
+        match named {
+            Named::DeepSpeed => Self::DeepSpeed,
+            Named::FasterTransformer => Self::FasterTransformer,
+            Named::HuggingFace => Self::HuggingFace,
+            Named::Rolling2023 => Self::Rolling2023,
+            Named::Rolling => Self::Rolling,
+            Named::RollingTgi => Self::RollingTgi,
+            Named::Async => Self::Async,
+            Named::Tgi => Self::Tgi,
+        }
+    }
+}
+
 /// A dialect, and what a model's configuration chooses within it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
 pub struct Wire {
@@ -80,6 +98,22 @@ pub struct Wire {
     pub streaming: bool,
     /// Texts that end every answer, besides those of the request (`option.stop_sequence`).
     pub stop_sequences: Vec<String>,
+}
+
+impl From<&sconce_core::Manner> for Wire {
+    fn from(manner: &sconce_core::Manner) -> Self {
+        let formatter = manner.formatter.map(|formatter| match formatter {
+            OutputFormatter::Json => Formatter::Json,
+            OutputFormatter::JsonLines => Formatter::JsonLines,
+            OutputFormatter::ServerSentEvents => Formatter::Sse,
+        });
+        Self {
+            dialect: manner.dialect.into(),
+            formatter,
+            streaming: manner.streaming,
+            stop_sequences: manner.stop_sequences.clone(),
+        }
+    }
 }
 
 /// Whose statuses tell of failures.

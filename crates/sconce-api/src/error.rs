@@ -73,7 +73,8 @@ pub fn exception(error: &ServeError) -> &'static str {
         | ServeError::Parameter { .. }
         | ServeError::TooLong { .. }
         | ServeError::PromptTooLong { .. }
-        | ServeError::BodyTooLarge { .. } => "BadRequestException",
+        | ServeError::BodyTooLarge { .. }
+        | ServeError::Unnamed => "BadRequestException",
         ServeError::UnknownModel(_) => "ModelNotFoundException",
         ServeError::UnknownRoute => "ResourceNotFoundException",
         ServeError::NotReady { .. }

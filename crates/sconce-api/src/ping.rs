@@ -17,19 +17,22 @@ pub enum Health {
 }
 
 /// The health of these models and the JSON body that tells it: one entry per model with
-/// `status` `Healthy`, `PENDING` (with phase and bytes) or `FAILED` (with the cause).
+/// `status` `Healthy`, `PENDING` (with phase and bytes), `UNLOADING` or `FAILED` (with the cause).
+/// Models that were registered later are listed, but a server does not fail by one of them: who
+/// registered it is told, and the others go on.
 pub fn ping(models: &[ModelStatus]) -> (Health, Vec<u8>) {
-    let health = models.iter().map(health).max().unwrap_or(Health::Ready);
+    let own = models.iter().filter(|model| model.at_startup);
+    let health = own.map(health).max().unwrap_or(Health::Ready);
     let entries: Map<String, Value> = models
         .iter()
-        .map(|model| (model.name.clone(), entry(model)))
+        .map(|model| (model.label(), entry(model)))
         .collect();
     (health, json::gson(&entries))
 }
 
 fn health(model: &ModelStatus) -> Health {
     match model.phase {
-        Phase::Ready => Health::Ready,
+        Phase::Ready | Phase::Unloading => Health::Ready,
         Phase::Pending | Phase::Fetching | Phase::Loading | Phase::Warming => Health::Loading,
         Phase::Failed(_) => Health::Failed,
     }
@@ -38,6 +41,7 @@ fn health(model: &ModelStatus) -> Health {
 fn entry(model: &ModelStatus) -> Value {
     match &model.phase {
         Phase::Ready => json!({"status": "Healthy"}),
+        Phase::Unloading => json!({"status": "UNLOADING"}),
         Phase::Failed(cause) => json!({"status": "FAILED", "cause": cause}),
         loading => json!({
             "status": "PENDING",
@@ -50,7 +54,7 @@ fn entry(model: &ModelStatus) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use sconce_core::{Load, Progress};
+    use sconce_core::Progress;
 
     use super::*;
 
@@ -60,8 +64,8 @@ mod tests {
             name: name.into(),
             phase,
             progress,
-            load: Load::default(),
-            task: None,
+            at_startup: true,
+            ..ModelStatus::default()
         }
     }
 

@@ -43,12 +43,16 @@ pub fn contents(raw: &Raw<'_>, body: &Bytes) -> Result<Contents, ServeError> {
     Ok(Contents { pairs, is_json })
 }
 
-/// A field of a form, as text: by which form fields say where a request goes.
-pub fn routing(contents: &Contents) -> Vec<(String, String)> {
+/// The fields of a form that say where a request goes, as text; `None`: the body is no form.
+///
+/// # Errors
+/// [`ServeError::Malformed`] if a form cannot be taken apart.
+pub fn routing(raw: &Raw<'_>) -> Result<Option<Vec<(String, String)>>, ServeError> {
     let routing = |(key, _): &&(String, Bytes)| content::ROUTING.contains(&key.as_str());
     let text =
         |(key, value): &(String, Bytes)| (key.clone(), String::from_utf8_lossy(value).into_owned());
-    contents.pairs.iter().filter(routing).map(text).collect()
+    let fields = content::fields(raw)?;
+    Ok(fields.map(|fields| fields.iter().filter(routing).map(text).collect()))
 }
 
 #[cfg(test)]
@@ -92,7 +96,16 @@ mod tests {
             got.pairs,
             pairs(&[("a", "1"), ("b", "{}"), ("model_name", "m")])
         );
-        assert_eq!(routing(&got), [("model_name".into(), "m".into())]);
+        let named = |body: &str, kind| {
+            routing(&Raw {
+                body: body.as_bytes(),
+                content_type: Some(kind),
+                ..Raw::default()
+            })
+        };
+        let fields = vec![("model_name".to_owned(), "m".to_owned())];
+        assert_eq!(named("a=1&model_name=m", form), Ok(Some(fields)));
+        assert_eq!(named("a=1&model_name=m", "text/plain"), Ok(None));
         let body = "--x\r\nContent-Disposition: form-data; name=\"img\"; filename=\"a.png\"\r\n\
                     Content-Type: image/png\r\n\r\n\u{1}\u{2}\r\n--x\r\n\
                     Content-Disposition: form-data; name=\"json\"\r\n\r\n{}\r\n--x--\r\n";

@@ -117,6 +117,7 @@ fn sentence(failure: &ServeError) -> (String, &'static str) {
         ServeError::Malformed(_)
         | ServeError::Parameter { .. }
         | ServeError::BodyTooLarge { .. }
+        | ServeError::Unnamed
         | ServeError::UnknownModel(_)
         | ServeError::UnknownRoute => invalid(failure.to_string()),
         ServeError::QueueFull { .. } => ("Model is overloaded".into(), "overloaded"),

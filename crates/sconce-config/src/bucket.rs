@@ -9,7 +9,7 @@ use crate::location;
 use crate::settings::{PrefixSettings, S3Model};
 
 /// How S3 is asked and where its objects are put, before a model is known.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct BucketAccess {
     /// All `AWS_*` of the environment.
     variables: Vec<(String, String)>,

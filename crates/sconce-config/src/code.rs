@@ -16,6 +16,7 @@ impl ConfigError {
             Self::Unreadable { .. } => "unreadable",
             Self::NoModel { .. } => "no-model",
             Self::SeveralModels { .. } => "several-models",
+            Self::SameName { .. } => "same-name",
             Self::NoSuchModel { .. } => "no-such-model",
             Self::BadUrl { .. } => "bad-url",
             Self::NoHubCache => "no-hub-cache",

@@ -1,8 +1,9 @@
 //! Which wire dialect a configuration means: the one in which the release of DJL Serving that
 //! understood it would have answered.
 
+use sconce_core::Dialect;
+
 use crate::handler::{Engine, Handler};
-use crate::settings::Dialect;
 use crate::task::Task;
 use crate::value::{Rejection, Value, guess};
 
@@ -260,21 +261,19 @@ fn needs_pipeline(task: &Task) -> bool {
     )
 }
 
-impl Dialect {
-    /// The name that `option.api_version` takes.
-    pub fn name(self) -> &'static str {
-        let named = NAMES.iter().find(|(_, dialect)| *dialect == self);
-        named.map_or("async", |(name, _)| name)
-    }
+/// The name that `option.api_version` takes.
+pub(crate) fn name(dialect: Dialect) -> &'static str {
+    let named = NAMES.iter().find(|(_, known)| *known == dialect);
+    named.map_or("async", |(name, _)| name)
+}
 
-    /// Whether requests that leave sampling open are computed greedily, whatever the checkpoint's
-    /// `generation_config.json` says.
-    pub(crate) fn is_greedy(self) -> bool {
-        matches!(
-            self,
-            Self::Rolling2023 | Self::Rolling | Self::RollingTgi | Self::Tgi
-        )
-    }
+/// Whether requests that leave sampling open are computed greedily, whatever the checkpoint's
+/// `generation_config.json` says.
+pub(crate) fn is_greedy(dialect: Dialect) -> bool {
+    matches!(
+        dialect,
+        Dialect::Rolling2023 | Dialect::Rolling | Dialect::RollingTgi | Dialect::Tgi
+    )
 }
 
 #[cfg(test)]
@@ -298,7 +297,7 @@ mod tests {
     #[test]
     fn every_dialect_has_a_name_that_means_it() {
         for (_, dialect) in NAMES {
-            let named = ApiVersion::parse(dialect.name());
+            let named = ApiVersion::parse(name(*dialect));
             assert_eq!(named, Ok(ApiVersion::Dialect(*dialect)));
         }
     }

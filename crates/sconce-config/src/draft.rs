@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sconce_core::Dialect;
+
 use crate::bucket::BucketAccess;
 use crate::dialect::Facts;
 use crate::entry::{Entry, Status};
@@ -10,16 +12,19 @@ use crate::handler::Handler;
 use crate::options::options;
 use crate::python::PythonSettings;
 use crate::settings::{
-    Cors, Device, Dialect, Dtype, KvDtype, ModelSettings, ModelSource, Quantize, ServerSettings,
+    Cors, Device, Dtype, KvDtype, Management, ModelSettings, ModelSource, Quantize, ServerSettings,
     StatusCodes,
 };
 use crate::value::{Rejection, Value};
 
 /// Settings under construction, and what decides where the model is.
+#[derive(Clone)]
 pub(crate) struct Draft {
     pub(crate) server: ServerSettings,
     /// Name and source are set last.
     pub(crate) model: ModelSettings,
+    /// `management_address`.
+    pub(crate) management_address: Option<(String, u16)>,
     /// `load_models`.
     pub(crate) load_models: String,
     /// `model_store`.
@@ -100,9 +105,15 @@ impl Draft {
             chunked_read_timeout: Duration::ZERO,
             allow_multi_status: false,
             kept_results: 0,
+            management: Management::Auto,
+            multi_model: false,
+            model_url_pattern: None,
+            evicts: false,
         };
         let model = ModelSettings {
             name: String::new(),
+            version: None,
+            url: String::new(),
             source: ModelSource::Directory(PathBuf::new()),
             python: None,
             formatters: None,
@@ -141,6 +152,7 @@ impl Draft {
         Self {
             server,
             model,
+            management_address: None,
             load_models: String::new(),
             model_store: PathBuf::new(),
             hub_model: None,

@@ -126,13 +126,26 @@ pub enum ConfigError {
     },
     /// There is more than one model.
     #[error(
-        "one process serves one model for now, here are {}: {}; keep one of them (a directory on \
-         the command line, load_models, HF_MODEL_ID or the model store)",
+        "one model is asked for, and here are {}: {}; name the one that is meant (a directory on the \
+         command line, load_models, HF_MODEL_ID or the model store)",
         models.len(), models.join(", ")
     )]
     SeveralModels {
         /// Their places.
         models: Vec<String>,
+    },
+    /// Two models of a start have the same name.
+    #[error(
+        "{first} and {second} would both be called {name}; give one of them another name or version \
+         (load_models=name:version=url)"
+    )]
+    SameName {
+        /// The name, with the version if they have one.
+        name: String,
+        /// One of them.
+        first: String,
+        /// The other.
+        second: String,
     },
     /// The name of a model is neither a directory nor an id of the hub.
     #[error(

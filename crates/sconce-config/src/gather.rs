@@ -15,6 +15,7 @@ use crate::properties;
 use crate::provenance::{Provenance, shown};
 
 /// One option set in one place.
+#[derive(Clone)]
 pub(crate) struct Setting {
     pub(crate) entry: &'static Entry,
     /// The key as written; the table's key where a variable sets it.
@@ -50,11 +51,12 @@ pub(crate) enum Strength {
     ModelFile,
     /// A variable that overrides the files.
     Overrides(Reverse<usize>),
-    /// The command line, and what `load_models` says of its model.
+    /// The command line, and what `load_models` or a registration says of its model.
     CommandLine,
 }
 
 /// A name that no option has.
+#[derive(Clone)]
 pub(crate) struct Unknown {
     pub(crate) error: ConfigError,
     /// Whether it would be an option of the user's Python code, if there is any.
@@ -62,7 +64,7 @@ pub(crate) struct Unknown {
 }
 
 /// Everything that was found.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Gathered {
     pub(crate) settings: Vec<Setting>,
     pub(crate) unknown: Vec<Unknown>,

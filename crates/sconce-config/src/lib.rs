@@ -11,10 +11,14 @@
 //! (`TENSOR_PARALLEL_DEGREE`), `SERVING_*` and `OPTION_*`, `serving.properties`, variables of
 //! SageMaker that override it (`SAGEMAKER_STARTUP_TIMEOUT`), the command line.
 //!
+//! What does not depend on a model stays in a [`Configuration`], so that models which are registered
+//! later get it too.
+//!
 //! This crate reads no weights and no `config.json`, and fetches nothing: that is the manager's.
 
 mod bucket;
 mod code;
+mod configuration;
 mod contradictions;
 mod dialect;
 mod draft;
@@ -45,6 +49,7 @@ mod value;
 mod tests;
 
 pub use bucket::{BucketFile, BucketFolder};
+pub use configuration::Configuration;
 pub use environment::{CommandLine, Environment};
 pub use error::{ConfigError, ConfigErrors, Written};
 pub use explain::explain;
@@ -53,9 +58,10 @@ pub use properties::PropertiesError;
 pub use provenance::{Origin, Provenance};
 pub use python::{LoadOn, PythonRanks, PythonSettings};
 pub use resolve::{Resolved, resolve, resolve_with};
+pub use sconce_core::{Dialect, OutputFormatter};
 pub use settings::{
-    Cors, Device, Dialect, Dtype, HubModel, KvDtype, ModelSettings, ModelSource, OutputFormatter,
-    PrefixSettings, Quantize, S3Model, ServerSettings, StatusCodes,
+    Cors, Device, Dtype, HubModel, KvDtype, Management, ModelSettings, ModelSource, PrefixSettings,
+    Quantize, S3Model, ServerSettings, StatusCodes, UrlPattern,
 };
 pub use task::Task;
 

@@ -17,6 +17,8 @@ pub enum Provenance {
     Environment(String),
     /// On the command line.
     CommandLine,
+    /// In a request to register a model.
+    Registration,
     /// Nobody set it.
     Default,
 }
@@ -27,6 +29,7 @@ impl fmt::Display for Provenance {
             Self::File { path, line } => write!(f, "{}:{line}", path.display()),
             Self::Environment(name) => write!(f, "environment variable {name}"),
             Self::CommandLine => f.write_str("command line"),
+            Self::Registration => f.write_str("registration"),
             Self::Default => f.write_str("default"),
         }
     }

@@ -53,6 +53,10 @@ pub struct PythonSettings {
     pub retry_threshold: Option<usize>,
     /// Largest address space of a worker, in bytes.
     pub memory_limit: Option<u64>,
+    /// Bytes without which the model is not loaded (`required_memory_mb`).
+    pub required_memory: Option<u64>,
+    /// Bytes that stay free beside those (`reserved_memory_mb`).
+    pub reserved_memory: u64,
     /// Whether the first workers load the model at the same time.
     pub parallel_loading: bool,
     /// Longest value within an answer, in bytes.
@@ -166,6 +170,8 @@ impl Default for PythonSettings {
             max_idle_time: Duration::ZERO,
             retry_threshold: None,
             memory_limit: None,
+            required_memory: None,
+            reserved_memory: 0,
             parallel_loading: false,
             message_limit: 0,
             asynchronous: false,

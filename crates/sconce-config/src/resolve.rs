@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use crate::bucket::{self, BucketAccess, BucketFolder};
 use crate::contradictions;
+use crate::dialect;
 use crate::draft::Draft;
 use crate::entry::{self, Scope};
 use crate::environment::{CommandLine, Environment};
@@ -15,7 +16,9 @@ use crate::location;
 use crate::provenance::{Origin, Provenance};
 use crate::python;
 use crate::script::{self, Role};
-use crate::settings::{ModelSettings, ModelSource, PrefixSettings, S3Model, ServerSettings};
+use crate::settings::{
+    Management, ModelSettings, ModelSource, PrefixSettings, S3Model, ServerSettings,
+};
 use crate::settle::{Settled, apply_all, defaults, settle};
 use crate::startup::{self, Place, Startup};
 
@@ -45,78 +48,165 @@ pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Resolved
 pub fn resolve_with(
     line: &CommandLine,
     environment: &Environment,
-    look: &dyn Fn(&S3Model) -> Option<BucketFolder>,
+    look: Look<'_>,
 ) -> Result<Resolved, ConfigErrors> {
-    let mut gathered = Gathered::default();
-    gathered.command_line(line);
-    gathered.environment(environment);
-    gathered.server_file(line, environment);
-    let mut draft = Draft::new();
-    draft.hub_cache = hub_cache(environment);
-    draft.bucket_access = BucketAccess::of(environment);
-    let of_server = |scope: Scope| !scope.in_model_file();
-    let mut wrong = Wrong(apply_all(
-        &mut draft,
-        &settle(&gathered.settings),
-        of_server,
-    ));
-    let startup = match startup::choose(line, &draft, &gathered.settings) {
-        Ok(startup) => Some(startup),
-        Err(problem) => {
-            wrong.unless_caused(&["HF_MODEL_ID", "load_models", "model_store"], problem);
-            None
-        }
-    };
-    let folder = startup
-        .as_ref()
-        .and_then(|startup| look(&startup.bucket_model(&draft)?));
-    if let Some(startup) = &startup {
-        gathered.registration(startup, line, folder.as_ref());
-    }
-    let settled = settle(&gathered.settings);
-    wrong
-        .0
-        .extend(apply_all(&mut draft, &settled, Scope::in_model_file));
-    let mut origins: Vec<_> = startup.iter().map(Startup::origin).collect();
-    origins.push(decide_dialect(&mut draft, &settled));
-    origins.extend(settled.iter().map(|settled| settled.origin()));
-    let defaults = defaults(&settled);
-    let mut warnings = startup::unused(line, &gathered.settings);
-    warnings.extend(contradictions::warnings(&settled));
-    warnings.append(&mut gathered.doubtful);
-    if let Some(startup) = startup {
-        warnings.extend(idle_script(&startup, folder.as_ref(), &gathered, &draft));
-        let found = Found {
-            gathered: &gathered,
-            settled: &settled,
-            environment,
-        };
-        locate(startup, folder.as_ref(), &found, &mut draft, &mut wrong);
-    }
-    let mut problems = gathered.problems;
-    problems.extend(wrong.0.into_iter().map(|(_, problem)| problem));
-    if draft.model.python.is_none() {
-        problems.extend(contradictions::contradictions(&settled));
-    } else {
-        problems.extend(contradictions::of_workers(&settled));
-    }
-    let unknown = judge_unknown(gathered.unknown, &draft);
-    if draft.lenient {
-        warnings.extend(unknown.map(|error| error.to_string()));
-    } else {
-        problems.extend(unknown);
-    }
-    if !problems.is_empty() {
-        return Err(ConfigErrors { problems });
-    }
-    Ok(Resolved {
-        server: draft.server,
-        model: draft.model,
-        warnings,
-        origins,
-        defaults,
-    })
+    Ground::of(line, environment).resolve(None, look)
 }
+
+/// Tells what there is below a prefix of S3.
+pub(crate) type Look<'a> = &'a dyn Fn(&S3Model) -> Option<BucketFolder>;
+
+/// What is known before a model is: all that the command line, the environment and
+/// `config.properties` say, with the server's part of it settled.
+#[derive(Clone)]
+pub(crate) struct Ground {
+    line: CommandLine,
+    environment: Environment,
+    pub(crate) gathered: Gathered,
+    pub(crate) draft: Draft,
+    wrong: Wrong,
+}
+
+impl Ground {
+    /// Reads it.
+    pub(crate) fn of(line: &CommandLine, environment: &Environment) -> Self {
+        let mut gathered = Gathered::default();
+        gathered.command_line(line);
+        gathered.environment(environment);
+        gathered.server_file(line, environment);
+        let mut draft = Draft::new();
+        draft.hub_cache = hub_cache(environment);
+        draft.bucket_access = BucketAccess::of(environment);
+        let of_server = |scope: Scope| !scope.in_model_file();
+        let mut wrong = Wrong(apply_all(
+            &mut draft,
+            &settle(&gathered.settings),
+            of_server,
+        ));
+        if let Some((host, port)) = draft.management_address.clone() {
+            let at = |setting: &&Setting| setting.entry.key == "management_address";
+            let setting = gathered.settings.iter().find(at);
+            if let Some(setting) = setting.filter(|_| port != draft.server.port && port != 8080) {
+                let problem = "must have the port of inference_address: there is one port, and \
+                               SCONCE_MANAGEMENT says who may manage models there";
+                wrong.0.push((
+                    "management_address",
+                    ConfigError::Invalid {
+                        written: setting.written(),
+                        problem: problem.into(),
+                        default: "",
+                    },
+                ));
+            }
+            let is_local = host == "localhost"
+                || host
+                    .parse()
+                    .is_ok_and(|host: std::net::IpAddr| host.is_loopback());
+            if is_local && draft.server.management == Management::Auto {
+                draft.server.management = Management::Loopback;
+            }
+        }
+        Self {
+            line: line.clone(),
+            environment: environment.clone(),
+            gathered,
+            draft,
+            wrong,
+        }
+    }
+
+    /// The models that a start is about.
+    pub(crate) fn startups(&self) -> Result<Vec<Startup>, ConfigError> {
+        startup::choose(&self.line, &self.draft, &self.gathered.settings)
+    }
+
+    /// What is wrong with the server, where it begins without a model.
+    pub(crate) fn refused(self) -> Result<(), ConfigErrors> {
+        let mut problems = self.gathered.problems;
+        problems.extend(self.wrong.0.into_iter().map(|(_, problem)| problem));
+        let of_server = |unknown: &Unknown| !unknown.of_model && !self.draft.lenient;
+        let unknown = self.gathered.unknown.into_iter().filter(of_server);
+        problems.extend(unknown.map(|unknown| unknown.error));
+        match problems.is_empty() {
+            true => Ok(()),
+            false => Err(ConfigErrors { problems }),
+        }
+    }
+
+    /// The settings of one model; `None`: of the only one that the start is about.
+    pub(crate) fn resolve(
+        self,
+        startup: Option<Startup>,
+        look: Look<'_>,
+    ) -> Result<Resolved, ConfigErrors> {
+        let Self {
+            line,
+            environment,
+            mut gathered,
+            mut draft,
+            mut wrong,
+        } = self;
+        let chosen = startup.map_or_else(
+            || startup::choose_one(&line, &draft, &gathered.settings),
+            Ok,
+        );
+        let startup = chosen
+            .map_err(|problem| wrong.unless_caused(OF_STARTUP, problem))
+            .ok();
+        let folder = startup
+            .as_ref()
+            .and_then(|startup| look(&startup.bucket_model(&draft)?));
+        if let Some(startup) = &startup {
+            gathered.registration(startup, &line, folder.as_ref());
+        }
+        let settled = settle(&gathered.settings);
+        wrong
+            .0
+            .extend(apply_all(&mut draft, &settled, Scope::in_model_file));
+        let mut origins: Vec<_> = startup.iter().map(Startup::origin).collect();
+        origins.push(decide_dialect(&mut draft, &settled));
+        origins.extend(settled.iter().map(|settled| settled.origin()));
+        let defaults = defaults(&settled);
+        let mut warnings = startup::unused(&line, &gathered.settings);
+        warnings.extend(contradictions::warnings(&settled));
+        warnings.append(&mut gathered.doubtful);
+        if let Some(startup) = startup {
+            warnings.extend(idle_script(&startup, folder.as_ref(), &gathered, &draft));
+            let found = Found {
+                gathered: &gathered,
+                settled: &settled,
+                environment: &environment,
+            };
+            locate(startup, folder.as_ref(), &found, &mut draft, &mut wrong);
+        }
+        let mut problems = gathered.problems;
+        problems.extend(wrong.0.into_iter().map(|(_, problem)| problem));
+        if draft.model.python.is_none() {
+            problems.extend(contradictions::contradictions(&settled));
+        } else {
+            problems.extend(contradictions::of_workers(&settled));
+        }
+        let unknown = judge_unknown(gathered.unknown, &draft);
+        if draft.lenient {
+            warnings.extend(unknown.map(|error| error.to_string()));
+        } else {
+            problems.extend(unknown);
+        }
+        if !problems.is_empty() {
+            return Err(ConfigErrors { problems });
+        }
+        Ok(Resolved {
+            server: draft.server,
+            model: draft.model,
+            warnings,
+            origins,
+            defaults,
+        })
+    }
+}
+
+/// Keys that say which models there are.
+const OF_STARTUP: &[&str] = &["HF_MODEL_ID", "load_models", "model_store"];
 
 /// The unknown names that matter: those of the model are its own code's, if it has any.
 fn judge_unknown(unknown: Vec<Unknown>, draft: &Draft) -> impl Iterator<Item = ConfigError> {
@@ -130,13 +220,13 @@ fn judge_unknown(unknown: Vec<Unknown>, draft: &Draft) -> impl Iterator<Item = C
 fn decide_dialect(draft: &mut Draft, settled: &[Settled<'_>]) -> Origin {
     let choice = draft.facts.choose();
     draft.model.dialect = choice.dialect;
-    let by_dialect = !choice.dialect.is_greedy();
+    let by_dialect = !dialect::is_greedy(choice.dialect);
     draft.model.model_sampling = draft.generation_config.unwrap_or(by_dialect);
     let of_key = |key| settled.iter().find(|s| s.setting.entry.key == key);
     let decisive = choice.key.and_then(of_key);
     Origin {
         key: "dialect".into(),
-        value: choice.dialect.name().into(),
+        value: dialect::name(choice.dialect).into(),
         from: decisive.map_or(Provenance::Default, |s| s.setting.from.clone()),
         note: Some(format!("because {}", choice.because)),
     }
@@ -190,6 +280,7 @@ fn hub_cache(environment: &Environment) -> Option<PathBuf> {
 }
 
 /// Problems, with the keys that have them.
+#[derive(Clone)]
 struct Wrong(Vec<(&'static str, ConfigError)>);
 
 impl Wrong {
@@ -267,7 +358,9 @@ fn locate(
         // What the native engine would refuse is the handler's to judge.
         wrong.0.retain(|(key, _)| python::reads(key));
     }
+    draft.model.url = startup.url();
     draft.model.name = startup.name;
+    draft.model.version = startup.version;
 }
 
 /// Decides whether code of the user's answers, or changes what is answered; what is wrong with it.
@@ -382,15 +475,14 @@ impl Gathered {
                 }
             }
         }
-        let entry = entry::of_key("engine").expect("the table has the engine");
-        self.settings
-            .extend(startup.engine.iter().map(|engine| Setting {
-                entry,
-                spelling: entry.key.into(),
-                value: engine.clone(),
-                from: startup.from.clone(),
-                strength: Strength::CommandLine,
-            }));
+        let key = |(key, value): &(&'static str, String)| Setting {
+            entry: entry::of_key(key).expect("the table has the keys of a registration"),
+            spelling: (*key).into(),
+            value: value.clone(),
+            from: startup.from.clone(),
+            strength: Strength::CommandLine,
+        };
+        self.settings.extend(startup.keys.iter().map(key));
     }
 }
 
@@ -404,7 +496,7 @@ impl Startup {
     }
 
     fn origin(&self) -> Origin {
-        let note = Some(format!("named {}", self.name));
+        let note = Some(format!("named {}", self.label()));
         Origin {
             key: "model".into(),
             value: self.what(),

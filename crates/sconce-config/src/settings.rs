@@ -4,7 +4,9 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use regex::Regex;
 use sconce_core::task::Pooling;
+use sconce_core::{Dialect, OutputFormatter};
 
 use crate::python::PythonSettings;
 use crate::task::Task;
@@ -32,6 +34,56 @@ pub struct ServerSettings {
     pub allow_multi_status: bool,
     /// Most answers that are kept for clients that fetch them later, at least 1.
     pub kept_results: usize,
+    /// Who may register, scale and remove models.
+    pub management: Management,
+    /// Whether SageMaker registers and removes models while the server runs.
+    pub multi_model: bool,
+    /// From where models may be registered; `None`: from directories of this machine.
+    pub model_url_pattern: Option<UrlPattern>,
+    /// Whether a model that does not fit may take the place of the one that was longest not asked.
+    pub evicts: bool,
+}
+
+/// Who may manage models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Management {
+    /// Nobody but clients of this machine where SageMaker runs the container, else everybody.
+    Auto,
+    /// Everybody who reaches the port.
+    Everybody,
+    /// Clients of this machine.
+    Loopback,
+    /// Nobody.
+    Nobody,
+}
+
+/// What the URL of a model that is registered must look like, from its first to its last character.
+#[derive(Clone, Debug)]
+pub struct UrlPattern(Regex);
+
+impl UrlPattern {
+    pub(crate) fn new(pattern: &str) -> Result<Self, regex::Error> {
+        Regex::new(&format!("^(?:{pattern})$")).map(Self)
+    }
+
+    /// Whether a model may come from there.
+    pub fn allows(&self, url: &str) -> bool {
+        self.0.is_match(url)
+    }
+}
+
+impl PartialEq for UrlPattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for UrlPattern {}
+
+impl fmt::Display for UrlPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.as_str())
+    }
 }
 
 /// Statuses of answers that tell of a failure, 200 to 599.
@@ -63,6 +115,10 @@ pub struct Cors {
 pub struct ModelSettings {
     /// Name in `/predictions/{name}` and in messages.
     pub name: String,
+    /// Its version, if `load_models` or a registration names one.
+    pub version: Option<String>,
+    /// Where it came from, for who lists the models.
+    pub url: String,
     /// Where its files are.
     pub source: ModelSource,
     /// The user's own code that answers; `None`: a native engine does.
@@ -133,27 +189,6 @@ pub struct ModelSettings {
     pub served_model_name: Option<String>,
     /// File with the template of dialogues; `None`: the checkpoint's own. Relative to the model's folder.
     pub chat_template: Option<PathBuf>,
-}
-
-/// The wire dialects of DJL Serving's releases and of TGI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Dialect {
-    /// The DeepSpeed handler's static batch, 0.21 to 0.27.
-    DeepSpeed,
-    /// The FasterTransformer handler's static batch, 0.21 to 0.25.
-    FasterTransformer,
-    /// The Hugging Face handler's static batch, 0.21 to today.
-    HuggingFace,
-    /// The rolling batch of 0.23 to 0.25.
-    Rolling2023,
-    /// The rolling batch of LMI, 0.26 to 0.36.
-    Rolling,
-    /// The same with `option.tgi_compat`.
-    RollingTgi,
-    /// The asynchronous mode of LMI, the default since 0.35.
-    Async,
-    /// Text Generation Inference itself.
-    Tgi,
 }
 
 /// Where a model's files are.
@@ -319,15 +354,4 @@ pub enum Device {
     Cpu,
     /// GPUs, or the start fails.
     Cuda,
-}
-
-/// Form of answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OutputFormatter {
-    /// One JSON document.
-    Json,
-    /// One line of JSON per token.
-    JsonLines,
-    /// Server-sent events.
-    ServerSentEvents,
 }

@@ -1,7 +1,9 @@
-//! Which model a start is about: the directory on the command line, else what `load_models`,
-//! `model_store` and `HF_MODEL_ID` say, by DJL Serving's rules.
+//! Which models a start is about: the directory on the command line, else what `load_models`,
+//! `model_store` and `HF_MODEL_ID` say, by DJL Serving's rules; and what a registration means.
 
 use std::path::{Path, PathBuf};
+
+use sconce_core::{Registration, registry};
 
 use crate::bucket;
 use crate::draft::Draft;
@@ -11,18 +13,24 @@ use crate::gather::Setting;
 use crate::location::{self, Listing};
 use crate::provenance::Provenance;
 
-/// The model to serve, before its own settings are read.
+/// `load_models` of a server that begins without models.
+const NONE: &str = "NONE";
+
+/// A model to serve, before its own settings are read.
+#[derive(Clone)]
 pub(crate) struct Startup {
     pub(crate) name: String,
+    pub(crate) version: Option<String>,
     pub(crate) place: Place,
     /// The GGUF file of the directory that is named as the model.
     pub(crate) file: Option<String>,
     pub(crate) from: Provenance,
-    /// The engine that `load_models` names.
-    pub(crate) engine: Option<String>,
+    /// Keys that win over the model's own file, with their values.
+    pub(crate) keys: Vec<(&'static str, String)>,
 }
 
 /// Where a model is.
+#[derive(Clone)]
 pub(crate) enum Place {
     /// A directory, which may have a `serving.properties`.
     Directory(PathBuf),
@@ -33,37 +41,35 @@ pub(crate) enum Place {
 }
 
 impl Startup {
-    fn directory(dir: PathBuf, from: Provenance) -> Result<Self, ConfigError> {
-        let dir = location::descend(dir)?;
-        Ok(Self {
-            name: path_name(&dir),
-            place: Place::Directory(dir),
+    fn new(name: String, place: Place, from: Provenance) -> Self {
+        Self {
+            name,
+            version: None,
+            place,
             file: None,
             from,
-            engine: None,
-        })
+            keys: Vec::new(),
+        }
+    }
+
+    fn directory(dir: PathBuf, from: Provenance) -> Result<Self, ConfigError> {
+        let dir = location::descend(dir)?;
+        Ok(Self::new(path_name(&dir), Place::Directory(dir), from))
     }
 
     /// A GGUF file, whose settings lie beside it.
     fn file(path: &Path, from: Provenance) -> Self {
         let (dir, file) = location::split(path);
+        let name = path_name(&path.with_extension(""));
         Self {
-            name: path_name(&path.with_extension("")),
-            place: Place::Directory(dir),
             file: Some(file),
-            from,
-            engine: None,
+            ..Self::new(name, Place::Directory(dir), from)
         }
     }
 
     fn bucket(url: &str, from: Provenance) -> Self {
-        Self {
-            name: model_name(bucket::last_part(url)),
-            place: Place::Bucket(url.into()),
-            file: None,
-            from,
-            engine: None,
-        }
+        let name = model_name(bucket::last_part(url));
+        Self::new(name, Place::Bucket(url.into()), from)
     }
 
     fn hub_model(id: &str, from: Provenance) -> Self {
@@ -72,12 +78,22 @@ impl Startup {
             Some(dir) => path_name(&dir),
             None => model_name(id),
         };
-        Self {
-            name,
-            place: Place::HubModel(id.into()),
-            file: None,
-            from,
-            engine: None,
+        Self::new(name, Place::HubModel(id.into()), from)
+    }
+
+    /// Name and version, as messages have them.
+    pub(crate) fn label(&self) -> String {
+        match &self.version {
+            Some(version) => format!("{}:{version}", self.name),
+            None => self.name.clone(),
+        }
+    }
+
+    /// Where it is, as a URL.
+    pub(crate) fn url(&self) -> String {
+        match &self.place {
+            Place::Directory(_) => format!("file:{}", self.what()),
+            Place::HubModel(_) | Place::Bucket(_) => self.what(),
         }
     }
 
@@ -95,25 +111,48 @@ impl Startup {
     }
 }
 
-/// Decides for one model.
-pub(crate) fn choose(
+/// The one model of a start that is about one.
+pub(crate) fn choose_one(
     line: &CommandLine,
     draft: &Draft,
     settings: &[Setting],
 ) -> Result<Startup, ConfigError> {
+    let mut models = choose(line, draft, settings)?;
+    match (models.pop(), models.as_slice()) {
+        (Some(model), []) => Ok(model),
+        (Some(last), others) => Err(ConfigError::SeveralModels {
+            models: others.iter().chain([&last]).map(Startup::shown).collect(),
+        }),
+        (None, _) => Err(ConfigError::NoModel {
+            looked: "load_models names none".into(),
+        }),
+    }
+}
+
+/// All models of a start; none only where that is asked for.
+pub(crate) fn choose(
+    line: &CommandLine,
+    draft: &Draft,
+    settings: &[Setting],
+) -> Result<Vec<Startup>, ConfigError> {
     if let Some(dir) = &line.model_dir {
         if let Some(url) = dir.to_str().filter(|name| bucket::is_url(name)) {
-            return Ok(Startup::bucket(url, Provenance::CommandLine));
+            return Ok(vec![Startup::bucket(url, Provenance::CommandLine)]);
         }
         if location::is_gguf(dir) {
-            return Ok(Startup::file(dir, Provenance::CommandLine));
+            return Ok(vec![Startup::file(dir, Provenance::CommandLine)]);
         }
-        return Startup::directory(dir.clone(), Provenance::CommandLine);
+        return Ok(vec![Startup::directory(
+            dir.clone(),
+            Provenance::CommandLine,
+        )?]);
     }
     if let Some(id) = &line.model_id {
-        return Ok(Startup::hub_model(id, Provenance::CommandLine));
+        return Ok(vec![Startup::hub_model(id, Provenance::CommandLine)]);
     }
     let mut models = match draft.load_models.as_str() {
+        // HF_MODEL_ID does not count then either, as in DJL Serving.
+        NONE => return Ok(vec![]),
         "ALL" => scan(&draft.model_store, &provenance("model_store", settings))?,
         list => listed(list, draft, &provenance("load_models", settings))?,
     };
@@ -123,21 +162,64 @@ pub(crate) fn choose(
     } else if let Some(id) = &draft.hub_model {
         models.push(Startup::hub_model(id, provenance("HF_MODEL_ID", settings)));
     }
-    let several = models.iter().map(Startup::shown).collect::<Vec<_>>();
-    match (models.pop(), several.len()) {
-        (Some(model), 1) => Ok(model),
-        (Some(_), _) => Err(ConfigError::SeveralModels { models: several }),
-        (None, _) => {
-            let state = if draft.model_store.is_dir() {
-                "is empty"
-            } else {
-                "does not exist"
-            };
-            let store = draft.model_store.display();
-            let looked = format!("the model store {store} {state} and HF_MODEL_ID is not set");
-            Err(ConfigError::NoModel { looked })
+    if models.is_empty() && !draft.server.multi_model {
+        let state = if draft.model_store.is_dir() {
+            "is empty"
+        } else {
+            "does not exist"
+        };
+        let store = draft.model_store.display();
+        let looked = format!("the model store {store} {state} and HF_MODEL_ID is not set");
+        return Err(ConfigError::NoModel { looked });
+    }
+    named_apart(models)
+}
+
+/// Refuses two models of one name.
+fn named_apart(models: Vec<Startup>) -> Result<Vec<Startup>, ConfigError> {
+    for (at, model) in models.iter().enumerate() {
+        let is_same = |other: &&Startup| other.label() == model.label();
+        if let Some(first) = models[..at].iter().find(is_same) {
+            return Err(ConfigError::SameName {
+                name: model.label(),
+                first: first.shown(),
+                second: model.shown(),
+            });
         }
     }
+    Ok(models)
+}
+
+/// The model that somebody registers.
+pub(crate) fn registered(wanted: &Registration, draft: &Draft) -> Result<Startup, ConfigError> {
+    let url = wanted.url.as_str();
+    let written = Written {
+        key: "url".into(),
+        value: url.into(),
+        from: Provenance::Registration,
+    };
+    let mut model = located(url, &written, draft)?;
+    if let Some(name) = &wanted.name {
+        model.name.clone_from(name);
+    }
+    model.version.clone_from(&wanted.version);
+    let number = |key, number: Option<usize>| Some((key, number?.to_string()));
+    let text = |key, text: &Option<String>| Some((key, text.clone()?));
+    let device = wanted.device.clone().filter(|device| device != "*");
+    model.keys = [
+        text("engine", &wanted.engine),
+        text("load_on_devices", &device),
+        number("batch_size", wanted.batch_size),
+        number("job_queue_size", wanted.job_queue_size),
+        number("max_batch_delay", wanted.max_batch_delay),
+        number("max_idle_time", wanted.max_idle_time),
+        number("minWorkers", wanted.min_workers),
+        number("maxWorkers", wanted.max_workers),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    Ok(model)
 }
 
 /// Other models that are named but not served, because the command line names one.
@@ -206,57 +288,92 @@ fn listed(list: &str, draft: &Draft, from: &Provenance) -> Result<Vec<Startup>, 
 }
 
 fn listed_model(entry: &str, draft: &Draft, from: &Provenance) -> Result<Startup, ConfigError> {
-    let written = || {
-        let (key, value) = ("load_models".into(), entry.into());
-        Box::new(Written {
-            key,
-            value,
-            from: from.clone(),
-        })
-    };
-    let unsupported = |reason: &str| ConfigError::Unsupported {
-        written: written(),
-        reason: reason.into(),
+    let written = Written {
+        key: "load_models".into(),
+        value: entry.into(),
+        from: from.clone(),
     };
     let (label, url) = match entry.split_once('=') {
         Some((label, url)) if !label.contains('?') => (label, url),
         _ => ("", entry),
     };
-    let is_remote = url.contains("://") && !url.starts_with("file:");
-    if is_remote && !bucket::is_url(url) {
-        return Err(unsupported(
-            "models are fetched from S3 and the hub only; name s3://bucket/prefix/ or a directory",
-        ));
+    let fields = label.trim_matches(['[', ']']).split(':').map(str::trim);
+    let mut fields = fields.map(|field| Some(field).filter(|field| !field.is_empty()));
+    let mut next = || fields.next().flatten();
+    let (name, version, engine, device) = (next(), next(), next(), next());
+    if !matches!(device, None | Some("*" | "cpu" | "-1")) {
+        return Err(ConfigError::Unsupported {
+            written: Box::new(written),
+            reason: "the CPU is the only device; write * or leave it out".into(),
+        });
     }
-    let mut fields = label.trim_matches(['[', ']']).split(':').map(str::trim);
-    let (name, _version, engine) = (fields.next(), fields.next(), fields.next());
-    if !matches!(fields.next(), None | Some("" | "*" | "cpu" | "-1")) {
-        return Err(unsupported(
-            "the CPU is the only device; write * or leave it out",
-        ));
+    let mut model = located(url, &written, draft)?;
+    let invalid = |problem: String| ConfigError::Invalid {
+        written: Box::new(written.clone()),
+        problem,
+        default: "ALL",
+    };
+    if let Some(name) = name {
+        registry::check_name(name)
+            .map_err(|problem| invalid(format!("has a name which {problem}")))?;
+        model.name = name.into();
     }
+    if let Some(version) = version {
+        registry::check_version(version)
+            .map_err(|problem| invalid(format!("has a version which {problem}")))?;
+        model.version = Some(version.into());
+    }
+    let engine = engine.map(|engine| ("engine", engine.to_owned()));
+    model.keys = engine.into_iter().collect();
+    Ok(model)
+}
+
+/// The model at a URL: a directory, within the model store if it is there, `s3://bucket/prefix/`, or
+/// an id of the hub where no directory has that name.
+fn located(url: &str, written: &Written, draft: &Draft) -> Result<Startup, ConfigError> {
+    let from = &written.from;
     let invalid = |problem: &str| ConfigError::Invalid {
-        written: written(),
+        written: Box::new(written.clone()),
         problem: problem.into(),
         default: "ALL",
     };
-    let mut model = if is_remote {
+    if bucket::is_url(url) {
         bucket::parse(url).map_err(|problem| invalid(&problem))?;
-        Startup::bucket(url, from.clone())
-    } else {
-        let path = location::without_scheme(url);
-        let places = [PathBuf::from(path), draft.model_store.join(path)];
-        let path = places.into_iter().find(|path| path.exists());
-        let path = path.ok_or_else(|| {
-            invalid("must be ALL, a directory, or name=directory, and there is no such directory")
-        })?;
-        model_at(path, from)?
-    };
-    if let Some(name) = name.filter(|name| !name.is_empty()) {
-        model.name = name.into();
+        return Ok(Startup::bucket(url, from.clone()));
     }
-    model.engine = engine.filter(|engine| !engine.is_empty()).map(String::from);
-    Ok(model)
+    if url.contains("://") && !url.starts_with("file:") {
+        return Err(ConfigError::Unsupported {
+            written: Box::new(written.clone()),
+            reason: "models are fetched from S3 and the hub only; name s3://bucket/prefix/ or a \
+                     directory"
+                .into(),
+        });
+    }
+    let path = location::without_scheme(url);
+    let places = [PathBuf::from(path), draft.model_store.join(path)];
+    match places.into_iter().find(|path| path.exists()) {
+        Some(path) => model_at(path, from),
+        None if *from == Provenance::Registration && is_hub_id(url) => {
+            Ok(Startup::hub_model(url, from.clone()))
+        }
+        None if *from == Provenance::Registration => Err(ConfigError::NoSuchModel {
+            key: "url".into(),
+            id: url.into(),
+        }),
+        None => Err(invalid(
+            "must be ALL, a directory, or name=directory, and there is no such directory",
+        )),
+    }
+}
+
+/// Whether it has the form `organisation/name`.
+fn is_hub_id(url: &str) -> bool {
+    let is_word = |word: &str| {
+        let is_of_word = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        !word.is_empty() && !word.starts_with('.') && word.chars().all(is_of_word)
+    };
+    url.split_once('/')
+        .is_some_and(|(organisation, name)| is_word(organisation) && is_word(name))
 }
 
 fn provenance(key: &str, settings: &[Setting]) -> Provenance {

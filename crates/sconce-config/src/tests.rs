@@ -10,6 +10,7 @@ mod precedence;
 mod python;
 mod s3;
 mod sdk;
+mod several;
 mod slips;
 mod table;
 
@@ -17,7 +18,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-use crate::{CommandLine, ConfigErrors, Environment, Resolved, resolve};
+use crate::{CommandLine, ConfigErrors, Configuration, Environment, Resolved, resolve};
 
 /// A model's directory, the server's home and the environment of one start.
 struct Start {
@@ -81,9 +82,16 @@ impl Start {
         self
     }
 
+    fn environment(&self) -> Environment {
+        self.variables.iter().cloned().collect()
+    }
+
     fn resolve(&self) -> Result<Resolved, ConfigErrors> {
-        let environment: Environment = self.variables.iter().cloned().collect();
-        resolve(&self.line, &environment)
+        resolve(&self.line, &self.environment())
+    }
+
+    fn configuration(&self) -> Configuration {
+        Configuration::read(&self.line, &self.environment())
     }
 
     fn resolved(&self) -> Resolved {

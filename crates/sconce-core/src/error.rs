@@ -61,6 +61,9 @@ pub enum ServeError {
         /// `max_request_size`.
         limit: usize,
     },
+    /// Nothing says which model is asked, and there is not exactly one from the start.
+    #[error("Parameter model_name is required.")]
+    Unnamed,
     /// No such model.
     #[error("Model or workflow not found: {0}")]
     UnknownModel(String),
@@ -137,6 +140,7 @@ impl ServeError {
             | Self::TooLong { .. }
             | Self::PromptTooLong { .. }
             | Self::BodyTooLarge { .. }
+            | Self::Unnamed
             | Self::UnknownModel(_)
             | Self::UnknownRoute => Blame::Client,
             Self::NotReady { .. }

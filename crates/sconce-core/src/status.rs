@@ -1,13 +1,15 @@
-//! What `/ping` and the log tell about a model.
+//! What `/ping`, the management of models and the log tell about a model.
 
 use std::fmt;
+use std::time::{Duration, SystemTime};
 
 use crate::task::Task;
 
-/// A model's place on its way to answering.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A model's place on its way to answering, and from there to its end.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Phase {
     /// Waiting for its turn to load.
+    #[default]
     Pending,
     /// Weights are being fetched from a hub or a bucket.
     Fetching,
@@ -17,8 +19,20 @@ pub enum Phase {
     Warming,
     /// Answers requests.
     Ready,
+    /// Takes nothing new, and finishes what it has begun.
+    Unloading,
     /// Will not answer; the first cause.
     Failed(String),
+}
+
+impl Phase {
+    /// Whether it is on its way to answering.
+    pub fn is_coming(&self) -> bool {
+        matches!(
+            self,
+            Self::Pending | Self::Fetching | Self::Loading | Self::Warming
+        )
+    }
 }
 
 impl fmt::Display for Phase {
@@ -29,6 +43,7 @@ impl fmt::Display for Phase {
             Self::Loading => f.write_str("loading"),
             Self::Warming => f.write_str("warming"),
             Self::Ready => f.write_str("ready"),
+            Self::Unloading => f.write_str("unloading"),
             Self::Failed(cause) => write!(f, "failed: {cause}"),
         }
     }
@@ -59,11 +74,52 @@ pub struct Load {
     pub total_blocks: usize,
 }
 
-/// One model's answer to "how are you".
+/// What works on a model's jobs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Crew {
+    /// As many there always are.
+    pub min: usize,
+    /// As many there are at most.
+    pub max: usize,
+    /// Those that are there.
+    pub workers: Vec<Worker>,
+}
+
+/// One that works on jobs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Worker {
+    /// Its number, from 1.
+    pub id: usize,
+    /// When it began.
+    pub since: SystemTime,
+    /// Whether it takes jobs.
+    pub is_ready: bool,
+}
+
+/// How a model's jobs are put together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Batching {
+    /// Jobs that are computed together at most.
+    pub size: usize,
+    /// Longest wait for more.
+    pub max_delay: Duration,
+    /// An unneeded worker ends after so long.
+    pub max_idle: Duration,
+    /// Jobs that may wait.
+    pub queue: usize,
+}
+
+/// One model's answer to "how are you".
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelStatus {
     /// The model's name.
     pub name: String,
+    /// Its version, if it has one; several versions of a name may be there.
+    pub version: Option<String>,
+    /// Where it came from.
+    pub url: String,
+    /// Whether the server was started with it; the health of the server is theirs.
+    pub at_startup: bool,
     /// Where it is.
     pub phase: Phase,
     /// How far that phase has come.
@@ -72,4 +128,18 @@ pub struct ModelStatus {
     pub load: Load,
     /// What it does; `None`: that is not known before it is ready.
     pub task: Option<Task>,
+    /// What works on its jobs.
+    pub crew: Crew,
+    /// How they are put together.
+    pub batching: Batching,
+}
+
+impl ModelStatus {
+    /// The name, with the version if there is one: `name:version`.
+    pub fn label(&self) -> String {
+        match &self.version {
+            Some(version) => format!("{}:{version}", self.name),
+            None => self.name.clone(),
+        }
+    }
 }

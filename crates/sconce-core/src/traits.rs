@@ -1,8 +1,11 @@
 //! The seams between the layers.
 
+use std::sync::Arc;
+
 use crate::error::ServeError;
 use crate::event::Event;
 use crate::job::Job;
+use crate::manner::Manner;
 use crate::raw::Formats;
 use crate::status::{Load, ModelStatus};
 use crate::task::Task;
@@ -22,22 +25,40 @@ pub trait Reply: Send {
 
 /// What HTTP sees of the rest of the server; tests of `sconce-http` pass a fake.
 pub trait Gateway: Send + Sync {
-    /// Queues a job for the named model; `None`: the only model there is. May tokenise, so it
-    /// is called where blocking for milliseconds is allowed.
-    fn submit(&self, model: Option<&str>, job: Job) -> Result<(), ServeError>;
-    /// The state of each model, in order of name.
+    /// The model that is asked. Without a name it is the only one that the server was started
+    /// with; of several versions of which none is named each has its turn. A model that is found
+    /// stays until it is dropped, so whoever asks it holds it until the answer is complete.
+    fn find(
+        &self,
+        name: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Arc<dyn Served>, ServeError>;
+    /// The manner in which the server itself speaks: that of the model which is asked where none
+    /// is named, if there is one.
+    fn manner(&self) -> Manner;
+    /// The state of each model, in order of name and version.
     fn status(&self) -> Vec<ModelStatus>;
-    /// Whether the named model (`None`: the only one) answers raw jobs, and no others.
-    fn takes_raw(&self, _model: Option<&str>) -> bool {
+}
+
+/// One model, as it is asked.
+pub trait Served: Send + Sync {
+    /// How it is.
+    fn status(&self) -> ModelStatus;
+    /// How it is spoken to.
+    fn manner(&self) -> &Manner;
+    /// Queues a job. May tokenise, so it is called where blocking for milliseconds is allowed.
+    fn submit(&self, job: Job) -> Result<(), ServeError>;
+    /// Whether it answers raw jobs, and no others.
+    fn takes_raw(&self) -> bool {
         false
     }
-    /// Which functions the named model (`None`: the only one) has that change requests and answers.
-    fn formats(&self, _model: Option<&str>) -> Formats {
+    /// Which functions it has that change requests and answers.
+    fn formats(&self) -> Formats {
         Formats::default()
     }
     /// Queues a raw job for these functions.
-    fn format(&self, model: Option<&str>, _job: Job) -> Result<(), ServeError> {
-        Err(ServeError::UnknownModel(model.unwrap_or_default().into()))
+    fn format(&self, _job: Job) -> Result<(), ServeError> {
+        Err(ServeError::UnknownModel(self.status().name))
     }
 }
 

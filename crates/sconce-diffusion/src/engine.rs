@@ -70,6 +70,13 @@ impl DiffusionEngine {
     }
 }
 
+impl DiffusionEngine {
+    /// Bytes that were planned for it and for pictures of its own size, whether it uses them already or not.
+    pub fn planned(&self) -> u64 {
+        self.plan.usual(self.description.size())
+    }
+}
+
 impl Backend for DiffusionEngine {
     fn submit(&self, job: Job) -> Result<(), ServeError> {
         self.inbox.submit(|permit| {

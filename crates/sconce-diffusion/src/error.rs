@@ -77,6 +77,19 @@ pub enum DiffusionError {
 }
 
 impl DiffusionError {
+    /// Bytes that have to become free before the pipeline can start, if nothing but memory is missing.
+    pub fn missing_memory(&self) -> Option<u64> {
+        match self {
+            Self::Memory {
+                weights,
+                picture,
+                bytes,
+                ..
+            } => Some((weights + picture).saturating_sub(*bytes) << 20),
+            _ => None,
+        }
+    }
+
     /// The stable name of the problem, for programs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -172,6 +172,7 @@ pub(crate) fn settings(name: &str) -> DiffusionSettings {
         dtype: None,
         threads: None,
         max_images: 8,
+        room: None,
         queue: 64,
         skips_safety_checker: false,
         tiles: None,

@@ -27,6 +27,8 @@ const HALVINGS: u32 = 2;
 pub(crate) struct MemoryPlan {
     /// Bytes of the weights.
     pub(crate) weights: u64,
+    /// Bytes that are taken whatever the picture.
+    beside: u64,
     /// Bytes for pictures; `None`: the system does not tell.
     room: Option<u64>,
     unet: UnetSpec,
@@ -43,11 +45,14 @@ impl MemoryPlan {
         settings: &DiffusionSettings,
     ) -> Result<Self, DiffusionError> {
         let weights = description.survey(settings)?.weights;
-        let room = Room::of_this_machine(1, sconce_nn::pool::threads());
-        let taken = weights + room.overhead + room.scratch + CONV_SCRATCH as u64;
+        let room = Room::of_this_machine(1, sconce_nn::pool::threads()).at_most(settings.room, 1);
+        let beside = room.overhead + room.scratch + CONV_SCRATCH as u64;
         let plan = Self {
             weights,
-            room: room.bytes.map(|bytes| bytes.saturating_sub(taken)),
+            beside,
+            room: room
+                .bytes
+                .map(|bytes| bytes.saturating_sub(weights + beside)),
             unet: description.unet.spec.clone(),
             vae: description.vae.spec.clone(),
             most_images: settings.max_images.max(1),
@@ -65,6 +70,12 @@ impl MemoryPlan {
             });
         }
         Ok(plan)
+    }
+
+    /// Bytes of all that is there while as many pictures of that size are made as may be.
+    pub(crate) fn usual(&self, size: [usize; 2]) -> u64 {
+        let steps = self.images(size) as u64 * self.step(size);
+        self.weights + self.beside + steps + self.decoding(size)
     }
 
     /// Bytes of one picture: a guided step of the UNet, or the autoencoder, whichever takes more.

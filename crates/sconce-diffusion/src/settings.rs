@@ -18,6 +18,9 @@ pub struct DiffusionSettings {
     pub threads: Option<usize>,
     /// Pictures that are denoised together, at most.
     pub max_images: usize,
+    /// Bytes that all of it may take, where others were promised memory that they do not use yet;
+    /// `None`: as many as the machine has left.
+    pub room: Option<u64>,
     /// Requests that may wait; more are refused.
     pub queue: usize,
     /// Whether pictures are shown without asking the safety checker, if the pipeline has one.

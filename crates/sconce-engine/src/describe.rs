@@ -352,6 +352,7 @@ mod tests {
             chat_template: None,
             kv_dtype: None,
             kv_cache_bytes: None,
+            room: None,
             queue: 1,
             predict_timeout: 1,
         }

@@ -26,6 +26,7 @@ use crate::worker::Worker;
 /// A text-generation engine that has passed its canary.
 pub struct Engine {
     max_len: usize,
+    planned: u64,
     vocab: usize,
     prompts: Prompts,
     guided: Guided,
@@ -60,13 +61,15 @@ impl Engine {
         );
         let (sampling, length) = (checkpoint.sampling.clone(), checkpoint.length);
         let eos = checkpoint.eos.clone();
-        let (inbox, (vocab, max_len)) = Inbox::start(door, move |gauges| {
-            let (worker, max_len) = prepare(&settings, checkpoint, gauges, &*observer)?;
+        let ranks = settings.ranks as u64;
+        let (inbox, (vocab, plan)) = Inbox::start(door, move |gauges| {
+            let (worker, plan) = prepare(&settings, checkpoint, gauges, &*observer)?;
             let vocab = worker.ranks.vocab();
-            Ok::<_, EngineError>((worker, (vocab, max_len)))
+            Ok::<_, EngineError>((worker, (vocab, plan)))
         })?;
         Ok(Self {
-            max_len,
+            max_len: plan.max_len,
+            planned: plan.total() * ranks,
             vocab,
             guided: Guided::new(Arc::clone(&tokenizer), vocab, eos),
             prompts: Prompts::new(tokenizer, templates, vocab),
@@ -74,6 +77,11 @@ impl Engine {
             length,
             inbox,
         })
+    }
+
+    /// Bytes that were planned for it, whether it uses them already or not.
+    pub fn planned(&self) -> u64 {
+        self.planned
     }
 
     fn admit(&self, job: Job, permit: Permit) -> Result<Admitted, ServeError> {
@@ -139,14 +147,13 @@ impl Backend for Engine {
     }
 }
 
-/// Plans the memory, loads the ranks, reserves the cache and proves that the model computes; the
-/// longest sequence, too.
+/// Plans the memory, loads the ranks, reserves the cache and proves that the model computes.
 fn prepare(
     settings: &EngineSettings,
     checkpoint: Checkpoint,
     gauges: Arc<Gauges>,
     observer: &Observer,
-) -> Result<(Worker, usize), EngineError> {
+) -> Result<(Worker, Plan), EngineError> {
     if let Some(threads) = settings.threads {
         sconce_nn::pool::configure(threads);
     }
@@ -180,12 +187,13 @@ fn prepare(
         live: HashMap::new(),
         next: 0,
     };
-    Ok((worker, plan.max_len))
+    Ok((worker, plan))
 }
 
 /// Decides, before a weight is read, what is reserved for the cache.
 fn plan(settings: &EngineSettings, checkpoint: &Checkpoint) -> Result<Plan, EngineError> {
     let room = Room::of_this_machine(settings.ranks, sconce_nn::pool::threads());
+    let room = room.at_most(settings.room, settings.ranks);
     let plan = Plan::new(&checkpoint.needs, &room)?;
     if let Some(text) = settings.warn_of_ranks(sconce_nn::pool::threads()) {
         warn!(model = settings.name, "{text}");

@@ -70,6 +70,8 @@ pub enum EngineError {
         max_len: usize,
         /// Bytes of keys and values of one token, all layers.
         per_token: u64,
+        /// Whether option.kv_cache_memory says how many, not the memory at hand.
+        is_wanted: bool,
     },
     /// The weights, or what computing with them takes, do not fit.
     #[error(
@@ -186,6 +188,29 @@ impl EngineError {
             Self::Group(_) | Self::Rank { .. } => "rank-failed",
             Self::Thread(error) => error.code(),
             Self::System { .. } => "system",
+        }
+    }
+}
+
+impl EngineError {
+    /// Bytes that have to become free before the model can start, if nothing but memory is missing.
+    pub fn missing_memory(&self) -> Option<u64> {
+        match self {
+            Self::Memory {
+                budget,
+                max_len,
+                per_token,
+                is_wanted: false,
+                ..
+            } => Some(bytes_for(*max_len, *per_token).saturating_sub(*budget)),
+            Self::TooLarge {
+                ranks,
+                weights,
+                rest,
+                room,
+            } => Some((weights + rest).saturating_sub(*room) * *ranks as u64),
+            Self::CacheTooLarge { wanted, left } => Some(wanted.saturating_sub(*left)),
+            _ => None,
         }
     }
 }

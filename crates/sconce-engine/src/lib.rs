@@ -29,7 +29,7 @@ pub use device::{DeviceError, DeviceWish, Gpus, require_device};
 pub use engine::Engine;
 pub use error::EngineError;
 pub use load::{Checkpoint, open_checkpoint};
-pub use memory::{Keys, Needs, Plan, Room};
+pub use memory::{Keys, Needs, Plan, Room, available_memory};
 pub use overview::{TaskMemory, TaskOverview, parameters};
 pub use pack::pack;
 pub use ranks::{Loader, Obey, RankLoader, Team};

@@ -44,6 +44,9 @@ pub struct EngineSettings {
     pub kv_dtype: Option<KvDtype>,
     /// Bytes for the key/value cache; `None`: planned from the memory at hand.
     pub kv_cache_bytes: Option<u64>,
+    /// Bytes that all of it may take, where others were promised memory that they do not use yet;
+    /// `None`: as many as the machine has left.
+    pub room: Option<u64>,
     /// Jobs that may wait; more are refused.
     pub queue: usize,
     /// Seconds after which a job fails; only for the message.

@@ -155,6 +155,7 @@ fn settings() -> EngineSettings {
         kv_dtype: None,
         // 20 blocks of 2 KiB: eight rows of 256 tokens do not fit, so some are preempted.
         kv_cache_bytes: Some(20 * 2 * 32 * 8 * 4),
+        room: None,
         queue: 64,
         predict_timeout: 7,
     }

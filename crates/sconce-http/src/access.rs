@@ -53,7 +53,7 @@ pub(crate) async fn envelope(
         .extensions_mut()
         .insert(RequestId(line.id().to_owned()));
     let (flight, mut response) = match shared.flights.enter() {
-        Err(draining) => (None, shared.native.failure(&draining.into())),
+        Err(draining) => (None, shared.native().failure(&draining.into())),
         Ok(flight) => {
             let answered = AssertUnwindSafe(next.run(request)).catch_unwind().await;
             let response = answered.unwrap_or_else(|_| {
@@ -62,7 +62,7 @@ pub(crate) async fn envelope(
                     "the handler of {} {} panicked", line.method, line.path
                 );
                 let panicked = Refusal::Panicked(line.id().to_owned());
-                shared.native.failure(&panicked)
+                shared.native().failure(&panicked)
             });
             (Some(flight), response)
         }

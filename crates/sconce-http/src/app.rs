@@ -8,10 +8,10 @@ use axum::extract::{Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get, post, put};
+use axum::routing::{MethodRouter, any, get, post};
 use sconce_api::tasks::tei::TeiRoute;
 use sconce_api::{Dialect, Wire};
-use sconce_core::{Gateway, JobId, ServeError};
+use sconce_core::{Gateway, JobId, Registry, ServeError};
 
 use crate::flights::Flights;
 use crate::respond::{self, Responder};
@@ -22,17 +22,8 @@ use crate::{access, health, inference, management, openai};
 /// What all handlers share.
 pub(crate) struct Shared {
     pub(crate) gateway: Arc<dyn Gateway>,
+    pub(crate) registry: Arc<dyn Registry>,
     pub(crate) settings: HttpSettings,
-    /// The dialect of the model.
-    pub(crate) native: Arc<Responder>,
-    /// The dialect of models that do not generate text.
-    pub(crate) tasks: Arc<Responder>,
-    /// The dialect of TGI's routes.
-    pub(crate) tgi: Arc<Responder>,
-    /// The dialect of TEI's routes.
-    pub(crate) tei: Arc<Responder>,
-    /// The dialect of OpenAI's routes.
-    pub(crate) openai: Arc<Responder>,
     pub(crate) results: Arc<Results>,
     pub(crate) flights: Arc<Flights>,
     /// When the server was made, in seconds since 1970.
@@ -41,24 +32,10 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    pub(crate) fn new(gateway: Arc<dyn Gateway>, settings: HttpSettings) -> Arc<Self> {
-        let responder = |wire| {
-            let codes = settings.codes;
-            Arc::new(Responder { wire, codes })
-        };
-        let of = |dialect| {
-            responder(Wire {
-                dialect,
-                ..settings.wire.clone()
-            })
-        };
+    pub(crate) fn new(models: Models, settings: HttpSettings) -> Arc<Self> {
         Arc::new(Self {
-            gateway,
-            native: responder(settings.wire.clone()),
-            tasks: responder(settings.wire.of_tasks()),
-            tgi: of(Dialect::Tgi),
-            tei: of(Dialect::Tei),
-            openai: of(Dialect::OpenAi),
+            gateway: models.gateway,
+            registry: models.registry,
             results: Results::new(settings.results),
             settings,
             flights: Arc::default(),
@@ -67,16 +44,52 @@ impl Shared {
         })
     }
 
+    /// How the server itself speaks.
+    pub(crate) fn native(&self) -> Responder {
+        self.speaking(None)
+    }
+
+    /// The same in another dialect.
+    pub(crate) fn speaking(&self, dialect: Option<Dialect>) -> Responder {
+        let wire = Wire::from(&self.gateway.manner());
+        Responder {
+            wire: Wire {
+                dialect: dialect.unwrap_or(wire.dialect),
+                ..wire
+            },
+            codes: self.settings.codes,
+        }
+    }
+
     /// A job id that this process has not used yet.
     pub(crate) fn next_job(&self) -> JobId {
         JobId(self.jobs.fetch_add(1, Ordering::Relaxed))
     }
 }
 
+/// The rest of the server, as HTTP sees it.
+#[derive(Clone)]
+pub struct Models {
+    /// Who is asked.
+    pub gateway: Arc<dyn Gateway>,
+    /// Who lets models come and go.
+    pub registry: Arc<dyn Registry>,
+}
+
+impl Models {
+    /// Both in one.
+    pub fn of(all: Arc<impl Gateway + Registry + 'static>) -> Self {
+        Self {
+            gateway: Arc::clone(&all) as Arc<dyn Gateway>,
+            registry: all,
+        }
+    }
+}
+
 /// All routes, to be served by any axum server; [`crate::serve`] adds the connection's limits
 /// and the orderly end.
-pub fn router(gateway: Arc<dyn Gateway>, settings: HttpSettings) -> Router {
-    routes(Shared::new(gateway, settings))
+pub fn router(models: Models, settings: HttpSettings) -> Router {
+    routes(Shared::new(models, settings))
 }
 
 pub(crate) fn routes(shared: Arc<Shared>) -> Router {
@@ -180,29 +193,45 @@ fn pictures() -> Router<Arc<Shared>> {
 /// What manages the server.
 fn managing() -> Router<Arc<Shared>> {
     use management::{
-        adapters, change, describe, describe_version, list, logging, metrics, neither_get_nor_post,
-        no_such_method, only_get, workflow,
-    };
-    let changes = || put(change).delete(change).fallback(no_such_method);
-    let workflows = || {
-        get(workflow)
-            .put(workflow)
-            .delete(workflow)
-            .fallback(no_such_method)
+        adapters, add_workflow, logging, metrics, model, models, neither_get_nor_post,
+        no_such_method, only_get, register, version, workflow, workflow_version, workflows,
     };
     Router::new()
         .route(
             "/models",
-            get(list).post(change).fallback(neither_get_nor_post),
+            get(models).post(register).fallback(neither_get_nor_post),
         )
-        .route("/models/{model}", changes().get(describe))
-        .route("/models/{model}/{version}", changes().get(describe_version))
+        .route(
+            "/models/{model}",
+            get(model).put(model).delete(model).fallback(no_such_method),
+        )
+        .route(
+            "/models/{model}/{version}",
+            get(version)
+                .put(version)
+                .delete(version)
+                .fallback(no_such_method),
+        )
         .route(
             "/workflows",
-            get(workflow).post(workflow).fallback(neither_get_nor_post),
+            get(workflows)
+                .post(add_workflow)
+                .fallback(neither_get_nor_post),
         )
-        .route("/workflows/{name}", workflows())
-        .route("/workflows/{name}/{version}", workflows())
+        .route(
+            "/workflows/{name}",
+            get(workflow)
+                .put(workflow)
+                .delete(workflow)
+                .fallback(no_such_method),
+        )
+        .route(
+            "/workflows/{name}/{version}",
+            get(workflow_version)
+                .put(workflow_version)
+                .delete(workflow_version)
+                .fallback(no_such_method),
+        )
         .route("/adapters", any(adapters))
         .route("/adapters/{*more}", any(adapters))
         .route("/models/{model}/adapters", any(adapters))
@@ -225,5 +254,5 @@ async fn preflight() -> Response {
 }
 
 async fn unknown(State(shared): State<Arc<Shared>>) -> Response {
-    shared.native.failure(&ServeError::UnknownRoute.into())
+    shared.native().failure(&ServeError::UnknownRoute.into())
 }

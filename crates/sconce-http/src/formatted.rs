@@ -2,7 +2,7 @@
 //!
 //! The function for requests makes the body that the dialect reads; events become lines that the
 //! function for answers makes bytes of. Both run in a worker of Python beside the engine, which is
-//! asked through the gateway. What they are told is `sconce_api::formatted`'s.
+//! asked through the model. What they are told is `sconce_api::formatted`'s.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use futures_util::stream::{self, BoxStream};
 use sconce_api::formatted::{self, Generation};
 use sconce_api::raw::Contents;
 use sconce_core::{
-    Event, Formats, Gateway, Input, Job, JobId, RawEvent, RawInput, Reply, ServeError,
+    Event, Formats, Input, Job, JobId, RawEvent, RawInput, Reply, ServeError, Served,
 };
 use tokio::runtime::Handle;
 use tokio::time::{Instant, timeout};
@@ -25,15 +25,15 @@ use crate::inference::Door;
 use crate::produce::{Body, Broken, Produced, Waiter, Watch};
 use crate::raw::Asked;
 use crate::refusal::Refusal;
-use crate::{raw, reply, target};
+use crate::{raw, reply};
 
 /// An answer of the worker comes in one part.
 const PARTS: usize = 1;
 
 /// The functions of one model, asked for one request.
 pub(crate) struct Script {
-    gateway: Arc<dyn Gateway>,
-    pub(crate) model: Option<String>,
+    model: Arc<dyn Served>,
+    name: String,
     formats: Formats,
     generation: Generation,
     job: JobId,
@@ -53,19 +53,11 @@ impl Script {
         door: &Door,
         asked: &Asked<'_>,
     ) -> Result<Option<Self>, Refusal> {
-        let formats = |model: Option<&str>| shared.gateway.formats(model);
-        let has_some = |formats: Formats| formats.input || formats.output;
-        let mut models = asked.models.iter();
-        if !door.is_native() || !models.any(|model| has_some(formats(Some(&model.name)))) {
+        let formats = asked.model.formats();
+        if !door.is_native() || !(formats.input || formats.output) {
             return Ok(None);
         }
         let contents = sconce_api::raw::contents(&asked.raw, asked.body)?;
-        let routing = sconce_api::raw::routing(&contents);
-        let model = target::model(&door.place, asked.properties, &routing, asked.models)?;
-        let formats = formats(model.as_deref());
-        if !has_some(formats) {
-            return Ok(None);
-        }
         let mut properties = asked.properties.all();
         if contents.is_json {
             properties.push(("Content-Type".into(), "application/json".into()));
@@ -74,13 +66,13 @@ impl Script {
             properties.push(("requestId".into(), id));
         }
         Ok(Some(Self {
-            gateway: Arc::clone(&shared.gateway),
-            model,
+            model: Arc::clone(asked.model),
+            name: asked.name.to_owned(),
             formats,
-            generation: Generation::of(shared.native.wire.dialect),
+            generation: Generation::of(asked.model.manner().dialect.into()),
             job: shared.next_job(),
             deadline: asked.deadline,
-            seconds: shared.settings.predict_timeout.as_secs(),
+            seconds: asked.seconds(),
             pause: shared.settings.chunked_read_timeout,
             contents,
             properties,
@@ -146,7 +138,7 @@ impl Script {
             events,
             deadline: self.deadline,
             seconds: self.seconds,
-            model: self.model.clone().unwrap_or_default(),
+            model: self.name.clone(),
         };
         let head = match waiter.next().await {
             Event::Raw(RawEvent::Head(head)) => head,
@@ -184,7 +176,7 @@ impl Script {
             reply,
             deadline: self.deadline.into_std(),
         };
-        self.gateway.format(self.model.as_deref(), job)
+        self.model.format(job)
     }
 }
 

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use sconce_api::{models, ping, tgi};
+use sconce_api::{Dialect, models, ping, tgi};
 use sconce_core::{Phase, ServeError};
 
 use crate::app::Shared;
 use crate::respond;
 
-/// 200 when all models are ready, 503 (or 207) while one is loading, 500 once one has failed.
+/// 200 when all models of the start are ready, 503 (or 207) while one is loading, 500 once one has
+/// failed.
 pub(crate) async fn ping(State(shared): State<Arc<Shared>>) -> Response {
     let (health, body) = ping::ping(&shared.gateway.status());
     respond::health(health, shared.settings.allow_multi_status, body)
@@ -20,14 +21,18 @@ pub(crate) async fn ping(State(shared): State<Arc<Shared>>) -> Response {
 /// What batch transform may send.
 pub(crate) async fn execution_parameters(State(shared): State<Arc<Shared>>) -> Response {
     let settings = &shared.settings;
-    let body = models::execution_parameters(settings.concurrency, settings.max_request_size);
+    let body = models::execution_parameters(
+        shared.gateway.manner().concurrency,
+        settings.max_request_size,
+    );
     respond::success(respond::JSON, body.into())
 }
 
-/// TGI's `/health`: 200 without a body when all models are ready, else 503 with the reason.
+/// TGI's `/health`: 200 without a body when all models of the start are ready, else 503 with the reason.
 pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Response {
     let models = shared.gateway.status();
-    let waiting = models.iter().find(|model| model.phase != Phase::Ready);
+    let mut own = models.iter().filter(|model| model.at_startup);
+    let waiting = own.find(|model| model.phase != Phase::Ready);
     match waiting {
         None => Response::default(),
         Some(model) => {
@@ -35,7 +40,7 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Response {
                 model: model.name.clone(),
                 phase: model.phase.to_string(),
             };
-            shared.tgi.failure(&failure.into())
+            shared.speaking(Some(Dialect::Tgi)).failure(&failure.into())
         }
     }
 }
@@ -43,12 +48,12 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Response {
 /// TGI's `/info`.
 pub(crate) async fn info(State(shared): State<Arc<Shared>>) -> Response {
     let models = shared.gateway.status();
-    let info = &shared.settings.info;
+    let info = shared.gateway.manner();
     let name = || models.first().map_or("", |model| &model.name);
     let body = tgi::info(&tgi::Info {
         model_id: info.model_id.as_deref().unwrap_or_else(name),
-        model_sha: info.model_sha.as_deref(),
-        max_concurrent_requests: info.max_concurrent_requests,
+        model_sha: None,
+        max_concurrent_requests: info.queue,
         // One token must be left for the answer.
         max_input_tokens: info.max_total_tokens.map(|total| total.saturating_sub(1)),
         max_total_tokens: info.max_total_tokens,

@@ -19,8 +19,8 @@ use sconce_api::openai::{self, OpenAiRoute, Stamp};
 use sconce_api::pictures;
 use sconce_api::tasks::{self, AcceptedTask, tei::TeiRoute};
 use sconce_api::tgi::Route;
-use sconce_api::{Accepted, Answer, Incoming};
-use sconce_core::{Ask, Input, Job, ModelStatus, Phase, ServeError, Task};
+use sconce_api::{Accepted, Answer, Dialect, Incoming, Wire};
+use sconce_core::{Ask, Input, Job, Manner, ModelStatus, ServeError, Served, Task};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -36,19 +36,19 @@ use crate::{deferred, limits, raw, reply, respond};
 
 /// Asks the model that the request names somewhere, else the only one.
 pub(crate) async fn invocations(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let door = Door::native(&shared, Place::default());
+    let door = Door::native(Place::default());
     infer(shared, door, request).await
 }
 
 /// TGI's `/`.
 pub(crate) async fn compatible(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let door = Door::tgi(&shared, Route::Compatible);
+    let door = Door::of(Form::Tgi(Route::Compatible));
     infer(shared, door, request).await
 }
 
 /// TGI's `/generate`.
 pub(crate) async fn generate(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let door = Door::tgi(&shared, Route::Generate);
+    let door = Door::of(Form::Tgi(Route::Generate));
     infer(shared, door, request).await
 }
 
@@ -57,25 +57,25 @@ pub(crate) async fn generate_stream(
     State(shared): State<Arc<Shared>>,
     request: Request,
 ) -> Response {
-    let door = Door::tgi(&shared, Route::GenerateStream);
+    let door = Door::of(Form::Tgi(Route::GenerateStream));
     infer(shared, door, request).await
 }
 
 /// TEI's `/embed`, `/rerank` and `/predict`.
 pub(crate) async fn tei(route: TeiRoute, shared: Arc<Shared>, request: Request) -> Response {
-    let door = Door::for_tasks(&shared, &shared.tei, Form::Tei(route));
+    let door = Door::of(Form::Tei(route));
     infer(shared, door, request).await
 }
 
 /// OpenAI's `/v1/embeddings`.
 pub(crate) async fn embeddings(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let door = Door::for_tasks(&shared, &shared.openai, Form::OpenAi);
+    let door = Door::of(Form::OpenAi);
     infer(shared, door, request).await
 }
 
 /// OpenAI's `/v1/images/generations`.
 pub(crate) async fn generations(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let door = Door::for_tasks(&shared, &shared.openai, Form::OpenAiImages);
+    let door = Door::of(Form::OpenAiImages);
     infer(shared, door, request).await
 }
 
@@ -112,21 +112,20 @@ async fn at(
 ) -> Response {
     match place {
         Ok(place) => {
-            let door = Door::native(&shared, place);
+            let door = Door::native(place);
             infer(shared, door, request).await
         }
         // The name is no UTF-8, so that no model can have it.
         Err(_) => {
             let unknown = ServeError::UnknownModel(request.uri().path().into());
-            shared.native.failure(&unknown.into())
+            shared.native().failure(&unknown.into())
         }
     }
 }
 
 /// What the route says of a request.
 pub(crate) struct Door {
-    pub(crate) responder: Arc<Responder>,
-    pub(crate) place: Place,
+    place: Place,
     form: Form,
 }
 
@@ -153,10 +152,10 @@ impl Door {
         self.form == Form::Native
     }
 
-    fn native(shared: &Shared, place: Place) -> Self {
+    fn native(place: Place) -> Self {
         Self {
             place,
-            ..Self::for_tasks(shared, &shared.tasks, Form::Native)
+            form: Form::Native,
         }
     }
 
@@ -167,46 +166,66 @@ impl Door {
             && (task != Task::TextGeneration || openai::is_native(body))
     }
 
-    /// OpenAI's routes for texts. Where the model's own code answers, the chat is one more name of `/invocations`, as it is
-    /// in DJL Serving.
-    pub(crate) fn for_texts(shared: &Shared, route: OpenAiRoute) -> Self {
-        if route == OpenAiRoute::Chat && shared.gateway.takes_raw(None) {
-            return Self::native(shared, Place::default());
+    /// OpenAI's routes for texts.
+    pub(crate) fn for_texts(route: OpenAiRoute) -> Self {
+        Self::of(Form::OpenAiTexts(route))
+    }
+
+    /// The door at which such a model is asked: where its own code answers, the chat is one more name of `/invocations`, as
+    /// it is in DJL Serving.
+    fn of_model(self, model: &dyn Served) -> Self {
+        match self.form {
+            Form::OpenAiTexts(OpenAiRoute::Chat) if model.takes_raw() => Self::native(self.place),
+            _ => self,
         }
-        Self::of(&shared.openai, Form::OpenAiTexts(route))
     }
 
-    /// With that responder where the model does not generate text. What a model does is known once it is ready; until
-    /// then, and where it generates text, failures have the dialect of the configuration.
-    fn for_tasks(shared: &Shared, responder: &Arc<Responder>, form: Form) -> Self {
-        let wire = &shared.native.wire;
-        let does_tasks =
-            |model: &ModelStatus| model.task.is_some_and(|task| !wire.has_prompts_for(task));
-        let known = shared.gateway.status().iter().any(does_tasks);
-        Self::of(if known { responder } else { &shared.native }, form)
-    }
-
-    fn tgi(shared: &Shared, route: Route) -> Self {
-        Self::of(&shared.tgi, Form::Tgi(route))
-    }
-
-    fn of(responder: &Arc<Responder>, form: Form) -> Self {
+    fn of(form: Form) -> Self {
         Self {
-            responder: Arc::clone(responder),
             place: Place::default(),
             form,
         }
     }
 
+    /// How a model that is spoken to so is answered for here. What a model does is known once it is
+    /// ready; until then, and where it generates text, failures have the dialect of its
+    /// configuration.
+    fn wire(&self, manner: &Manner, task: Option<Task>) -> Wire {
+        let wire = Wire::from(manner);
+        let does_tasks = task.is_some_and(|task| !wire.has_prompts_for(task));
+        let dialect = match self.form {
+            Form::Tgi(_) => Dialect::Tgi,
+            Form::Native if does_tasks => return wire.of_tasks(),
+            Form::Tei(_) if does_tasks => Dialect::Tei,
+            Form::OpenAi | Form::OpenAiImages if does_tasks => Dialect::OpenAi,
+            Form::OpenAiTexts(_) => Dialect::OpenAi,
+            _ => wire.dialect,
+        };
+        Wire { dialect, ..wire }
+    }
+
+    /// Where no model is known, it speaks as the server does.
+    fn responder(&self, shared: &Shared, model: Option<&Arc<dyn Served>>) -> Arc<Responder> {
+        let wire = match model {
+            Some(model) => self.wire(model.manner(), model.status().task),
+            None => self.wire(&shared.gateway.manner(), None),
+        };
+        Arc::new(Responder {
+            wire,
+            codes: shared.settings.codes,
+        })
+    }
+
     /// What the model is asked, and how it is answered.
     fn accept(
         &self,
+        wire: &Wire,
         (body, raw): (&[u8], &Raw<'_>),
         stamp: Stamp<'_>,
         task: Task,
     ) -> Result<(Vec<Input>, Answer), Refusal> {
         let generates = task == Task::TextGeneration || task.reads_and_writes();
-        let has_prompts = self.responder.wire.has_prompts_for(task);
+        let has_prompts = wire.has_prompts_for(task);
         let AcceptedTask { asks, answer } = match self.form {
             Form::Native if task == Task::TextToImage => pictures::accept(raw)?,
             Form::Native if !has_prompts => tasks::accept(task, body)?,
@@ -214,7 +233,6 @@ impl Door {
                 return Err(ServeError::UnknownRoute.into());
             }
             Form::Native | Form::Tgi(_) | Form::OpenAiTexts(_) => {
-                let wire = &self.responder.wire;
                 let mut incoming = Incoming {
                     body,
                     stamp,
@@ -243,42 +261,83 @@ impl Door {
     }
 }
 
+/// The model that is asked, as far as that is known before the body is read: a form may name one. It
+/// is looked for once, since versions take turns.
+type Early = Option<Result<Arc<dyn Served>, Refusal>>;
+
 pub(crate) async fn infer(shared: Arc<Shared>, door: Door, request: Request) -> Response {
-    let responder = Arc::clone(&door.responder);
-    answer(shared, door, request)
-        .await
-        .unwrap_or_else(|refusal| responder.failure(&refusal))
+    let began = Instant::now();
+    let (parts, body) = request.into_parts();
+    let is_preflight = parts.method == Method::OPTIONS;
+    let early = (is_preflight || !content::may_be_form(content_type(&parts))).then(|| {
+        let properties = Properties::new(&parts);
+        target::find(&*shared.gateway, &door.place, &properties, &[])
+    });
+    let known = early.as_ref().and_then(|found| found.as_ref().ok());
+    let door = match known {
+        Some(model) => door.of_model(&**model),
+        None => door,
+    };
+    let mut responder = door.responder(&shared, known);
+    let answered = match (is_preflight, early) {
+        (true, Some(Err(refusal))) if refusal != ServeError::Unnamed.into() => Err(refusal),
+        (true, _) => Ok(respond::preflight()),
+        (false, early) => {
+            let request = Request::from_parts(parts, body);
+            answer(&shared, door, request, early, began, &mut responder).await
+        }
+    };
+    answered.unwrap_or_else(|refusal| responder.failure(&refusal))
 }
 
-async fn answer(shared: Arc<Shared>, door: Door, request: Request) -> Result<Response, Refusal> {
-    let deadline = Instant::now() + shared.settings.predict_timeout;
+fn content_type(parts: &Parts) -> Option<&str> {
+    parts.headers.get(CONTENT_TYPE)?.to_str().ok()
+}
+
+/// `responder` becomes that of the model which is asked.
+async fn answer(
+    shared: &Arc<Shared>,
+    door: Door,
+    request: Request,
+    early: Early,
+    began: Instant,
+    responder: &mut Arc<Responder>,
+) -> Result<Response, Refusal> {
     let (parts, body) = request.into_parts();
     let properties = Properties::new(&parts);
-    if parts.method == Method::OPTIONS {
-        return options(&shared, &door.place, &properties);
-    }
     if let Some(asked) = deferred::Poll::read(&properties)? {
         return deferred::poll(&shared.results, &asked);
     }
     let defers = deferred::wanted(&properties)?;
-    let body = limits::read_body(body, &shared.settings, deadline).await?;
-    let watch = Watch {
-        tally: parts.extensions.get::<Tally>().cloned().unwrap_or_default(),
-        pause: shared.settings.chunked_read_timeout,
-        responder: Arc::clone(&door.responder),
+    let timeout = match &early {
+        Some(Ok(model)) => model.manner().predict_timeout,
+        _ => shared.gateway.manner().predict_timeout,
     };
-    let work = {
-        let shared = Arc::clone(&shared);
+    let body = limits::read_body(body, &shared.settings, began, timeout).await?;
+    let tally = parts.extensions.get::<Tally>().cloned().unwrap_or_default();
+    let accepted = {
+        let shared = Arc::clone(shared);
         // Parsing and tokenising a large body takes long enough to hold up other requests.
-        let accepting =
-            tokio::task::spawn_blocking(move || accept(&shared, &door, &parts, &body, deadline));
-        match accepting.await {
-            Ok(accepted) => accepted?,
-            Err(died) => match died.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => return Err(ServeError::Draining.into()),
-            },
-        }
+        tokio::task::spawn_blocking(move || enter(&shared, door, &parts, &body, early, began))
+    };
+    let Entered {
+        model,
+        responder: of_model,
+        work,
+    } = match accepted.await {
+        Ok(entered) => entered?,
+        Err(died) => match died.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => return Err(ServeError::Draining.into()),
+        },
+    };
+    *responder = Arc::clone(&of_model);
+    let work = work?;
+    let watch = Watch {
+        tally,
+        pause: shared.settings.chunked_read_timeout,
+        responder: of_model,
+        _model: model,
     };
     if defers {
         return Ok(deferred::start(&shared.results, work, watch));
@@ -289,21 +348,6 @@ async fn answer(shared: Arc<Shared>, door: Door, request: Request) -> Result<Res
         Answered::Stream(chunks) => Body::from_stream(chunks),
     };
     Ok(respond::with_head(head, body))
-}
-
-/// What a browser asks before it posts.
-fn options(
-    shared: &Shared,
-    place: &Place,
-    properties: &Properties<'_>,
-) -> Result<Response, Refusal> {
-    let models = shared.gateway.status();
-    match target::model(place, properties, &[], &models)? {
-        Some(name) if !models.iter().any(|model| model.name == name) => {
-            Err(ServeError::UnknownModel(name).into())
-        }
-        _ => Ok(respond::preflight()),
-    }
 }
 
 /// DJL Serving hands compressed bytes to the handler, which cannot read them.
@@ -319,74 +363,103 @@ fn refuse_encoded(parts: &Parts) -> Result<(), Refusal> {
     }
 }
 
-/// Parses and submits; all prompts are queued or none is answered.
-fn accept(
+/// A request that has found its model.
+struct Entered {
+    model: Arc<dyn Served>,
+    responder: Arc<Responder>,
+    work: Result<Work, Refusal>,
+}
+
+/// Finds the model, which a field of a form may name, and asks it.
+fn enter(
     shared: &Shared,
-    door: &Door,
+    door: Door,
     parts: &Parts,
     body: &Bytes,
-    deadline: Instant,
-) -> Result<Work, Refusal> {
+    early: Early,
+    began: Instant,
+) -> Result<Entered, Refusal> {
     let properties = Properties::new(parts);
-    let content_type = parts.headers.get(CONTENT_TYPE);
-    let content_type = content_type.and_then(|value| value.to_str().ok());
     let raw = Raw {
         body,
-        content_type,
+        content_type: content_type(parts),
         query: properties.query(),
         tables: door.form == Form::Native,
     };
-    let models = shared.gateway.status();
+    let (found, form) = match early {
+        Some(found) => (found, Ok(None)),
+        None => {
+            let form = sconce_api::raw::routing(&raw);
+            let fields = form.as_ref().ok().and_then(|fields| fields.as_deref());
+            let fields = fields.unwrap_or_default();
+            let found = target::find(&*shared.gateway, &door.place, &properties, fields);
+            (found, form)
+        }
+    };
+    let door = match &found {
+        Ok(model) => door.of_model(&**model),
+        Err(_) => door,
+    };
+    let responder = door.responder(shared, found.as_ref().ok());
+    let model = found?;
+    let status = model.status();
     let asked = raw::Asked {
         parts,
         properties: &properties,
         raw,
         body,
-        models: &models,
-        deadline,
+        model: &model,
+        name: &status.name,
+        deadline: began + model.manner().predict_timeout,
     };
-    if let Some(waiter) = raw::accept(shared, door, &asked)? {
+    // What is wrong with a form is told in the dialect of the model.
+    let work = form
+        .map_err(Refusal::from)
+        .and_then(|_| accept(shared, &door, &asked, &responder.wire, &status));
+    Ok(Entered {
+        responder,
+        work,
+        model,
+    })
+}
+
+/// Parses and submits; all prompts are queued or none is answered.
+fn accept(
+    shared: &Shared,
+    door: &Door,
+    asked: &raw::Asked<'_>,
+    wire: &Wire,
+    status: &ModelStatus,
+) -> Result<Work, Refusal> {
+    if let Some(waiter) = raw::accept(shared, door, asked)? {
         return Ok(Work::Raw(waiter));
     }
-    refuse_encoded(parts)?;
-    // What a model makes of a body depends on what it does: pictures come as parts of forms.
-    let draws = models
-        .iter()
-        .any(|model| model.task == Some(Task::TextToImage));
-    let mut script = Script::find(shared, door, &asked)?;
-    let read = script.as_mut().map_or(Ok(None), Script::read)?;
-    let (json, model) = match (read, &script) {
-        (Some(json), Some(script)) => (Cow::from(json.to_vec()), script.model.clone()),
-        _ if draws => (
-            Cow::from(raw.body),
-            target::model(&door.place, &properties, &[], &models)?,
-        ),
-        _ => {
-            let content = content::decode(&raw)?;
-            let model = target::model(&door.place, &properties, &content.routing, &models)?;
-            (content.json, model)
-        }
+    refuse_encoded(asked.parts)?;
+    let task = task(status);
+    let mut script = Script::find(shared, door, asked)?;
+    let json = match script.as_mut().map_or(Ok(None), Script::read)? {
+        Some(json) => Cow::from(json.to_vec()),
+        // Pictures come as parts of forms.
+        None if task == Ok(Task::TextToImage) => Cow::from(asked.raw.body),
+        None => content::decode(&asked.raw)?.json,
     };
-    let status = match &model {
-        Some(name) => models.iter().find(|model| model.name == *name),
-        None => models.first(),
-    };
-    let name = model
-        .clone()
-        .or_else(|| Some(status?.name.clone()))
-        .unwrap_or_default();
-    let task = task(status)?;
+    let task = task?;
     let id = Uuid::new_v4().to_string();
     let stamp = Stamp {
         id: &id,
         created: crate::openai::now(),
-        model: &name,
+        model: asked.name,
     };
     let native = door
         .is_alias(&json, task)
-        .then(|| Door::native(shared, door.place.clone()));
-    let door = native.as_ref().unwrap_or(door);
-    let (inputs, answer) = door.accept((&json, &raw), stamp, task)?;
+        .then(|| Door::native(door.place.clone()));
+    let (inputs, answer) = match &native {
+        Some(native) => {
+            let wire = native.wire(asked.model.manner(), status.task);
+            native.accept(&wire, (&json, &asked.raw), stamp, task)?
+        }
+        None => door.accept(wire, (&json, &asked.raw), stamp, task)?,
+    };
     let submit = |input: Input| {
         let most = match &input {
             Input::Generate(generate) => generate.params.max_tokens.bound(),
@@ -395,20 +468,17 @@ fn accept(
             Input::Task(_) | Input::Raw(_) => 1,
         };
         let (reply, events) = reply::reply(most);
-        shared.gateway.submit(
-            model.as_deref(),
-            Job {
-                id: shared.next_job(),
-                input,
-                reply: Box::new(reply),
-                deadline: deadline.into_std(),
-            },
-        )?;
+        asked.model.submit(Job {
+            id: shared.next_job(),
+            input,
+            reply: Box::new(reply),
+            deadline: asked.deadline.into_std(),
+        })?;
         Ok(Waiter {
             events,
-            deadline,
-            seconds: shared.settings.predict_timeout.as_secs(),
-            model: name.clone(),
+            deadline: asked.deadline,
+            seconds: asked.seconds(),
+            model: asked.name.to_owned(),
         })
     };
     let waiters: Result<Vec<_>, ServeError> = inputs.into_iter().map(submit).collect();
@@ -420,17 +490,12 @@ fn accept(
 }
 
 /// What a model does; one that is on its way does not say yet, and its requests cannot be read.
-fn task(status: Option<&ModelStatus>) -> Result<Task, ServeError> {
-    let Some(status) = status else {
-        return Ok(Task::TextGeneration);
-    };
-    match (&status.phase, status.task) {
-        (Phase::Pending | Phase::Fetching | Phase::Loading | Phase::Warming, None) => {
-            Err(ServeError::NotReady {
-                model: status.name.clone(),
-                phase: status.phase.to_string(),
-            })
-        }
-        (_, task) => Ok(task.unwrap_or_default()),
+fn task(status: &ModelStatus) -> Result<Task, ServeError> {
+    match status.task {
+        None if status.phase.is_coming() => Err(ServeError::NotReady {
+            model: status.name.clone(),
+            phase: status.phase.to_string(),
+        }),
+        task => Ok(task.unwrap_or_default()),
     }
 }

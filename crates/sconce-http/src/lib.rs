@@ -1,6 +1,6 @@
 //! axum: routes, limits, status codes.
 //!
-//! Takes requests off the network, hands jobs to a [`sconce_core::Gateway`] and sends back what
+//! Takes requests off the network, hands jobs to models of a [`sconce_core::Gateway`] and sends back what
 //! `sconce-api` renders. What a body means is known to `sconce-api`, what a model does to the
 //! gateway; here are sockets, sizes, times, headers and statuses.
 
@@ -27,10 +27,9 @@ mod server;
 mod settings;
 mod target;
 
-pub use app::router;
-pub use sconce_api::{Dialect, Formatter, Wire};
+pub use app::{Models, router};
 pub use server::serve;
-pub use settings::{Cors, ErrorCodes, HttpSettings, ModelInfo, ResultLimits};
+pub use settings::{Cors, ErrorCodes, HttpSettings, LogSwitch, Management, ResultLimits, SetLevel};
 
 #[cfg(test)]
 mod tests;

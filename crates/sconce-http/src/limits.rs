@@ -15,11 +15,13 @@ const DISCARD: Duration = Duration::from_secs(5);
 /// More than this is not allocated on the word of a header alone.
 const TRUSTED: usize = 1024 * 1024;
 
-/// The whole body. Of a larger one no more than the limit is ever kept.
+/// The whole body, of which no more than the limit is ever kept; `longest` is the time that the
+/// request has since it began.
 pub(crate) async fn read_body(
     mut body: Body,
     settings: &HttpSettings,
-    deadline: Instant,
+    began: Instant,
+    longest: Duration,
 ) -> Result<Bytes, ServeError> {
     let limit = settings.max_request_size;
     let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
@@ -28,11 +30,11 @@ pub(crate) async fn read_body(
     }
     let mut read = Vec::with_capacity(declared.min(TRUSTED));
     loop {
-        let patience = deadline.min(Instant::now() + settings.body_timeout);
+        let patience = (began + longest).min(Instant::now() + settings.body_timeout);
         let frame = match timeout_at(patience, body.frame()).await {
             Ok(None) => return Ok(read.into()),
             Ok(Some(frame)) => frame.map_err(|cause| early_end(read.len(), &cause))?,
-            Err(_) => return Err(stalled(read.len(), settings)),
+            Err(_) => return Err(stalled(read.len(), settings, longest)),
         };
         // Trailers are of no use here.
         let Ok(data) = frame.into_data() else {
@@ -58,11 +60,11 @@ fn early_end(read: usize, cause: &axum::Error) -> ServeError {
     ))
 }
 
-fn stalled(read: usize, settings: &HttpSettings) -> ServeError {
+fn stalled(read: usize, settings: &HttpSettings, longest: Duration) -> ServeError {
     ServeError::Malformed(format!(
         "the request body stalled after {read} bytes; a pause may last {} s and the whole request \
          {} s",
         settings.body_timeout.as_secs(),
-        settings.predict_timeout.as_secs()
+        longest.as_secs()
     ))
 }

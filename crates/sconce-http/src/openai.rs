@@ -7,8 +7,8 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use sconce_api::models;
 use sconce_api::openai::OpenAiRoute;
+use sconce_api::{Dialect, models};
 use sconce_core::ServeError;
 
 use crate::app::Shared;
@@ -32,8 +32,7 @@ pub(crate) fn now() -> u64 {
 }
 
 async fn texts(shared: Arc<Shared>, route: OpenAiRoute, request: Request) -> Response {
-    let door = Door::for_texts(&shared, route);
-    inference::infer(shared, door, request).await
+    inference::infer(shared, Door::for_texts(route), request).await
 }
 
 /// `GET /v1/models`.
@@ -55,7 +54,7 @@ pub(crate) async fn one(
             respond::success(respond::JSON, Body::from(body))
         }
         None => shared
-            .openai
+            .speaking(Some(Dialect::OpenAi))
             .failure(&ServeError::UnknownModel(name).into()),
     }
 }

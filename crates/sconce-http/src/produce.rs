@@ -8,7 +8,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream, SelectAll};
 use sconce_api::tasks::TaskForm;
 use sconce_api::{Answer, Collector, Stream, Whole};
-use sconce_core::{Answered, Event, ServeError};
+use sconce_core::{Answered, Event, ServeError, Served};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -58,6 +58,8 @@ pub(crate) struct Watch {
     pub(crate) pause: Duration,
     /// Numbers the failure that ends a stream.
     pub(crate) responder: Arc<Responder>,
+    /// Held until the answer is complete, so that the model stays so long.
+    pub(crate) _model: Arc<dyn Served>,
 }
 
 /// Waits for the whole answer, or for the first event of a stream: a job that fails before it

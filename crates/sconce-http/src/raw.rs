@@ -4,13 +4,15 @@
 //! properties; status, message and properties of the answer become its head. What a handler means
 //! by them is not known here.
 
+use std::sync::Arc;
+
 use axum::body::Bytes;
 use axum::http::request::Parts;
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use sconce_api::content::Raw;
 use sconce_api::raw;
-use sconce_core::{Event, Input, Job, ModelStatus, RawEvent, RawInput, ServeError};
+use sconce_core::{Event, Input, Job, RawEvent, RawInput, ServeError, Served};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -22,49 +24,43 @@ use crate::produce::{Body, Broken, Produced, Waiter, Watch};
 use crate::properties::Properties;
 use crate::refusal::Refusal;
 use crate::reply;
-use crate::target;
 
 /// Parts of a stream that may wait for their client before its worker does.
 const AHEAD: usize = 16;
 
-/// A request whose body has been read.
+/// A request whose body has been read, and the model that it is for.
 pub(crate) struct Asked<'a> {
     pub(crate) parts: &'a Parts,
     pub(crate) properties: &'a Properties<'a>,
     pub(crate) raw: Raw<'a>,
     pub(crate) body: &'a Bytes,
-    pub(crate) models: &'a [ModelStatus],
+    pub(crate) model: &'a Arc<dyn Served>,
+    /// The model's name, for messages.
+    pub(crate) name: &'a str,
     pub(crate) deadline: Instant,
 }
 
-/// Submits a request to a model whose own code answers; `None`: it is for another model.
+impl Asked<'_> {
+    /// `predict_timeout`, for messages.
+    pub(crate) fn seconds(&self) -> u64 {
+        self.model.manner().predict_timeout.as_secs()
+    }
+}
+
+/// Submits a request to a model whose own code answers; `None`: no such code does.
 pub(crate) fn accept(
     shared: &Shared,
     door: &Door,
     asked: &Asked<'_>,
 ) -> Result<Option<Waiter>, Refusal> {
-    let takes = |model: Option<&str>| shared.gateway.takes_raw(model);
-    let candidates = || asked.models.iter().any(|model| takes(Some(&model.name)));
-    // A form may name the model; it is taken apart only if it may be for such a one.
-    match target::model(&door.place, asked.properties, &[], asked.models) {
-        Ok(model) if !takes(model.as_deref()) => return Ok(None),
-        Err(_) if !candidates() => return Ok(None),
-        _ => {}
-    }
-    let contents = raw::contents(&asked.raw, asked.body)?;
-    let routing = raw::routing(&contents);
-    let model = target::model(&door.place, asked.properties, &routing, asked.models)?;
-    if !takes(model.as_deref()) {
-        let unknown = model.filter(|name| asked.models.iter().all(|model| model.name != *name));
-        return match unknown {
-            Some(name) => Err(ServeError::UnknownModel(name).into()),
-            None => Ok(None),
-        };
+    if !asked.model.takes_raw() {
+        return Ok(None);
     }
     if !door.is_native() {
         // The other routes ask for something certain.
         return Err(ServeError::UnknownRoute.into());
     }
+    let contents = raw::contents(&asked.raw, asked.body)?;
     let mut properties = asked.properties.all();
     if contents.is_json {
         properties.push(("Content-Type".into(), "application/json".into()));
@@ -74,24 +70,20 @@ pub(crate) fn accept(
     }
     let pause = shared.settings.chunked_read_timeout;
     let (reply, events) = reply::patient(AHEAD, pause);
-    shared.gateway.submit(
-        model.as_deref(),
-        Job {
-            id: shared.next_job(),
-            input: Input::Raw(RawInput {
-                properties,
-                content: contents.pairs,
-            }),
-            reply: Box::new(reply),
-            deadline: asked.deadline.into_std(),
-        },
-    )?;
-    let first = || Some(asked.models.first()?.name.clone());
+    asked.model.submit(Job {
+        id: shared.next_job(),
+        input: Input::Raw(RawInput {
+            properties,
+            content: contents.pairs,
+        }),
+        reply: Box::new(reply),
+        deadline: asked.deadline.into_std(),
+    })?;
     Ok(Some(Waiter {
         events,
         deadline: asked.deadline,
-        seconds: shared.settings.predict_timeout.as_secs(),
-        model: model.or_else(first).unwrap_or_default(),
+        seconds: asked.seconds(),
+        model: asked.name.to_owned(),
     }))
 }
 

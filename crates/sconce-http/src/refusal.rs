@@ -1,6 +1,6 @@
 //! Why a request is not answered: failures of jobs, and what only HTTP can object to.
 
-use sconce_core::ServeError;
+use sconce_core::{RegistryError, ServeError};
 
 /// A request that gets an error instead of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,10 @@ pub(crate) enum Refusal {
     BadRequest(String),
     /// The body is compressed in this way.
     Encoded(String),
+    /// The models stay as they are.
+    Registry(RegistryError),
+    /// The client may not do that; the text says who may.
+    Forbidden(&'static str),
     /// The route exists and takes only these methods.
     Method(&'static str),
     /// DJL Serving has the route and this server has not; the text says what it would do.
@@ -22,5 +26,11 @@ pub(crate) enum Refusal {
 impl From<ServeError> for Refusal {
     fn from(error: ServeError) -> Self {
         Self::Job(error)
+    }
+}
+
+impl From<RegistryError> for Refusal {
+    fn from(error: RegistryError) -> Self {
+        Self::Registry(error)
     }
 }

@@ -11,6 +11,8 @@
 //! | panic in a handler | `server_error_http_code`, server | the same | the same |
 //! | body larger than `max_request_size` | 413, server | 413, dialect | 413, dialect |
 //! | unknown model, version or route | 404, server | 404, dialect | 404, dialect |
+//! | a model is not registered: same name; too little memory; other reasons | 409; 507; 400, 404, 500, 503, server | the same | the same |
+//! | who may not manage models | 403, server | the same | the same |
 //! | wrong method on a route that looks at it | 405, server | the same | the same |
 //! | compressed body | 415, server | the same | the same |
 //! | a route of DJL Serving that is not served | 501, server | the same | the same |
@@ -27,7 +29,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use sconce_api::ping::Health;
 use sconce_api::{Statuses, Wire, error};
-use sconce_core::ServeError;
+use sconce_core::{RegistryError, ServeError};
 
 use crate::access::Cause;
 use crate::head::Head;
@@ -68,6 +70,7 @@ impl Responder {
                 StatusCode::INTERNAL_SERVER_ERROR,
             ),
             ServeError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            ServeError::Unnamed => codes.bad_request,
             ServeError::UnknownModel(_) | ServeError::UnknownRoute => StatusCode::NOT_FOUND,
             ServeError::QueueFull { .. } => {
                 let full = StatusCode::TOO_MANY_REQUESTS;
@@ -84,6 +87,32 @@ impl Responder {
         }
     }
 
+    /// The status of a model that stays as it is, and what DJL Serving calls the reason.
+    fn of_registry(&self, error: &RegistryError) -> (StatusCode, &'static str) {
+        let unavailable = self.codes.wlm_error;
+        match error {
+            RegistryError::Parameter { .. } => (self.codes.bad_request, "BadRequestException"),
+            RegistryError::AlreadyThere(_) => (StatusCode::CONFLICT, "BadRequestException"),
+            RegistryError::Unknown(_)
+            | RegistryError::Forbidden { .. }
+            | RegistryError::Nowhere { .. } => (StatusCode::NOT_FOUND, "ModelNotFoundException"),
+            RegistryError::Configuration(_) => {
+                (self.codes.bad_request, "IllegalConfigurationException")
+            }
+            RegistryError::Memory { .. } => {
+                (StatusCode::INSUFFICIENT_STORAGE, "WlmOutOfMemoryException")
+            }
+            RegistryError::Failed { .. } | RegistryError::System(_) => {
+                (self.codes.server_error, "EngineException")
+            }
+            RegistryError::TooLate { .. } | RegistryError::NotReady { .. } => {
+                (unavailable, "WlmException")
+            }
+            RegistryError::Withdrawn(_) => (unavailable, "WlmShutdownException"),
+            RegistryError::Ending => (unavailable, "ServiceUnavailableException"),
+        }
+    }
+
     /// The status and the JSON body of a refusal.
     pub(crate) fn told(&self, refusal: &Refusal) -> (StatusCode, Vec<u8>) {
         let server = |status: StatusCode, exception: &str, text: &str| {
@@ -91,6 +120,11 @@ impl Responder {
             (status, body)
         };
         match refusal {
+            // Whatever the dialect: no model has been asked.
+            Refusal::Job(failure @ ServeError::Unnamed) => {
+                let status = self.status(failure);
+                (status, error::server(failure, status.as_u16()))
+            }
             Refusal::Job(failure) => {
                 let status = self.status(failure);
                 let code = status.as_u16();
@@ -112,6 +146,13 @@ impl Responder {
                     "BadRequestException",
                     &text,
                 )
+            }
+            Refusal::Registry(error) => {
+                let (status, exception) = self.of_registry(error);
+                server(status, exception, &error.to_string())
+            }
+            Refusal::Forbidden(text) => {
+                server(StatusCode::FORBIDDEN, "AccessDeniedException", text)
             }
             Refusal::Method(_) => server(
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -204,7 +245,8 @@ pub(crate) fn pending() -> Response {
     response
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response {
+/// An answer of this status and type.
+pub(crate) fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response {
     with_head(Head::new(status, content_type), body)
 }
 

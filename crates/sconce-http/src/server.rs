@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use sconce_core::Gateway;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
-use crate::app::{self, Shared};
+use crate::app::{self, Models, Shared};
+use crate::management::Peer;
 use crate::settings::HttpSettings;
 
 /// After the last request has landed, so long its bytes may take to leave.
@@ -30,11 +33,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// `drain_deadline`, and what is left is cut off, which their jobs see as clients that have gone.
 pub async fn serve(
     listener: TcpListener,
-    gateway: Arc<dyn Gateway>,
+    models: Models,
     settings: HttpSettings,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
-    let shared = Shared::new(gateway, settings);
+    let shared = Shared::new(models, settings);
     let router = app::routes(Arc::clone(&shared));
     let (end, ending) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -43,9 +46,11 @@ pub async fn serve(
         tokio::select! {
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
-                Ok((socket, _)) => {
+                Ok((socket, peer)) => {
                     let timeout = shared.settings.header_timeout;
-                    connections.spawn(connection(socket, router.clone(), timeout, ending.clone()));
+                    let router = router.clone();
+                    let ending = ending.clone();
+                    connections.spawn(connection(socket, Peer(peer), router, timeout, ending));
                 }
                 Err(cause) => {
                     warn!("cannot accept a connection: {cause}");
@@ -91,6 +96,7 @@ async fn drain(shared: &Shared) {
 /// Serves one connection. When `ending` turns true, it is closed after the request in progress.
 async fn connection(
     socket: TcpStream,
+    peer: Peer,
     router: Router,
     header_timeout: Duration,
     mut ending: watch::Receiver<bool>,
@@ -99,10 +105,15 @@ async fn connection(
     if let Err(cause) = socket.set_nodelay(true) {
         debug!("TCP_NODELAY is not available: {cause}");
     }
+    let router = TowerToHyperService::new(router);
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.call(request)
+    });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(socket), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(socket), service);
     let mut serving = pin!(serving);
     let ended = async { ending.wait_for(|ended| *ended).await.is_ok() };
     let served = tokio::select! {

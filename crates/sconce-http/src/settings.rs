@@ -1,17 +1,17 @@
-//! What HTTP needs to know of the configuration.
+//! What HTTP needs to know of the configuration. What depends on a model is that model's
+//! [`sconce_core::Manner`].
 
+use std::fmt;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode};
-use sconce_api::Wire;
 
 /// Limits and choices of the HTTP layer. The defaults are those of DJL Serving where it has one.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
     /// Largest request body in bytes (`max_request_size`).
     pub max_request_size: usize,
-    /// Time for a request from its headers to the end of its answer (`predict_timeout`).
-    pub predict_timeout: Duration,
     /// Longest pause between two parts of a streamed answer, and before the first
     /// (`chunked_read_timeout`).
     pub chunked_read_timeout: Duration,
@@ -23,13 +23,12 @@ pub struct HttpSettings {
     pub cors: Cors,
     /// Whether `/ping` answers 207 instead of 503 while a model is loading (`allow_multi_status`).
     pub allow_multi_status: bool,
-    /// How requests are read and answers written.
-    pub wire: Wire,
-    /// How many requests batch transform may send at once: as many as are computed together
-    /// (`option.max_rolling_batch_size`).
-    pub concurrency: usize,
-    /// What `/info` tells of the model.
-    pub info: ModelInfo,
+    /// Who may register, scale and remove models, and change the log.
+    pub management: Management,
+    /// Whether SageMaker registers and removes models: what its contract asks for is open to it.
+    pub multi_model: bool,
+    /// Changes the level of the log; `None`: it cannot be changed.
+    pub log: Option<LogSwitch>,
     /// How many results of `x-synchronous: false` are kept, and for how long.
     pub results: ResultLimits,
     /// Time that requests in flight have to finish after the shutdown began.
@@ -77,27 +76,28 @@ pub struct Cors {
     pub headers: Option<HeaderValue>,
 }
 
-/// What TGI's `/info` tells of the model beside its name.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelInfo {
-    /// The hub's name of the model; `None`: the name under which it is served.
-    pub model_id: Option<String>,
-    /// Its commit on the hub.
-    pub model_sha: Option<String>,
-    /// Requests that may be in the server at the same time (`job_queue_size`).
-    pub max_concurrent_requests: usize,
-    /// The longest prompt and answer together, in tokens, if the configuration says.
-    pub max_total_tokens: Option<usize>,
+/// Who may manage models.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Management {
+    /// Everybody who reaches the port.
+    #[default]
+    Everybody,
+    /// Clients of this machine.
+    Loopback,
+    /// Nobody.
+    Nobody,
 }
 
-impl Default for ModelInfo {
-    fn default() -> Self {
-        Self {
-            model_id: None,
-            model_sha: None,
-            max_concurrent_requests: 1000,
-            max_total_tokens: None,
-        }
+/// Takes a level by name; what is wrong with it, if it cannot be.
+pub type SetLevel = dyn Fn(&str) -> Result<(), String> + Send + Sync;
+
+/// Changes the level of the log while the server runs.
+#[derive(Clone)]
+pub struct LogSwitch(pub Arc<SetLevel>);
+
+impl fmt::Debug for LogSwitch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LogSwitch")
     }
 }
 
@@ -125,15 +125,14 @@ impl Default for HttpSettings {
     fn default() -> Self {
         Self {
             max_request_size: 64 * 1024 * 1024,
-            predict_timeout: Duration::from_secs(120),
             chunked_read_timeout: Duration::from_secs(120),
             request_id_header: HeaderName::from_static("x-request-id"),
             codes: ErrorCodes::default(),
             cors: Cors::default(),
             allow_multi_status: false,
-            wire: Wire::default(),
-            concurrency: 1,
-            info: ModelInfo::default(),
+            management: Management::default(),
+            multi_model: false,
+            log: None,
             results: ResultLimits::default(),
             drain_deadline: Duration::from_secs(25),
             header_timeout: Duration::from_secs(60),

@@ -1,6 +1,8 @@
 //! Which model a request is for.
 
-use sconce_core::{ModelStatus, ServeError};
+use std::sync::Arc;
+
+use sconce_core::{Gateway, ServeError, Served};
 
 use crate::properties::Properties;
 use crate::refusal::Refusal;
@@ -17,14 +19,15 @@ pub(crate) struct Place {
     pub(crate) version: Option<String>,
 }
 
-/// The model's name; `None`: the only one there is. Of `model_name` counts the path, then the
-/// query, then header or custom attribute, then the field of a form.
-pub(crate) fn model(
+/// Finds the model; without a name it is the only one of the start. Of `model_name` and
+/// `model_version` counts the path, then the query, then header or custom attribute, then the
+/// field of a form.
+pub(crate) fn find(
+    gateway: &dyn Gateway,
     place: &Place,
     properties: &Properties<'_>,
     form: &[(String, String)],
-    models: &[ModelStatus],
-) -> Result<Option<String>, Refusal> {
+) -> Result<Arc<dyn Served>, Refusal> {
     let field = |name: &str| {
         let found = form.iter().find(|(key, _)| key == name);
         found.map(|(_, value)| value.as_str())
@@ -45,15 +48,6 @@ pub(crate) fn model(
         return Err(ServeError::Malformed(text).into());
     }
     let model = place.model.as_deref().or_else(|| named("model_name"));
-    if let Some(version) = place.version.as_deref().or_else(|| named("model_version")) {
-        // Models have no versions, so that none can be asked for by one.
-        let only = || models.first().map_or(version, |model| &model.name);
-        let model = model.unwrap_or_else(only);
-        return Err(ServeError::UnknownModel(model.to_owned()).into());
-    }
-    if model.is_none() && models.len() > 1 {
-        let text = "Parameter model_name is required.";
-        return Err(Refusal::BadRequest(text.into()));
-    }
-    Ok(model.map(str::to_owned))
+    let version = place.version.as_deref().or_else(|| named("model_version"));
+    Ok(gateway.find(model, version)?)
 }

@@ -3,6 +3,7 @@
 mod deferred;
 mod faults;
 mod lifecycle;
+mod management;
 mod raw;
 mod requests;
 mod routes;
@@ -14,12 +15,13 @@ use std::sync::Arc;
 
 use sconce_core::Gateway;
 use sconce_testkit::client::Client;
+use sconce_testkit::registry::{FakeRegistry, SharedRegistry};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use crate::{HttpSettings, serve};
+use crate::{HttpSettings, Models, serve};
 
 /// A server in a runtime of its own, so that tests may block.
 struct Server {
@@ -32,6 +34,14 @@ struct Server {
 
 impl Server {
     fn start(gateway: &Arc<impl Gateway + 'static>, settings: HttpSettings) -> Self {
+        Self::managed(gateway, &Arc::default(), settings)
+    }
+
+    fn managed(
+        gateway: &Arc<impl Gateway + 'static>,
+        registry: &Arc<FakeRegistry>,
+        settings: HttpSettings,
+    ) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let listener = runtime
             .block_on(TcpListener::bind("127.0.0.1:0"))
@@ -39,8 +49,11 @@ impl Server {
         let address = listener.local_addr().expect("a bound listener");
         let (end, ended) = oneshot::channel();
         let shutdown = async move { drop(ended.await) };
-        let gateway: Arc<dyn Gateway> = Arc::clone(gateway) as Arc<dyn Gateway>;
-        let serving = runtime.spawn(serve(listener, gateway, settings, shutdown));
+        let models = Models {
+            gateway: Arc::clone(gateway) as Arc<dyn Gateway>,
+            registry: Arc::new(SharedRegistry(Arc::clone(registry))),
+        };
+        let serving = runtime.spawn(serve(listener, models, settings, shutdown));
         Self {
             client: Client::new(address),
             address,

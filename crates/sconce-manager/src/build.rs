@@ -9,12 +9,13 @@ use sconce_diffusion::{DiffusionEngine, DiffusionSettings};
 use sconce_engine::{
     BlockFormat, CacheDtype, Engine, EngineSettings, Packing, Quantisation, StoredDtype,
 };
-use sconce_python::Formatters;
+use sconce_python::{Formatters, Pool};
 use sconce_seq2seq::{Seq2SeqEngine, Seq2SeqSettings};
 use sconce_tasks::{TaskEngine, TaskSettings, VectorWish};
 use tracing::warn;
 
 use crate::error::ManagerError;
+use crate::memory::{self, Memory, Promise};
 use crate::python;
 use crate::store;
 use crate::task::{self, Wish};
@@ -22,8 +23,19 @@ use crate::task::{self, Wish};
 /// What answers for a model.
 pub(crate) struct Built {
     pub(crate) backend: Arc<dyn Backend>,
+    /// The same, where it is the model's own code that answers.
+    pub(crate) pool: Option<Arc<Pool>>,
     /// The model's own functions that change requests and answers, if it has such.
     pub(crate) formatters: Option<Arc<Formatters>>,
+    /// The memory that it takes.
+    pub(crate) promise: Promise,
+}
+
+/// Where models are loaded.
+pub(crate) struct Site {
+    pub(crate) memory: Arc<Memory>,
+    /// Whether SageMaker loads many models, so that each has to say when the next does not fit.
+    pub(crate) multi_model: bool,
 }
 
 impl Built {
@@ -42,49 +54,87 @@ impl Built {
         if let Some(formatters) = &self.formatters {
             formatters.stop();
         }
+        self.promise.release();
     }
 }
 
 /// Fetches and loads a model; the observer is told of each phase.
 pub(crate) fn build(
     settings: &ModelSettings,
+    site: &Site,
     observer: Arc<Observer>,
 ) -> Result<Built, ManagerError> {
     // What is wrong with a script shows sooner than a checkpoint is loaded.
     let python = settings.formatters.as_ref();
     let formatters = python.map(|python| python::formatters(settings, python));
+    let formatters = formatters.transpose()?.map(Arc::new);
+    if let Some(python) = &settings.python {
+        let needed = memory::require(python, site.multi_model, site.memory.left())?;
+        let pool = Arc::new(python::pool(settings, python, &*observer)?);
+        return Ok(Built {
+            backend: Arc::clone(&pool) as Arc<dyn Backend>,
+            pool: Some(pool),
+            formatters,
+            promise: site.memory.grant(needed),
+        });
+    }
+    // Nobody waits for what others fetch.
+    let dir = store::directory(&settings.source, &*observer)?;
+    let load = |room| native(settings, dir, room, observer);
+    let (backend, promise) = site.memory.promise(load)?;
     Ok(Built {
-        formatters: formatters.transpose()?.map(Arc::new),
-        backend: backend(settings, observer)?,
+        backend,
+        pool: None,
+        formatters,
+        promise,
     })
 }
 
-fn backend(
+/// Loads the engine of the model in a directory, within `room` bytes; it, and what it takes.
+fn native(
     settings: &ModelSettings,
+    dir: PathBuf,
+    room: Option<u64>,
     observer: Arc<Observer>,
-) -> Result<Arc<dyn Backend>, ManagerError> {
-    if let Some(python) = &settings.python {
-        return Ok(Arc::new(python::pool(settings, python, &*observer)?));
-    }
-    let dir = store::directory(&settings.source, &*observer)?;
+) -> Result<(Arc<dyn Backend>, u64), ManagerError> {
     match task::served(&dir, Wish::of(settings))? {
         Task::TextGeneration => {
-            let engine = Engine::start(engine_settings(settings, dir), observer)?;
-            Ok(Arc::new(engine))
+            let settings = EngineSettings {
+                room,
+                ..engine_settings(settings, dir)
+            };
+            let engine = Engine::start(settings, observer)?;
+            let planned = engine.planned();
+            Ok((Arc::new(engine), planned))
         }
         Task::TextToImage => {
             task::require_one_rank(settings, Task::TextToImage)?;
             task::require_plain_weights(settings)?;
-            let engine = DiffusionEngine::start(diffusion_settings(settings, dir), observer)?;
-            Ok(Arc::new(engine))
+            let settings = DiffusionSettings {
+                room,
+                ..diffusion_settings(settings, dir)
+            };
+            let engine = DiffusionEngine::start(settings, observer)?;
+            let planned = engine.planned();
+            Ok((Arc::new(engine), planned))
         }
         task if task.reads_and_writes() => {
-            let engine = Seq2SeqEngine::start(seq2seq_settings(settings, dir, task), observer)?;
-            Ok(Arc::new(engine))
+            let settings = Seq2SeqSettings {
+                room,
+                ..seq2seq_settings(settings, dir, task)
+            };
+            let engine = Seq2SeqEngine::start(settings, observer)?;
+            let planned = engine.planned();
+            Ok((Arc::new(engine), planned))
         }
         task => {
-            let engine = TaskEngine::start(task_settings(settings, dir, task), observer)?;
-            Ok(Arc::new(engine))
+            let settings = TaskSettings {
+                room,
+                ..task_settings(settings, dir, task)
+            };
+            let engine = TaskEngine::start(settings, observer)?;
+            let planned = engine.planned();
+            Ok((Arc::new(engine), planned))
         }
     }
 }
@@ -102,6 +152,7 @@ pub(crate) fn diffusion_settings(settings: &ModelSettings, dir: PathBuf) -> Diff
         queue: settings.job_queue_size,
         skips_safety_checker: settings.skips_safety_checker,
         tiles: settings.vae_tiling,
+        room: None,
         predict_timeout: settings.predict_timeout.as_secs(),
     }
 }
@@ -129,6 +180,7 @@ pub(crate) fn seq2seq_settings(
         kv_cache_bytes: settings.kv_cache_bytes,
         quantise: quantisation(settings.quantize),
         packing: packing(settings.quantize),
+        room: None,
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),
     }
@@ -157,6 +209,7 @@ pub(crate) fn task_settings(settings: &ModelSettings, dir: PathBuf, task: Task) 
         },
         quantise: quantisation(settings.quantize),
         packing: packing(settings.quantize),
+        room: None,
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),
     }
@@ -181,6 +234,7 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
         model_sampling: settings.model_sampling,
         kv_dtype: cache_dtype(settings.kv_dtype),
         kv_cache_bytes: settings.kv_cache_bytes,
+        room: None,
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),
     }

@@ -1,219 +1,382 @@
-//! One model: where it is on its way, and its backend once it is ready.
+//! One model: where it is on its way, its backend once it is ready, and who asks it.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
-use sconce_core::{Backend, Formats, Job, Load, ModelStatus, Phase, Progress, ServeError};
+use sconce_config::ModelSettings;
+use sconce_core::{
+    Backend, Crew, Formats, Job, Load, Manner, ModelStatus, Phase, Progress, Scaled, ServeError,
+    Served, Worker,
+};
 use sconce_python::Formatters;
 
 use crate::build::Built;
+use crate::manner;
 
-/// A model by name, shared between its loading thread and the requests.
+/// A model by name and version, shared between its loading thread and the requests.
 pub(crate) struct Entry {
-    name: String,
-    takes_raw: bool,
-    state: RwLock<State>,
+    settings: ModelSettings,
+    manner: Manner,
+    at_startup: bool,
+    state: Mutex<State>,
+    changed: Condvar,
 }
 
 struct State {
     phase: Phase,
     progress: Progress,
-    built: Option<Built>,
+    built: Option<Arc<Built>>,
+    /// When it became ready.
+    since: SystemTime,
+    /// Whether its loading thread is at work.
+    is_loading: bool,
+    /// Requests that hold it.
+    leases: usize,
+    /// When it was last asked.
+    asked: Instant,
+}
+
+/// How the loading of a model ended, for who waits for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Loaded {
+    /// It answers.
+    Ready,
+    /// It does not: the first cause.
+    Failed(String),
+    /// Nobody wants it any more.
+    Withdrawn,
+    /// It is still on its way.
+    TooLate,
 }
 
 impl Entry {
-    /// `takes_raw`: the model's own code answers, and takes raw jobs only.
-    pub(crate) fn new(name: String, takes_raw: bool) -> Self {
+    pub(crate) fn new(settings: ModelSettings, at_startup: bool) -> Self {
         let state = State {
             phase: Phase::Pending,
             progress: Progress::default(),
             built: None,
+            since: SystemTime::now(),
+            is_loading: true,
+            leases: 0,
+            asked: Instant::now(),
         };
         Self {
-            name,
-            takes_raw,
-            state: RwLock::new(state),
+            manner: manner::manner(&settings),
+            settings,
+            at_startup,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
         }
     }
 
+    pub(crate) fn settings(&self) -> &ModelSettings {
+        &self.settings
+    }
+
+    pub(crate) fn manner(&self) -> &Manner {
+        &self.manner
+    }
+
     pub(crate) fn name(&self) -> &str {
-        &self.name
+        &self.settings.name
     }
 
-    pub(crate) fn takes_raw(&self) -> bool {
-        self.takes_raw
+    pub(crate) fn version(&self) -> Option<&str> {
+        self.settings.version.as_deref()
     }
 
-    /// Moves to a phase on the way to readiness; a model that has failed stays failed.
+    /// Name and version, as messages have them.
+    pub(crate) fn label(&self) -> String {
+        match self.version() {
+            Some(version) => format!("{}:{version}", self.name()),
+            None => self.name().to_owned(),
+        }
+    }
+
+    /// By which models are sorted.
+    pub(crate) fn key(&self) -> (&str, Option<&str>) {
+        (self.name(), self.version())
+    }
+
+    pub(crate) fn at_startup(&self) -> bool {
+        self.at_startup
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Moves to a phase on the way to readiness; a model that has failed stays failed, one that
+    /// nobody wants stays so.
     pub(crate) fn advance(&self, phase: Phase, progress: Progress) {
-        self.change(|state| (state.phase, state.progress) = (phase, progress));
+        let mut state = self.lock();
+        if state.phase.is_coming() {
+            (state.phase, state.progress) = (phase, progress);
+        }
     }
 
-    /// The model answers from now on.
+    /// The model answers from now on. If nobody wants it any more, whoever unloads it ends it; if
+    /// all were stopped meanwhile, it ends here.
     pub(crate) fn ready(&self, built: Built) {
-        self.change(|state| {
+        let mut state = self.lock();
+        state.is_loading = false;
+        state.since = SystemTime::now();
+        if state.phase.is_coming() {
             (state.phase, state.progress) = (Phase::Ready, Progress::default());
-            state.built = Some(built);
-        });
+        }
+        let unwanted = match &state.phase {
+            Phase::Failed(_) => Some(built),
+            _ => {
+                state.built = Some(Arc::new(built));
+                None
+            }
+        };
+        self.changed.notify_all();
+        drop(state);
+        if let Some(built) = unwanted {
+            built.stop();
+        }
     }
 
     /// The model will not answer; the first cause stays.
     pub(crate) fn fail(&self, cause: String) {
-        self.change(|state| state.phase = Phase::Failed(cause));
+        let mut state = self.lock();
+        state.is_loading = false;
+        if state.phase.is_coming() {
+            state.phase = Phase::Failed(cause);
+        }
+        self.changed.notify_all();
     }
 
-    fn change(&self, change: impl FnOnce(&mut State)) {
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
-        if !matches!(state.phase, Phase::Failed(_)) {
-            change(&mut state);
+    /// Waits for the end of the loading.
+    pub(crate) fn loaded(&self, longest: Duration) -> Loaded {
+        let coming = |state: &mut State| state.phase.is_coming();
+        let waited = self
+            .changed
+            .wait_timeout_while(self.lock(), longest, coming);
+        let (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        match &state.phase {
+            Phase::Ready => Loaded::Ready,
+            Phase::Failed(cause) => Loaded::Failed(cause.clone()),
+            Phase::Unloading => Loaded::Withdrawn,
+            _ => Loaded::TooLate,
         }
     }
 
-    pub(crate) fn submit(&self, job: Job) -> Result<(), ServeError> {
-        let backend = {
-            let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            match (&state.built, &state.phase) {
-                (Some(built), Phase::Ready) => Arc::clone(&built.backend),
-                (_, phase) => return Err(self.not_ready(phase)),
-            }
-        };
-        backend.submit(job)
+    /// Holds the model for a request; one that is on its way out is not there any more.
+    pub(crate) fn lease(self: &Arc<Self>) -> Result<Lease, ServeError> {
+        let mut state = self.lock();
+        if state.phase == Phase::Unloading {
+            return Err(ServeError::UnknownModel(self.name().to_owned()));
+        }
+        state.leases += 1;
+        state.asked = Instant::now();
+        Ok(Lease(Arc::clone(self)))
     }
 
-    fn not_ready(&self, phase: &Phase) -> ServeError {
-        ServeError::NotReady {
-            model: self.name.clone(),
-            phase: phase.to_string(),
+    /// Takes nothing new from now on; false: somebody else sees to its end already.
+    pub(crate) fn begin_unloading(&self) -> bool {
+        let mut state = self.lock();
+        let first = state.phase != Phase::Unloading;
+        state.phase = Phase::Unloading;
+        self.changed.notify_all();
+        first
+    }
+
+    /// Waits until it is loaded, as that cannot be interrupted, and until those who hold it have
+    /// their answers, for `patience` at most; then ends what is left.
+    pub(crate) fn unload(&self, patience: Duration) {
+        let loading = |state: &mut State| state.is_loading;
+        let waited = self.changed.wait_while(self.lock(), loading);
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        let waited = self
+            .changed
+            .wait_timeout_while(state, patience, |state| state.leases > 0);
+        let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if state.leases > 0 {
+            tracing::warn!(
+                "model {}: {} requests did not finish within {} s and are cut off",
+                self.label(),
+                state.leases,
+                patience.as_secs()
+            );
+        }
+        let built = state.built.take();
+        drop(state);
+        if let Some(built) = built {
+            built.stop();
         }
     }
 
-    fn formatters(&self) -> Result<Arc<Formatters>, Phase> {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let built = state.built.as_ref();
-        let formatters = built.and_then(|built| built.formatters.clone());
-        formatters.ok_or_else(|| state.phase.clone())
-    }
-
-    /// Which functions of its own change requests and answers.
-    pub(crate) fn formats(&self) -> Formats {
-        self.formatters()
-            .map_or_else(|_| Formats::default(), |found| found.formats())
-    }
-
-    /// Asks these functions.
-    pub(crate) fn format(&self, job: Job) -> Result<(), ServeError> {
-        match self.formatters() {
-            Ok(formatters) => formatters.submit(job),
-            Err(phase) => Err(self.not_ready(&phase)),
-        }
-    }
-
-    /// The truth of now: a ready model whose backend has failed is failed.
-    pub(crate) fn status(&self) -> ModelStatus {
-        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-        let built = state.built.as_ref();
-        let broken = built.and_then(Built::failure);
-        ModelStatus {
-            name: self.name.clone(),
-            phase: broken.map_or_else(|| state.phase.clone(), Phase::Failed),
-            progress: state.progress,
-            load: built.map_or_else(Load::default, |built| built.backend.load()),
-            task: built.and_then(|built| built.backend.task()),
-        }
-    }
-
-    /// Takes the backend away and ends it.
+    /// Ends the backend at once; jobs that still run fail.
     pub(crate) fn stop(&self) {
         let built = {
-            let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+            let mut state = self.lock();
             state.phase = Phase::Failed("it was stopped".into());
+            self.changed.notify_all();
             state.built.take()
         };
         if let Some(built) = built {
             built.stop();
         }
     }
+
+    /// When it was last asked and how much memory that would free, if it is ready and nobody holds it.
+    pub(crate) fn idle(&self) -> Option<(Instant, u64)> {
+        let state = self.lock();
+        let built = state.built.as_ref()?;
+        let is_idle = state.phase == Phase::Ready && state.leases == 0;
+        is_idle.then(|| (state.asked, built.promise.bytes()))
+    }
+
+    pub(crate) fn is_ready(&self) -> bool {
+        self.lock().phase == Phase::Ready
+    }
+
+    pub(crate) fn is_unloading(&self) -> bool {
+        self.lock().phase == Phase::Unloading
+    }
+
+    /// Changes how many workers there are; a native engine has one, which works on all requests.
+    pub(crate) fn scale(&self, min: Option<usize>, max: Option<usize>) -> Result<Scaled, Phase> {
+        let built = {
+            let state = self.lock();
+            match (&state.built, &state.phase) {
+                (Some(built), Phase::Ready) => Arc::clone(built),
+                (_, phase) => return Err(phase.clone()),
+            }
+        };
+        Ok(match &built.pool {
+            None => {
+                tracing::info!(
+                    "model {}: its workers stay one: the native engine batches all requests itself",
+                    self.label()
+                );
+                Scaled { min: 1, max: 1 }
+            }
+            Some(pool) => {
+                let now = pool.crew();
+                let least = min.unwrap_or(now.min).max(1);
+                let most = max.unwrap_or(now.max.max(least));
+                pool.scale(least.min(most.max(1)), most.max(1))
+            }
+        })
+    }
+
+    fn built(&self) -> Result<Arc<Built>, ServeError> {
+        let state = self.lock();
+        match (&state.built, &state.phase) {
+            // Whoever holds it may still ask.
+            (Some(built), Phase::Ready | Phase::Unloading) => Ok(Arc::clone(built)),
+            (_, phase) => Err(ServeError::NotReady {
+                model: self.name().to_owned(),
+                phase: phase.to_string(),
+            }),
+        }
+    }
+
+    fn formatters(&self) -> Option<Arc<Formatters>> {
+        let state = self.lock();
+        state.built.as_ref()?.formatters.clone()
+    }
+
+    /// The truth of now: a ready model whose backend has failed is failed.
+    pub(crate) fn status(&self) -> ModelStatus {
+        let (built, phase, progress, since) = {
+            let state = self.lock();
+            let built = state.built.clone();
+            (built, state.phase.clone(), state.progress, state.since)
+        };
+        let built = built.as_deref();
+        let broken = built
+            .and_then(Built::failure)
+            .filter(|_| phase != Phase::Unloading);
+        ModelStatus {
+            name: self.settings.name.clone(),
+            version: self.settings.version.clone(),
+            url: self.settings.url.clone(),
+            at_startup: self.at_startup,
+            phase: broken.map_or(phase, Phase::Failed),
+            progress,
+            load: built.map_or_else(Load::default, |built| built.backend.load()),
+            task: built.and_then(|built| built.backend.task()),
+            crew: self.crew(built, since),
+            batching: manner::batching(&self.settings),
+        }
+    }
+
+    fn crew(&self, built: Option<&Built>, since: SystemTime) -> Crew {
+        match (built, &self.settings.python) {
+            (
+                Some(Built {
+                    pool: Some(pool), ..
+                }),
+                _,
+            ) => pool.crew(),
+            (Some(_), _) => Crew {
+                min: 1,
+                max: 1,
+                workers: vec![Worker {
+                    id: 1,
+                    since,
+                    is_ready: true,
+                }],
+            },
+            (None, Some(python)) => Crew {
+                min: python.min_workers,
+                max: python.max_workers.unwrap_or(python.min_workers),
+                workers: vec![],
+            },
+            (None, None) => Crew {
+                min: 1,
+                max: 1,
+                workers: vec![],
+            },
+        }
+    }
+}
+
+/// A model that a request holds: it stays until all are dropped.
+pub(crate) struct Lease(Arc<Entry>);
+
+impl Served for Lease {
+    fn status(&self) -> ModelStatus {
+        self.0.status()
+    }
+
+    fn manner(&self) -> &Manner {
+        &self.0.manner
+    }
+
+    fn submit(&self, job: Job) -> Result<(), ServeError> {
+        self.0.built()?.backend.submit(job)
+    }
+
+    fn takes_raw(&self) -> bool {
+        self.0.settings.python.is_some()
+    }
+
+    fn formats(&self) -> Formats {
+        self.0
+            .formatters()
+            .map_or_else(Formats::default, |found| found.formats())
+    }
+
+    fn format(&self, job: Job) -> Result<(), ServeError> {
+        let built = self.0.built()?;
+        match &built.formatters {
+            Some(formatters) => formatters.submit(job),
+            None => Err(ServeError::UnknownModel(self.0.name().to_owned())),
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.lock().leases -= 1;
+        self.0.changed.notify_all();
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use sconce_core::{Event, Generate, Input, JobId, Reply, Task};
-    use std::time::Instant;
-
-    struct Nobody;
-    impl Reply for Nobody {
-        fn send(&mut self, _: Event) -> bool {
-            false
-        }
-        fn gone(&self) -> bool {
-            true
-        }
-    }
-
-    #[derive(Default)]
-    struct Broken(Option<String>);
-    impl Backend for Broken {
-        fn submit(&self, _: Job) -> Result<(), ServeError> {
-            Ok(())
-        }
-        fn task(&self) -> Option<Task> {
-            Some(Task::TextGeneration)
-        }
-        fn load(&self) -> Load {
-            Load {
-                running: 3,
-                ..Load::default()
-            }
-        }
-        fn failure(&self) -> Option<String> {
-            self.0.clone()
-        }
-        fn stop(&self) {}
-    }
-
-    fn built(backend: Broken) -> Built {
-        Built {
-            backend: Arc::new(backend),
-            formatters: None,
-        }
-    }
-
-    fn job() -> Job {
-        let input = Input::Generate(Generate::default());
-        Job {
-            id: JobId(1),
-            input,
-            reply: Box::new(Nobody),
-            deadline: Instant::now(),
-        }
-    }
-
-    #[test]
-    fn jobs_are_refused_with_the_phase_until_the_model_is_ready() {
-        let entry = Entry::new("m".into(), false);
-        entry.advance(Phase::Loading, Progress { done: 1, total: 2 });
-        let refused = entry.submit(job()).unwrap_err().to_string();
-        assert!(refused.contains("m (loading)"), "{refused}");
-        entry.ready(built(Broken::default()));
-        entry.submit(job()).unwrap();
-        assert_eq!(entry.status().load.running, 3);
-        entry.stop();
-        assert!(entry.submit(job()).is_err());
-    }
-
-    #[test]
-    fn a_ready_model_whose_backend_failed_is_failed() {
-        let entry = Entry::new("m".into(), false);
-        entry.ready(built(Broken(Some("rank 0: boom".into()))));
-        assert_eq!(entry.status().phase, Phase::Failed("rank 0: boom".into()));
-    }
-
-    #[test]
-    fn the_first_cause_of_a_failure_stays() {
-        let entry = Entry::new("m".into(), false);
-        entry.fail("first".into());
-        entry.fail("second".into());
-        entry.advance(Phase::Loading, Progress::default());
-        assert_eq!(entry.status().phase, Phase::Failed("first".into()));
-    }
-}
+mod tests;

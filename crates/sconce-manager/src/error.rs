@@ -74,6 +74,19 @@ pub enum ManagerError {
         /// How many there are.
         usable: usize,
     },
+    /// What the model takes is not left.
+    #[error(
+        "it takes about {needed} bytes and {left} are left, of which {spare} stay free; unload \
+         another model, or choose a machine with more memory"
+    )]
+    NoMemory {
+        /// What it takes.
+        needed: u64,
+        /// What is left.
+        left: u64,
+        /// What is to stay free beside it.
+        spare: u64,
+    },
     /// A library that loads failed in a way that it should not.
     #[error("loading panicked; the lines above say where")]
     Panic,
@@ -83,6 +96,22 @@ impl ManagerError {
     pub(crate) fn temporary(cause: &std::io::Error) -> Self {
         Self::Temporary {
             cause: cause.to_string(),
+        }
+    }
+
+    /// Bytes that have to become free before the model can start, if nothing but memory is missing.
+    pub(crate) fn missing_memory(&self) -> Option<u64> {
+        match self {
+            Self::Engine(error) => error.missing_memory(),
+            Self::Start(error) => error.missing_memory(),
+            Self::Seq2Seq(error) => error.missing_memory(),
+            Self::Diffusion(error) => error.missing_memory(),
+            Self::NoMemory {
+                needed,
+                left,
+                spare,
+            } => Some((needed + spare).saturating_sub(*left)),
+            _ => None,
         }
     }
 
@@ -110,6 +139,7 @@ impl ManagerError {
             Self::Temporary { .. } => "no-temporary-directory",
             Self::NoSuchGpu { .. } => "no-such-gpu",
             Self::TooFewGpus { .. } => "too-few-gpus",
+            Self::NoMemory { .. } => "not-enough-memory",
             Self::Panic => "panic",
         }
     }

@@ -1,7 +1,8 @@
 //! Models by name: fetches them, loads them, routes jobs to them, says how they are.
 //!
-//! [`Manager`] is the [`sconce_core::Gateway`] that HTTP talks to. A model is loaded in a
-//! thread of its own while the port is already open; `entry` holds its state.
+//! [`Manager`] is the [`sconce_core::Gateway`] that HTTP asks and the [`sconce_core::Registry`] by
+//! which models come and go. Each is loaded in a thread of its own while the others answer; `entry`
+//! holds its state, `memory` shares out what the machine has.
 
 mod build;
 mod device;
@@ -11,8 +12,11 @@ mod hub;
 mod hub_error;
 mod inspect;
 mod manager;
+mod manner;
+mod memory;
 mod progress;
 mod python;
+mod registry;
 mod remote;
 mod s3;
 mod store;

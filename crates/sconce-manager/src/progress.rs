@@ -11,14 +11,16 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// Says little: whoever loads something small hears nothing.
 pub(crate) struct ProgressLog {
+    model: String,
     began: Instant,
     said: Mutex<Instant>,
 }
 
 impl ProgressLog {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(model: String) -> Self {
         let began = Instant::now();
         Self {
+            model,
             began,
             said: Mutex::new(began),
         }
@@ -33,7 +35,8 @@ impl ProgressLog {
         *said = Instant::now();
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         info!(
-            "{phase}: {:.0} of {:.0} MiB after {:.0} s",
+            "model {}: {phase}: {:.0} of {:.0} MiB after {:.0} s",
+            self.model,
             mib(progress.done),
             mib(progress.total),
             self.began.elapsed().as_secs_f64()

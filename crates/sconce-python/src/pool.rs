@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use sconce_core::{Backend, Input, Job, Load, ServeError, Task};
+use sconce_core::{Backend, Crew, Input, Job, Load, Scaled, ServeError, Task};
 use tracing::{error, info};
 
 use crate::error::PythonError;
@@ -70,6 +70,32 @@ impl Pool {
             pool.spawn(index, Some(process))?;
         }
         Ok(pool)
+    }
+
+    /// The workers that are there.
+    pub fn crew(&self) -> Crew {
+        self.shared.crew()
+    }
+
+    /// Changes how many workers there are, `min` at least 1 and `max` at least `min`; what holds
+    /// from now on. One worker of a handler that works on many requests at once takes all of them,
+    /// so that there the numbers stay.
+    pub fn scale(&self, min: usize, max: usize) -> Scaled {
+        if self.shared.is_fixed() {
+            info!(
+                "model {}: the number of workers stays: each works on many requests at once",
+                self.shared.settings.name
+            );
+        } else {
+            for index in self.shared.scale(min, max) {
+                if let Err(cause) = self.spawn(index, None) {
+                    error!("{cause}");
+                    self.shared.leave(index);
+                }
+            }
+        }
+        let Crew { min, max, .. } = self.shared.crew();
+        Scaled { min, max }
     }
 
     fn spawn(&self, index: usize, first: Option<Process>) -> Result<(), PythonError> {

@@ -3,9 +3,9 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
-use sconce_core::{Event, JobId, Load, RawInput, Reply, ServeError};
+use sconce_core::{Crew, Event, JobId, Load, RawInput, Reply, ServeError, Worker};
 use tracing::{error, warn};
 
 use crate::package::Package;
@@ -53,7 +53,9 @@ pub(crate) struct Shared {
 struct State {
     queue: VecDeque<Waiting>,
     /// By number; `None`: there is no such worker.
-    workers: Vec<Option<Condition>>,
+    workers: Vec<Option<Slot>>,
+    /// As many workers there always are, and at most.
+    limits: (usize, usize),
     running: usize,
     stopping: bool,
     /// Of workers, since the start.
@@ -62,6 +64,13 @@ struct State {
     broken: Option<String>,
     /// Why no worker is up, after several attempts.
     down: Option<String>,
+}
+
+/// A worker that is there.
+#[derive(Clone, Copy)]
+struct Slot {
+    condition: Condition,
+    since: SystemTime,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -73,10 +82,14 @@ enum Condition {
 
 impl Shared {
     pub(crate) fn new(settings: PythonSettings, package: Package) -> Self {
+        let limits = (settings.workers.min, settings.workers.max);
         Self {
             settings,
             package,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                limits,
+                ..State::default()
+            }),
             changed: Condvar::new(),
         }
     }
@@ -106,7 +119,7 @@ impl Shared {
         // One worker takes all requests of a handler that is a coroutine.
         let crowded =
             !settings.asynchronous && (full || state.queue.len() > 2 * settings.at_once());
-        let grown = crowded.then(|| state.add_worker(settings.workers.max));
+        let grown = crowded.then(|| state.add_worker());
         if full {
             return Err(ServeError::QueueFull {
                 model: settings.name.clone(),
@@ -118,7 +131,47 @@ impl Shared {
 
     /// Makes room for a worker; `None`: there are as many as there may be.
     pub(crate) fn add_worker(&self) -> Option<usize> {
-        self.lock().add_worker(self.settings.workers.max)
+        self.lock().add_worker()
+    }
+
+    /// Whether the number of workers can change: one of a handler that works on many requests at
+    /// once takes all of them.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.settings.asynchronous || self.settings.rolling.is_some()
+    }
+
+    /// Changes how many workers there are; the numbers of those that should be started now. Those
+    /// that are too many end when they have answered what they have.
+    pub(crate) fn scale(&self, min: usize, max: usize) -> Vec<usize> {
+        let mut state = self.lock();
+        state.limits = (min, max);
+        let missing = min.saturating_sub(state.count());
+        let added = (0..missing).map_while(|_| state.add_worker()).collect();
+        drop(state);
+        self.changed.notify_all();
+        added
+    }
+
+    /// The workers that are there.
+    pub(crate) fn crew(&self) -> Crew {
+        let state = self.lock();
+        let worker = |(index, slot): (usize, &Option<Slot>)| {
+            slot.map(|slot| Worker {
+                id: index + 1,
+                since: slot.since,
+                is_ready: slot.condition != Condition::Starting,
+            })
+        };
+        Crew {
+            min: state.limits.0,
+            max: state.limits.1.max(state.limits.0),
+            workers: state
+                .workers
+                .iter()
+                .enumerate()
+                .filter_map(worker)
+                .collect(),
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -161,6 +214,8 @@ impl Shared {
     pub(crate) fn up(&self, index: usize) {
         let mut state = self.lock();
         state.down = None;
+        // Another process than before.
+        state.set(index, None);
         state.set(index, Some(Condition::Idle));
     }
 
@@ -249,7 +304,7 @@ impl Shared {
 
     /// Waits for jobs; `ended` tells whether the worker's process has ended.
     pub(crate) fn next(&self, index: usize, ended: &dyn Fn() -> bool) -> Next {
-        let workers = &self.settings.workers;
+        let max_idle = self.settings.workers.max_idle;
         let since = Instant::now();
         let mut state = self.lock();
         loop {
@@ -259,6 +314,10 @@ impl Shared {
             if ended() {
                 return Next::Restart;
             }
+            if state.count() > state.limits.1.max(state.limits.0) {
+                state.set(index, None);
+                return Next::End;
+            }
             if let Some(first) = self.take(&mut state) {
                 let batch;
                 (state, batch) = self.fill(state, first);
@@ -266,7 +325,7 @@ impl Shared {
                 state.set(index, Some(Condition::Busy));
                 return Next::Batch(batch);
             }
-            if since.elapsed() >= workers.max_idle && state.count() > workers.min {
+            if since.elapsed() >= max_idle && state.count() > state.limits.0 {
                 state.set(index, None);
                 return Next::End;
             }
@@ -343,8 +402,8 @@ impl State {
         self.broken.clone().or_else(|| self.down.clone())
     }
 
-    fn add_worker(&mut self, max: usize) -> Option<usize> {
-        if self.count() >= max {
+    fn add_worker(&mut self) -> Option<usize> {
+        if self.count() >= self.limits.1.max(self.limits.0) {
             return None;
         }
         let free = self.workers.iter().position(Option::is_none);
@@ -357,7 +416,11 @@ impl State {
         if self.workers.len() <= index {
             self.workers.resize(index + 1, None);
         }
-        self.workers[index] = condition;
+        let began = self.workers[index].map(|slot| slot.since);
+        self.workers[index] = condition.map(|condition| Slot {
+            condition,
+            since: began.unwrap_or_else(SystemTime::now),
+        });
     }
 
     fn count(&self) -> usize {
@@ -366,7 +429,7 @@ impl State {
 
     fn is_up(&self) -> bool {
         let mut workers = self.workers.iter().flatten();
-        workers.any(|condition| *condition != Condition::Starting)
+        workers.any(|slot| slot.condition != Condition::Starting)
     }
 }
 

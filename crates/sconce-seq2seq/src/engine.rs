@@ -23,6 +23,7 @@ use crate::worker::Worker;
 /// An engine that has passed its canary.
 pub struct Seq2SeqEngine {
     task: Task,
+    planned: u64,
     door: Door,
     inbox: Inbox<Admitted>,
 }
@@ -36,7 +37,7 @@ impl Seq2SeqEngine {
         }
         let plan = plan(&settings, &description)?;
         let door = Door::new(&settings, &description, plan.blocks);
-        let task = settings.task;
+        let (task, planned) = (settings.task, plan.total() * settings.ranks as u64);
         let entrance = InboxSettings {
             model: settings.name.clone(),
             thread: "seq2seq",
@@ -46,7 +47,17 @@ impl Seq2SeqEngine {
             let worker = load(settings, &description, &plan, gauges, &*observer)?;
             Ok::<_, Seq2SeqError>((worker, ()))
         })?;
-        Ok(Self { task, door, inbox })
+        Ok(Self {
+            task,
+            planned,
+            door,
+            inbox,
+        })
+    }
+
+    /// Bytes that were planned for it, whether it uses them already or not.
+    pub fn planned(&self) -> u64 {
+        self.planned
     }
 }
 
@@ -80,7 +91,8 @@ fn plan(
     let needs = description.needs(settings)?;
     let plan = Plan::new(
         &needs,
-        &Room::of_this_machine(settings.ranks, sconce_nn::pool::threads()),
+        &Room::of_this_machine(settings.ranks, sconce_nn::pool::threads())
+            .at_most(settings.room, settings.ranks),
     )?;
     if let Some(text) = plan.shortened(&needs) {
         warn!(

@@ -69,6 +69,14 @@ pub enum Seq2SeqError {
 }
 
 impl Seq2SeqError {
+    /// Bytes that have to become free before the model can start, if nothing but memory is missing.
+    pub fn missing_memory(&self) -> Option<u64> {
+        match self {
+            Self::Engine(error) => error.missing_memory(),
+            _ => None,
+        }
+    }
+
     /// The stable name of the problem, for programs.
     pub fn code(&self) -> &'static str {
         match self {

@@ -21,6 +21,7 @@ use crate::worker::{Pending, Worker};
 pub struct TaskEngine {
     kind: Kind,
     task: Box<dyn Task>,
+    planned: u64,
     inbox: Inbox<Pending>,
 }
 
@@ -31,7 +32,7 @@ impl TaskEngine {
             sconce_nn::pool::configure(threads);
         }
         let description = TaskDescription::read(&settings)?;
-        plan(&settings, &description)?;
+        let planned = plan(&settings, &description)?;
         let (kind, task) = (settings.task, desk::task(&description, &settings)?);
         let door = InboxSettings {
             model: settings.name.clone(),
@@ -44,7 +45,17 @@ impl TaskEngine {
             let worker = Worker::new(&settings, encoder, per_token);
             Ok::<_, StartError>((worker, ()))
         })?;
-        Ok(Self { kind, task, inbox })
+        Ok(Self {
+            kind,
+            task,
+            planned,
+            inbox,
+        })
+    }
+
+    /// Bytes that were planned for it, whether it uses them already or not.
+    pub fn planned(&self) -> u64 {
+        self.planned
     }
 
     fn admit(&self, job: Job, permit: Permit) -> Result<Pending, ServeError> {
@@ -88,11 +99,12 @@ impl Backend for TaskEngine {
     }
 }
 
-/// Decides, before a weight is read, whether there is room for them and for a full batch.
-fn plan(settings: &TaskSettings, description: &TaskDescription) -> Result<(), StartError> {
+/// Decides, before a weight is read, whether there is room for them and for a full batch: the bytes of both.
+fn plan(settings: &TaskSettings, description: &TaskDescription) -> Result<u64, StartError> {
     let weights = description.survey(settings)?.weights;
     let activations = description.activations(settings);
-    Room::of_this_machine(1, sconce_nn::pool::threads()).beside(1, weights, activations)?;
+    let room = Room::of_this_machine(1, sconce_nn::pool::threads()).at_most(settings.room, 1);
+    room.beside(1, weights, activations)?;
     let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
     info!(
         model = settings.name,
@@ -106,7 +118,7 @@ fn plan(settings: &TaskSettings, description: &TaskDescription) -> Result<(), St
         mib(activations),
         settings.max_batch_tokens,
     );
-    Ok(())
+    Ok(weights + activations + room.scratch + room.overhead)
 }
 
 /// Loads the weights and proves that the model computes.

@@ -70,6 +70,14 @@ pub enum StartError {
 }
 
 impl StartError {
+    /// Bytes that have to become free before the model can start, if nothing but memory is missing.
+    pub fn missing_memory(&self) -> Option<u64> {
+        match self {
+            Self::Engine(error) => error.missing_memory(),
+            _ => None,
+        }
+    }
+
     /// The stable name of the problem, for programs.
     pub fn code(&self) -> &'static str {
         match self {

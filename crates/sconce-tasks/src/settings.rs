@@ -36,6 +36,9 @@ pub struct TaskSettings {
     pub quantise: Option<Quantisation>,
     /// How the checkpoint must be packed, if that is said.
     pub packing: Option<Packing>,
+    /// Bytes that all of it may take, where others were promised memory that they do not use yet;
+    /// `None`: as many as the machine has left.
+    pub room: Option<u64>,
     /// Requests that may wait; more are refused.
     pub queue: usize,
     /// Seconds after which a request fails; only for the message.

@@ -6,8 +6,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use sconce_core::{
-    Event, FinishReason, Gateway, Generate, Input, Job, Load, ModelStatus, Output, Phase, Progress,
-    RawInput, Reply, ServeError, Task, Token,
+    Event, FinishReason, Gateway, Generate, Input, Job, Manner, ModelStatus, Output, Phase,
+    Progress, RawInput, Reply, ServeError, Served, Task, Token,
 };
 
 /// No test waits longer than this for anything.
@@ -56,8 +56,11 @@ type RawScript = Box<dyn Fn(&RawInput) -> Vec<Act> + Send + Sync>;
 
 /// A gateway with one model whose answers come from a script. A script that ends without an
 /// event that ends the job drops the reply, like an engine that vanishes.
-pub struct FakeGateway {
-    model: String,
+pub struct FakeGateway(Arc<FakeModel>);
+
+struct FakeModel {
+    name: String,
+    manner: Manner,
     script: Script,
     raw: Option<RawScript>,
     refusal: Option<ServeError>,
@@ -69,15 +72,7 @@ pub struct FakeGateway {
 impl FakeGateway {
     /// A ready model called `test` that follows the script for each job.
     pub fn new(script: impl Fn(&Generate) -> Vec<Act> + Send + Sync + 'static) -> Self {
-        Self {
-            model: "test".into(),
-            script: Box::new(script),
-            raw: None,
-            refusal: None,
-            phase: Mutex::new(Phase::Ready),
-            jobs: Mutex::default(),
-            gone: Gate::default(),
-        }
+        Self::of(FakeModel::new(Box::new(script)))
     }
 
     /// A model that says [`hello`].
@@ -87,41 +82,110 @@ impl FakeGateway {
 
     /// A model whose own code answers as the script says.
     pub fn raw(script: impl Fn(&RawInput) -> Vec<Act> + Send + Sync + 'static) -> Self {
-        Self {
+        Self::of(FakeModel {
             raw: Some(Box::new(script)),
-            ..Self::greeting()
-        }
+            ..FakeModel::new(Box::new(|_| hello()))
+        })
     }
 
     /// A model that takes no job.
     pub fn refusing(error: ServeError) -> Self {
-        Self {
+        Self::of(FakeModel {
             refusal: Some(error),
-            ..Self::greeting()
-        }
+            ..FakeModel::new(Box::new(|_| hello()))
+        })
+    }
+
+    fn of(model: FakeModel) -> Self {
+        Self(Arc::new(model))
+    }
+
+    /// The same model under another name and in another manner; only before it is asked.
+    #[must_use]
+    pub fn spoken_to(mut self, name: &str, manner: Manner) -> Self {
+        let model = Arc::get_mut(&mut self.0).expect("nobody has asked it");
+        (model.name, model.manner) = (name.into(), manner);
+        self
     }
 
     /// Changes what `status` says.
     pub fn set_phase(&self, phase: Phase) {
-        *lock(&self.phase) = phase;
+        *lock(&self.0.phase) = phase;
     }
 
     /// What was asked so far.
     pub fn jobs(&self) -> Vec<Generate> {
-        lock(&self.jobs).clone()
+        lock(&self.0.jobs).clone()
     }
 
     /// Opens when a script has seen that its client has gone.
     pub fn gone(&self) -> Gate {
-        self.gone.clone()
+        self.0.gone.clone()
+    }
+
+    /// How many requests hold the model now.
+    pub fn held(&self) -> usize {
+        Arc::strong_count(&self.0) - 1
+    }
+}
+
+impl FakeModel {
+    fn new(script: Script) -> Self {
+        Self {
+            name: "test".into(),
+            manner: Manner::default(),
+            script,
+            raw: None,
+            refusal: None,
+            phase: Mutex::new(Phase::Ready),
+            jobs: Mutex::default(),
+            gone: Gate::default(),
+        }
     }
 }
 
 impl Gateway for FakeGateway {
-    fn submit(&self, model: Option<&str>, job: Job) -> Result<(), ServeError> {
-        if let Some(unknown) = model.filter(|name| *name != self.model) {
-            return Err(ServeError::UnknownModel(unknown.into()));
+    fn find(
+        &self,
+        name: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Arc<dyn Served>, ServeError> {
+        let is_other = name.is_some_and(|name| name != self.0.name) || version.is_some();
+        match is_other {
+            true => Err(ServeError::UnknownModel(
+                name.unwrap_or(&self.0.name).into(),
+            )),
+            false => Ok(Arc::clone(&self.0) as Arc<dyn Served>),
         }
+    }
+
+    fn manner(&self) -> Manner {
+        self.0.manner.clone()
+    }
+
+    fn status(&self) -> Vec<ModelStatus> {
+        vec![self.0.status()]
+    }
+}
+
+impl Served for FakeModel {
+    fn status(&self) -> ModelStatus {
+        ModelStatus {
+            name: self.name.clone(),
+            url: format!("file:/models/{}", self.name),
+            at_startup: true,
+            phase: lock(&self.phase).clone(),
+            progress: Progress { done: 1, total: 2 },
+            task: Some(Task::TextGeneration),
+            ..ModelStatus::default()
+        }
+    }
+
+    fn manner(&self) -> &Manner {
+        &self.manner
+    }
+
+    fn submit(&self, job: Job) -> Result<(), ServeError> {
         if let Some(error) = &self.refusal {
             return Err(error.clone());
         }
@@ -133,23 +197,13 @@ impl Gateway for FakeGateway {
             (Input::Raw(asked), Some(script)) => script(asked),
             _ => return Err(ServeError::Malformed("this model continues texts".into())),
         };
-        let gone = self.gone();
+        let gone = self.gone.clone();
         std::thread::spawn(move || follow(acts, job.reply, &gone));
         Ok(())
     }
 
-    fn takes_raw(&self, model: Option<&str>) -> bool {
-        self.raw.is_some() && model.is_none_or(|name| name == self.model)
-    }
-
-    fn status(&self) -> Vec<ModelStatus> {
-        vec![ModelStatus {
-            name: self.model.clone(),
-            phase: lock(&self.phase).clone(),
-            progress: Progress { done: 1, total: 2 },
-            load: Load::default(),
-            task: Some(Task::TextGeneration),
-        }]
+    fn takes_raw(&self) -> bool {
+        self.raw.is_some()
     }
 }
 

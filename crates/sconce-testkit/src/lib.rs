@@ -6,6 +6,7 @@ pub mod fakes;
 pub mod golden;
 pub mod hub;
 pub mod reference;
+pub mod registry;
 pub mod reply;
 pub mod s3;
 pub mod server;

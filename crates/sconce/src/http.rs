@@ -4,28 +4,26 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Context;
-use sconce_config::{
-    Dialect as Configured, ModelSettings, ModelSource, OutputFormatter, PythonSettings, Resolved,
-    ServerSettings,
-};
-use sconce_http::{
-    Cors, Dialect, ErrorCodes, Formatter, HttpSettings, ModelInfo, ResultLimits, Wire,
-};
+use sconce_config::{Configuration, Management as Configured, ServerSettings};
+use sconce_http::{Cors, ErrorCodes, HttpSettings, LogSwitch, Management, ResultLimits};
 
 /// The platform puts this file into each of its containers, and DJL Serving knows it by that.
 const SAGEMAKER: &str = "/opt/ml/.sagemaker_infra/endpoint-metadata.json";
 
-/// All limits and choices; requests in flight at the end have `drain_deadline` to finish.
+/// All limits and choices; requests in flight at the end have `drain_deadline` to finish, and `log`
+/// changes the level of the log.
 pub(crate) fn settings(
-    resolved: &Resolved,
+    configuration: &Configuration,
+    log: LogSwitch,
     drain_deadline: Duration,
 ) -> anyhow::Result<HttpSettings> {
-    let server = &resolved.server;
-    let header = request_id_header(resolved, Path::new(SAGEMAKER));
+    let server = configuration.server();
+    let is_on_sagemaker = Path::new(SAGEMAKER).exists();
+    let has_own_header = configuration.sets("request_id_header_key");
+    let header = request_id_header(server, has_own_header, is_on_sagemaker);
     let defaults = ResultLimits::default();
     Ok(HttpSettings {
         max_request_size: server.max_request_size,
-        predict_timeout: resolved.model.predict_timeout,
         chunked_read_timeout: server.chunked_read_timeout,
         request_id_header: header.parse().with_context(|| {
             format!("request_id_header_key = {header}: this is no name of a header")
@@ -33,9 +31,9 @@ pub(crate) fn settings(
         codes: codes(server)?,
         cors: cors(server)?,
         allow_multi_status: server.allow_multi_status,
-        wire: wire(&resolved.model),
-        concurrency: concurrency(&resolved.model),
-        info: model_info(&resolved.model),
+        management: management(server.management, is_on_sagemaker),
+        multi_model: server.multi_model,
+        log: Some(log),
         results: ResultLimits {
             capacity: server.kept_results,
             ..defaults
@@ -45,16 +43,14 @@ pub(crate) fn settings(
     })
 }
 
-/// Requests that are computed at the same time.
-fn concurrency(model: &ModelSettings) -> usize {
-    let of_workers = |python: &PythonSettings| {
-        let workers = python.max_workers.unwrap_or(python.min_workers);
-        workers.saturating_mul(python.batch_size)
-    };
-    model
-        .python
-        .as_ref()
-        .map_or(model.max_rolling_batch_size, of_workers)
+/// Who may manage models: behind SageMaker nobody has reason to, but for the platform itself.
+fn management(configured: Configured, is_on_sagemaker: bool) -> Management {
+    match configured {
+        Configured::Auto if is_on_sagemaker => Management::Loopback,
+        Configured::Auto | Configured::Everybody => Management::Everybody,
+        Configured::Loopback => Management::Loopback,
+        Configured::Nobody => Management::Nobody,
+    }
 }
 
 fn codes(server: &ServerSettings) -> anyhow::Result<ErrorCodes> {
@@ -86,61 +82,41 @@ fn cors(server: &ServerSettings) -> anyhow::Result<Cors> {
     })
 }
 
-fn model_info(model: &ModelSettings) -> ModelInfo {
-    let hub = match &model.source {
-        ModelSource::Hub(hub) => Some(hub.id.clone()),
-        ModelSource::Directory(_) | ModelSource::S3(_) => None,
-    };
-    ModelInfo {
-        model_id: model.served_model_name.clone().or(hub),
-        max_concurrent_requests: model.job_queue_size,
-        max_total_tokens: model.max_model_len,
-        ..ModelInfo::default()
-    }
-}
-
 /// The header that names requests: who sets none gets SageMaker's own there, as in DJL Serving.
-fn request_id_header<'a>(resolved: &'a Resolved, sagemaker: &Path) -> &'a str {
-    let key = "request_id_header_key";
-    if resolved.origins.iter().all(|origin| origin.key != key) && sagemaker.exists() {
+fn request_id_header(server: &ServerSettings, has_own_header: bool, is_on_sagemaker: bool) -> &str {
+    if !has_own_header && is_on_sagemaker {
         "X-Amzn-SageMaker-Inference-Id"
     } else {
-        &resolved.server.request_id_header_key
+        &server.request_id_header_key
     }
 }
 
-/// The dialect of the settings and their choices within it.
-fn wire(model: &ModelSettings) -> Wire {
-    let dialect = match &model.python {
-        // Bodies are the handler's own; the server's failures look like a handler's.
-        Some(_) => Dialect::HuggingFace,
-        None => dialect(model.dialect),
-    };
-    Wire {
-        dialect,
-        formatter: model.output_formatter.map(formatter),
-        streaming: model.streaming,
-        stop_sequences: model.stop_sequences.clone(),
-    }
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn dialect(configured: Configured) -> Dialect {
-    match configured {
-        Configured::DeepSpeed => Dialect::DeepSpeed,
-        Configured::FasterTransformer => Dialect::FasterTransformer,
-        Configured::HuggingFace => Dialect::HuggingFace,
-        Configured::Rolling2023 => Dialect::Rolling2023,
-        Configured::Rolling => Dialect::Rolling,
-        Configured::RollingTgi => Dialect::RollingTgi,
-        Configured::Async => Dialect::Async,
-        Configured::Tgi => Dialect::Tgi,
-    }
-}
-
-fn formatter(configured: OutputFormatter) -> Formatter {
-    match configured {
-        OutputFormatter::Json => Formatter::Json,
-        OutputFormatter::JsonLines => Formatter::JsonLines,
-        OutputFormatter::ServerSentEvents => Formatter::Sse,
+    #[test]
+    fn the_platform_decides_who_manages_unless_somebody_does() {
+        for (configured, elsewhere, on_sagemaker) in [
+            (
+                Configured::Auto,
+                Management::Everybody,
+                Management::Loopback,
+            ),
+            (
+                Configured::Everybody,
+                Management::Everybody,
+                Management::Everybody,
+            ),
+            (
+                Configured::Loopback,
+                Management::Loopback,
+                Management::Loopback,
+            ),
+            (Configured::Nobody, Management::Nobody, Management::Nobody),
+        ] {
+            assert_eq!(management(configured, false), elsewhere);
+            assert_eq!(management(configured, true), on_sagemaker);
+        }
     }
 }

@@ -1,16 +1,29 @@
-//! The log: sentences on standard error, filtered by the level that the configuration names.
+//! The log: sentences on standard error, filtered by the level that the configuration names, until
+//! somebody names another.
 
-use tracing_subscriber::EnvFilter;
+use std::sync::Arc;
 
-/// Starts logging at a level or with a filter such as `info,sconce_engine=debug`.
-pub(crate) fn start(filter: &str) {
+use sconce_http::LogSwitch;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, fmt, reload};
+
+/// Starts logging at a level or with a filter such as `info,sconce_engine=debug`; what changes that
+/// later.
+pub(crate) fn start(filter: &str) -> LogSwitch {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = fmt::layer()
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr)
-        .finish();
+        .with_writer(std::io::stderr);
     // Fails only if logging has been started before, which main does not do.
-    let _ = tracing::subscriber::set_global_default(subscriber);
+    let _ = tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init();
+    LogSwitch(Arc::new(move |level: &str| {
+        let filter = EnvFilter::try_new(level).map_err(|error| error.to_string())?;
+        handle.reload(filter).map_err(|error| error.to_string())
+    }))
 }

@@ -1,20 +1,22 @@
-//! `sconce serve`: configuration, port, model, signals, in this order.
+//! `sconce serve`: configuration, port, models, signals, in this order.
 //!
-//! The port is opened before the model is loaded, so that `/ping` can tell how far it is. The
-//! process ends with 0 after a drain, with 1 if the model cannot be served, with 64 if the
+//! The port is opened before the models are loaded, so that `/ping` can tell how far they are. The
+//! process ends with 0 after a drain, with 1 if a model of the start cannot be served, with 64 if the
 //! configuration is wrong, with 69 if the device that it asks for cannot be used.
 
+use std::collections::HashSet;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sconce_config::{Environment, Resolved, ServerSettings};
-use sconce_core::{Gateway, Task};
+use sconce_config::{Configuration, Environment, Resolved, ServerSettings};
+use sconce_core::{Gateway, ModelStatus, Task};
+use sconce_http::{LogSwitch, Models};
 use sconce_manager::{Manager, Outcome};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
 use crate::command::ServeArguments;
@@ -33,26 +35,27 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
     let began = Instant::now();
     let environment = Environment::from_process();
-    let line = arguments.to_command_line();
-    let resolved = sconce_config::resolve_with(&line, &environment, &sconce_manager::bucket_folder);
-    let resolved = match resolved {
-        Ok(resolved) => resolved,
+    let configuration = Configuration::read(&arguments.to_command_line(), &environment);
+    let models = match configuration.models(&sconce_manager::bucket_folder) {
+        Ok(models) => models,
         Err(errors) => {
             // Logging is not configured yet: this is all there is to say.
             let _ = writeln!(std::io::stderr(), "{errors}");
             return ExitCode::from(sconce_config::EXIT_CODE);
         }
     };
-    logging::start(&resolved.server.log);
-    if let Err(cause) = sconce_manager::require_device(&resolved.model) {
-        error!("sconce ends: {cause}");
-        return ExitCode::from(NO_DEVICE);
+    let log = logging::start(&configuration.server().log);
+    for model in &models {
+        if let Err(cause) = sconce_manager::require_device(&model.model) {
+            error!("sconce ends: {cause}");
+            return ExitCode::from(NO_DEVICE);
+        }
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let served = runtime.block_on(serve(resolved, began));
+        let served = runtime.block_on(serve(configuration, models, log, began));
         // Tokenisation of a refused request may still run in a blocking thread.
         runtime.shutdown_timeout(Duration::from_secs(1));
         served
@@ -66,61 +69,83 @@ pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
     }
 }
 
-async fn serve(resolved: Resolved, began: Instant) -> anyhow::Result<ExitCode> {
-    let listener = bind(&resolved.server).await?;
+async fn serve(
+    configuration: Configuration,
+    models: Vec<Resolved>,
+    log: LogSwitch,
+    began: Instant,
+) -> anyhow::Result<ExitCode> {
+    let listener = bind(configuration.server()).await?;
     let address = listener.local_addr()?;
     info!(
-        "listening on {address} {:.0} ms after the start; /ping says 503 until the model is ready",
-        began.elapsed().as_secs_f64() * 1e3
+        "listening on {address} {:.0} ms after the start; {}",
+        began.elapsed().as_secs_f64() * 1e3,
+        match models.len() {
+            0 => "there is no model yet".into(),
+            1 => "/ping says 503 until the model is ready".into(),
+            count => format!("/ping says 503 until all {count} models are ready"),
+        }
     );
-    report(&resolved);
-    let settings = http::settings(&resolved, DRAIN)?;
-    let loading_timeout = resolved.model.model_loading_timeout;
-    let (tell, told) = oneshot::channel();
-    let manager = Manager::start(resolved.model, move |_, outcome| {
+    report(&models);
+    let settings = http::settings(&configuration, log, DRAIN)?;
+    let loading: Vec<_> = models
+        .iter()
+        .map(|model| model.model.model_loading_timeout)
+        .collect();
+    let (tell, told) = mpsc::unbounded_channel();
+    let models = models.into_iter().map(|model| model.model).collect();
+    let manager = Manager::start(configuration, models, move |_, outcome| {
         // Nobody listens any more if a signal came first.
         let _ = tell.send(outcome);
     })?;
-    let manager = Arc::new(manager);
     let (tell_end, end) = oneshot::channel();
-    let watched = Arc::clone(&manager);
+    let watched = manager.clone();
     let watch = tokio::spawn(async move {
-        let code = end_of_service(told, loading_timeout, address, &watched).await;
+        let code = end_of_service(told, &loading, address, &watched).await;
         let _ = tell_end.send(());
         code
     });
-    let gateway = Arc::clone(&manager) as Arc<dyn Gateway>;
     let ended = async { end.await.unwrap_or_default() };
-    sconce_http::serve(listener, gateway, settings, ended).await?;
+    let models = Models::of(Arc::new(manager.clone()));
+    sconce_http::serve(listener, models, settings, ended).await?;
     tokio::task::spawn_blocking(move || manager.stop()).await?;
-    info!("the port is closed and the model is stopped; goodbye");
+    info!("the port is closed and all models are stopped; goodbye");
     Ok(watch.await?)
 }
 
-/// Waits for a signal or for the failure of the model; the exit code tells which.
+/// Waits for a signal or for the failure of a model of the start; the exit code tells which.
+/// `loading` is the time that each of them has.
 async fn end_of_service(
-    loaded: oneshot::Receiver<Outcome>,
-    loading_timeout: Duration,
+    mut loaded: mpsc::UnboundedReceiver<Outcome>,
+    loading: &[Duration],
     address: SocketAddr,
     manager: &Manager,
 ) -> ExitCode {
     let failed = async {
-        match tokio::time::timeout(loading_timeout, loaded).await {
-            Ok(Ok(Ok(()))) => {
-                let task = manager.status().first().and_then(|model| model.task);
-                // What a user's own code takes only the user knows.
-                if let Some(body) = task.and_then(example) {
-                    let is_file = task == Some(Task::TextToImage);
-                    let kept = if is_file { " -o picture.png" } else { "" };
-                    info!("try: {}{kept}", curl_line(address, body));
+        let longest = loading.iter().max().copied().unwrap_or_default();
+        let all = async {
+            for _ in loading {
+                match loaded.recv().await {
+                    Some(Ok(())) => {}
+                    _ => return false,
+                }
+            }
+            true
+        };
+        match tokio::time::timeout(longest, all).await {
+            // Nothing is on its way.
+            _ if loading.is_empty() => std::future::pending().await,
+            Ok(true) => {
+                if let Some(line) = example_of(address, &manager.status()) {
+                    info!("try: {line}");
                 }
                 std::future::pending().await
             }
-            Ok(_) => {}
+            Ok(false) => {}
             Err(_) => error!(
                 "the model was not ready after model_loading_timeout = {} s; raise it if the \
                  weights need longer to arrive",
-                loading_timeout.as_secs()
+                longest.as_secs()
             ),
         }
     };
@@ -149,20 +174,41 @@ async fn bind(server: &ServerSettings) -> anyhow::Result<TcpListener> {
     })
 }
 
-fn report(resolved: &Resolved) {
-    for origin in &resolved.origins {
-        info!("{origin}");
-    }
-    for warning in &resolved.warnings {
-        warn!("{warning}");
+/// Tells where settings come from, once what holds for several models.
+fn report(models: &[Resolved]) {
+    let mut told = HashSet::new();
+    for model in models {
+        for origin in &model.origins {
+            let line = origin.to_string();
+            if told.insert(line.clone()) {
+                info!("{line}");
+            }
+        }
+        for warning in &model.warnings {
+            if told.insert(warning.clone()) {
+                warn!("{warning}");
+            }
+        }
     }
 }
 
-fn curl_line(address: SocketAddr, body: &str) -> String {
-    format!(
-        "curl -s http://127.0.0.1:{}/invocations -H 'Content-Type: application/json' -d '{body}'",
+/// A line that asks the first model, if it is known what it takes.
+fn example_of(address: SocketAddr, models: &[ModelStatus]) -> Option<String> {
+    let model = models.first()?;
+    // What a user's own code takes only the user knows.
+    let body = model.task.and_then(example)?;
+    let path = match models {
+        [_] => "invocations".into(),
+        _ => format!("predictions/{}", model.name),
+    };
+    let kept = match model.task {
+        Some(Task::TextToImage) => " -o picture.png",
+        _ => "",
+    };
+    Some(format!(
+        "curl -s http://127.0.0.1:{}/{path} -H 'Content-Type: application/json' -d '{body}'{kept}",
         address.port()
-    )
+    ))
 }
 
 /// A request that any model for a task answers; `None`: it would need words that models spell differently.

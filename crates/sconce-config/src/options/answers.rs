@@ -4,8 +4,8 @@ use super::reason::{PREDICTIVE, REASONING};
 use super::{OPTION, refused};
 use crate::entry::{Entry, Status, Variable::Fills, Variable::Overrides};
 use crate::kind::Kind;
-use crate::settings::OutputFormatter;
 use crate::value::{Rejection, Value, flag, put, seconds, text, text_list, word};
+use sconce_core::OutputFormatter;
 
 pub(super) const ANSWERS: &[Entry] = &[
     Entry {

@@ -117,8 +117,11 @@ pub(super) const CONTAINER: &[Entry] = &[
         key: "SAGEMAKER_MULTI_MODEL",
         variables: &[Overrides("SAGEMAKER_MULTI_MODEL")],
         since: "0.22",
-        doc: "Whether SageMaker loads and unloads models while the server runs.",
-        status: refused("one process serves one model for now", &["false"]),
+        kind: Kind::Flag,
+        default: "false",
+        doc: "Whether SageMaker loads and unloads models while the server runs: it may start without \
+              any, and the routes of that contract are open to it.",
+        status: Status::Honoured(|d, v| put(&mut d.server.multi_model, flag(v))),
         ..ENVIRONMENT
     },
     Entry {

@@ -74,10 +74,13 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
     Entry {
         key: "reserved_memory_mb",
         aliases: &["gpu.reserved_memory_mb"],
-        kind: Kind::Number,
+        default: "500",
+        kind: Kind::Whole(0, MOST_MEMORY_MB),
         since: "0.21",
-        doc: "Memory to leave free.",
-        status: Status::NoOp(MEMORY_PLAN),
+        doc: "Mebibytes that stay free beside required_memory_mb.",
+        status: own_code(MEMORY_PLAN, |d, v| {
+            put(&mut d.python.reserved_memory, megabytes(v))
+        }),
         ..SERVER_OR_MODEL
     },
     Entry {
@@ -120,10 +123,13 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
     Entry {
         key: "required_memory_mb",
         aliases: &["gpu.required_memory_mb"],
-        kind: Kind::Number,
+        kind: Kind::Whole(0, MOST_MEMORY_MB),
         since: "0.21",
-        doc: "Memory without which the model is not loaded.",
-        status: Status::NoOp(MEMORY_PLAN),
+        doc: "Mebibytes that a model must find when it is loaded. Unset: none, or a fifth more \
+              than its files where SAGEMAKER_MULTI_MODEL is true.",
+        status: own_code(MEMORY_PLAN, |d, v| {
+            put(&mut d.python.required_memory, megabytes(v).map(Some))
+        }),
         ..MODEL
     },
     Entry {
@@ -170,4 +176,11 @@ fn batch_size(draft: &mut Draft, value: &str) -> Value<()> {
 
 fn engine(draft: &mut Draft, value: &str) -> Value<()> {
     put(&mut draft.facts.engine, Engine::parse(value).map(Some))
+}
+
+/// A petabyte is a slip.
+const MOST_MEMORY_MB: usize = 1 << 30;
+
+fn megabytes(value: &str) -> Value<u64> {
+    count(value, 0..=MOST_MEMORY_MB).map(|megabytes| (megabytes as u64) << 20)
 }

@@ -4,8 +4,10 @@ use super::reason::{CLUSTERS, NO_JAVA};
 use super::{SERVER, refused};
 use crate::entry::{Entry, Status, Variable::Overrides};
 use crate::kind::Kind;
+use crate::settings::UrlPattern;
 use crate::value::{
     Rejection, Value, address, count, flag, header, header_value, http_status, put, seconds, text,
+    word,
 };
 use std::path::PathBuf;
 
@@ -24,8 +26,9 @@ pub(super) const SERVER_KEYS: &[Entry] = &[
     Entry {
         key: "management_address",
         kind: Kind::Url,
-        doc: "Address for the management of models.",
-        status: Status::NoOp("there are no management routes yet"),
+        doc: "Address for the management of models, which has the port of inference_address; one of \
+              this machine alone (http://127.0.0.1:8080) leaves it to clients of this machine.",
+        status: Status::Honoured(|d, v| put(&mut d.management_address, address(v).map(Some))),
         ..SERVER
     },
     Entry {
@@ -39,16 +42,17 @@ pub(super) const SERVER_KEYS: &[Entry] = &[
     Entry {
         key: "load_models",
         default: "ALL",
-        doc: "The model to serve: ALL (that of model_store, else HF_MODEL_ID), a path or \
-              s3://bucket/prefix/, with or without name= before it.",
-        status: Status::Honoured(|d, v| put(&mut d.load_models, load_models(v))),
+        doc: "The models to serve: ALL (those of model_store and HF_MODEL_ID), NONE, or a list of paths \
+              and s3://bucket/prefix/ with commas between them, each with or without name=, \
+              name:version= or name:version:engine:devices= before it.",
+        status: Status::Honoured(|d, v| put(&mut d.load_models, text(v))),
         ..SERVER
     },
     Entry {
         key: "model_store",
         kind: Kind::Path,
         default: "/opt/ml/model",
-        doc: "The model's directory, or a directory that holds only the model's.",
+        doc: "The model's directory, or a directory that holds nothing but directories of models.",
         status: Status::Honoured(|d, v| put(&mut d.model_store, text(v).map(PathBuf::from))),
         ..SERVER
     },
@@ -222,8 +226,28 @@ pub(super) const SERVER_KEYS: &[Entry] = &[
     },
     Entry {
         key: "model_url_pattern",
-        doc: "Which models may be loaded by a request.",
-        status: Status::NoOp("no model is ever loaded by a request"),
+        doc: "Regular expression for the whole URL of a model that is registered while the server runs. \
+              Unset, directories of this machine may be registered, and neither buckets nor the hub. \
+              Requests for answers never load a model.",
+        status: Status::Honoured(|d, v| {
+            put(&mut d.server.model_url_pattern, url_pattern(v).map(Some))
+        }),
+        ..SERVER
+    },
+    Entry {
+        key: "evict_models",
+        kind: Kind::OneOf(&["none", "lru"]),
+        default: "none",
+        since: "sconce",
+        doc: "What becomes of a model that is registered and does not fit into the memory that is left: \
+              it is refused (none), or models that were registered make room, the one that was longest \
+              not asked first (lru).",
+        status: Status::Honoured(|d, v| {
+            put(
+                &mut d.server.evicts,
+                word(v, &[("none", false), ("lru", true)]),
+            )
+        }),
         ..SERVER
     },
     Entry {
@@ -267,11 +291,9 @@ pub(super) const SERVER_KEYS: &[Entry] = &[
 
 const NO_TLS: &str = "only plain HTTP is served; end TLS before it and remove this";
 
-fn load_models(value: &str) -> Value<String> {
-    if value == "NONE" {
-        let reason = "models cannot be loaded later, so none would ever be served; name one, or \
-                      remove it for ALL";
-        return Err(Rejection::Unsupported(reason.into()));
-    }
-    text(value)
+fn url_pattern(value: &str) -> Value<UrlPattern> {
+    UrlPattern::new(value).map_err(|error| {
+        let error = error.to_string().replace('\n', " ");
+        Rejection::Invalid(format!("must be a regular expression: {error}"))
+    })
 }

@@ -7,6 +7,7 @@ use super::{COMMAND_LINE, ENVIRONMENT, own_code};
 use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills, Variable::Overrides};
 use crate::kind::Kind;
+use crate::settings::Management;
 use crate::value::{Value, flag, java_log_level, log_level, port, put, text, url, word};
 use std::path::PathBuf;
 
@@ -36,6 +37,19 @@ pub(super) const START: &[Entry] = &[
         status: Status::Honoured(|d, v| {
             put(&mut d.lenient, word(v, &[("error", false), ("warn", true)]))
         }),
+        ..ENVIRONMENT
+    },
+    Entry {
+        key: "SCONCE_MANAGEMENT",
+        variables: &[Overrides("SCONCE_MANAGEMENT")],
+        kind: Kind::OneOf(&["auto", "on", "loopback", "off"]),
+        default: "auto",
+        since: "sconce",
+        doc: "Who may register, scale and remove models and change the log: everybody who reaches the \
+              port (on), clients of this machine (loopback), nobody (off). With auto it is clients of \
+              this machine where SageMaker runs the container, else everybody. What SageMaker's \
+              contract for several models asks for is open where SAGEMAKER_MULTI_MODEL is true.",
+        status: Status::Honoured(|d, v| put(&mut d.server.management, management(v))),
         ..ENVIRONMENT
     },
     Entry {
@@ -155,6 +169,16 @@ pub(super) const START: &[Entry] = &[
         ..ENVIRONMENT
     },
 ];
+
+fn management(value: &str) -> Value<Management> {
+    let words = [
+        ("auto", Management::Auto),
+        ("on", Management::Everybody),
+        ("loopback", Management::Loopback),
+        ("off", Management::Nobody),
+    ];
+    word(value, &words)
+}
 
 /// The level, where these options of a Java virtual machine name one.
 fn java_options(draft: &mut Draft, value: &str) -> Value<()> {

@@ -54,7 +54,7 @@ fn the_store_is_a_model_or_holds_one() {
     let start = start.file("model/gpt2/config.json", "{}");
     says(
         &start.refused(),
-        &["one model for now", "model/gpt2", "model/llama"],
+        &["one model is asked for", "model/gpt2", "model/llama"],
     );
 }
 
@@ -142,26 +142,7 @@ fn load_models_names_one_model_by_path() {
     let several = several.file("model/a/config.json", "{}");
     says(&several.refused(), &["model/a", "no such directory"]);
     let none = start.variable("SERVING_LOAD_MODELS", "NONE").refused();
-    says(&none, &["load_models=NONE", "ALL"]);
-}
-
-#[test]
-fn load_models_takes_one_model_only_and_its_engine() {
-    let start = Start::without_model().file("model/a/config.json", "{}");
-    let start = start.file("model/b/config.json", "{}");
-    let two = start.variable("SERVING_LOAD_MODELS", "a, b");
-    says(
-        &two.refused(),
-        &["one model for now, here are 2", "model/a", "model/b"],
-    );
-    let engine = Start::without_model().file("model/a/config.json", "{}");
-    let engine = engine
-        .variable("SERVING_LOAD_MODELS", "m::TensorFlow:*=a")
-        .refused();
-    says(
-        &engine,
-        &["SERVING_LOAD_MODELS", "engine=TensorFlow is not supported"],
-    );
+    says(&none, &["no model to serve", "load_models names none"]);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn its_own_options_are_honoured() {
     let start = with_code(
         "option.handler=answer\noption.pythonExecutable=/opt/python\noption.env=A=1, B=x=y\n\
          minWorkers=2\nmaxWorkers=3\nbatch_size=8\nmax_batch_delay=7\nmax_idle_time=9\n\
-         retry_threshold=0\noption.worker_memory_limit=2GiB\noption.parallel_loading=true\n",
+         retry_threshold=0\noption.worker_memory_limit=2GiB\nrequired_memory_mb=1024\noption.parallel_loading=true\n",
     )
     .variable("PYTHONPATH", "/lib")
     .variable("MAX_NETTY_BUFFER_SIZE", "4096");
@@ -57,6 +57,8 @@ fn its_own_options_are_honoured() {
     assert_eq!(python.max_batch_delay, Duration::from_millis(7));
     assert_eq!(python.max_idle_time, Duration::from_secs(9));
     assert_eq!(python.memory_limit, Some(2 << 30));
+    assert_eq!(python.required_memory, Some(1 << 30));
+    assert_eq!(python.reserved_memory, 500 << 20);
     assert_eq!(python.message_limit, 4096);
     assert!(python.parallel_loading);
     let sagemaker = with_code("minWorkers=2\n").variable("SAGEMAKER_NUM_MODEL_WORKERS", "4");

@@ -5,7 +5,7 @@ use std::path::Path;
 
 /// Bytes that this process may still take: the machine's available memory, or less where a
 /// control group says so. `None` where the system does not tell.
-pub(crate) fn available_memory() -> Option<u64> {
+pub fn available_memory() -> Option<u64> {
     let machine = meminfo_available(&fs::read_to_string("/proc/meminfo").ok()?)?;
     Some(cgroup_headroom(Path::new("/sys/fs/cgroup")).map_or(machine, |free| free.min(machine)))
 }

@@ -6,6 +6,8 @@
 
 mod available;
 
+pub use available::available_memory;
+
 use sconce_models::Footprint;
 use sconce_nn::{BLOCK, KvCache, KvShape};
 
@@ -136,6 +138,20 @@ impl Room {
     }
 }
 
+impl Room {
+    /// The same, but not more than so many bytes of all `ranks` ranks together.
+    #[must_use]
+    pub fn at_most(mut self, bytes: Option<u64>, ranks: usize) -> Self {
+        let Some(most) = bytes.map(|bytes| bytes / ranks.max(1) as u64) else {
+            return self;
+        };
+        self.bytes = Some(self.bytes.map_or(most, |bytes| bytes.min(most)));
+        let part = most / CACHE_PART_OF_MACHINE;
+        self.most_cache = Some(self.most_cache.map_or(part, |bytes| bytes.min(part)));
+        self
+    }
+}
+
 impl Keys {
     /// Bytes of one block in all layers of a rank.
     fn bytes_per_block(self, shape: &KvShape) -> u64 {
@@ -190,6 +206,7 @@ impl Plan {
                 holds: blocks * BLOCK,
                 max_len: needs.max_len,
                 per_token: block * ranks / BLOCK as u64,
+                is_wanted: needs.wanted_cache.is_some(),
             });
         }
         Ok(Self {
@@ -293,6 +310,19 @@ mod tests {
         assert_eq!((plan.blocks, plan.tokens(), plan.cache), (8, 256, 1024));
         assert_eq!((plan.per_token, plan.workspace), (4, 45));
         assert_eq!(plan.total(), 1000 + 200 + 45 + 5 + 1024);
+    }
+
+    #[test]
+    fn what_was_promised_to_others_is_not_there() {
+        let whole = Room {
+            most_cache: Some(1 << 38),
+            ..ROOM
+        };
+        assert_eq!(whole.at_most(None, 1), whole);
+        let left = whole.at_most(Some(4000), 2);
+        assert_eq!((left.bytes, left.most_cache), (Some(2000), Some(500)));
+        let more = left.at_most(Some(1 << 50), 1);
+        assert_eq!((more.bytes, more.most_cache), (Some(2000), Some(500)));
     }
 
     #[test]

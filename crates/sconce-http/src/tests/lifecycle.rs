@@ -4,7 +4,7 @@ use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
-use sconce_core::{Gateway, Job, ModelStatus, ServeError};
+use sconce_core::{Gateway, Job, Manner, ModelStatus, ServeError, Served, Task};
 use sconce_testkit::fakes::{Act, FakeGateway, Gate, done, token};
 use serde_json::json;
 
@@ -105,16 +105,34 @@ fn clients_that_never_finish_are_not_waited_for() {
 
 #[test]
 fn a_panic_in_a_handler_is_an_answer() {
-    struct Panicking;
-    impl Gateway for Panicking {
-        fn submit(&self, _: Option<&str>, _: Job) -> Result<(), ServeError> {
+    #[derive(Clone, Default)]
+    struct Panicking(Manner);
+    impl Served for Panicking {
+        fn status(&self) -> ModelStatus {
+            ModelStatus {
+                task: Some(Task::TextGeneration),
+                ..ModelStatus::default()
+            }
+        }
+        fn manner(&self) -> &Manner {
+            &self.0
+        }
+        fn submit(&self, _: Job) -> Result<(), ServeError> {
             panic!("on purpose")
+        }
+    }
+    impl Gateway for Panicking {
+        fn find(&self, _: Option<&str>, _: Option<&str>) -> Result<Arc<dyn Served>, ServeError> {
+            Ok(Arc::new(self.clone()))
+        }
+        fn manner(&self) -> Manner {
+            self.0.clone()
         }
         fn status(&self) -> Vec<ModelStatus> {
             vec![]
         }
     }
-    let server = Server::start(&Arc::new(Panicking), HttpSettings::default());
+    let server = Server::start(&Arc::new(Panicking::default()), HttpSettings::default());
     let answer = server
         .client
         .post("/invocations", &json!({"inputs": "x"}))

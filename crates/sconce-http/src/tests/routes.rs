@@ -1,8 +1,8 @@
 //! Routes, methods, models, and the headers of every answer.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
-use sconce_core::{Gateway, Job, ModelStatus, Phase, ServeError};
+use sconce_core::{Gateway, Manner, ModelStatus, Phase, ServeError, Served};
 use sconce_testkit::client::Answer;
 use sconce_testkit::fakes::FakeGateway;
 use serde_json::json;
@@ -54,22 +54,37 @@ fn all_inference_routes_give_the_same_answer_to_any_method() {
     );
 }
 
-/// Two models, both of which answer nothing but their name.
-struct Two;
+/// Models of any name, which answer nothing but that; none of them is the usual one.
+#[derive(Default)]
+struct Many(Mutex<Vec<String>>);
 
-impl Gateway for Two {
-    fn submit(&self, model: Option<&str>, _: Job) -> Result<(), ServeError> {
-        let model = model.unwrap_or("none").to_owned();
-        Err(ServeError::QueueFull { model, limit: 7 })
+impl Gateway for Many {
+    fn find(
+        &self,
+        name: Option<&str>,
+        version: Option<&str>,
+    ) -> Result<Arc<dyn Served>, ServeError> {
+        let name = name.ok_or(ServeError::Unnamed)?;
+        let label = match version {
+            Some(version) => format!("{name}:{version}"),
+            None => name.to_owned(),
+        };
+        self.0.lock().unwrap().push(label.clone());
+        let refusal = ServeError::QueueFull {
+            model: label,
+            limit: 7,
+        };
+        let model = FakeGateway::refusing(refusal).spoken_to(name, Manner::default());
+        model.find(Some(name), None)
+    }
+
+    fn manner(&self) -> Manner {
+        Manner::default()
     }
 
     fn status(&self) -> Vec<ModelStatus> {
-        let model = FakeGateway::greeting().status().remove(0);
-        let named = |name: &str| ModelStatus {
-            name: name.into(),
-            ..model.clone()
-        };
-        vec![named("a"), named("b")]
+        let of = |name| FakeGateway::greeting().spoken_to(name, Manner::default());
+        vec![of("a").status().remove(0), of("b").status().remove(0)]
     }
 }
 
@@ -78,13 +93,14 @@ type Asking<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
 
 #[test]
 fn the_model_is_named_by_path_query_header_attribute_or_form_in_this_order() {
-    let server = Server::start(&Arc::new(Two), HttpSettings::default());
+    let gateway = Arc::new(Many::default());
+    let server = Server::start(&gateway, HttpSettings::default());
     let attributes = "X-Amzn-SageMaker-Custom-Attributes";
     let form = ("content-type", "application/x-www-form-urlencoded");
     let from_form: &[u8] = b"model_name=form&inputs=x";
     let header = ("model_name", "header");
     let attribute = (attributes, "a=1;model_name=attribute");
-    let cases: [Asking<'_>; 6] = [
+    let cases: [Asking<'_>; 10] = [
         ("/predictions/path?model_name=query", &[header], ASK, "path"),
         ("/invocations?model_name=query", &[header], ASK, "query"),
         ("/invocations", &[attribute, header], ASK, "header"),
@@ -96,11 +112,28 @@ fn the_model_is_named_by_path_query_header_attribute_or_form_in_this_order() {
             ASK,
             "m",
         ),
+        ("/predictions/m/v1", &[], ASK, "m:v1"),
+        ("/invocations?model_name=m&model_version=2", &[], ASK, "m:2"),
+        (
+            "/invocations",
+            &[form],
+            b"model_name=m&model_version=3&inputs=x",
+            "m:3",
+        ),
+        (
+            "/predictions/m",
+            &[form, ("model_version", "4")],
+            b"model_name=other&model_version=5&inputs=x",
+            "m:4",
+        ),
     ];
     for (path, headers, body, model) in cases {
         let answer = server.client.post_bytes(path, headers, body).unwrap();
         let text = format!("exceeded for model: {model} (");
         assert!(answer.text().contains(&text), "{path}: {}", answer.text());
+        // Versions take turns, so that a second look would skip one.
+        let found = std::mem::take(&mut *gateway.0.lock().unwrap());
+        assert_eq!(found, [model], "{path}");
     }
     let answer = server.client.post_bytes("/invocations", &[], ASK).unwrap();
     assert_eq!(answer.status, 400);
@@ -119,7 +152,9 @@ fn the_model_is_named_by_path_query_header_attribute_or_form_in_this_order() {
         .client
         .get("/models?limit=1&next_page_token=1")
         .unwrap();
-    let wanted = json!({"models": [{"modelName": "b", "status": "READY"}]});
+    let wanted = json!({"models": [{
+        "modelName": "b", "modelUrl": "file:/models/b", "status": "READY"
+    }]});
     assert_eq!(list.json().unwrap(), wanted);
 }
 
@@ -160,8 +195,8 @@ fn models_can_be_listed_and_described() {
         (list.status, list.text()),
         (
             200,
-            "{\n  \"models\": [\n    {\n      \"modelName\": \"test\",\n      \"status\": \
-             \"READY\"\n    }\n  ]\n}\n"
+            "{\n  \"models\": [\n    {\n      \"modelName\": \"test\",\n      \"modelUrl\": \
+             \"file:/models/test\",\n      \"status\": \"READY\"\n    }\n  ]\n}\n"
                 .into()
         )
     );
@@ -173,12 +208,12 @@ fn models_can_be_listed_and_described() {
 
 #[test]
 fn batch_transform_is_told_the_limits() {
-    let gateway = Arc::new(FakeGateway::greeting());
-    let settings = HttpSettings {
+    let manner = Manner {
         concurrency: 4,
-        ..HttpSettings::default()
+        ..Manner::default()
     };
-    let server = Server::start(&gateway, settings);
+    let gateway = Arc::new(FakeGateway::greeting().spoken_to("test", manner));
+    let server = Server::start(&gateway, HttpSettings::default());
     let answer = server.client.get("/execution-parameters").unwrap();
     let wanted = json!({
         "MaxConcurrentTransforms": 4, "BatchStrategy": "SINGLE_RECORD", "MaxPayloadInMB": 6

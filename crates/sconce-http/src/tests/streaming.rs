@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sconce_core::ServeError;
+use sconce_core::{Manner, ServeError};
 use sconce_testkit::fakes::{Act, FakeGateway, Gate, done, failed, token};
 use serde_json::json;
 
@@ -135,12 +135,13 @@ fn a_client_that_leaves_is_seen_by_the_job() {
 
 #[test]
 fn an_answer_that_comes_too_late_is_not_waited_for() {
-    let gateway = Arc::new(FakeGateway::new(|_| vec![Act::UntilGone]));
-    let settings = HttpSettings {
+    let manner = Manner {
         predict_timeout: Duration::from_millis(1),
-        ..Default::default()
+        ..Manner::default()
     };
-    let server = Server::start(&gateway, settings);
+    let gateway = FakeGateway::new(|_| vec![Act::UntilGone]).spoken_to("test", manner);
+    let gateway = Arc::new(gateway);
+    let server = Server::start(&gateway, HttpSettings::default());
     for stream in [false, true] {
         let body = json!({"inputs": "x", "stream": stream});
         let answer = server.client.post("/invocations", &body).unwrap();

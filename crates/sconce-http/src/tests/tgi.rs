@@ -2,24 +2,20 @@
 
 use std::sync::Arc;
 
-use sconce_core::{Phase, ServeError};
+use sconce_core::{Dialect, Manner, Phase, ServeError};
 use sconce_testkit::fakes::{FakeGateway, done, token};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::{Dialect, ModelInfo, Wire};
 
 fn start(gateway: FakeGateway) -> (Arc<FakeGateway>, Server) {
-    let gateway = Arc::new(gateway);
-    let settings = HttpSettings {
-        info: ModelInfo {
-            model_id: Some("org/name".into()),
-            max_total_tokens: Some(64),
-            ..ModelInfo::default()
-        },
-        ..HttpSettings::default()
+    let manner = Manner {
+        model_id: Some("org/name".into()),
+        max_total_tokens: Some(64),
+        ..Manner::default()
     };
-    let server = Server::start(&gateway, settings);
+    let gateway = Arc::new(gateway.spoken_to("test", manner));
+    let server = Server::start(&gateway, HttpSettings::default());
     (gateway, server)
 }
 
@@ -102,15 +98,13 @@ fn health_and_info_tell_of_the_model() {
 
 #[test]
 fn the_model_can_speak_tgi_on_the_routes_of_djl_too() {
-    let gateway = Arc::new(FakeGateway::new(|_| vec![token(1, "a"), done("a", 1)]));
-    let settings = HttpSettings {
-        wire: Wire {
-            dialect: Dialect::Tgi,
-            ..Wire::default()
-        },
-        ..HttpSettings::default()
+    let manner = Manner {
+        dialect: Dialect::Tgi,
+        ..Manner::default()
     };
-    let server = Server::start(&gateway, settings);
+    let gateway = FakeGateway::new(|_| vec![token(1, "a"), done("a", 1)]);
+    let gateway = Arc::new(gateway.spoken_to("test", manner));
+    let server = Server::start(&gateway, HttpSettings::default());
     let answer = server
         .client
         .post("/invocations", &json!({"inputs": "x"}))

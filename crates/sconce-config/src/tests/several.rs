@@ -1,0 +1,244 @@
+//! Several models of one server: those of its start, and those that are registered later.
+
+use sconce_core::Registration;
+
+use super::{Start, says};
+use crate::{ConfigErrors, Management, ModelSource, Resolved};
+
+/// A store of two checkpoints beside each other.
+fn store() -> Start {
+    let start = Start::without_model().file("model/a/config.json", "{}");
+    start.file("model/b/config.json", "{}")
+}
+
+fn models(start: &Start) -> Result<Vec<Resolved>, ConfigErrors> {
+    start.configuration().models(&|_| None)
+}
+
+fn labels(start: &Start) -> Vec<(String, Option<String>)> {
+    let models = models(start).unwrap_or_else(|errors| panic!("{errors}"));
+    let label = |model: Resolved| (model.model.name, model.model.version);
+    models.into_iter().map(label).collect()
+}
+
+fn refused(start: &Start) -> String {
+    models(start)
+        .expect_err("the configuration is wrong")
+        .to_string()
+}
+
+fn plain(name: &str) -> (String, Option<String>) {
+    (name.into(), None)
+}
+
+#[test]
+fn a_store_of_directories_and_the_model_of_the_hub_are_all_served() {
+    let start = store();
+    assert_eq!(labels(&start), [plain("a"), plain("b")]);
+    let urls: Vec<_> = models(&start)
+        .unwrap()
+        .into_iter()
+        .map(|m| m.model.url)
+        .collect();
+    let a = format!("file:{}", start.path("model/a").display());
+    assert_eq!(urls[0], a);
+    let start = start.variable("HF_MODEL_ID", "org/gpt2");
+    assert_eq!(labels(&start), [plain("a"), plain("b"), plain("org_gpt2")]);
+    let mut lone = start;
+    lone.line.model_dir = Some(lone.path("model/b"));
+    assert_eq!(labels(&lone), [plain("b")], "the command line names it");
+}
+
+#[test]
+fn each_has_the_settings_of_its_own_file_and_those_of_all() {
+    let start = store()
+        .file("model/a/serving.properties", "option.max_model_len=96\n")
+        .file(
+            "model/b/serving.properties",
+            "option.api_version=tgi\njob_queue_size=7\n",
+        )
+        .variable("OPTION_PREDICT_TIMEOUT", "77");
+    let models = models(&start).unwrap();
+    let [a, b] = &models[..] else { panic!("two") };
+    assert_eq!(a.model.max_model_len, Some(96));
+    assert_eq!((b.model.max_model_len, b.model.job_queue_size), (None, 7));
+    assert_ne!(a.model.dialect, b.model.dialect);
+    for model in [a, b] {
+        assert_eq!(model.model.predict_timeout.as_secs(), 77);
+    }
+}
+
+#[test]
+fn load_models_names_them_with_versions_engines_and_devices() {
+    let list = |list: &str| store().variable("SERVING_LOAD_MODELS", list);
+    let version = |name: &str, version: &str| (name.to_owned(), Some(version.to_owned()));
+    assert_eq!(labels(&list("a,b")), [plain("a"), plain("b")]);
+    assert_eq!(
+        labels(&list("x:1=a, x:2=b [y::Python:*]=a")),
+        [version("x", "1"), version("x", "2"), plain("y")]
+    );
+    for (wrong, parts) in [
+        ("a,a", &["would both be called a", "name:version=url"][..]),
+        ("x:1=a,x:1=b", &["would both be called x:1"]),
+        ("a,nowhere", &["load_models=nowhere", "no such directory"]),
+        ("m::TensorFlow:*=a", &["engine=TensorFlow is not supported"]),
+        ("m:::0;1=a", &["the CPU is the only device"]),
+        ("m/n=a", &["a name which has '/'", "one part of a path"]),
+        ("m:invoke=a", &["a version which is invoke"]),
+        ("http://host/a.zip", &["fetched from S3 and the hub only"]),
+    ] {
+        says(&refused(&list(wrong)), parts);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_one_of_them_is_told_with_its_file() {
+    let start = store()
+        .file("model/a/serving.properties", "option.dtype=fp99\n")
+        .file("model/b/serving.properties", "engine=MXNet\n")
+        .variable("SERVING_MAX_REQUEST_SIZE", "-1");
+    let told = refused(&start);
+    says(
+        &told,
+        &[
+            "model/a/serving.properties:1",
+            "option.dtype=fp99",
+            "model/b/serving.properties:1",
+            "MXNet",
+        ],
+    );
+    assert_eq!(told.matches("max_request_size").count(), 1, "{told}");
+}
+
+#[test]
+fn a_server_may_begin_without_any_where_that_is_asked_for() {
+    let none = store().variable("SERVING_LOAD_MODELS", "NONE");
+    let none = none.variable("HF_MODEL_ID", "org/gpt2");
+    assert_eq!(labels(&none), []);
+    let empty = Start::without_model();
+    says(&refused(&empty), &["no model to serve", "is empty"]);
+    let empty = empty.variable("SAGEMAKER_MULTI_MODEL", "true");
+    assert_eq!(labels(&empty), []);
+    assert!(empty.configuration().server().multi_model);
+    // What is wrong with the server is told all the same.
+    let wrong = empty.variable("SERVING_MAX_REQUEST_SIZE", "-1");
+    says(&refused(&wrong), &["max_request_size"]);
+}
+
+fn registration(url: &str) -> Registration {
+    Registration {
+        url: url.into(),
+        ..Registration::default()
+    }
+}
+
+#[test]
+fn a_registration_wins_over_the_file_of_its_model_and_gets_the_rest_of_the_server() {
+    let start = store()
+        .file(
+            "model/b/serving.properties",
+            "batch_size=2\njob_queue_size=3\noption.max_model_len=96\n",
+        )
+        .variable("OPTION_PREDICT_TIMEOUT", "77");
+    let configuration = start.configuration();
+    let wanted = Registration {
+        name: Some("mine".into()),
+        version: Some("v2".into()),
+        batch_size: Some(5),
+        ..registration(&start.path("model/b").display().to_string())
+    };
+    let model = configuration.model(&wanted, &|_| None).unwrap().model;
+    assert_eq!(
+        (&*model.name, model.version.as_deref()),
+        ("mine", Some("v2"))
+    );
+    assert_eq!((model.batch_size, model.job_queue_size), (Some(5), 3));
+    assert_eq!(model.max_model_len, Some(96));
+    assert_eq!(model.predict_timeout.as_secs(), 77);
+    let ModelSource::Directory(dir) = &model.source else {
+        panic!("a directory")
+    };
+    assert_eq!(*dir, start.path("model/b"));
+    // Names are looked for in the model store too, and ids of the hub where nothing has that name.
+    let name = |url: &str| {
+        let model = configuration.model(&registration(url), &|_| None).unwrap();
+        (model.model.name, model.model.url)
+    };
+    assert_eq!(name("b").0, "b");
+    assert_eq!(name("org/gpt-2"), ("org_gpt_2".into(), "org/gpt-2".into()));
+    // The platform's folder names say nothing; what it calls the model does.
+    assert_eq!(
+        name(&format!("file:{}/", start.path("model/a").display())).0,
+        "a"
+    );
+}
+
+#[test]
+fn a_registration_that_leads_nowhere_says_so() {
+    let start = store().file("model/c.tar.gz", "");
+    let configuration = start.configuration();
+    let told = |wanted: &Registration| {
+        let refused = configuration.model(wanted, &|_| None);
+        refused.expect_err("it cannot be served").to_string()
+    };
+    let missing = told(&registration("/no/such/model"));
+    says(&missing, &["url=/no/such/model", "no such directory"]);
+    let archive = start.path("model/c.tar.gz").display().to_string();
+    says(&told(&registration(&archive)), &["unpack it"]);
+    says(
+        &told(&registration("https://host/m.zip")),
+        &[
+            "registration: url=https://host/m.zip",
+            "S3 and the hub only",
+        ],
+    );
+    let engine = Registration {
+        engine: Some("MXNet".into()),
+        ..registration("a")
+    };
+    says(&told(&engine), &["registration", "MXNet"]);
+    let workers = Registration {
+        max_workers: Some(0),
+        ..registration("a")
+    };
+    says(&told(&workers), &["registration: maxWorkers=0"]);
+}
+
+#[test]
+fn an_address_for_management_says_who_may_manage() {
+    let with = |address: &str| Start::with_model().variable("SERVING_MANAGEMENT_ADDRESS", address);
+    let management = |start: &Start| start.configuration().server().management;
+    assert_eq!(management(&Start::with_model()), Management::Auto);
+    assert_eq!(
+        management(&with("http://127.0.0.1:8080")),
+        Management::Loopback
+    );
+    assert_eq!(management(&with("http://0.0.0.0:8080")), Management::Auto);
+    let open = with("http://127.0.0.1:8080").variable("SCONCE_MANAGEMENT", "on");
+    assert_eq!(management(&open), Management::Everybody);
+    says(
+        &refused(&with("http://127.0.0.1:8081")),
+        &["management_address", "SCONCE_MANAGEMENT"],
+    );
+}
+
+#[test]
+fn a_pattern_is_for_the_whole_address() {
+    let start = Start::with_model().variable("SERVING_MODEL_URL_PATTERN", "s3://bucket/.*");
+    let configuration = start.configuration();
+    let pattern = configuration.server().model_url_pattern.clone().unwrap();
+    for (url, allowed) in [
+        ("s3://bucket/m/", true),
+        ("s3://bucket/", true),
+        ("s3://bucket-of-others/m/", false),
+        ("x/s3://bucket/m/", false),
+        ("s3://bucket/m/\n/etc", false),
+    ] {
+        assert_eq!(pattern.allows(url), allowed, "{url:?}");
+    }
+    let wrong = Start::with_model().variable("SERVING_MODEL_URL_PATTERN", "s3://(bucket");
+    says(
+        &refused(&wrong),
+        &["model_url_pattern", "a regular expression"],
+    );
+}
