@@ -6,10 +6,10 @@
 //! dialect for its users.
 
 use sconce_core::{
-    Answered, Event, Generate, Output, OutputFormatter, Progressed, ServeError, Task, Token,
+    Answered, Event, Generate, Manner, Output, OutputFormatter, Progressed, ServeError, Task, Token,
 };
 
-use crate::openai::{self, Manner, OpenAiRoute, Stamp};
+use crate::openai::{self, Habit, OpenAiRoute, Stamp};
 use crate::rolling::{Formatter, Spelling};
 use crate::tasks::TaskForm;
 use crate::{asynchronous, batch, error, payload, rolling, rolling_2023, tasks, tgi};
@@ -100,8 +100,8 @@ pub struct Wire {
     pub stop_sequences: Vec<String>,
 }
 
-impl From<&sconce_core::Manner> for Wire {
-    fn from(manner: &sconce_core::Manner) -> Self {
+impl From<&Manner> for Wire {
+    fn from(manner: &Manner) -> Self {
         let formatter = manner.formatter.map(|formatter| match formatter {
             OutputFormatter::Json => Formatter::Json,
             OutputFormatter::JsonLines => Formatter::JsonLines,
@@ -201,13 +201,13 @@ impl Wire {
         let mut accepted = match self.dialect {
             // LMI takes OpenAI's bodies on all routes.
             Dialect::Rolling | Dialect::RollingTgi if payload.fields.has("messages") => {
-                openai::chat(payload.fields, Manner::Rolling, incoming.stamp)
+                openai::chat(payload.fields, Habit::Rolling, incoming.stamp)
             }
             Dialect::Async if payload.fields.has("prompt") => {
-                openai::completions(payload.fields, Manner::Async, incoming.stamp)
+                openai::completions(payload.fields, Habit::Async, incoming.stamp)
             }
             Dialect::Async if payload.fields.has("messages") && !payload.fields.has("inputs") => {
-                openai::chat(payload.fields, Manner::Async, incoming.stamp)
+                openai::chat(payload.fields, Habit::Async, incoming.stamp)
             }
             Dialect::DeepSpeed | Dialect::HuggingFace => batch::generate(payload, self.streaming),
             Dialect::FasterTransformer => batch::faster_transformer(payload, self.streaming),

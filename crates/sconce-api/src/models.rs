@@ -221,7 +221,9 @@ pub fn unregistered(name: &str) -> Vec<u8> {
 
 /// OpenAI's list of models; `since` is when they began to be served, in seconds since 1970.
 pub fn openai_list(models: &[ModelStatus], since: u64) -> Vec<u8> {
-    let data: Vec<_> = models.iter().map(|model| openai(model, since)).collect();
+    // Versions of a model follow each other, and answer to one name.
+    let names = models.chunk_by(|one, next| one.name == next.name);
+    let data: Vec<_> = names.map(|same| openai(&same[0], since)).collect();
     json!({ "object": "list", "data": data })
         .to_string()
         .into_bytes()

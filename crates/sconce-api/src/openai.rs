@@ -3,7 +3,7 @@
 //! `chat` and `completions` read requests, `messages` what was said and the tools, `choice` which of
 //! them may be called, `calls` finds calls in what is written, `parameters` what both have in common;
 //! `render` writes whole answers, `stream` those that come token by token. What differs where such a body comes to
-//! `/invocations` is a [`Manner`].
+//! `/invocations` is a [`Habit`].
 
 mod calls;
 mod chat;
@@ -43,7 +43,7 @@ pub struct Stamp<'a> {
 
 /// Whose habits an answer has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Manner {
+pub(crate) enum Habit {
     /// OpenAI's own: server-sent events that end with `[DONE]`.
     OpenAi,
     /// LMI's asynchronous mode: the same objects, a line each, without the end mark.
@@ -62,8 +62,8 @@ pub fn accept(route: OpenAiRoute, incoming: &Incoming<'_>) -> Result<Accepted, S
     };
     let fields = Fields::new(object);
     match route {
-        OpenAiRoute::Chat => chat(fields, Manner::OpenAi, incoming.stamp),
-        OpenAiRoute::Completions => completions(fields, Manner::OpenAi, incoming.stamp),
+        OpenAiRoute::Chat => chat(fields, Habit::OpenAi, incoming.stamp),
+        OpenAiRoute::Completions => completions(fields, Habit::OpenAi, incoming.stamp),
     }
 }
 
@@ -76,21 +76,17 @@ pub fn is_native(body: &[u8]) -> bool {
 }
 
 /// Reads a chat request.
-pub(crate) fn chat(
-    fields: Fields,
-    manner: Manner,
-    stamp: Stamp<'_>,
-) -> Result<Accepted, ServeError> {
-    chat::accept(fields, manner, stamp)
+pub(crate) fn chat(fields: Fields, habit: Habit, stamp: Stamp<'_>) -> Result<Accepted, ServeError> {
+    chat::accept(fields, habit, stamp)
 }
 
 /// Reads a request to complete texts.
 pub(crate) fn completions(
     fields: Fields,
-    manner: Manner,
+    habit: Habit,
     stamp: Stamp<'_>,
 ) -> Result<Accepted, ServeError> {
-    completions::accept(fields, manner, stamp)
+    completions::accept(fields, habit, stamp)
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 
 use super::choice::Choice;
 use super::parameters::{self, Asked};
-use super::{Manner, Stamp, messages, render, stream};
+use super::{Habit, Stamp, messages, render, stream};
 use crate::dialect::{Accepted, Answer};
 use crate::fields::Fields;
 use crate::parameters::{Neutral, refuse};
@@ -21,12 +21,12 @@ const REFUSED: &[(&str, Neutral)] = &[
     ("add_special_tokens", Neutral::Flag(false)),
 ];
 
-pub(super) fn accept(mut fields: Fields, manner: Manner, stamp: Stamp<'_>) -> Result<Accepted> {
+pub(super) fn accept(mut fields: Fields, habit: Habit, stamp: Stamp<'_>) -> Result<Accepted> {
     let (dialogue, choice) = dialogue(&mut fields)?;
     let keys = ["max_tokens", "max_completion_tokens"];
     let most = parameters::most(&mut fields, &keys, "all that the context holds")?;
     let most = most.map_or(MaxTokens::Context, MaxTokens::New);
-    let mut asked = parameters::read(&mut fields, (manner, stamp, "chatcmpl"), most)?;
+    let mut asked = parameters::read(&mut fields, (habit, stamp, "chatcmpl"), most)?;
     let logprobs = logprobs(&mut fields, &mut asked)?;
     let calls = choice.hold(&mut asked.params)?;
     text_only(&mut fields)?;
@@ -50,7 +50,7 @@ pub(super) fn accept(mut fields: Fields, manner: Manner, stamp: Stamp<'_>) -> Re
             true => Answer::stream(stream::Chat::new(header, framing, (logprobs, calls), n)),
             false => Answer::whole(render::Chat {
                 header,
-                manner: framing.manner,
+                habit: framing.habit,
                 logprobs,
                 calls,
             }),

@@ -4,7 +4,7 @@ use sconce_core::{Generate, MaxTokens, Prompt, ServeError};
 use serde_json::Value;
 
 use super::parameters::{self, Asked, MOST_CHOICES};
-use super::{Manner, Stamp, render, stream};
+use super::{Habit, Stamp, render, stream};
 use crate::dialect::{Accepted, Answer};
 use crate::fields::Fields;
 
@@ -13,7 +13,7 @@ type Result<T> = std::result::Result<T, ServeError>;
 /// The length of an answer where a request names none, as at OpenAI.
 const UNSAID: usize = 16;
 
-pub(super) fn accept(mut fields: Fields, manner: Manner, stamp: Stamp<'_>) -> Result<Accepted> {
+pub(super) fn accept(mut fields: Fields, habit: Habit, stamp: Stamp<'_>) -> Result<Accepted> {
     let prompts = prompts(fields.take("prompt"))?;
     if let Some(suffix) = fields
         .take("suffix")
@@ -24,7 +24,7 @@ pub(super) fn accept(mut fields: Fields, manner: Manner, stamp: Stamp<'_>) -> Re
     }
     let most = parameters::most(&mut fields, &["max_tokens"], &UNSAID.to_string())?;
     let most = MaxTokens::New(most.unwrap_or(UNSAID));
-    let mut asked = parameters::read(&mut fields, (manner, stamp, "cmpl"), most)?;
+    let mut asked = parameters::read(&mut fields, (habit, stamp, "cmpl"), most)?;
     let logprobs = parameters::top(&mut fields, "logprobs")?;
     let echo = fields.flag("echo")?.unwrap_or(false);
     let best_of = best_of(&mut fields, &asked)?;
@@ -64,7 +64,7 @@ fn answer(
     };
     let form = render::Completions {
         header,
-        manner: framing.manner,
+        habit: framing.habit,
         logprobs,
         n,
         best_of,

@@ -3,7 +3,7 @@
 use sconce_core::{GenerateParams, MaxTokens, ServeError};
 use serde_json::{Value, json};
 
-use super::{Manner, Stamp};
+use super::{Habit, Stamp};
 use crate::fields::Fields;
 use crate::guides;
 use crate::parameters::{self, Neutral, agreed};
@@ -49,7 +49,7 @@ pub(super) struct Asked {
 /// How an answer is sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Framing {
-    pub(super) manner: Manner,
+    pub(super) habit: Habit,
     pub(super) streams: bool,
     /// Whether a stream ends with the number of tokens.
     pub(super) usage: bool,
@@ -66,7 +66,7 @@ pub(super) struct Header {
 /// Reads what both have in common. `most` is the length that was read before, if one was.
 pub(super) fn read(
     fields: &mut Fields,
-    (manner, stamp, prefix): (Manner, Stamp<'_>, &str),
+    (habit, stamp, prefix): (Habit, Stamp<'_>, &str),
     most: MaxTokens,
 ) -> Result<Asked> {
     let problem = "must be a whole number from 0; lower it or raise max_tokens";
@@ -87,7 +87,7 @@ pub(super) fn read(
     params.report.skip_special_tokens = fields.flag("skip_special_tokens")?.unwrap_or(true);
     let problem = format!("must be a whole number from 1 to {MOST_CHOICES}");
     let n = fields.integer("n", 1..=MOST_CHOICES, &problem)?;
-    let framing = framing(fields, manner)?;
+    let framing = framing(fields, habit)?;
     let named = fields.text("model")?;
     service(fields)?;
     Ok(Asked {
@@ -127,7 +127,7 @@ pub(super) fn seeded(params: &GenerateParams, answer: usize) -> GenerateParams {
     params
 }
 
-fn framing(fields: &mut Fields, manner: Manner) -> Result<Framing> {
+fn framing(fields: &mut Fields, habit: Habit) -> Result<Framing> {
     let streams = fields.flag("stream")?.unwrap_or(false);
     let options = match fields.take("stream_options") {
         None => None,
@@ -154,7 +154,7 @@ fn framing(fields: &mut Fields, manner: Manner) -> Result<Framing> {
         options.finish(|_| Some("stream_options has include_usage only".into()))?;
     }
     Ok(Framing {
-        manner,
+        habit,
         streams,
         usage,
     })

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use sconce_core::{FinishReason, Output, Token, TopToken};
 use serde_json::{Value, json};
 
-use super::Manner;
+use super::Habit;
 use super::calls::{Calls, Part, Reader, is_marker};
 use super::parameters::Header;
 use crate::dialect::{Finished, Whole};
@@ -14,7 +14,7 @@ use crate::{json as layout, rolling};
 /// An answer to messages.
 pub(super) struct Chat {
     pub(super) header: Header,
-    pub(super) manner: Manner,
+    pub(super) habit: Habit,
     pub(super) logprobs: bool,
     /// How calls are found in it, if there may be some.
     pub(super) calls: Option<Calls>,
@@ -23,7 +23,7 @@ pub(super) struct Chat {
 /// Answers to prompts.
 pub(super) struct Completions {
     pub(super) header: Header,
-    pub(super) manner: Manner,
+    pub(super) habit: Habit,
     /// So many alternatives beside each token; `None`: no log-probabilities.
     pub(super) logprobs: Option<usize>,
     /// Answers to each prompt that are told.
@@ -48,17 +48,17 @@ impl Whole for Chat {
             let (content, calls) = self.said(index, one);
             let mut message = json!({ "role": "assistant", "content": content });
             let finish = match calls.is_empty() {
-                true => finish_reason(one.output.finish, self.manner),
-                false => called(one.output.finish, self.manner),
+                true => finish_reason(one.output.finish, self.habit),
+                false => called(one.output.finish, self.habit),
             };
             if !calls.is_empty() {
                 message["tool_calls"] = calls.into();
             }
-            if self.manner != Manner::Rolling {
+            if self.habit != Habit::Rolling {
                 message["refusal"] = Value::Null;
             }
             let logprobs = match self.logprobs {
-                true => chat_logprobs(&one.tokens, self.manner),
+                true => chat_logprobs(&one.tokens, self.habit),
                 false => Value::Null,
             };
             json!({
@@ -69,10 +69,10 @@ impl Whole for Chat {
             })
         };
         let choices: Vec<_> = finished.iter().enumerate().map(choice).collect();
-        let mut body = headed(&self.header, self.manner, "chat.completion");
+        let mut body = headed(&self.header, self.habit, "chat.completion");
         body["choices"] = choices.into();
         body["usage"] = usage(finished.iter().map(|one| &one.output), finished.len());
-        whole(self.manner, &body)
+        whole(self.habit, &body)
     }
 }
 
@@ -142,9 +142,9 @@ pub(super) fn call_id(header: &Header, choice: usize, call: usize) -> String {
 }
 
 /// Why an answer with calls ended.
-pub(super) fn called(finish: FinishReason, manner: Manner) -> &'static str {
+pub(super) fn called(finish: FinishReason, habit: Habit) -> &'static str {
     match finish {
-        FinishReason::Length => finish_reason(finish, manner),
+        FinishReason::Length => finish_reason(finish, habit),
         _ => "tool_calls",
     }
 }
@@ -165,10 +165,10 @@ impl Whole for Completions {
                 choices.push(self.choice(choices.len(), one));
             }
         }
-        let mut body = headed(&self.header, self.manner, "text_completion");
+        let mut body = headed(&self.header, self.habit, "text_completion");
         body["choices"] = choices.into();
         body["usage"] = usage(finished.iter().map(|one| &one.output), self.best_of);
-        whole(self.manner, &body)
+        whole(self.habit, &body)
     }
 }
 
@@ -194,7 +194,7 @@ impl Completions {
             "text": format!("{echo}{}", one.output.text),
             "index": index,
             "logprobs": logprobs,
-            "finish_reason": finish_reason(one.output.finish, self.manner),
+            "finish_reason": finish_reason(one.output.finish, self.habit),
         })
     }
 }
@@ -272,21 +272,21 @@ impl Lists {
 }
 
 /// `logprobs` of a chat.
-pub(super) fn chat_logprobs(tokens: &[Token], manner: Manner) -> Value {
-    let content: Vec<_> = tokens.iter().map(|token| told(token, manner)).collect();
-    match manner {
-        Manner::Rolling => json!({ "content": content }),
-        Manner::OpenAi | Manner::Async => json!({ "content": content, "refusal": null }),
+pub(super) fn chat_logprobs(tokens: &[Token], habit: Habit) -> Value {
+    let content: Vec<_> = tokens.iter().map(|token| told(token, habit)).collect();
+    match habit {
+        Habit::Rolling => json!({ "content": content }),
+        Habit::OpenAi | Habit::Async => json!({ "content": content, "refusal": null }),
     }
 }
 
-fn told(token: &Token, manner: Manner) -> Value {
-    let one = |text: &str, logprob: f32| json!({ "token": text, "logprob": logprob, "bytes": bytes(text, manner) });
+fn told(token: &Token, habit: Habit) -> Value {
+    let one = |text: &str, logprob: f32| json!({ "token": text, "logprob": logprob, "bytes": bytes(text, habit) });
     let mut told = one(&token.spelled, token.logprob);
-    told["top_logprobs"] = match manner {
+    told["top_logprobs"] = match habit {
         // DJL Serving lists the token itself, whatever was asked for.
-        Manner::Rolling => json!([one(&token.spelled, token.logprob)]),
-        Manner::OpenAi | Manner::Async => token
+        Habit::Rolling => json!([one(&token.spelled, token.logprob)]),
+        Habit::OpenAi | Habit::Async => token
             .top
             .iter()
             .map(|top| one(&top.text, top.logprob))
@@ -297,18 +297,18 @@ fn told(token: &Token, manner: Manner) -> Value {
 
 /// The bytes of a token, unless it is a part of a character, which has no text. DJL Serving has code points in their
 /// place.
-fn bytes(text: &str, manner: Manner) -> Value {
-    match manner {
+fn bytes(text: &str, habit: Habit) -> Value {
+    match habit {
         _ if text.is_empty() || text.contains(char::REPLACEMENT_CHARACTER) => Value::Null,
-        Manner::Rolling => text.chars().map(u32::from).collect(),
-        Manner::OpenAi | Manner::Async => json!(text.as_bytes()),
+        Habit::Rolling => text.chars().map(u32::from).collect(),
+        Habit::OpenAi | Habit::Async => json!(text.as_bytes()),
     }
 }
 
 /// Why an answer ended.
-pub(super) fn finish_reason(finish: FinishReason, manner: Manner) -> &'static str {
-    match (manner, finish) {
-        (Manner::Rolling, finish) => rolling::finish_reason(finish),
+pub(super) fn finish_reason(finish: FinishReason, habit: Habit) -> &'static str {
+    match (habit, finish) {
+        (Habit::Rolling, finish) => rolling::finish_reason(finish),
         (_, FinishReason::Length) => "length",
         (_, FinishReason::EosToken | FinishReason::StopSequence) => "stop",
     }
@@ -335,26 +335,26 @@ pub(super) fn counted(prompts: usize, written: usize) -> Value {
 }
 
 /// An object with what all have.
-pub(super) fn headed(header: &Header, manner: Manner, object: &str) -> Value {
+pub(super) fn headed(header: &Header, habit: Habit, object: &str) -> Value {
     let mut body = json!({ "id": header.id, "object": object, "created": header.created });
-    if manner != Manner::Rolling {
+    if habit != Habit::Rolling {
         body["model"] = json!(header.model);
     }
     body
 }
 
-fn whole(manner: Manner, body: &Value) -> Vec<u8> {
-    let mut bytes = bare(manner, body);
-    if manner == Manner::Async {
+fn whole(habit: Habit, body: &Value) -> Vec<u8> {
+    let mut bytes = bare(habit, body);
+    if habit == Habit::Async {
         bytes.push(b'\n');
     }
     bytes
 }
 
 /// The bytes of an object.
-pub(super) fn bare(manner: Manner, body: &Value) -> Vec<u8> {
-    match manner {
-        Manner::Rolling => layout::spaced(body),
-        Manner::OpenAi | Manner::Async => body.to_string().into_bytes(),
+pub(super) fn bare(habit: Habit, body: &Value) -> Vec<u8> {
+    match habit {
+        Habit::Rolling => layout::spaced(body),
+        Habit::OpenAi | Habit::Async => body.to_string().into_bytes(),
     }
 }

@@ -3,7 +3,7 @@
 use sconce_core::{Output, ServeError, Token};
 use serde_json::{Value, json};
 
-use super::Manner;
+use super::Habit;
 use super::calls::{Calls, Part, Reader};
 use super::parameters::{Framing, Header};
 use super::render::{
@@ -27,26 +27,26 @@ struct Chunks {
 
 impl Chunks {
     fn content_type(&self) -> &'static str {
-        match self.framing.manner {
-            Manner::OpenAi | Manner::Rolling => "text/event-stream",
-            Manner::Async => "application/jsonlines",
+        match self.framing.habit {
+            Habit::OpenAi | Habit::Rolling => "text/event-stream",
+            Habit::Async => "application/jsonlines",
         }
     }
 
     fn chunk(&self, choice: Value) -> Vec<u8> {
-        let manner = self.framing.manner;
-        let mut body = headed(&self.header, manner, self.object);
+        let habit = self.framing.habit;
+        let mut body = headed(&self.header, habit, self.object);
         body["choices"] = json!([choice]);
         if self.framing.usage {
             body["usage"] = Value::Null;
         }
-        self.frame(&bare(manner, &body))
+        self.frame(&bare(habit, &body))
     }
 
     fn frame(&self, json: &[u8]) -> Vec<u8> {
-        match self.framing.manner {
-            Manner::OpenAi | Manner::Rolling => [b"data: ", json, b"\n\n"].concat(),
-            Manner::Async => [json, b"\n"].concat(),
+        match self.framing.habit {
+            Habit::OpenAi | Habit::Rolling => [b"data: ", json, b"\n\n"].concat(),
+            Habit::Async => [json, b"\n"].concat(),
         }
     }
 
@@ -62,20 +62,20 @@ impl Chunks {
         }
         let mut bytes = Vec::new();
         if self.framing.usage {
-            let manner = self.framing.manner;
-            let mut body = headed(&self.header, manner, self.object);
+            let habit = self.framing.habit;
+            let mut body = headed(&self.header, habit, self.object);
             body["choices"] = json!([]);
             body["usage"] = counted(self.prompts, self.written);
-            bytes = self.frame(&bare(manner, &body));
+            bytes = self.frame(&bare(habit, &body));
         }
         bytes.extend(self.mark());
         bytes
     }
 
     fn mark(&self) -> &'static [u8] {
-        match self.framing.manner {
-            Manner::OpenAi | Manner::Rolling => b"data: [DONE]\n\n",
-            Manner::Async => b"",
+        match self.framing.habit {
+            Habit::OpenAi | Habit::Rolling => b"data: [DONE]\n\n",
+            Habit::Async => b"",
         }
     }
 
@@ -165,12 +165,12 @@ impl Chat {
     }
 
     fn logprobs(&self, token: &Token) -> Value {
-        let manner = self.chunks.framing.manner;
+        let habit = self.chunks.framing.habit;
         let mut told = match self.logprobs {
-            true => chat_logprobs(std::slice::from_ref(token), manner),
+            true => chat_logprobs(std::slice::from_ref(token), habit),
             false => return Value::Null,
         };
-        if manner == Manner::Rolling {
+        if habit == Habit::Rolling {
             // DJL Serving's own: a list of one, and the number in place of the text.
             told["content"][0]["top_logprobs"][0]["token"] = json!(token.logprob);
             told = json!([told]);
@@ -207,13 +207,13 @@ impl Stream for Chat {
 
     fn done(&mut self, index: usize, output: &Output) -> Vec<u8> {
         let mut bytes = self.begin(index);
-        let manner = self.chunks.framing.manner;
-        let mut finish = finish_reason(output.finish, manner);
+        let habit = self.chunks.framing.habit;
+        let mut finish = finish_reason(output.finish, habit);
         if let Some(reader) = self.readers.get_mut(index) {
             let parts = reader.finish();
             let found = reader.found();
             if found > 0 {
-                finish = called(output.finish, manner);
+                finish = called(output.finish, habit);
             }
             for delta in self.told(index, found, parts) {
                 bytes.extend(self.delta(index, delta, Value::Null, None));
@@ -305,7 +305,7 @@ impl Stream for Completions {
 
     fn done(&mut self, index: usize, output: &Output) -> Vec<u8> {
         let text = self.echo(index);
-        let finish = finish_reason(output.finish, self.chunks.framing.manner);
+        let finish = finish_reason(output.finish, self.chunks.framing.habit);
         let mut bytes = self.choice(index, &text, Value::Null, Some(finish));
         bytes.extend(self.chunks.end(index, output));
         bytes

@@ -466,16 +466,16 @@ fn the_best_of_several_are_those_whose_tokens_are_likeliest() {
 
 #[test]
 fn lmi_has_habits_of_its_own() {
-    let of = |manner: Manner, more: Value| {
+    let of = |habit: Habit, more: Value| {
         let mut body = json!({ "messages": [{ "role": "user", "content": "Hi" }] });
         merge(&mut body, more);
         let Value::Object(object) = body else {
             panic!("an object")
         };
-        super::chat(Fields::new(object), manner, STAMP)
+        super::chat(Fields::new(object), habit, STAMP)
     };
     let rolling = whole(
-        of(Manner::Rolling, json!({"logprobs": true})),
+        of(Habit::Rolling, json!({"logprobs": true})),
         &[finished("Hé", -0.5)],
     );
     assert_eq!(
@@ -487,17 +487,17 @@ fn lmi_has_habits_of_its_own() {
          \"completion_tokens\": 2, \"total_tokens\": 35}}"
     );
     let chunks = data(&streamed(
-        of(Manner::Rolling, json!({"stream": true, "logprobs": true})),
+        of(Habit::Rolling, json!({"stream": true, "logprobs": true})),
         &["x"],
     ));
     assert_eq!(
         chunks[1]["choices"][0]["logprobs"][0]["content"][0]["top_logprobs"][0]["token"],
         json!(-0.5)
     );
-    let lines = streamed(of(Manner::Async, json!({"stream": true})), &["x"]);
+    let lines = streamed(of(Habit::Async, json!({"stream": true})), &["x"]);
     assert!(
         lines.lines().all(|line| line.starts_with('{')) && !lines.contains("DONE"),
         "{lines}"
     );
-    assert!(whole(of(Manner::Async, json!({})), &[finished("x", 0.0)]).ends_with("}\n"));
+    assert!(whole(of(Habit::Async, json!({})), &[finished("x", 0.0)]).ends_with("}\n"));
 }

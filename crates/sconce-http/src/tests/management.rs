@@ -255,6 +255,9 @@ fn each_refusal_has_the_status_that_platforms_act_on() {
     }
 }
 
+/// Path, headers and body of a request; the status of its answer and what it says.
+type Case<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], u16, &'a str);
+
 #[test]
 fn registrations_that_cannot_be_meant_are_refused_before_anybody_is_asked() {
     let settings = HttpSettings {
@@ -263,7 +266,7 @@ fn registrations_that_cannot_be_meant_are_refused_before_anybody_is_asked() {
     };
     let (registry, server) = start(FakeRegistry::default(), settings);
     let long = vec![b' '; 2000];
-    let cases: [(&str, &[(&str, &str)], &[u8], u16, &str); 9] = [
+    let cases: [Case<'_>; 9] = [
         ("/models", &[], b"", 400, "Parameter url is required."),
         ("/models?url=", &[], b"", 400, "Parameter url is required."),
         ("/models?url=/m&modelname=x", &[], b"", 400, "modelname"),
