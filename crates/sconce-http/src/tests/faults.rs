@@ -91,7 +91,7 @@ fn bodies_that_are_no_request() {
             "belongs inside `parameters`",
         ),
         post(b"{\"inputs\": \"x\", \"stream\": \"yes\"}", "`stream`"),
-        post(b"{\"messages\": []}", "chat requests are not served yet"),
+        post(b"{\"messages\": []}", "at least one"),
         (
             "GET",
             "/invocations",
