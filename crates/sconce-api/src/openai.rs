@@ -3,7 +3,7 @@
 //! `chat` and `completions` read requests, `messages` what was said and the tools, `choice` which of
 //! them may be called, `calls` finds calls in what is written, `parameters` what both have in common;
 //! `render` writes whole answers, `stream` those that come token by token. What differs where such a body comes to
-//! `/invocations` is a [`Habit`].
+//! `/invocations` is a `Habit`.
 
 mod calls;
 mod chat;

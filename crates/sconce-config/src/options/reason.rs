@@ -6,7 +6,8 @@ pub(super) const BUILT_IN: &str = "how it is computed is built in; answers are t
 pub(super) const CACHE_STAYS: &str = "the cache stays within the process; answers are the same";
 pub(super) const REASONING: &str = "reasoning stays in the text of an answer";
 pub(super) const CLUSTERS: &str = "there are no clusters";
-pub(super) const GRAMMARS: &str = "answers that keep to a grammar are not served yet";
+pub(super) const GRAMMARS: &str =
+    "llguidance compiles every grammar; answers keep to the same forms";
 pub(super) const KEPT: &str = "answers are not kept anywhere but in this process";
 pub(super) const LONG_PROMPTS: &str = "a prompt may be as long as option.max_model_len leaves room";
 pub(super) const MEMORY_PLAN: &str =
@@ -16,7 +17,8 @@ pub(super) const NEURON: &str = "there is no Neuron device; nothing is compiled 
 pub(super) const NOT_COMPILED: &str =
     "no engine is compiled ahead of time; how it is computed is built in";
 pub(super) const NO_CUDA: &str = "this build computes on the CPU";
-pub(super) const NO_EMBEDDINGS: &str = "it concerns embeddings only, which are not served yet";
+pub(super) const POOLED: &str =
+    "vectors are pooled as the checkpoint says; pooling names another way";
 pub(super) const NO_JAVA: &str = "there is no Java";
 pub(super) const NO_REMOTE_CODE: &str =
     "code of a checkpoint never runs: architectures are built in";

@@ -1,9 +1,7 @@
 //! Fields of vLLM's `EngineArgs` that DJL Serving hands on as they stand: what requests and answers
 //! are made of, what is logged, and caches that several servers share.
 
-use super::reason::{
-    BUILT_IN, CACHE_STAYS, GRAMMARS, METRICS, NO_EMBEDDINGS, PYTHON_ONLY, TEXT_ONLY,
-};
+use super::reason::{BUILT_IN, CACHE_STAYS, GRAMMARS, METRICS, POOLED, PYTHON_ONLY, TEXT_ONLY};
 use super::{OPTION, refused};
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
@@ -67,7 +65,7 @@ pub(super) const VLLM_REQUESTS: &[Entry] = &[
         kind: Kind::Json,
         since: "0.32",
         doc: "vLLM: how vectors of tokens become one.",
-        status: Status::NoOp(NO_EMBEDDINGS),
+        status: Status::NoOp(POOLED),
         ..OPTION
     },
     Entry {
@@ -75,7 +73,7 @@ pub(super) const VLLM_REQUESTS: &[Entry] = &[
         kind: Kind::Json,
         since: "0.32",
         doc: "vLLM: how vectors of tokens become one.",
-        status: Status::NoOp(NO_EMBEDDINGS),
+        status: Status::NoOp(POOLED),
         ..OPTION
     },
     Entry {

@@ -7,7 +7,7 @@
 use std::arch::aarch64::*;
 use std::arch::asm;
 
-use super::{Isa, Line, SIDE};
+use super::{Isa, Line};
 
 #[derive(Clone, Copy)]
 pub(super) struct Neon;
