@@ -15,6 +15,7 @@ mod render;
 mod stream;
 
 use sconce_core::ServeError;
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::dialect::{Accepted, Incoming};
@@ -65,6 +66,15 @@ pub fn accept(route: OpenAiRoute, incoming: &Incoming<'_>) -> Result<Accepted, S
         OpenAiRoute::Chat => chat(fields, Habit::OpenAi, incoming.stamp),
         OpenAiRoute::Completions => completions(fields, Habit::OpenAi, incoming.stamp),
     }
+}
+
+/// The model that a body names, if it does.
+pub fn named_model(body: &[u8]) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Named {
+        model: Option<String>,
+    }
+    serde_json::from_slice::<Named>(body).ok()?.model
 }
 
 /// Whether a body has the texts that dialects of DJL Serving read, and no messages.

@@ -159,6 +159,14 @@ impl Door {
         }
     }
 
+    /// Whether bodies may name the model, as OpenAI's do.
+    fn reads_model(&self) -> bool {
+        matches!(
+            self.form,
+            Form::OpenAi | Form::OpenAiTexts(_) | Form::OpenAiImages
+        )
+    }
+
     /// Whether a request by the route of OpenAI's chat is in the model's dialect: DJL Serving has it as one more name of
     /// `/invocations`.
     fn is_alias(&self, body: &[u8], task: Task) -> bool {
@@ -261,7 +269,7 @@ impl Door {
     }
 }
 
-/// The model that is asked, as far as that is known before the body is read: a form may name one. It
+/// The model that is asked, as far as that is known before the body is read, which may name one. It
 /// is looked for once, since versions take turns.
 type Early = Option<Result<Arc<dyn Served>, Refusal>>;
 
@@ -269,7 +277,8 @@ pub(crate) async fn infer(shared: Arc<Shared>, door: Door, request: Request) -> 
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let is_preflight = parts.method == Method::OPTIONS;
-    let early = (is_preflight || !content::may_be_form(content_type(&parts))).then(|| {
+    let body_may_name = door.reads_model() || content::may_be_form(content_type(&parts));
+    let early = (is_preflight || !body_may_name).then(|| {
         let properties = Properties::new(&parts);
         target::find(&*shared.gateway, &door.place, &properties, &[])
     });
@@ -391,8 +400,18 @@ fn enter(
         None => {
             let form = sconce_api::raw::routing(&raw);
             let fields = form.as_ref().ok().and_then(|fields| fields.as_deref());
-            let fields = fields.unwrap_or_default();
-            let found = target::find(&*shared.gateway, &door.place, &properties, fields);
+            let find =
+                |fields: &[_]| target::find(&*shared.gateway, &door.place, &properties, fields);
+            let named = door
+                .reads_model()
+                .then(|| openai::named_model(body))
+                .flatten();
+            let found = match named {
+                // OpenAI's clients always name a model: where there is only one, its name does not matter.
+                Some(name) => find(&[("model_name".into(), name)])
+                    .or_else(|unknown| find(&[]).map_err(|_| unknown)),
+                None => find(fields.unwrap_or_default()),
+            };
             (found, form)
         }
     };

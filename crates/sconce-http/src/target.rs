@@ -21,7 +21,7 @@ pub(crate) struct Place {
 
 /// Finds the model; without a name it is the only one of the start. Of `model_name` and
 /// `model_version` counts the path, then the query, then header or custom attribute, then the
-/// field of a form.
+/// field of a form or, on OpenAI's routes, the body's `model`.
 pub(crate) fn find(
     gateway: &dyn Gateway,
     place: &Place,

@@ -92,7 +92,7 @@ impl Gateway for Many {
 type Asking<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
 
 #[test]
-fn the_model_is_named_by_path_query_header_attribute_or_form_in_this_order() {
+fn the_model_is_named_by_path_query_header_attribute_or_body_in_this_order() {
     let gateway = Arc::new(Many::default());
     let server = Server::start(&gateway, HttpSettings::default());
     let attributes = "X-Amzn-SageMaker-Custom-Attributes";
@@ -100,7 +100,16 @@ fn the_model_is_named_by_path_query_header_attribute_or_form_in_this_order() {
     let from_form: &[u8] = b"model_name=form&inputs=x";
     let header = ("model_name", "header");
     let attribute = (attributes, "a=1;model_name=attribute");
-    let cases: [Asking<'_>; 10] = [
+    let chat: &[u8] = br#"{"model": "body", "messages": [{"role": "user", "content": "x"}]}"#;
+    let cases: [Asking<'_>; 13] = [
+        ("/v1/chat/completions", &[], chat, "body"),
+        (
+            "/v1/completions",
+            &[],
+            br#"{"model": "m", "prompt": "x"}"#,
+            "m",
+        ),
+        ("/v1/chat/completions", &[header], chat, "header"),
         ("/predictions/path?model_name=query", &[header], ASK, "path"),
         ("/invocations?model_name=query", &[header], ASK, "query"),
         ("/invocations", &[attribute, header], ASK, "header"),
