@@ -117,7 +117,17 @@ fn structured(fields: &mut Fields) -> Result<Option<Guide>> {
             return Err(ServeError::parameter(KEY, other, problem));
         }
     };
-    let mut inner = Fields::new(object);
+    match rules(Fields::new(object)).map_err(|error| within(KEY, error))?[..] {
+        [ref rule] => Ok(Some(guide_of(KEY, rule.clone()))),
+        _ => {
+            let problem = "must say one of json, json_object, regex, choice and grammar";
+            Err(ServeError::parameter(KEY, "an object", problem))
+        }
+    }
+}
+
+/// The rules that `structured_outputs` names.
+fn rules(mut inner: Fields) -> Result<Vec<Rule>> {
     let is_object = inner.flag("json_object")?.unwrap_or(false);
     let rules = [
         is_object.then_some(Rule::Json),
@@ -126,18 +136,19 @@ fn structured(fields: &mut Fields) -> Result<Option<Guide>> {
         choice(&mut inner, "choice")?.map(|guide| guide.rule),
         text(&mut inner, "grammar")?.map(|(_, text)| Rule::Grammar(text)),
     ];
-    inner.finish(|_| {
-        Some(format!(
-            "{KEY} has json, json_object, regex, choice and grammar only"
-        ))
-    })?;
-    let mut rules = rules.into_iter().flatten();
-    match (rules.next(), rules.next()) {
-        (Some(rule), None) => Ok(Some(guide_of(KEY, rule))),
-        _ => {
-            let problem = "must say one of json, json_object, regex, choice and grammar";
-            Err(ServeError::parameter(KEY, "an object", problem))
-        }
+    inner.finish(|_| Some("it has json, json_object, regex, choice and grammar only".into()))?;
+    Ok(rules.into_iter().flatten().collect())
+}
+
+/// An error about a member of the object `key`, by the name of both.
+fn within(key: &str, error: ServeError) -> ServeError {
+    match error {
+        ServeError::Parameter {
+            key: member,
+            value,
+            problem,
+        } => ServeError::parameter(format!("{key}.{member}"), value, problem),
+        other => other,
     }
 }
 
@@ -251,7 +262,11 @@ mod tests {
             ),
             (
                 json!({"structured_outputs": {"structural_tag": "x"}}),
-                "structural_tag",
+                "structured_outputs.structural_tag",
+            ),
+            (
+                json!({"structured_outputs": {"grammar": false}}),
+                "structured_outputs.grammar",
             ),
             (json!({"grammar": {"type": "regex"}}), "grammar"),
             (
