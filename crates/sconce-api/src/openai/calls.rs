@@ -22,6 +22,8 @@ const HERMES_END: &str = "</tool_call>";
 /// Begins a list of calls.
 const MISTRAL: &str = "[TOOL_CALLS]";
 const MISTRAL_ARGUMENTS: &str = "[ARGS]";
+/// Longest name of a function, as at OpenAI.
+const LONGEST_NAME: usize = 64;
 /// Begins calls that end with the answer.
 const LLAMA: &str = "<|python_tag|>";
 /// What may stand before a call in a text.
@@ -131,6 +133,9 @@ impl Reader {
         match std::mem::replace(&mut self.state, State::Text) {
             State::Within(_, object) if !object.is_call() => rest.insert_str(0, object.raw()),
             State::Within(..) | State::Bare(_) => rest.clear(),
+            State::Between(Form::Mistral) => {
+                rest = rest.trim_start_matches(separates).to_owned();
+            }
             State::Between(_) if self.found > 0 => rest.clear(),
             State::Between(_) | State::Text => {}
         }
@@ -255,9 +260,7 @@ impl Reader {
         };
         let skip = |c: char| c.is_whitespace() || skips.contains(&c);
         if form == Form::Mistral {
-            let rest = self
-                .held
-                .trim_start_matches(|c: char| c.is_whitespace() || matches!(c, ',' | ']'));
+            let rest = self.held.trim_start_matches(separates);
             if let Some(more) = rest.strip_prefix(MISTRAL) {
                 self.held = more.to_owned();
                 return true;
@@ -292,7 +295,7 @@ impl Reader {
                 true
             }
             Form::Hermes if HERMES_END.starts_with(&rest) => false,
-            Form::Mistral => self.mistral(&rest),
+            Form::Mistral => self.mistral(&rest, parts),
             _ => {
                 self.state = State::Text;
                 self.begun = true;
@@ -304,17 +307,33 @@ impl Reader {
     }
 
     /// Newer Mistral models write the name without JSON.
-    fn mistral(&mut self, rest: &str) -> bool {
-        let Some(at) = rest.find('{') else {
+    fn mistral(&mut self, rest: &str, parts: &mut Vec<Part>) -> bool {
+        let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+        let behind = rest.trim_start_matches(is_name);
+        let name = &rest[..rest.len() - behind.len()];
+        let may_be_name = !name.is_empty() && name.len() <= LONGEST_NAME;
+        let arguments = behind.strip_prefix(MISTRAL_ARGUMENTS).unwrap_or(behind);
+        if may_be_name && arguments.starts_with('{') {
+            self.state = State::Bare(Object::bare(name));
+            self.held = arguments.to_owned();
+            return true;
+        }
+        let may_go_on = arguments.is_empty() || MISTRAL_ARGUMENTS.starts_with(arguments);
+        if may_be_name && may_go_on {
             self.held = rest.to_owned();
             return false;
-        };
-        let name = rest[..at].trim().trim_end_matches(MISTRAL_ARGUMENTS).trim();
-        let object = Object::bare(name);
-        self.held = rest[at..].to_owned();
-        self.state = State::Bare(object);
+        }
+        self.state = State::Text;
+        self.begun = true;
+        self.held.clear();
+        self.tell(rest.to_owned(), parts);
         true
     }
+}
+
+/// What may stand between Mistral's calls.
+fn separates(c: char) -> bool {
+    c.is_whitespace() || matches!(c, ',' | ']')
 }
 
 /// Bytes at the end of a text that may begin a marker.

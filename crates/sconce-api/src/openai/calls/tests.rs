@@ -83,6 +83,41 @@ fn mistral_calls_in_a_list_or_by_name() {
     );
 }
 
+/// A brace somewhere in a text begins no call.
+#[test]
+fn what_mistral_writes_behind_its_mark_that_is_no_call_is_text() {
+    for text in [
+        "I would call {\"a\": 1} here.",
+        "now {\"a\": 1}",
+        "now[ARGS] {\"a\": 1}",
+        "now[ARG]{\"a\": 1}",
+        "{}",
+        "now",
+        "now[ARGS",
+        "Größe{\"a\": 1}",
+    ] {
+        check(&format!("[TOOL_CALLS]{text}"), text, &[]);
+    }
+    let long = format!("{}{{}}", "a".repeat(LONGEST_NAME + 1));
+    check(&format!("[TOOL_CALLS]{long}"), &long, &[]);
+    let longest = "a".repeat(LONGEST_NAME);
+    check(
+        &format!("[TOOL_CALLS]{longest}{{}}"),
+        "",
+        &[(&longest, "{}")],
+    );
+    check(
+        "[TOOL_CALLS]now{\"a\": 1} and more {text}",
+        "and more {text}",
+        &[("now", "{\"a\": 1}")],
+    );
+    check(
+        "[TOOL_CALLS]now{\"a\": 1}\nnow",
+        "now",
+        &[("now", "{\"a\": 1}")],
+    );
+}
+
 #[test]
 fn llama_calls_behind_its_tag_or_without() {
     check(
