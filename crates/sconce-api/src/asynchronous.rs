@@ -52,10 +52,7 @@ pub(crate) fn accept(mut payload: Payload<'_>) -> Result<Accepted, ServeError> {
         })
     };
     Ok(Accepted {
-        prompts: vec![Generate {
-            prompt: prompt.into(),
-            params: asked.params,
-        }],
+        prompts: vec![Generate::new(prompt, asked.params)],
         answer,
     })
 }

@@ -51,10 +51,7 @@ fn accept(
     }
     params.report.echo = full_text && !streaming;
     let count = prompts.len();
-    let generate = |prompt: String| Generate {
-        prompt: prompt.into(),
-        params: params.clone(),
-    };
+    let generate = |prompt: String| Generate::new(prompt, params.clone());
     Ok(Accepted {
         prompts: prompts.into_iter().map(generate).collect(),
         answer: if streaming {

@@ -1,5 +1,7 @@
 //! The forms that an answer may be asked to have, under the names of OpenAI, vLLM, LMI and TGI.
 
+use std::sync::Arc;
+
 use sconce_core::{Guide, Rule, ServeError};
 use serde_json::Value;
 
@@ -47,7 +49,10 @@ pub(crate) fn guide(fields: &mut Fields) -> Result<Option<Guide>> {
 }
 
 fn guide_of(key: &'static str, rule: Rule) -> Guide {
-    Guide { key, rule }
+    Guide {
+        key,
+        rule: rule.into(),
+    }
 }
 
 /// OpenAI's `response_format`.
@@ -118,7 +123,10 @@ fn structured(fields: &mut Fields) -> Result<Option<Guide>> {
         }
     };
     match rules(Fields::new(object)).map_err(|error| within(KEY, error))?[..] {
-        [ref rule] => Ok(Some(guide_of(KEY, rule.clone()))),
+        [ref rule] => Ok(Some(Guide {
+            key: KEY,
+            rule: Arc::clone(rule),
+        })),
         _ => {
             let problem = "must say one of json, json_object, regex, choice and grammar";
             Err(ServeError::parameter(KEY, "an object", problem))
@@ -127,14 +135,14 @@ fn structured(fields: &mut Fields) -> Result<Option<Guide>> {
 }
 
 /// The rules that `structured_outputs` names.
-fn rules(mut inner: Fields) -> Result<Vec<Rule>> {
+fn rules(mut inner: Fields) -> Result<Vec<Arc<Rule>>> {
     let is_object = inner.flag("json_object")?.unwrap_or(false);
     let rules = [
-        is_object.then_some(Rule::Json),
+        is_object.then(|| Rule::Json.into()),
         schema(&mut inner, "json")?.map(|guide| guide.rule),
-        text(&mut inner, "regex")?.map(|(_, text)| Rule::Regex(text)),
+        text(&mut inner, "regex")?.map(|(_, text)| Rule::Regex(text).into()),
         choice(&mut inner, "choice")?.map(|guide| guide.rule),
-        text(&mut inner, "grammar")?.map(|(_, text)| Rule::Grammar(text)),
+        text(&mut inner, "grammar")?.map(|(_, text)| Rule::Grammar(text).into()),
     ];
     inner.finish(|_| Some("it has json, json_object, regex, choice and grammar only".into()))?;
     Ok(rules.into_iter().flatten().collect())
@@ -188,7 +196,7 @@ mod tests {
         let mut fields = Fields::new(object);
         let found = guide(&mut fields)?;
         fields.finish(|_| None)?;
-        Ok(found.map(|guide| (guide.key, guide.rule)))
+        Ok(found.map(|guide| (guide.key, Rule::clone(&guide.rule))))
     }
 
     #[test]

@@ -74,7 +74,9 @@ pub fn named_model(body: &[u8]) -> Option<String> {
     struct Named {
         model: Option<String>,
     }
-    serde_json::from_slice::<Named>(body).ok()?.model
+    serde_json::from_slice::<Named>(payload::unmarked(body))
+        .ok()?
+        .model
 }
 
 /// Whether a body has the texts that dialects of DJL Serving read, and no messages.

@@ -43,14 +43,18 @@ pub(crate) fn read<'a>(incoming: &Incoming<'a>) -> Result<Payload<'a>, ServeErro
 
 /// The JSON of a body; `null` for one that is empty.
 pub(crate) fn value(body: &[u8]) -> Result<Value, ServeError> {
-    // Some clients on Windows begin with a byte order mark, which Python's reader skips.
-    let text = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    let text = unmarked(body);
     if text.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Null);
     }
     serde_json::from_slice(text).map_err(|error| {
         ServeError::Malformed(format!("The request payload is not valid JSON: {error}"))
     })
+}
+
+/// A body without the byte order mark that some clients on Windows begin with, which Python's reader skips.
+pub(crate) fn unmarked(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body)
 }
 
 impl Payload<'_> {

@@ -104,10 +104,7 @@ pub(crate) fn accept(
         params,
         rendering,
     } = parse(payload, formatter, spelling)?;
-    let generate = |prompt: &String| Generate {
-        prompt: prompt.as_str().into(),
-        params: params.clone(),
-    };
+    let generate = |prompt: &String| Generate::new(prompt.as_str(), params.clone());
     let generates = prompts.texts.iter().map(generate).collect();
     let answer = if rendering.formatter.streams() {
         // `parse` refuses to stream a list.

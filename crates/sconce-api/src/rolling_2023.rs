@@ -32,10 +32,7 @@ pub(crate) fn accept(
     };
     let formatter = asked.formatter.or(formatter).unwrap_or(Formatter::Json);
     Ok(Accepted {
-        prompts: vec![Generate {
-            prompt: prompt.into(),
-            params: asked.params,
-        }],
+        prompts: vec![Generate::new(prompt, asked.params)],
         answer: Answer::stream(Pieces {
             formatter,
             opened: false,

@@ -66,10 +66,7 @@ pub(crate) fn accept(mut payload: Payload<'_>, route: Route) -> Result<Accepted,
         })
     };
     Ok(Accepted {
-        prompts: vec![Generate {
-            prompt: prompt.into(),
-            params,
-        }],
+        prompts: vec![Generate::new(prompt, params)],
         answer,
     })
 }

@@ -158,6 +158,21 @@ impl ServeError {
         self.blame() == Blame::Capacity
     }
 
+    /// Fails on the first of these token ids that a vocabulary of so many tokens does not have.
+    pub fn check_ids<'a>(
+        key: &str,
+        ids: impl IntoIterator<Item = &'a u32>,
+        vocab: usize,
+    ) -> Result<(), Self> {
+        match ids.into_iter().find(|&&id| id as usize >= vocab) {
+            None => Ok(()),
+            Some(id) => {
+                let problem = format!("the vocabulary ends at {vocab}; name token ids below");
+                Err(Self::parameter(key, id, problem))
+            }
+        }
+    }
+
     /// A parameter error; long values are shortened.
     pub fn parameter(
         key: impl Into<String>,
@@ -192,6 +207,17 @@ mod tests {
         for part in ["100", "60", "160", "128", "at most 28"] {
             assert!(text.contains(part), "{part} is not in: {text}");
         }
+    }
+
+    #[test]
+    fn ids_behind_the_vocabulary_are_named() {
+        assert_eq!(ServeError::check_ids("stop_token_ids", &[0, 9], 10), Ok(()));
+        let error = ServeError::check_ids("stop_token_ids", &[0, 10, 11], 10).unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .contains("`stop_token_ids` is 10: the vocabulary ends at 10")
+        );
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! What an answer has to look like.
 
-/// A rule that holds an answer to a form.
+use std::sync::Arc;
+
+/// A rule that holds an answer to a form; several answers to one request share it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Guide {
     /// The parameter that asked for it, for messages.
     pub key: &'static str,
     /// The form.
-    pub rule: Rule,
+    pub rule: Arc<Rule>,
 }
 
 /// The form of an answer.

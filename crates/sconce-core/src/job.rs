@@ -1,9 +1,11 @@
 //! One request inside the server, from the parsed body to the reply channel.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crate::dialogue::Dialogue;
+use crate::error::ServeError;
 use crate::params::GenerateParams;
 use crate::raw::RawInput;
 use crate::task::Ask;
@@ -46,27 +48,33 @@ pub enum Input {
     Raw(RawInput),
 }
 
-/// What a model goes on with.
+/// What a model goes on with; several answers to one request share it.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Prompt {
     /// A text as the client sent it; special tokens in it are recognised, and those that the tokenizer begins texts with
     /// are put before it.
-    Text(String),
+    Text(Arc<str>),
     /// Its tokens, all of them.
-    Tokens(Vec<u32>),
+    Tokens(Arc<[u32]>),
     /// A dialogue, which the checkpoint's template makes a text of.
-    Dialogue(Box<Dialogue>),
+    Dialogue(Arc<Dialogue>),
 }
 
 impl Default for Prompt {
     fn default() -> Self {
-        Self::Text(String::new())
+        Self::Text("".into())
     }
 }
 
 impl From<String> for Prompt {
     fn from(text: String) -> Self {
-        Self::Text(text)
+        Self::Text(text.into())
+    }
+}
+
+impl From<Dialogue> for Prompt {
+    fn from(dialogue: Dialogue) -> Self {
+        Self::Dialogue(dialogue.into())
     }
 }
 
@@ -76,11 +84,77 @@ impl From<&str> for Prompt {
     }
 }
 
-/// A prompt and how to continue it.
+/// A prompt and how to continue it. Clones share the prompt and what is made of it.
 #[derive(Clone, Debug, PartialEq, Default)]
 pub struct Generate {
     /// What is continued.
     pub prompt: Prompt,
     /// Length, sampling, stopping and reporting.
     pub params: GenerateParams,
+    /// The prompt's tokens, once somebody has found them.
+    pub tokens: Tokenised,
+}
+
+impl Generate {
+    /// One answer to a prompt.
+    pub fn new(prompt: impl Into<Prompt>, params: GenerateParams) -> Self {
+        Self {
+            prompt: prompt.into(),
+            params,
+            tokens: Tokenised::default(),
+        }
+    }
+
+    /// Another answer to the same prompt.
+    pub fn again(&self, params: GenerateParams) -> Self {
+        Self {
+            params,
+            ..self.clone()
+        }
+    }
+}
+
+/// The tokens of a prompt: found for the first of its answers, shared by the others.
+#[derive(Clone, Debug, Default)]
+pub struct Tokenised(Arc<OnceLock<Result<Arc<[u32]>, ServeError>>>);
+
+impl Tokenised {
+    /// The tokens, which `find` finds unless it was done before.
+    pub fn get_or_find(
+        &self,
+        find: impl FnOnce() -> Result<Arc<[u32]>, ServeError>,
+    ) -> Result<Arc<[u32]>, ServeError> {
+        self.0.get_or_init(find).clone()
+    }
+}
+
+/// They follow from the prompt, so they say nothing of their own.
+impl PartialEq for Tokenised {
+    fn eq(&self, _other: &Self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_to_one_prompt_share_its_text_and_its_tokens() {
+        let first = Generate::new("a text", GenerateParams::default());
+        let second = first.again(GenerateParams::default());
+        let (Prompt::Text(one), Prompt::Text(other)) = (&first.prompt, &second.prompt) else {
+            panic!("texts");
+        };
+        assert!(Arc::ptr_eq(one, other));
+        let mut times = 0;
+        for generate in [&first, &second, &first.clone()] {
+            let found = generate.tokens.get_or_find(|| {
+                times += 1;
+                Ok([1, 2].into())
+            });
+            assert_eq!(found.as_deref(), Ok(&[1, 2][..]));
+        }
+        assert_eq!(times, 1);
+    }
 }

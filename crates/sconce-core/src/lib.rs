@@ -30,7 +30,7 @@ pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};
 pub use gauges::{Gauges, Permit};
 pub use guide::{Guide, Rule};
 pub use inbox::{Inbox, InboxSettings, Unstarted};
-pub use job::{Generate, Input, Job, JobId, Prompt};
+pub use job::{Generate, Input, Job, JobId, Prompt, Tokenised};
 pub use manner::{Dialect, Manner, OutputFormatter};
 pub use params::{AskedSampling, GenerateParams, MaxTokens, Report, Sampling, Stop};
 pub use raw::{Formats, RawEvent, RawHead, RawInput};

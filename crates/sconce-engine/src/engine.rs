@@ -85,37 +85,23 @@ impl Engine {
     }
 
     fn admit(&self, job: Job, permit: Permit) -> Result<Admitted, ServeError> {
-        let Input::Generate(Generate { prompt, params }) = &job.input else {
+        let Input::Generate(Generate {
+            prompt,
+            params,
+            tokens,
+        }) = &job.input
+        else {
             let problem = "this model continues texts; other tasks need other models";
             return Err(ServeError::Malformed(problem.into()));
         };
         let params = params.clone();
-        if let Some(&id) = params
-            .stop
-            .token_ids
-            .iter()
-            .find(|&&id| id as usize >= self.vocab)
-        {
-            let problem = format!(
-                "the vocabulary ends at {}; name token ids below",
-                self.vocab
-            );
-            return Err(ServeError::parameter("stop_token_ids", id, problem));
-        }
-        let tokens = truncated(self.prompts.tokens(prompt)?, params.truncate);
+        ServeError::check_ids("stop_token_ids", &params.stop.token_ids, self.vocab)?;
+        let tokens = tokens.get_or_find(|| self.prompts.tokens(prompt))?;
+        let tokens = truncated(&tokens, params.truncate);
         let length = Length::of(&params, tokens.len(), self.max_len, self.length)?;
         let sampling = params.sampling.over(&self.sampling);
-        if let Some(&(id, _)) = sampling
-            .logit_bias
-            .iter()
-            .find(|(id, _)| *id as usize >= self.vocab)
-        {
-            let problem = format!(
-                "the vocabulary ends at {}; name token ids below",
-                self.vocab
-            );
-            return Err(ServeError::parameter("logit_bias", id, problem));
-        }
+        let biased = sampling.logit_bias.iter().map(|(id, _)| id);
+        ServeError::check_ids("logit_bias", biased, self.vocab)?;
         let guide = self.guided.follow(&params)?;
         let prompt = (tokens, length);
         Ok(Admitted {

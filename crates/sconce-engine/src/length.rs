@@ -61,10 +61,9 @@ impl Length {
 }
 
 /// The prompt's last tokens, if only so many are to be used.
-pub(crate) fn truncated(mut prompt: Vec<u32>, last: Option<usize>) -> Vec<u32> {
+pub(crate) fn truncated(prompt: &[u32], last: Option<usize>) -> Vec<u32> {
     let surplus = last.map_or(0, |last| prompt.len().saturating_sub(last));
-    prompt.drain(..surplus);
-    prompt
+    prompt[surplus..].to_vec()
 }
 
 #[cfg(test)]

@@ -27,23 +27,18 @@ impl Prompts {
     }
 
     /// The tokens of a prompt.
-    pub(crate) fn tokens(&self, prompt: &Prompt) -> Result<Vec<u32>, ServeError> {
+    pub(crate) fn tokens(&self, prompt: &Prompt) -> Result<Arc<[u32]>, ServeError> {
         match prompt {
             Prompt::Text(text) => self
                 .tokenizer
                 .encode(text)
+                .map(Arc::from)
                 .map_err(|error| untokenised("inputs", text, error)),
-            Prompt::Tokens(ids) => match ids.iter().find(|&&id| id as usize >= self.vocab) {
-                None => Ok(ids.clone()),
-                Some(id) => {
-                    let problem = format!(
-                        "the vocabulary ends at {}; name token ids below",
-                        self.vocab
-                    );
-                    Err(ServeError::parameter("prompt", id, problem))
-                }
-            },
-            Prompt::Dialogue(dialogue) => self.dialogue(dialogue),
+            Prompt::Tokens(ids) => {
+                ServeError::check_ids("prompt", &**ids, self.vocab)?;
+                Ok(Arc::clone(ids))
+            }
+            Prompt::Dialogue(dialogue) => self.dialogue(dialogue).map(Arc::from),
         }
     }
 

@@ -212,10 +212,7 @@ fn submit_until(
         events: tell,
         gone: Arc::clone(&gone),
     };
-    let input = Input::Generate(Generate {
-        prompt: prompt.into(),
-        params,
-    });
+    let input = Input::Generate(Generate::new(prompt, params));
     engine.submit(Job {
         id: JobId(1),
         input,

@@ -217,13 +217,7 @@ impl Decoding {
             ("eos_token_id", &rules.eos),
             ("decoder_start_token_id", &vec![self.start]),
         ] {
-            if let Some(id) = ids.iter().find(|id| **id as usize >= limits.vocab) {
-                let problem = format!(
-                    "the vocabulary ends at {}; name token ids below",
-                    limits.vocab
-                );
-                return refuse(key, *id as usize, problem);
-            }
+            ServeError::check_ids(key, ids, limits.vocab)?;
         }
         Ok(())
     }

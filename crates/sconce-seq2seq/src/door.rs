@@ -70,7 +70,7 @@ impl Door {
     pub(crate) fn admit(&self, job: Job, permit: Permit) -> Result<Admitted, ServeError> {
         let (read, decoding, way) = match job.input {
             Input::Task(Ask::Write(asked)) if asked.task == self.task => self.write(*asked)?,
-            Input::Generate(Generate { prompt, params }) => self.prompt(&prompt, params)?,
+            Input::Generate(Generate { prompt, params, .. }) => self.prompt(&prompt, params)?,
             Input::Task(ask) => {
                 let task = ask.task();
                 return Err(ServeError::Malformed(format!(

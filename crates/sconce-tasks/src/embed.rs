@@ -131,13 +131,7 @@ impl Vectors {
             let value = format!("a list of {} tokens", ids.len());
             return Err(ServeError::parameter("input", value, problem));
         }
-        if let Some(id) = ids.iter().find(|id| **id as usize >= self.vocab) {
-            let problem = format!(
-                "the vocabulary ends at {}; name token ids below",
-                self.vocab
-            );
-            return Err(ServeError::parameter("input", id, problem));
-        }
+        ServeError::check_ids("input", ids, self.vocab)?;
         Ok(Text {
             ids: ids.to_vec(),
             types: vec![0; ids.len()],

@@ -14,6 +14,7 @@ mod values;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use minijinja::{Environment, Error, ErrorKind};
 use sconce_core::dialogue::Dialogue;
@@ -42,6 +43,8 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     /// The names of the templates, in order.
     names: Vec<String>,
+    /// Whether each walks through contents in parts, once that was asked.
+    walks: Vec<OnceLock<bool>>,
     /// `bos_token` and the like, by their names.
     tokens: Map<String, Value>,
 }
@@ -124,6 +127,7 @@ impl ChatTemplate {
             .filter_map(|(key, value)| Some((key.clone(), content(value)?)));
         Ok(Self {
             environment,
+            walks: names.iter().map(|_| OnceLock::new()).collect(),
             names,
             tokens: tokens.collect(),
         })

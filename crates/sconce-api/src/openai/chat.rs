@@ -1,6 +1,6 @@
 //! Requests with `messages`.
 
-use sconce_core::{Dialogue, Generate, MaxTokens, Prompt, ServeError};
+use sconce_core::{Dialogue, Generate, MaxTokens, ServeError};
 use serde_json::{Map, Value, json};
 
 use super::choice::Choice;
@@ -40,12 +40,10 @@ pub(super) fn accept(mut fields: Fields, habit: Habit, stamp: Stamp<'_>) -> Resu
         framing,
         header,
     } = asked;
-    let generate = |answer| Generate {
-        prompt: Prompt::Dialogue(Box::new(dialogue.clone())),
-        params: parameters::seeded(&params, answer),
-    };
+    let first = Generate::new(dialogue, parameters::seeded(&params, 0));
+    let another = |answer| first.again(parameters::seeded(&params, answer));
     Ok(Accepted {
-        prompts: (0..n).map(generate).collect(),
+        prompts: (0..n).map(another).collect(),
         answer: match framing.streams {
             true => Answer::stream(stream::Chat::new(header, framing, (logprobs, calls), n)),
             false => Answer::whole(render::Chat {

@@ -116,7 +116,7 @@ impl Choice {
         }
         params.guide = Some(Guide {
             key: "tools",
-            rule: Rule::Schema(schema.to_string()),
+            rule: Rule::Schema(schema.to_string()).into(),
         });
         Ok(Some(calls))
     }

@@ -55,12 +55,9 @@ fn answer(
         return Err(ServeError::parameter("prompt", value, problem));
     }
     let each = |prompt: &Prompt| {
-        let prompt = prompt.clone();
         let params = &params;
-        (0..best_of).map(move |answer| Generate {
-            prompt: prompt.clone(),
-            params: parameters::seeded(params, answer),
-        })
+        let first = Generate::new(prompt.clone(), parameters::seeded(params, 0));
+        (0..best_of).map(move |answer| first.again(parameters::seeded(params, answer)))
     };
     let form = render::Completions {
         header,
@@ -96,7 +93,7 @@ fn echoes(prompts: &[Prompt], logprobs: Option<usize>, n: usize) -> Result<Vec<S
         let Prompt::Text(text) = prompt else {
             return wrong("is streamed for prompts that are texts only; send a text");
         };
-        echoes.extend(std::iter::repeat_n(text.clone(), n));
+        echoes.extend(std::iter::repeat_n(text.to_string(), n));
     }
     Ok(echoes)
 }
@@ -129,10 +126,10 @@ fn prompts(prompt: Option<Value>) -> Result<Vec<Prompt>> {
             "\"\"",
             "is empty; send some text",
         )),
-        Value::String(text) => Ok(Prompt::Text(text.clone())),
-        Value::Array(items) if !items.is_empty() => {
-            tokens(items).map(Prompt::Tokens).ok_or_else(|| wrong(item))
-        }
+        Value::String(text) => Ok(text.as_str().into()),
+        Value::Array(items) if !items.is_empty() => tokens(items)
+            .map(|ids| Prompt::Tokens(ids.into()))
+            .ok_or_else(|| wrong(item)),
         other => Err(wrong(other)),
     };
     match prompt {

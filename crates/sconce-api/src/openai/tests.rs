@@ -129,7 +129,7 @@ fn data(stream: &str) -> Vec<Value> {
 
 #[test]
 fn a_chat_becomes_a_dialogue_that_may_fill_the_context() {
-    let [Generate { prompt, params }] = &params(chat_of(json!({})))[..] else {
+    let [Generate { prompt, params, .. }] = &params(chat_of(json!({})))[..] else {
         panic!("one prompt");
     };
     let Prompt::Dialogue(dialogue) = prompt else {
@@ -307,10 +307,10 @@ fn prompts_are_texts_or_tokens_one_or_many() {
     };
     assert_eq!(all(json!("a")), ["a".into()]);
     assert_eq!(all(json!(["a", "b"])), ["a".into(), "b".into()]);
-    assert_eq!(all(json!([1, 2])), [Prompt::Tokens(vec![1, 2])]);
+    assert_eq!(all(json!([1, 2])), [Prompt::Tokens([1, 2].into())]);
     assert_eq!(
         all(json!([[1], "b"])),
-        [Prompt::Tokens(vec![1]), "b".into()]
+        [Prompt::Tokens([1].into()), "b".into()]
     );
     let unsaid = params(completions_of(json!({})));
     assert_eq!(unsaid[0].params.max_tokens, MaxTokens::New(16));
@@ -500,4 +500,15 @@ fn lmi_has_habits_of_its_own() {
         "{lines}"
     );
     assert!(whole(of(Habit::Async, json!({})), &[finished("x", 0.0)]).ends_with("}\n"));
+}
+
+#[test]
+fn a_byte_order_mark_hides_neither_the_model_nor_the_kind_of_a_body() {
+    for mark in ["", "\u{feff}"] {
+        let named = format!(r#"{mark}{{"model": "a", "messages": []}}"#);
+        assert_eq!(named_model(named.as_bytes()).as_deref(), Some("a"));
+        let native = format!(r#"{mark}{{"inputs": "a"}}"#);
+        assert!(is_native(native.as_bytes()));
+        assert!(!is_native(named.as_bytes()));
+    }
 }
