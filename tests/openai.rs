@@ -172,6 +172,15 @@ fn answers_keep_to_a_form_on_all_routes_alone_and_beside_others() {
     let fits = written.len() == 4 && written.chars().all(|c| "ab".contains(c));
     assert!(status == 200 && fits, "{text}");
 
+    // A form that is complete ends, though a longer answer is asked for.
+    let body =
+        json!({"prompt": "Is it?", "guided_choice": ["yes"], "min_tokens": 20, "max_tokens": 40});
+    let (status, text) = ask(&serving, "/v1/completions", &body);
+    assert!(
+        status == 200 && text.contains("\"text\":\"yes\""),
+        "{status} {text}"
+    );
+
     let asked = |seed: u64| {
         let schema = json!({"type": "array", "items": {"enum": ["a", 1, null]}, "minItems": 2, "maxItems": 4});
         json!({"prompt": "Once", "seed": seed, "temperature": 1.0, "max_tokens": 60, "guided_json": schema})
@@ -216,6 +225,11 @@ fn forms_that_cannot_be_kept_to_are_refused_before_anything_is_computed() {
             "is not fetched",
         ),
         ("guided_grammar", json!("start: nothing"), "guided_grammar"),
+        (
+            "guided_grammar",
+            json!(format!("start: {}", "(".repeat(20_000))),
+            "8192 are the most",
+        ),
         ("guided_regex", json!("("), "guided_regex"),
         ("guided_json", json!("{"), "guided_json"),
     ] {

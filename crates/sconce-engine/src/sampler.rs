@@ -14,7 +14,7 @@ mod softmax;
 
 use sconce_core::Sampling;
 use sconce_nn::logits;
-use sconce_text::Follower;
+use sconce_text::{Fits, Follower};
 use thiserror::Error;
 
 use filters::Filters;
@@ -167,7 +167,7 @@ impl Sampler {
         peak: f32,
         scratch: &mut Scratch,
     ) -> Result<u32, SamplerError> {
-        let forbids = self.picked < self.min_new_tokens && !self.stops.is_empty();
+        let mut forbids = self.picked < self.min_new_tokens && !self.stops.is_empty();
         let changes = !self.biases.is_empty() || !self.penalties.change_nothing();
         if self.guide.is_none() && !changes && !forbids {
             return Ok(self.choose_from(logits, peak, scratch));
@@ -183,7 +183,9 @@ impl Sampler {
         }
         self.penalties.apply(&mut scores);
         if let Some(guide) = &mut self.guide {
-            guide.restrict(&mut scores).map_err(SamplerError::Guide)?;
+            let fits = guide.restrict(&mut scores).map_err(SamplerError::Guide)?;
+            // A form that is complete ends, however short the answer.
+            forbids &= fits == Fits::Words;
         }
         if forbids {
             self.forbid_stops(&mut scores);

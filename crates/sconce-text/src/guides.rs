@@ -1,9 +1,10 @@
 //! Guided decoding: which tokens may come next so that an answer keeps to a form.
 //!
 //! The crate `llguidance` compiles rules and walks through them; here are the bytes of the vocabulary, what is compiled
-//! already, and limits; `bytes` spells tokens. A follower belongs to one answer and depends on nothing else.
+//! already, and limits; `bytes` spells tokens, `depth` compiles with room for deep rules. A follower belongs to one answer and depends on nothing else.
 
 mod bytes;
+mod depth;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -17,6 +18,8 @@ use crate::tokenizer::Tokenizer;
 
 /// Longest rule, in bytes.
 const LONGEST: usize = 256 << 10;
+/// Longest grammar, in bytes. Whoever compiles it calls itself for each thing within another, so this bounds how deep.
+const LONGEST_GRAMMAR: usize = 8 << 10;
 /// Rules that stay compiled.
 const KEPT: usize = 64;
 /// White space between two things in JSON: enough for a line and its indentation. Without a bound a model may write
@@ -27,7 +30,8 @@ const SPACE: &str = r"[\x20\x0A\x0D\x09]{1,32}";
 pub struct Guides {
     factory: ParserFactory,
     /// Those used last are at the end.
-    compiled: Mutex<Vec<(Rule, Arc<Fresh>)>>,
+    compiled: Mutex<Vec<(Arc<Rule>, Arc<Fresh>)>>,
+    ends: Arc<[u32]>,
 }
 
 /// A compiled rule that no answer has followed yet; copies are made of it.
@@ -36,16 +40,29 @@ struct Fresh(Mutex<Matcher>);
 /// Follows a rule along one answer.
 pub struct Follower {
     matcher: Matcher,
+    /// The tokens that end a text.
+    ends: Arc<[u32]>,
+}
+
+/// What may come next in an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fits {
+    /// Something that goes on with it.
+    Words,
+    /// Nothing but its end.
+    End,
 }
 
 impl Guides {
     /// For a model with so many rows of logits, whose answers end with one of the tokens `ends`.
     pub fn new(tokenizer: &Tokenizer, vocab: usize, ends: &[u32]) -> Result<Self, String> {
-        let ends: Vec<u32> = ends
-            .iter()
-            .copied()
-            .filter(|&id| (id as usize) < vocab)
-            .collect();
+        let mut known: Vec<u32> = Vec::new();
+        for &id in ends {
+            if (id as usize) < vocab && !known.contains(&id) {
+                known.push(id);
+            }
+        }
+        let ends = known;
         let Some(&end) = ends.first() else {
             return Err(
                 "the model has no token that ends a text, so that no answer could end".into(),
@@ -63,33 +80,35 @@ impl Guides {
         Ok(Self {
             factory,
             compiled: Mutex::new(Vec::new()),
+            ends: ends.into(),
         })
     }
 
     /// Whoever follows a rule from its beginning; an error says what is wrong with it. Compiles a rule that is new, which
     /// may take milliseconds.
-    pub fn follow(&self, rule: &Rule) -> Result<Follower, String> {
+    pub fn follow(&self, rule: &Arc<Rule>) -> Result<Follower, String> {
         let known = self.known(rule);
         let fresh = match known {
             Some(fresh) => fresh,
             None => {
-                let matcher = self.compile(rule)?;
+                let matcher = depth::with_room(|| self.compile(rule))?;
                 let fresh = Arc::new(Fresh(Mutex::new(matcher)));
                 let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
                 if compiled.len() >= KEPT {
                     compiled.remove(0);
                 }
-                compiled.push((rule.clone(), Arc::clone(&fresh)));
+                compiled.push((Arc::clone(rule), Arc::clone(&fresh)));
                 fresh
             }
         };
         let matcher = fresh.0.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(Follower {
             matcher: matcher.deep_clone(),
+            ends: Arc::clone(&self.ends),
         })
     }
 
-    fn known(&self, rule: &Rule) -> Option<Arc<Fresh>> {
+    fn known(&self, rule: &Arc<Rule>) -> Option<Arc<Fresh>> {
         let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
         let at = compiled.iter().position(|(other, _)| other == rule)?;
         let found = compiled.remove(at);
@@ -99,9 +118,13 @@ impl Guides {
     }
 
     fn compile(&self, rule: &Rule) -> Result<Matcher, String> {
-        if rule.len() > LONGEST {
+        let longest = match rule {
+            Rule::Grammar(_) => LONGEST_GRAMMAR,
+            _ => LONGEST,
+        };
+        if rule.len() > longest {
             return Err(format!(
-                "it has {} bytes, and {LONGEST} are the most; shorten it",
+                "it has {} bytes, and {longest} are the most; shorten it",
                 rule.len()
             ));
         }
@@ -120,8 +143,8 @@ impl Guides {
 }
 
 impl Follower {
-    /// Makes all tokens impossible but those that may come next.
-    pub fn restrict(&mut self, scores: &mut [f32]) -> Result<(), String> {
+    /// Makes all tokens impossible but those that may come next, and says which these are.
+    pub fn restrict(&mut self, scores: &mut [f32]) -> Result<Fits, String> {
         let mask = self
             .matcher
             .compute_mask_or_eos()
@@ -131,7 +154,11 @@ impl Follower {
                 *score = f32::NEG_INFINITY;
             }
         });
-        Ok(())
+        let ends = self.ends.iter().filter(|&&end| mask.is_allowed(end));
+        Ok(match mask.num_set() > ends.count() {
+            true => Fits::Words,
+            false => Fits::End,
+        })
     }
 
     /// Goes on with the token that was picked.

@@ -28,7 +28,7 @@ pub use chat::ChatTemplate;
 pub use encoded::{Cut, Encoded, Encoding, TooShort};
 pub use error::TextError;
 pub use files::{TokenKind, Vocabulary, VocabularyModel};
-pub use guides::{Follower, Guides};
+pub use guides::{Fits, Follower, Guides};
 pub use languages::Languages;
 pub use roles::Role;
 pub use stream::{Piece, TextStream};
