@@ -77,10 +77,7 @@ impl Client {
         let prompt = format!("{start}{}, {number}", " again".repeat(number % 6));
         let job = Job {
             id: JobId(number as u64),
-            input: Input::Generate(Generate {
-                prompt: prompt.into(),
-                params,
-            }),
+            input: Input::Generate(Generate::new(prompt, params)),
             reply: Box::new(reply),
             deadline: Instant::now() + Duration::from_secs(60),
         };

@@ -168,10 +168,7 @@ impl Rig {
         };
         let job = Job {
             id: JobId(0),
-            input: Input::Generate(Generate {
-                prompt: prompt.into(),
-                params,
-            }),
+            input: Input::Generate(Generate::new(prompt, params)),
             reply: Box::new(Tell(tell)),
             deadline: Instant::now() + Duration::from_secs(600),
         };

@@ -35,10 +35,6 @@ pub struct Job {
 
 /// What a job asks of its model.
 #[derive(Clone, Debug, PartialEq)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "most jobs are of the largest kind, and each is moved a few times only"
-)]
 pub enum Input {
     /// Continue a prompt.
     Generate(Generate),

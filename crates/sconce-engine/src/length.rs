@@ -137,8 +137,8 @@ mod tests {
 
     #[test]
     fn a_prompt_is_cut_at_its_beginning() {
-        assert_eq!(truncated(vec![1, 2, 3], Some(2)), [2, 3]);
-        assert_eq!(truncated(vec![1, 2, 3], Some(5)), [1, 2, 3]);
-        assert_eq!(truncated(vec![1, 2, 3], None), [1, 2, 3]);
+        assert_eq!(truncated(&[1, 2, 3], Some(2)), [2, 3]);
+        assert_eq!(truncated(&[1, 2, 3], Some(5)), [1, 2, 3]);
+        assert_eq!(truncated(&[1, 2, 3], None), [1, 2, 3]);
     }
 }
