@@ -3,6 +3,7 @@
 
 mod platform;
 mod refused;
+mod sources;
 mod startup;
 mod traffic;
 mod workers;

@@ -71,6 +71,49 @@ fn a_list_names_models_and_a_later_one_is_not_the_usual_one() {
     assert_eq!(unnamed.status, 400, "{}", unnamed.text());
 }
 
+/// Fails when a file lies beside it; says that it loads with another.
+const SLOW_FAILURE: &str = r#"
+import os, time
+
+open("loading", "w").close()
+while not os.path.exists("go"):
+    time.sleep(0.01)
+raise RuntimeError("nobody wants this")
+"#;
+
+#[test]
+fn one_of_the_start_that_is_removed_while_it_loads_takes_nobody_with_it() {
+    if !crate::python_mode::python() {
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let store = dir.path().join("store");
+    let llama = copy_checkpoint("llama", &store);
+    std::fs::write(llama.join("serving.properties"), ROLLING).unwrap();
+    let slow = store.join("slow");
+    std::fs::create_dir_all(&slow).unwrap();
+    std::fs::write(slow.join("model.py"), SLOW_FAILURE).unwrap();
+    let mut host = Host::of(dir, &[]);
+    until("it is loading", || slow.join("loading").exists());
+    std::thread::scope(|scope| {
+        let deleting = scope.spawn(|| host.delete("slow"));
+        until("it takes nothing new", || {
+            host.list().contains(&("slow".into(), "UNLOADING".into()))
+        });
+        std::fs::write(slow.join("go"), "").unwrap();
+        assert_eq!(deleting.join().unwrap().status, 200);
+    });
+    until("the other one is there", || host.ping().0 == 200);
+    answers(&host.client, "/invocations", &known("llama"));
+    // It would have ended three seconds after it told the cause.
+    let log = host.server.log();
+    assert!(log.contains("model slow was removed while it was loading"), "{log}");
+    assert!(!log.contains("model slow cannot be served"), "{log}");
+    host.server.terminate().unwrap();
+    let status = host.server.wait(Duration::from_secs(60)).unwrap();
+    assert_eq!(status.code(), Some(0), "{}", host.server.log());
+}
+
 #[test]
 fn one_of_the_start_that_fails_ends_the_program_with_its_name() {
     let dir = TempDir::new().unwrap();

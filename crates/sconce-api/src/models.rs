@@ -116,6 +116,20 @@ fn worker(worker: &Worker) -> Value {
     json!({"id": worker.id, "startTime": since, "status": status})
 }
 
+/// A number among parameters; -1 is how DJL Serving spells "not said".
+///
+/// # Errors
+/// What it must be.
+pub fn number(text: &str) -> Result<Option<usize>, &'static str> {
+    match text {
+        "" | "-1" => Ok(None),
+        digits => digits
+            .parse()
+            .map(Some)
+            .map_err(|_| "it must be a whole number, or -1 for what is configured"),
+    }
+}
+
 /// What a model is registered with: the members of a JSON body, or the parameters of a query. The
 /// second value tells whether the answer waits for the model (`synchronous`).
 ///
@@ -123,20 +137,13 @@ fn worker(worker: &Worker) -> Value {
 /// Name, value and problem of a parameter that cannot be used; unknown ones are among them.
 pub fn registration(
     parameters: &[(String, String)],
-) -> Result<(Registration, bool), (String, String, String)> {
+) -> Result<(Registration, bool), (String, String, &'static str)> {
     let mut wanted = Registration::default();
     let mut synchronous = true;
     for (name, value) in parameters {
-        let wrong = |problem: &str| (name.clone(), value.clone(), problem.to_owned());
+        let wrong = |problem| (name.clone(), value.clone(), problem);
         let given = Some(value.clone()).filter(|value| !value.is_empty());
-        // -1 is how DJL Serving spells "not said".
-        let number = || match value.as_str() {
-            "" | "-1" => Ok(None),
-            digits => digits
-                .parse::<usize>()
-                .map(Some)
-                .map_err(|_| wrong("it must be a whole number, or -1 for what is configured")),
-        };
+        let number = || number(value).map_err(wrong);
         match name.as_str() {
             "url" => wanted.url.clone_from(value),
             "model_name" => wanted.name = given,

@@ -25,6 +25,11 @@ impl Configuration {
         &self.0.draft.server
     }
 
+    /// What is probably not meant of what does not depend on a model, as sentences.
+    pub fn warnings(&self) -> Vec<String> {
+        self.0.warnings()
+    }
+
     /// Whether somebody has set a key outside the files of models.
     pub fn sets(&self, key: &str) -> bool {
         let settings = &self.0.gathered.settings;

@@ -158,6 +158,14 @@ pub enum ConfigError {
         /// The name.
         id: String,
     },
+    /// A model may not be registered from there.
+    #[error("{url}: {problem}")]
+    Forbidden {
+        /// Where it is.
+        url: String,
+        /// Which places may be, and who says so.
+        problem: String,
+    },
     /// A URL of S3 names nothing that could be there.
     #[error("{key}={url}: the URL {problem}; correct it")]
     BadUrl {

@@ -50,7 +50,11 @@ pub fn resolve_with(
     environment: &Environment,
     look: Look<'_>,
 ) -> Result<Resolved, ConfigErrors> {
-    Ground::of(line, environment).resolve(None, look)
+    let ground = Ground::of(line, environment);
+    let of_server = ground.warnings();
+    let mut resolved = ground.resolve(None, look)?;
+    resolved.warnings.extend(of_server);
+    Ok(resolved)
 }
 
 /// Tells what there is below a prefix of S3.
@@ -115,6 +119,19 @@ impl Ground {
         }
     }
 
+    /// What is probably not meant, whatever the models are.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let of_server = |unknown: &&Unknown| !unknown.of_model && self.draft.lenient;
+        let unknown = self.gathered.unknown.iter().filter(of_server);
+        let unknown = unknown.map(|unknown| unknown.error.to_string());
+        self.gathered
+            .doubtful
+            .iter()
+            .cloned()
+            .chain(unknown)
+            .collect()
+    }
+
     /// The models that a start is about.
     pub(crate) fn startups(&self) -> Result<Vec<Startup>, ConfigError> {
         startup::choose(&self.line, &self.draft, &self.gathered.settings)
@@ -169,7 +186,6 @@ impl Ground {
         let defaults = defaults(&settled);
         let mut warnings = startup::unused(&line, &gathered.settings);
         warnings.extend(contradictions::warnings(&settled));
-        warnings.append(&mut gathered.doubtful);
         if let Some(startup) = startup {
             warnings.extend(idle_script(&startup, folder.as_ref(), &gathered, &draft));
             let found = Found {
@@ -186,11 +202,12 @@ impl Ground {
         } else {
             problems.extend(contradictions::of_workers(&settled));
         }
-        let unknown = judge_unknown(gathered.unknown, &draft);
+        let (of_model, of_server) = judge_unknown(gathered.unknown, &draft);
         if draft.lenient {
-            warnings.extend(unknown.map(|error| error.to_string()));
+            // Those of the server are told once, whatever the models are.
+            warnings.extend(of_model.into_iter().map(|error| error.to_string()));
         } else {
-            problems.extend(unknown);
+            problems.extend(of_server.into_iter().chain(of_model));
         }
         if !problems.is_empty() {
             return Err(ConfigErrors { problems });
@@ -208,12 +225,17 @@ impl Ground {
 /// Keys that say which models there are.
 const OF_STARTUP: &[&str] = &["HF_MODEL_ID", "load_models", "model_store"];
 
-/// The unknown names that matter: those of the model are its own code's, if it has any.
-fn judge_unknown(unknown: Vec<Unknown>, draft: &Draft) -> impl Iterator<Item = ConfigError> {
-    let is_foreign = draft.has_own_code();
-    let unknown = unknown.into_iter();
-    let unknown = unknown.filter(move |unknown| !(unknown.of_model && is_foreign));
-    unknown.map(|unknown| unknown.error)
+/// The unknown names that matter, of the model and of the server: those of the model are its own code's, if it has any.
+fn judge_unknown(unknown: Vec<Unknown>, draft: &Draft) -> (Vec<ConfigError>, Vec<ConfigError>) {
+    let (of_model, of_server): (Vec<_>, Vec<_>) =
+        unknown.into_iter().partition(|unknown| unknown.of_model);
+    let errors = |unknown: Vec<Unknown>| unknown.into_iter().map(|unknown| unknown.error).collect();
+    let of_model = if draft.has_own_code() {
+        vec![]
+    } else {
+        of_model
+    };
+    (errors(of_model), errors(of_server))
 }
 
 /// Sets the dialect and what follows from it; says why for the log.

@@ -83,10 +83,7 @@ impl Startup {
 
     /// Name and version, as messages have them.
     pub(crate) fn label(&self) -> String {
-        match &self.version {
-            Some(version) => format!("{}:{version}", self.name),
-            None => self.name.clone(),
-        }
+        registry::label(&self.name, self.version.as_deref())
     }
 
     /// Where it is, as a URL.
@@ -190,7 +187,7 @@ fn named_apart(models: Vec<Startup>) -> Result<Vec<Startup>, ConfigError> {
     Ok(models)
 }
 
-/// The model that somebody registers.
+/// The model that somebody registers, if it may come from there.
 pub(crate) fn registered(wanted: &Registration, draft: &Draft) -> Result<Startup, ConfigError> {
     let url = wanted.url.as_str();
     let written = Written {
@@ -198,17 +195,35 @@ pub(crate) fn registered(wanted: &Registration, draft: &Draft) -> Result<Startup
         value: url.into(),
         from: Provenance::Registration,
     };
-    let mut model = located(url, &written, draft)?;
+    let pattern = draft.server.model_url_pattern.as_ref();
+    let forbidden = |problem| ConfigError::Forbidden {
+        url: url.into(),
+        problem,
+    };
+    // Who may not register it does not learn what is there.
+    if let Some(pattern) = pattern.filter(|pattern| !pattern.allows(url)) {
+        return Err(forbidden(format!(
+            "it does not match model_url_pattern = {pattern}"
+        )));
+    }
+    let spot = Spot::of(url, draft);
+    if pattern.is_none() && !spot.is_of_this_machine() {
+        return Err(forbidden(
+            "only directories of this machine may be registered unless model_url_pattern says \
+             otherwise, such as model_url_pattern=s3://my-bucket/.*"
+                .into(),
+        ));
+    }
+    let mut model = located(spot, url, &written)?;
     if let Some(name) = &wanted.name {
         model.name.clone_from(name);
     }
     model.version.clone_from(&wanted.version);
     let number = |key, number: Option<usize>| Some((key, number?.to_string()));
     let text = |key, text: &Option<String>| Some((key, text.clone()?));
-    let device = wanted.device.clone().filter(|device| device != "*");
     model.keys = [
         text("engine", &wanted.engine),
-        text("load_on_devices", &device),
+        on_devices(wanted.device.as_deref()),
         number("batch_size", wanted.batch_size),
         number("job_queue_size", wanted.job_queue_size),
         number("max_batch_delay", wanted.max_batch_delay),
@@ -220,6 +235,12 @@ pub(crate) fn registered(wanted: &Registration, draft: &Draft) -> Result<Startup
     .flatten()
     .collect();
     Ok(model)
+}
+
+/// The key that says on which devices a model is to be loaded; `*` is what holds unless somebody does.
+fn on_devices(device: Option<&str>) -> Option<(&'static str, String)> {
+    let device = device.filter(|device| *device != "*")?;
+    Some(("load_on_devices", device.to_owned()))
 }
 
 /// Other models that are named but not served, because the command line names one.
@@ -301,13 +322,7 @@ fn listed_model(entry: &str, draft: &Draft, from: &Provenance) -> Result<Startup
     let mut fields = fields.map(|field| Some(field).filter(|field| !field.is_empty()));
     let mut next = || fields.next().flatten();
     let (name, version, engine, device) = (next(), next(), next(), next());
-    if !matches!(device, None | Some("*" | "cpu" | "-1")) {
-        return Err(ConfigError::Unsupported {
-            written: Box::new(written),
-            reason: "the CPU is the only device; write * or leave it out".into(),
-        });
-    }
-    let mut model = located(url, &written, draft)?;
+    let mut model = located(Spot::of(url, draft), url, &written)?;
     let invalid = |problem: String| ConfigError::Invalid {
         written: Box::new(written.clone()),
         problem,
@@ -324,43 +339,74 @@ fn listed_model(entry: &str, draft: &Draft, from: &Provenance) -> Result<Startup
         model.version = Some(version.into());
     }
     let engine = engine.map(|engine| ("engine", engine.to_owned()));
-    model.keys = engine.into_iter().collect();
+    model.keys = engine.into_iter().chain(on_devices(device)).collect();
     Ok(model)
 }
 
-/// The model at a URL: a directory, within the model store if it is there, `s3://bucket/prefix/`, or
-/// an id of the hub where no directory has that name.
-fn located(url: &str, written: &Written, draft: &Draft) -> Result<Startup, ConfigError> {
+/// What a URL names.
+enum Spot {
+    /// What is there on this machine.
+    Here(PathBuf),
+    /// `s3://bucket/prefix/`.
+    Bucket,
+    /// Another scheme.
+    Foreign,
+    /// It has the form of a hub's id, and nothing is there on this machine.
+    Hub,
+    /// Nothing is there on this machine.
+    Nowhere,
+}
+
+impl Spot {
+    /// A path counts as it stands, else within the model store.
+    fn of(url: &str, draft: &Draft) -> Self {
+        if bucket::is_url(url) {
+            return Self::Bucket;
+        }
+        if url.contains("://") && !url.starts_with("file:") {
+            return Self::Foreign;
+        }
+        let path = location::without_scheme(url);
+        let places = [PathBuf::from(path), draft.model_store.join(path)];
+        match places.into_iter().find(|path| path.exists()) {
+            Some(path) => Self::Here(path),
+            None if is_hub_id(url) => Self::Hub,
+            None => Self::Nowhere,
+        }
+    }
+
+    /// Whether nothing is fetched from elsewhere.
+    fn is_of_this_machine(&self) -> bool {
+        matches!(self, Self::Here(_) | Self::Nowhere)
+    }
+}
+
+/// The model at a URL. Ids of the hub are for registrations: `load_models` has none in DJL Serving.
+fn located(spot: Spot, url: &str, written: &Written) -> Result<Startup, ConfigError> {
     let from = &written.from;
     let invalid = |problem: &str| ConfigError::Invalid {
         written: Box::new(written.clone()),
         problem: problem.into(),
         default: "ALL",
     };
-    if bucket::is_url(url) {
-        bucket::parse(url).map_err(|problem| invalid(&problem))?;
-        return Ok(Startup::bucket(url, from.clone()));
-    }
-    if url.contains("://") && !url.starts_with("file:") {
-        return Err(ConfigError::Unsupported {
+    match spot {
+        Spot::Here(path) => model_at(path, from),
+        Spot::Bucket => {
+            bucket::parse(url).map_err(|problem| invalid(&problem))?;
+            Ok(Startup::bucket(url, from.clone()))
+        }
+        Spot::Foreign => Err(ConfigError::Unsupported {
             written: Box::new(written.clone()),
             reason: "models are fetched from S3 and the hub only; name s3://bucket/prefix/ or a \
                      directory"
                 .into(),
-        });
-    }
-    let path = location::without_scheme(url);
-    let places = [PathBuf::from(path), draft.model_store.join(path)];
-    match places.into_iter().find(|path| path.exists()) {
-        Some(path) => model_at(path, from),
-        None if *from == Provenance::Registration && is_hub_id(url) => {
-            Ok(Startup::hub_model(url, from.clone()))
-        }
-        None if *from == Provenance::Registration => Err(ConfigError::NoSuchModel {
+        }),
+        Spot::Hub if *from == Provenance::Registration => Ok(Startup::hub_model(url, from.clone())),
+        Spot::Nowhere if *from == Provenance::Registration => Err(ConfigError::NoSuchModel {
             key: "url".into(),
             id: url.into(),
         }),
-        None => Err(invalid(
+        Spot::Hub | Spot::Nowhere => Err(invalid(
             "must be ALL, a directory, or name=directory, and there is no such directory",
         )),
     }

@@ -38,6 +38,9 @@ pub trait Coming: Send {
     fn name(&self) -> &str;
     /// Waits until it answers. One that does not is not kept: the first cause.
     fn wait(self: Box<Self>) -> Result<(), RegistryError>;
+    /// Returns at once: nobody waits. One that does not answer in time has failed, and stays for
+    /// whoever asks how it is.
+    fn watch(self: Box<Self>) -> Result<(), RegistryError>;
 }
 
 /// How many workers a model has after it was asked for another number of them.
@@ -149,6 +152,14 @@ pub enum RegistryError {
     /// The system gives no thread.
     #[error("the loading cannot be started: {0}")]
     System(String),
+}
+
+/// Name and version of a model, as messages have them: `name:version`, or the name alone.
+pub fn label(name: &str, version: Option<&str>) -> String {
+    match version {
+        Some(version) => format!("{name}:{version}"),
+        None => name.to_owned(),
+    }
 }
 
 /// Longest name of a model, and of a version, in bytes.

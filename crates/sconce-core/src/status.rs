@@ -3,6 +3,7 @@
 use std::fmt;
 use std::time::{Duration, SystemTime};
 
+use crate::registry;
 use crate::task::Task;
 
 /// A model's place on its way to answering, and from there to its end.
@@ -137,9 +138,6 @@ pub struct ModelStatus {
 impl ModelStatus {
     /// The name, with the version if there is one: `name:version`.
     pub fn label(&self) -> String {
-        match &self.version {
-            Some(version) => format!("{}:{version}", self.name),
-            None => self.name.clone(),
-        }
+        registry::label(&self.name, self.version.as_deref())
     }
 }

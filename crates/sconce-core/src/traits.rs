@@ -44,6 +44,10 @@ pub trait Gateway: Send + Sync {
 pub trait Served: Send + Sync {
     /// How it is.
     fn status(&self) -> ModelStatus;
+    /// What it does, as its status says; `None`: that is not known before it is ready.
+    fn task(&self) -> Option<Task> {
+        self.status().task
+    }
     /// How it is spoken to.
     fn manner(&self) -> &Manner;
     /// Queues a job. May tokenise, so it is called where blocking for milliseconds is allowed.

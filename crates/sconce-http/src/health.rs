@@ -49,7 +49,9 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Response {
 pub(crate) async fn info(State(shared): State<Arc<Shared>>) -> Response {
     let models = shared.gateway.status();
     let info = shared.gateway.manner();
-    let name = || models.first().map_or("", |model| &model.name);
+    // The server speaks for the models of its start.
+    let own = models.iter().find(|model| model.at_startup);
+    let name = || own.or(models.first()).map_or("", |model| &model.name);
     let body = tgi::info(&tgi::Info {
         model_id: info.model_id.as_deref().unwrap_or_else(name),
         model_sha: None,

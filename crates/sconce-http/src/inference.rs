@@ -32,7 +32,7 @@ use crate::properties::Properties;
 use crate::refusal::Refusal;
 use crate::respond::Responder;
 use crate::target::{self, Place};
-use crate::{deferred, limits, raw, reply, respond};
+use crate::{blocking, deferred, limits, raw, reply, respond};
 
 /// Asks the model that the request names somewhere, else the only one.
 pub(crate) async fn invocations(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -212,10 +212,15 @@ impl Door {
         Wire { dialect, ..wire }
     }
 
-    /// Where no model is known, it speaks as the server does.
-    fn responder(&self, shared: &Shared, model: Option<&Arc<dyn Served>>) -> Arc<Responder> {
+    /// How such a model, of which that much is known, is answered for. Where no model is known, it speaks as the server
+    /// does.
+    fn responder(
+        &self,
+        shared: &Shared,
+        model: Option<(&dyn Served, Option<Task>)>,
+    ) -> Arc<Responder> {
         let wire = match model {
-            Some(model) => self.wire(model.manner(), model.status().task),
+            Some((model, task)) => self.wire(model.manner(), task),
             None => self.wire(&shared.gateway.manner(), None),
         };
         Arc::new(Responder {
@@ -260,7 +265,7 @@ impl Door {
             Form::OpenAiImages if task != Task::TextToImage => {
                 return Err(ServeError::UnknownRoute.into());
             }
-            Form::OpenAiImages => pictures::openai::generations(body)?,
+            Form::OpenAiImages => pictures::openai::generations(body, stamp.created)?,
             Form::Tei(_) | Form::OpenAi if generates => return Err(ServeError::UnknownRoute.into()),
             Form::Tei(route) => tasks::tei::accept(route, body)?,
             Form::OpenAi => tasks::openai::embeddings(body, stamp.model)?,
@@ -271,23 +276,42 @@ impl Door {
 
 /// The model that is asked, as far as that is known before the body is read, which may name one. It
 /// is looked for once, since versions take turns.
-type Early = Option<Result<Arc<dyn Served>, Refusal>>;
+type Early = Option<Result<Known, Refusal>>;
+
+/// A model that is asked, and how it is answered for if it does nothing else by then.
+struct Known {
+    model: Arc<dyn Served>,
+    task: Option<Task>,
+    responder: Arc<Responder>,
+}
 
 pub(crate) async fn infer(shared: Arc<Shared>, door: Door, request: Request) -> Response {
     let began = Instant::now();
     let (parts, body) = request.into_parts();
     let is_preflight = parts.method == Method::OPTIONS;
     let body_may_name = door.reads_model() || content::may_be_form(content_type(&parts));
-    let early = (is_preflight || !body_may_name).then(|| {
+    let found = (is_preflight || !body_may_name).then(|| {
         let properties = Properties::new(&parts);
         target::find(&*shared.gateway, &door.place, &properties, &[])
     });
-    let known = early.as_ref().and_then(|found| found.as_ref().ok());
-    let door = match known {
-        Some(model) => door.of_model(&**model),
-        None => door,
+    let door = match &found {
+        Some(Ok(model)) => door.of_model(&**model),
+        _ => door,
     };
-    let mut responder = door.responder(&shared, known);
+    let early: Early = found.map(|found| {
+        let model = found?;
+        let task = model.task();
+        let responder = door.responder(&shared, Some((&*model, task)));
+        Ok(Known {
+            model,
+            task,
+            responder,
+        })
+    });
+    let mut responder = match &early {
+        Some(Ok(known)) => Arc::clone(&known.responder),
+        _ => door.responder(&shared, None),
+    };
     let answered = match (is_preflight, early) {
         (true, Some(Err(refusal))) if refusal != ServeError::Unnamed.into() => Err(refusal),
         (true, _) => Ok(respond::preflight()),
@@ -319,7 +343,7 @@ async fn answer(
     }
     let defers = deferred::wanted(&properties)?;
     let timeout = match &early {
-        Some(Ok(model)) => model.manner().predict_timeout,
+        Some(Ok(known)) => known.model.manner().predict_timeout,
         _ => shared.gateway.manner().predict_timeout,
     };
     let body = limits::read_body(body, &shared.settings, began, timeout).await?;
@@ -327,19 +351,13 @@ async fn answer(
     let accepted = {
         let shared = Arc::clone(shared);
         // Parsing and tokenising a large body takes long enough to hold up other requests.
-        tokio::task::spawn_blocking(move || enter(&shared, door, &parts, &body, early, began))
+        blocking::run(move || enter(&shared, door, &parts, &body, early, began))
     };
     let Entered {
         model,
         responder: of_model,
         work,
-    } = match accepted.await {
-        Ok(entered) => entered?,
-        Err(died) => match died.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => return Err(ServeError::Draining.into()),
-        },
-    };
+    } = accepted.await??;
     *responder = Arc::clone(&of_model);
     let work = work?;
     let watch = Watch {
@@ -395,8 +413,13 @@ fn enter(
         query: properties.query(),
         tables: door.form == Form::Native,
     };
-    let (found, form) = match early {
-        Some(found) => (found, Ok(None)),
+    let (found, known, form) = match early {
+        Some(Ok(Known {
+            model,
+            task,
+            responder,
+        })) => (Ok(model), Some((task, responder)), Ok(None)),
+        Some(Err(refusal)) => (Err(refusal), None, Ok(None)),
         None => {
             let form = sconce_api::raw::routing(&raw);
             let fields = form.as_ref().ok().and_then(|fields| fields.as_deref());
@@ -412,16 +435,17 @@ fn enter(
                     .or_else(|unknown| find(&[]).map_err(|_| unknown)),
                 None => find(fields.unwrap_or_default()),
             };
-            (found, form)
+            (found, None, form)
         }
     };
-    let door = match &found {
-        Ok(model) => door.of_model(&**model),
-        Err(_) => door,
-    };
-    let responder = door.responder(shared, found.as_ref().ok());
     let model = found?;
+    let door = door.of_model(&*model);
     let status = model.status();
+    let responder = match known {
+        // It may have become ready meanwhile.
+        Some((task, responder)) if task == status.task => responder,
+        _ => door.responder(shared, Some((&*model, status.task))),
+    };
     let asked = raw::Asked {
         parts,
         properties: &properties,

@@ -6,6 +6,7 @@
 
 mod access;
 mod app;
+mod blocking;
 mod deferred;
 mod flights;
 mod formatted;

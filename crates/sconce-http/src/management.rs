@@ -19,7 +19,7 @@ use crate::app::Shared;
 use crate::properties::Properties;
 use crate::refusal::Refusal;
 use crate::settings::Management;
-use crate::{limits, respond};
+use crate::{blocking, limits, respond};
 
 /// Where a connection comes from; a request extension.
 #[derive(Clone, Copy, Debug)]
@@ -51,13 +51,12 @@ fn list(shared: &Shared, noun: Noun, request: Request) -> Answer {
 }
 
 fn number(properties: &Properties<'_>, name: &str) -> Result<Option<usize>, Refusal> {
-    let asked = properties.asked(name).filter(|text| *text != "-1");
-    let number = asked.map(|text| {
-        text.parse().map_err(|_| {
-            Refusal::BadRequest(format!("Parameter {name} is {text:?} and must be a number"))
-        })
-    });
-    number.transpose()
+    let text = properties.asked(name).unwrap_or_default();
+    models::number(text).map_err(|problem| unusable(name, text, problem))
+}
+
+fn unusable(name: &str, value: &str, problem: &str) -> Refusal {
+    Refusal::BadRequest(format!("Parameter {name} is {value:?}: {problem}"))
 }
 
 /// `POST /models`: parameters in the query, or in a JSON body.
@@ -78,17 +77,17 @@ async fn add(shared: &Arc<Shared>, request: Request) -> Answer {
         false => Properties::new(&parts).query().to_vec(),
     };
     let read = models::registration(&parameters);
-    let (wanted, synchronous) = read.map_err(|(name, value, problem)| {
-        Refusal::BadRequest(format!("Parameter {name} is {value:?}: {problem}"))
-    })?;
+    let (wanted, synchronous) =
+        read.map_err(|(name, value, problem)| unusable(&name, &value, problem))?;
     if wanted.url.is_empty() {
         return Err(Refusal::BadRequest("Parameter url is required.".into()));
     }
     let registering = registry(shared, move |registry| {
         let coming = registry.register(&wanted)?;
         let name = coming.name().to_owned();
-        if synchronous {
-            coming.wait()?;
+        match synchronous {
+            true => coming.wait()?,
+            false => coming.watch()?,
         }
         Ok(name)
     });
@@ -206,13 +205,7 @@ async fn registry<T: Send + 'static>(
     ask: impl FnOnce(&dyn Registry) -> Result<T, RegistryError> + Send + 'static,
 ) -> Result<T, Refusal> {
     let registry = Arc::clone(&shared.registry);
-    match tokio::task::spawn_blocking(move || ask(&*registry)).await {
-        Ok(answer) => Ok(answer?),
-        Err(died) => match died.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(ServeError::Draining.into()),
-        },
-    }
+    Ok(blocking::run(move || ask(&*registry)).await??)
 }
 
 /// Whether this client may change something; `of_contract`: SageMaker's contract for several models

@@ -69,13 +69,15 @@ pub(crate) fn build(
     let formatters = python.map(|python| python::formatters(settings, python));
     let formatters = formatters.transpose()?.map(Arc::new);
     if let Some(python) = &settings.python {
-        let needed = memory::require(python, site.multi_model, site.memory.left())?;
-        let pool = Arc::new(python::pool(settings, python, &*observer)?);
+        let fetched = python::fetch(settings, python, &*observer)?;
+        let needed = memory::needed(python, site.multi_model, &fetched.directories());
+        let promise = site.memory.reserve(needed, python.reserved_memory)?;
+        let pool = Arc::new(python::pool(settings, &fetched, &*observer)?);
         return Ok(Built {
             backend: Arc::clone(&pool) as Arc<dyn Backend>,
             pool: Some(pool),
             formatters,
-            promise: site.memory.grant(needed),
+            promise,
         });
     }
     // Nobody waits for what others fetch.

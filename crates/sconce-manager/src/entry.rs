@@ -6,12 +6,12 @@ use std::time::{Duration, Instant, SystemTime};
 use sconce_config::ModelSettings;
 use sconce_core::{
     Backend, Crew, Formats, Job, Load, Manner, ModelStatus, Phase, Progress, Scaled, ServeError,
-    Served, Worker,
+    Served, Task, Worker, registry,
 };
 use sconce_python::Formatters;
 
 use crate::build::Built;
-use crate::manner;
+use crate::{manner, python};
 
 /// A model by name and version, shared between its loading thread and the requests.
 pub(crate) struct Entry {
@@ -87,10 +87,7 @@ impl Entry {
 
     /// Name and version, as messages have them.
     pub(crate) fn label(&self) -> String {
-        match self.version() {
-            Some(version) => format!("{}:{version}", self.name()),
-            None => self.name().to_owned(),
-        }
+        registry::label(self.name(), self.version())
     }
 
     /// By which models are sorted.
@@ -115,15 +112,16 @@ impl Entry {
         }
     }
 
-    /// The model answers from now on. If nobody wants it any more, whoever unloads it ends it; if
+    /// The model answers from now on. False: if nobody wants it any more, whoever unloads it ends it; if it has failed, or
     /// all were stopped meanwhile, it ends here.
-    pub(crate) fn ready(&self, built: Built) {
+    pub(crate) fn ready(&self, built: Built) -> bool {
         let mut state = self.lock();
         state.is_loading = false;
         state.since = SystemTime::now();
         if state.phase.is_coming() {
             (state.phase, state.progress) = (Phase::Ready, Progress::default());
         }
+        let answers = state.phase == Phase::Ready;
         let unwanted = match &state.phase {
             Phase::Failed(_) => Some(built),
             _ => {
@@ -136,16 +134,30 @@ impl Entry {
         if let Some(built) = unwanted {
             built.stop();
         }
+        answers
     }
 
-    /// The model will not answer; the first cause stays.
-    pub(crate) fn fail(&self, cause: String) {
+    /// The model cannot be loaded; the first cause stays. False: nobody wanted it any more.
+    pub(crate) fn fail(&self, cause: String) -> bool {
         let mut state = self.lock();
         state.is_loading = false;
         if state.phase.is_coming() {
             state.phase = Phase::Failed(cause);
         }
         self.changed.notify_all();
+        state.phase != Phase::Unloading
+    }
+
+    /// The model takes too long, if it is still on its way. What loads it cannot be interrupted, and is ended when it is
+    /// there.
+    pub(crate) fn expire(&self, cause: &str) -> bool {
+        let mut state = self.lock();
+        let is_late = state.phase.is_coming();
+        if is_late {
+            state.phase = Phase::Failed(cause.into());
+        }
+        self.changed.notify_all();
+        is_late
     }
 
     /// Waits for the end of the loading.
@@ -221,16 +233,19 @@ impl Entry {
         }
     }
 
-    /// When it was last asked and how much memory that would free, if it is ready and nobody holds it.
+    /// When it was last asked and how much memory that would free, if it is ready, nobody holds it and there is something
+    /// to free.
     pub(crate) fn idle(&self) -> Option<(Instant, u64)> {
         let state = self.lock();
-        let built = state.built.as_ref()?;
-        let is_idle = state.phase == Phase::Ready && state.leases == 0;
-        is_idle.then(|| (state.asked, built.promise.bytes()))
+        let bytes = state.built.as_ref()?.promise.bytes();
+        let is_idle = state.phase == Phase::Ready && state.leases == 0 && bytes > 0;
+        is_idle.then_some((state.asked, bytes))
     }
 
+    /// Whether it answers: what is built may have failed since.
     pub(crate) fn is_ready(&self) -> bool {
-        self.lock().phase == Phase::Ready
+        let built = self.built();
+        built.is_ok_and(|built| built.failure().is_none()) && self.lock().phase == Phase::Ready
     }
 
     pub(crate) fn is_unloading(&self) -> bool {
@@ -273,6 +288,11 @@ impl Entry {
                 phase: phase.to_string(),
             }),
         }
+    }
+
+    fn task(&self) -> Option<Task> {
+        let built = self.lock().built.clone();
+        built?.backend.task()
     }
 
     fn formatters(&self) -> Option<Arc<Formatters>> {
@@ -322,11 +342,14 @@ impl Entry {
                     is_ready: true,
                 }],
             },
-            (None, Some(python)) => Crew {
-                min: python.min_workers,
-                max: python.max_workers.unwrap_or(python.min_workers),
-                workers: vec![],
-            },
+            (None, Some(python)) => {
+                let (min, max) = python::limits(python);
+                Crew {
+                    min,
+                    max,
+                    workers: vec![],
+                }
+            }
             (None, None) => Crew {
                 min: 1,
                 max: 1,
@@ -342,6 +365,10 @@ pub(crate) struct Lease(Arc<Entry>);
 impl Served for Lease {
     fn status(&self) -> ModelStatus {
         self.0.status()
+    }
+
+    fn task(&self) -> Option<Task> {
+        self.0.task()
     }
 
     fn manner(&self) -> &Manner {
@@ -379,4 +406,4 @@ impl Drop for Lease {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

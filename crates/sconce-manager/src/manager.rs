@@ -73,8 +73,13 @@ impl Manager {
 
     /// Ends all models, and lets none come any more; jobs that still run fail.
     pub fn stop(&self) {
-        self.0.is_ending.store(true, Ordering::SeqCst);
-        let models = self.0.lock().clone();
+        let models = {
+            let models = self.0.lock();
+            // Whoever comes looks at it under the same lock: no model slips in behind the others' end.
+            self.0.is_ending.store(true, Ordering::SeqCst);
+            models.clone()
+        };
+        self.0.gone.notify_all();
         for model in models {
             model.stop();
         }
@@ -133,10 +138,15 @@ impl Shelf {
         loop {
             match self.build(entry) {
                 Ok(built) => {
-                    entry.ready(built);
+                    let answers = entry.ready(built);
                     info!(
-                        "model {} is ready after {:.2} s",
+                        "model {} is {} after {:.2} s",
                         entry.label(),
+                        if answers {
+                            "ready"
+                        } else {
+                            "there, but not wanted any more,"
+                        },
                         began.elapsed().as_secs_f64()
                     );
                     return Ok(());
@@ -145,10 +155,17 @@ impl Shelf {
                     if cause
                         .missing_memory()
                         .is_some_and(|missing| self.make_room(entry, missing)) => {}
-                Err(cause) => {
+                Err(cause) if entry.fail(cause.to_string()) => {
                     error!("model {} cannot be served: {cause}", entry.label());
-                    entry.fail(cause.to_string());
                     return Err(cause);
+                }
+                // Whoever removed it does not wait for it to answer, and the server does not fail by it.
+                Err(cause) => {
+                    info!(
+                        "model {} was removed while it was loading: {cause}",
+                        entry.label()
+                    );
+                    return Ok(());
                 }
             }
         }
@@ -182,7 +199,7 @@ impl Shelf {
         let mut freed = 0;
         let enough = idle.iter().position(|((_, bytes), _)| {
             freed += bytes;
-            freed >= missing && freed > 0
+            freed >= missing
         });
         let Some(last) = enough else {
             return false;
@@ -220,24 +237,18 @@ impl Shelf {
         names.all(|entry| entry.name() == first).then_some(first)
     }
 
-    /// One of several versions: those that answer take turns.
-    fn turn(&self, mut versions: Vec<Arc<Entry>>) -> Option<Arc<Entry>> {
-        if versions.len() > 1 {
-            let ready: Vec<_> = versions
-                .iter()
-                .filter(|entry| entry.is_ready())
-                .cloned()
-                .collect();
-            if !ready.is_empty() {
-                versions = ready;
-            }
-        }
-        let count = versions.len().max(1);
-        let at = match count {
-            1 => 0,
-            _ => self.turns.fetch_add(1, Ordering::Relaxed) % count,
+    /// Versions in the order in which they should be asked: those that answer before the others, each first in its turn.
+    fn turn(&self, versions: Vec<Arc<Entry>>) -> impl Iterator<Item = Arc<Entry>> {
+        let (mut ready, others): (Vec<_>, Vec<_>) = match versions.len() {
+            // Nobody else could be asked.
+            0 | 1 => (versions, vec![]),
+            _ => versions.into_iter().partition(|entry| entry.is_ready()),
         };
-        versions.into_iter().nth(at)
+        if ready.len() > 1 {
+            let at = self.turns.fetch_add(1, Ordering::Relaxed) % ready.len();
+            ready.rotate_left(at);
+        }
+        ready.into_iter().chain(others)
     }
 }
 
@@ -252,9 +263,15 @@ impl Gateway for Manager {
             None => self.0.usual().ok_or(ServeError::Unnamed)?,
         };
         let versions = self.0.versions(&name, version);
-        let found = self.0.turn(versions);
-        let entry = found.ok_or(ServeError::UnknownModel(name))?;
-        Ok(Arc::new(entry.lease()?))
+        let mut refusal = ServeError::UnknownModel(name);
+        for entry in self.0.turn(versions) {
+            // One may have gone since it was found.
+            match entry.lease() {
+                Ok(lease) => return Ok(Arc::new(lease)),
+                Err(cause) => refusal = cause,
+            }
+        }
+        Err(refusal)
     }
 
     fn manner(&self) -> Manner {
@@ -269,3 +286,6 @@ impl Gateway for Manager {
         models.iter().map(|model| model.status()).collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

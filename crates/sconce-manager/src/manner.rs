@@ -3,6 +3,8 @@
 use sconce_config::{ModelSettings, ModelSource, PythonSettings};
 use sconce_core::{Batching, Dialect, Manner};
 
+use crate::python;
+
 /// How a model of these settings is spoken to.
 pub(crate) fn manner(settings: &ModelSettings) -> Manner {
     let hub = match &settings.source {
@@ -29,8 +31,8 @@ pub(crate) fn manner(settings: &ModelSettings) -> Manner {
 /// Requests that are computed at the same time.
 fn concurrency(settings: &ModelSettings) -> usize {
     let of_workers = |python: &PythonSettings| {
-        let workers = python.max_workers.unwrap_or(python.min_workers);
-        workers.saturating_mul(python.batch_size)
+        let (_, most) = python::limits(python);
+        most.saturating_mul(python.batch_size)
     };
     let python = settings.python.as_ref();
     python.map_or(settings.max_rolling_batch_size, of_workers)

@@ -1,7 +1,9 @@
 //! The memory of this machine, shared out among models: what was planned for those that are there is
 //! taken, though they may not have touched it yet.
 
+use std::collections::HashSet;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -52,6 +54,28 @@ impl Memory {
         Ok((loaded, self.grant(bytes)))
     }
 
+    /// Promises what somebody needs before any of it is touched, if it is left beside what stays free. Who can name nothing
+    /// does not wait for others that plan.
+    pub(crate) fn reserve(
+        self: &Arc<Self>,
+        need: Option<u64>,
+        spare: u64,
+    ) -> Result<Promise, ManagerError> {
+        let Some(needed) = need else {
+            return Ok(self.grant(0));
+        };
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = sconce_engine::available_memory();
+        match now.into_iter().chain(self.left()).min() {
+            Some(left) if left.saturating_sub(spare) < needed => Err(ManagerError::NoMemory {
+                needed,
+                left,
+                spare,
+            }),
+            _ => Ok(self.grant(needed)),
+        }
+    }
+
     /// Promises so many bytes, whether they are left or not.
     pub(crate) fn grant(self: &Arc<Self>, bytes: u64) -> Promise {
         *self.lock() += bytes;
@@ -87,50 +111,53 @@ impl Drop for Promise {
 }
 
 /// What a model in Python needs: what its configuration asks for, or in a container of many models what DJL Serving takes
-/// it to be, the size of its files and a fifth more. Fails where that is not left.
-pub(crate) fn require(
-    python: &PythonSettings,
-    multi_model: bool,
-    left: Option<u64>,
-) -> Result<u64, ManagerError> {
-    let of_files = || multi_model.then(|| size(&python.dir) / 5 * 6);
+/// it to be, the size of its files and a fifth more. `None`: nobody says.
+pub(crate) fn needed(python: &PythonSettings, multi_model: bool, files: &[&Path]) -> Option<u64> {
+    let of_files = || {
+        let mut counted = HashSet::new();
+        let sizes = files.iter().map(|dir| size(dir, &mut counted));
+        multi_model.then(|| sizes.sum::<u64>() / 5 * 6)
+    };
     let said = python.required_memory.filter(|bytes| *bytes > 0);
-    let needed = said.or_else(of_files);
-    let spare = python.reserved_memory;
-    let now = sconce_engine::available_memory();
-    match (needed, now.into_iter().chain(left).min()) {
-        (Some(needed), Some(left)) if left.saturating_sub(spare) < needed => {
-            Err(ManagerError::NoMemory {
-                needed,
-                left,
-                spare,
-            })
-        }
-        (needed, _) => Ok(needed.unwrap_or(0)),
-    }
+    said.or_else(of_files)
 }
 
-fn size(dir: &Path) -> u64 {
+/// The bytes of all files below a directory. Links are followed, as what a hub fetched is kept elsewhere and linked to;
+/// what is `counted` counts no more.
+fn size(dir: &Path, counted: &mut HashSet<(u64, u64)>) -> u64 {
     let items = fs::read_dir(dir).into_iter().flatten().flatten();
-    let of = |item: fs::DirEntry| match item.metadata() {
-        Ok(file) if file.is_dir() => size(&item.path()),
-        Ok(file) => file.len(),
-        Err(_) => 0,
-    };
-    items.map(of).sum()
+    let mut bytes = 0;
+    for item in items {
+        // A link to nowhere has no bytes.
+        let Ok(file) = fs::metadata(item.path()) else {
+            continue;
+        };
+        if !counted.insert((file.dev(), file.ino())) {
+            continue;
+        }
+        bytes += match file.is_dir() {
+            true => size(&item.path(), counted),
+            false => file.len(),
+        };
+    }
+    bytes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_was_promised_is_not_left_until_it_is_given_back() {
-        let memory = Arc::new(Memory {
-            whole: Some(100),
+    fn of(whole: u64) -> Arc<Memory> {
+        Arc::new(Memory {
+            whole: Some(whole),
             promised: Mutex::default(),
             turn: Mutex::default(),
-        });
+        })
+    }
+
+    #[test]
+    fn what_was_promised_is_not_left_until_it_is_given_back() {
+        let memory = of(100);
         let take = |bytes| memory.promise(|left| Ok::<_, ()>((left, bytes))).unwrap();
         let (left, first) = take(30);
         assert_eq!(left, Some(100));
@@ -149,44 +176,69 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_refused_with_all_numbers() {
-        let asks = |required, reserved| {
-            let mut python = PythonSettings::default();
-            python.required_memory = required;
-            python.reserved_memory = reserved;
-            python
-        };
-        assert_eq!(require(&asks(Some(3), 7), false, Some(10)).unwrap(), 3);
-        let refused = require(&asks(Some(4), 7), false, Some(10)).unwrap_err();
+        let memory = of(10);
+        let promise = memory.reserve(Some(3), 7).unwrap();
+        assert_eq!((promise.bytes(), memory.left()), (3, Some(7)));
+        drop(promise);
+        let refused = memory.reserve(Some(4), 7).err().unwrap();
         assert_eq!(refused.missing_memory(), Some(1));
         let told = refused.to_string();
         assert!(
             told.contains("about 4 bytes and 10 are left, of which 7"),
             "{told}"
         );
-        assert_eq!(require(&asks(None, 7), false, Some(0)).unwrap(), 0);
+        assert_eq!(of(0).reserve(None, 7).unwrap().bytes(), 0);
+    }
+
+    #[test]
+    fn of_two_that_come_together_the_second_finds_less() {
+        let memory = of(10);
+        let come = || {
+            let memory = Arc::clone(&memory);
+            std::thread::spawn(move || memory.reserve(Some(6), 0))
+        };
+        let both = [come(), come()].map(|one| one.join().unwrap());
+        assert_eq!(both.iter().filter(|promise| promise.is_ok()).count(), 1);
+    }
+
+    #[test]
+    fn who_needs_nothing_that_is_named_does_not_wait_for_one_that_plans() {
+        let memory = of(10);
+        let loaded = memory.promise(|_| {
+            let promise = memory.reserve(None, 0).unwrap();
+            Ok::<_, ()>((promise.bytes(), 1))
+        });
+        assert_eq!(loaded.unwrap().0, 0);
     }
 
     #[test]
     fn among_many_models_the_files_say_what_one_needs() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::write(dir.path().join("weights"), [0; 1000]).unwrap();
+        let (code, weights) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(code.path().join("model.py"), [0; 200]).unwrap();
+        fs::write(weights.path().join("weights"), [0; 800]).unwrap();
+        let files = [code.path(), weights.path()];
         let mut python = PythonSettings::default();
-        python.dir = dir.path().into();
-        assert_eq!(require(&python, true, Some(1200)).unwrap(), 1200);
-        assert_eq!(require(&python, false, Some(1199)).unwrap(), 0);
-        let told = require(&python, true, Some(1199)).unwrap_err().to_string();
-        assert!(
-            told.contains("about 1200 bytes and 1199 are left"),
-            "{told}"
-        );
+        assert_eq!(needed(&python, true, &files), Some(1200));
+        assert_eq!(needed(&python, false, &files), None);
+        python.required_memory = Some(7);
+        assert_eq!(needed(&python, true, &files), Some(7));
     }
 
     #[test]
-    fn files_of_folders_count_too() {
+    fn files_of_folders_count_once_and_so_does_what_is_linked_to() {
+        use std::os::unix::fs::symlink;
+
         let dir = tempfile::tempdir().unwrap();
-        fs::create_dir(dir.path().join("sub")).unwrap();
+        let elsewhere = tempfile::tempdir().unwrap();
+        let (blob, snapshot) = (elsewhere.path().join("blob"), dir.path().join("snapshot"));
+        fs::create_dir(&snapshot).unwrap();
         fs::write(dir.path().join("a"), [0; 10]).unwrap();
-        fs::write(dir.path().join("sub/b"), [0; 5]).unwrap();
-        assert_eq!(size(dir.path()), 15);
+        fs::write(snapshot.join("b"), [0; 5]).unwrap();
+        fs::write(&blob, [0; 100]).unwrap();
+        symlink(&blob, snapshot.join("weights")).unwrap();
+        symlink(&blob, snapshot.join("again")).unwrap();
+        symlink(dir.path().join("nowhere"), snapshot.join("broken")).unwrap();
+        symlink(dir.path(), snapshot.join("loop")).unwrap();
+        assert_eq!(size(dir.path(), &mut HashSet::new()), 115);
     }
 }

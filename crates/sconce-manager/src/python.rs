@@ -1,6 +1,7 @@
 //! From the configuration of Python mode to a pool of workers.
 
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use sconce_config::{ModelSettings, ModelSource, PythonSettings};
 use sconce_core::{Observer, Phase, Progress};
@@ -10,28 +11,54 @@ use sconce_python::{Devices, Formatters, Interpreter, Pool, Ranks, Workers};
 use crate::error::ManagerError;
 use crate::{store, worker_gpus};
 
-/// Fetches what the handler cannot fetch by itself, and starts the workers.
-pub(crate) fn pool(
+/// Code that lies on this machine, with the files that it cannot fetch by itself.
+pub(crate) struct Fetched {
+    python: PythonSettings,
+    /// The objects that `model_id` names, where they lie apart from the code.
+    weights: Option<PathBuf>,
+}
+
+impl Fetched {
+    /// The directories with its files.
+    pub(crate) fn directories(&self) -> Vec<&Path> {
+        let code = Some(self.python.dir.as_path());
+        code.into_iter().chain(self.weights.as_deref()).collect()
+    }
+}
+
+/// Fetches what the handler cannot fetch by itself.
+pub(crate) fn fetch(
     settings: &ModelSettings,
     python: &PythonSettings,
     observer: &Observer,
-) -> Result<Pool, ManagerError> {
-    let mut properties = python.properties.clone();
-    let mut fetched = python.clone();
+) -> Result<Fetched, ManagerError> {
+    let mut python = python.clone();
+    let mut weights = None;
     if python.is_fetched {
-        fetched.dir = store::directory(&settings.source, observer)?;
+        python.dir = store::directory(&settings.source, observer)?;
     } else if let ModelSource::S3(_) = &settings.source {
         // Handlers know hub ids and directories; DJL Serving fetches the objects for them too.
         let dir = store::directory(&settings.source, observer)?;
-        let id = properties.iter_mut().find(|(key, _)| key == "model_id");
-        if let Some((_, id)) = id {
+        let mut properties = python.properties.iter_mut();
+        if let Some((_, id)) = properties.find(|(key, _)| key == "model_id") {
             *id = dir.display().to_string();
         }
+        weights = Some(dir);
     }
+    Ok(Fetched { python, weights })
+}
+
+/// Starts the workers.
+pub(crate) fn pool(
+    settings: &ModelSettings,
+    fetched: &Fetched,
+    observer: &Observer,
+) -> Result<Pool, ManagerError> {
+    let python = &fetched.python;
     observer(Phase::Loading, Progress::default());
     let devices = worker_gpus::of(python, Gpus::of_this_machine().count())?;
     let workers = workers(python, &devices);
-    let settings = pool_settings(settings, &fetched, properties);
+    let settings = pool_settings(settings, python);
     Ok(Pool::start(sconce_python::PythonSettings {
         devices,
         workers,
@@ -39,21 +66,25 @@ pub(crate) fn pool(
     })?)
 }
 
+/// The fewest and the most workers that there will be, as far as that is known before they are started.
+pub(crate) fn limits(python: &PythonSettings) -> (usize, usize) {
+    let devices = worker_gpus::of(python, Gpus::of_this_machine().count());
+    // Devices that are not there are told when the workers are started.
+    let workers = workers(python, &devices.unwrap_or_default());
+    (workers.min, workers.max)
+}
+
 /// Starts the worker that calls the model's own functions for requests and answers.
 pub(crate) fn formatters(
     settings: &ModelSettings,
     python: &PythonSettings,
 ) -> Result<Formatters, ManagerError> {
-    let properties = python.properties.clone();
-    Ok(Formatters::start(pool_settings(
-        settings, python, properties,
-    ))?)
+    Ok(Formatters::start(pool_settings(settings, python))?)
 }
 
 fn pool_settings(
     settings: &ModelSettings,
     python: &PythonSettings,
-    properties: Vec<(String, String)>,
 ) -> sconce_python::PythonSettings {
     sconce_python::PythonSettings {
         name: settings.name.clone(),
@@ -61,7 +92,7 @@ fn pool_settings(
         entry_point: python.entry_point.clone(),
         recommended_entry_point: python.recommended_entry_point.into(),
         handler: python.handler.clone(),
-        properties,
+        properties: python.properties.clone(),
         interpreter: Interpreter {
             executable: python.executable.clone(),
             environment: python.environment.clone(),
@@ -113,6 +144,8 @@ fn workers(python: &PythonSettings, devices: &Devices) -> Workers {
 
 #[cfg(test)]
 mod tests {
+    use sconce_config::LoadOn;
+
     use super::*;
 
     #[test]
@@ -130,5 +163,10 @@ mod tests {
         python.max_workers = Some(3);
         assert_eq!(counts(&python, &devices), (2, 6));
         assert_eq!(counts(&python, &Devices::default()), (1, 3));
+        python.load_on = LoadOn::Cpu;
+        assert_eq!(limits(&python), (1, 3));
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        (python.max_workers, python.threads) = (None, 1);
+        assert_eq!(limits(&python), (1, cores));
     }
 }

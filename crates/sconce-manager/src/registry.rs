@@ -1,8 +1,9 @@
 //! Models that are registered, scaled and removed while the server runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use sconce_config::{ConfigError, ConfigErrors, Resolved, UrlPattern};
+use sconce_config::{ConfigError, ConfigErrors, Resolved};
 use sconce_core::{Coming, Registration, Registry, RegistryError, Scaled, registry};
 use tracing::{info, warn};
 
@@ -14,14 +15,7 @@ use crate::s3::bucket_folder;
 impl Registry for Manager {
     fn register(&self, wanted: &Registration) -> Result<Box<dyn Coming>, RegistryError> {
         let shelf = &self.0;
-        if shelf.is_ending() {
-            return Err(RegistryError::Ending);
-        }
         check(wanted)?;
-        allow(
-            &wanted.url,
-            shelf.configuration.server().model_url_pattern.as_ref(),
-        )?;
         let model = shelf.configuration.model(wanted, &bucket_folder);
         let Resolved {
             model, warnings, ..
@@ -102,8 +96,7 @@ impl Registry for Manager {
             return Err(RegistryError::Unknown(name.to_owned()));
         }
         for entry in first {
-            entry.unload(entry.manner().predict_timeout);
-            self.0.remove(&entry);
+            end(&self.0, &entry);
             info!("model {} is unregistered", entry.label());
         }
         Ok(())
@@ -128,6 +121,9 @@ fn there(
 fn enter(shelf: &Shelf, entry: &Arc<Entry>) -> Result<(), RegistryError> {
     let mut models = shelf.lock();
     loop {
+        if shelf.is_ending() {
+            return Err(RegistryError::Ending);
+        }
         let same = models.iter().find(|other| other.key() == entry.key());
         match same.map(|same| same.is_unloading()) {
             None => break,
@@ -153,29 +149,12 @@ fn check(wanted: &Registration) -> Result<(), RegistryError> {
     checked("model_version", &wanted.version, registry::check_version)
 }
 
-/// Whether a model may come from there.
-fn allow(url: &str, pattern: Option<&UrlPattern>) -> Result<(), RegistryError> {
-    let problem = match pattern {
-        Some(pattern) if pattern.allows(url) => return Ok(()),
-        Some(pattern) => format!("it does not match model_url_pattern = {pattern}"),
-        None if is_local(url) => return Ok(()),
-        None => "only directories of this machine may be registered unless model_url_pattern says \
-                 otherwise, such as model_url_pattern=s3://my-bucket/.*"
-            .into(),
-    };
-    let url = url.to_owned();
-    Err(RegistryError::Forbidden { url, problem })
-}
-
-/// Whether it can only be a file of this machine: something that is there, or a path.
-fn is_local(url: &str) -> bool {
-    let is_path = url.starts_with("file:") || url.starts_with(['/', '.']);
-    let has_scheme = url.contains("://") && !url.starts_with("file:");
-    is_path || (!has_scheme && (!url.contains('/') || std::path::Path::new(url).exists()))
-}
-
 fn told(url: &str, errors: &ConfigErrors) -> RegistryError {
     match errors.problems.as_slice() {
+        [ConfigError::Forbidden { url, problem }] => RegistryError::Forbidden {
+            url: url.clone(),
+            problem: problem.clone(),
+        },
         [ConfigError::NoSuchModel { .. }] => RegistryError::Nowhere {
             url: url.to_owned(),
             problem: "there is no such directory, neither as it stands nor in the model store"
@@ -192,11 +171,11 @@ fn told(url: &str, errors: &ConfigErrors) -> RegistryError {
 }
 
 /// A model that is being loaded.
-struct OnItsWay {
-    shelf: Arc<Shelf>,
-    entry: Arc<Entry>,
+pub(crate) struct OnItsWay {
+    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) entry: Arc<Entry>,
     /// Whether it failed for want of memory, once it has failed.
-    outcome: std::sync::mpsc::Receiver<bool>,
+    pub(crate) outcome: std::sync::mpsc::Receiver<bool>,
 }
 
 impl Coming for OnItsWay {
@@ -223,32 +202,54 @@ impl Coming for OnItsWay {
                 })
             }
             Loaded::TooLate => {
-                // What is loaded cannot be interrupted; it ends when it is there.
-                let (shelf, entry) = (Arc::clone(&self.shelf), Arc::clone(&self.entry));
-                let discarding = std::thread::Builder::new().name("unloader".into());
-                let discarding = discarding.spawn(move || discard(&shelf, &entry));
-                if let Err(cause) = discarding {
-                    warn!("model {model} stays, as nobody can wait for its end: {cause}");
+                // It must not become ready once this is told. What is loaded cannot be interrupted, and ends when it is there.
+                if self.entry.begin_unloading() {
+                    let (shelf, entry) = (Arc::clone(&self.shelf), Arc::clone(&self.entry));
+                    let ending = move || end(&shelf, &entry);
+                    if let Err(cause) = spawn("unloader", ending) {
+                        warn!(
+                            "model {model} stays listed, as nobody can wait for its end: {cause}"
+                        );
+                    }
                 }
-                Err(RegistryError::TooLate {
-                    model,
-                    after: longest,
-                })
+                Err(too_late(model, longest))
             }
         }
+    }
+
+    fn watch(self: Box<Self>) -> Result<(), RegistryError> {
+        let watching = move || {
+            let longest = self.entry.settings().model_loading_timeout;
+            if self.entry.loaded(longest) == Loaded::TooLate {
+                let late = too_late(self.entry.label(), longest).to_string();
+                if self.entry.expire(&late) {
+                    warn!("{late}");
+                }
+            }
+        };
+        spawn("watcher", watching).map_err(|cause| RegistryError::System(cause.to_string()))
     }
 }
 
 impl OnItsWay {
     fn discard(&self) {
-        discard(&self.shelf, &self.entry);
+        if self.entry.begin_unloading() {
+            end(&self.shelf, &self.entry);
+        }
     }
 }
 
-/// Takes a model away that does not answer.
-fn discard(shelf: &Shelf, entry: &Arc<Entry>) {
-    if entry.begin_unloading() {
-        entry.unload(entry.manner().predict_timeout);
-        shelf.remove(entry);
-    }
+fn too_late(model: String, after: Duration) -> RegistryError {
+    RegistryError::TooLate { model, after }
+}
+
+/// Ends a model that takes nothing new any more, and takes it away.
+fn end(shelf: &Shelf, entry: &Arc<Entry>) {
+    entry.unload(entry.manner().predict_timeout);
+    shelf.remove(entry);
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
+    let thread = std::thread::Builder::new().name(name.into());
+    thread.spawn(work).map(drop)
 }

@@ -21,6 +21,8 @@ pub enum Asked {
     Register(Registration),
     /// To wait for the model of this name.
     Wait(String),
+    /// To see that it is ready in time.
+    Watch(String),
     /// To change the workers of a model.
     Scale(String, Option<String>, Option<usize>, Option<usize>),
     /// To end a model.
@@ -58,6 +60,10 @@ impl Coming for Here {
 
     fn wait(self: Box<Self>) -> Result<(), RegistryError> {
         self.0.ask(Asked::Wait(self.1))
+    }
+
+    fn watch(self: Box<Self>) -> Result<(), RegistryError> {
+        self.0.ask(Asked::Watch(self.1))
     }
 }
 

@@ -86,7 +86,7 @@ async fn serve(
             count => format!("/ping says 503 until all {count} models are ready"),
         }
     );
-    report(&models);
+    report(&configuration.warnings(), &models);
     let settings = http::settings(&configuration, log, DRAIN)?;
     let loading: Vec<_> = models
         .iter()
@@ -122,7 +122,8 @@ async fn end_of_service(
     manager: &Manager,
 ) -> ExitCode {
     let failed = async {
-        let longest = loading.iter().max().copied().unwrap_or_default();
+        // They are loaded one after the other, since each plans with what the others leave.
+        let longest: Duration = loading.iter().sum();
         let all = async {
             for _ in loading {
                 match loaded.recv().await {
@@ -142,9 +143,15 @@ async fn end_of_service(
                 std::future::pending().await
             }
             Ok(false) => {}
+            // What is still loading was removed, and is waited for by nobody.
+            Err(_) if !is_coming(&manager.status()) => std::future::pending().await,
             Err(_) => error!(
-                "the model was not ready after model_loading_timeout = {} s; raise it if the \
-                 weights need longer to arrive",
+                "{} after {} s, the sum of model_loading_timeout; raise it if the weights need longer \
+                 to arrive",
+                match loading {
+                    [_] => "the model was not ready".into(),
+                    all => format!("not all of {} models were ready", all.len()),
+                },
                 longest.as_secs()
             ),
         }
@@ -163,6 +170,12 @@ async fn end_of_service(
     ExitCode::from(STARTUP_FAILED)
 }
 
+/// Whether a model of the start is on its way.
+fn is_coming(models: &[ModelStatus]) -> bool {
+    let mut own = models.iter().filter(|model| model.at_startup);
+    own.any(|model| model.phase.is_coming())
+}
+
 async fn bind(server: &ServerSettings) -> anyhow::Result<TcpListener> {
     let wanted = (server.host.as_str(), server.port);
     TcpListener::bind(wanted).await.map_err(|cause| {
@@ -174,8 +187,11 @@ async fn bind(server: &ServerSettings) -> anyhow::Result<TcpListener> {
     })
 }
 
-/// Tells where settings come from, once what holds for several models.
-fn report(models: &[Resolved]) {
+/// Tells what the server's settings are warned of, and where those of models come from, once what holds for several models.
+fn report(of_server: &[String], models: &[Resolved]) {
+    for warning in of_server {
+        warn!("{warning}");
+    }
     let mut told = HashSet::new();
     for model in models {
         for origin in &model.origins {

@@ -1,7 +1,5 @@
 //! OpenAI's `/v1/images/generations`; arguments of diffusers that it lacks may stand beside its own.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use sconce_core::{Answered, Ask, Draw, ServeError};
 use serde_json::{Value, json};
 
@@ -15,8 +13,8 @@ use crate::tasks::{AcceptedTask, TaskForm};
 /// The most pictures, as there.
 const MOST: i128 = 10;
 
-/// Understands a request.
-pub fn generations(body: &[u8]) -> Result<AcceptedTask, ServeError> {
+/// Understands a request that came at `created`, in seconds since 1970.
+pub fn generations(body: &[u8], created: u64) -> Result<AcceptedTask, ServeError> {
     let Value::Object(object) = payload::value(body)? else {
         let problem = "the body must be an object with `prompt`";
         return Err(ServeError::Malformed(problem.into()));
@@ -65,7 +63,7 @@ pub fn generations(body: &[u8]) -> Result<AcceptedTask, ServeError> {
     fields.finish(|_| None)?;
     Ok(AcceptedTask {
         asks: vec![Ask::Draw(Box::new(draw))],
-        answer: Answer::Task(Box::new(Generations)),
+        answer: Answer::Task(Box::new(Generations { created })),
     })
 }
 
@@ -86,19 +84,18 @@ fn size(text: Option<String>) -> Result<[Option<usize>; 2], ServeError> {
 }
 
 /// OpenAI's list of pictures.
-struct Generations;
+struct Generations {
+    created: u64,
+}
 
 impl TaskForm for Generations {
     fn body(&self, answers: &[Answered]) -> Vec<u8> {
         let data = pictures(answers).map(|picture| json!({"b64_json": in_base64(picture)}));
-        let since = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
         let format = pictures(answers)
             .next()
             .map(|picture| picture.format.name());
         let answer = json!({
-            "created": since.as_secs(),
+            "created": self.created,
             "data": data.collect::<Vec<_>>(),
             "output_format": format,
         });

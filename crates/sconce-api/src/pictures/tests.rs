@@ -228,7 +228,7 @@ fn streams_have_a_line_for_each_step() {
 
 #[test]
 fn openai_asks_in_its_own_words() {
-    let ask = |body: Value| openai::generations(body.to_string().as_bytes());
+    let ask = |body: Value| openai::generations(body.to_string().as_bytes(), 7);
     let draw = drawn(ask(json!({
         "prompt": "x", "model": "m", "n": 2, "size": "512x768", "response_format": "b64_json", "seed": 3,
     })));

@@ -3,7 +3,7 @@
 use sconce_core::Registration;
 
 use super::{Start, says};
-use crate::{ConfigErrors, Management, ModelSource, Resolved};
+use crate::{ConfigErrors, LoadOn, Management, ModelSource, Resolved};
 
 /// A store of two checkpoints beside each other.
 fn store() -> Start {
@@ -82,13 +82,30 @@ fn load_models_names_them_with_versions_engines_and_devices() {
         ("x:1=a,x:1=b", &["would both be called x:1"]),
         ("a,nowhere", &["load_models=nowhere", "no such directory"]),
         ("m::TensorFlow:*=a", &["engine=TensorFlow is not supported"]),
-        ("m:::0;1=a", &["the CPU is the only device"]),
+        ("m:::x;1=a", &["load_on_devices=x;1", "numbers of GPUs"]),
         ("m/n=a", &["a name which has '/'", "one part of a path"]),
         ("m:invoke=a", &["a version which is invoke"]),
         ("http://host/a.zip", &["fetched from S3 and the hub only"]),
     ] {
         says(&refused(&list(wrong)), parts);
     }
+}
+
+#[test]
+fn devices_mean_what_they_mean_in_a_registration() {
+    let load_on = |devices: &str| {
+        let start = store()
+            .file(
+                "model/code/model.py",
+                "def handle(inputs):\n    return None\n",
+            )
+            .variable("SERVING_LOAD_MODELS", &format!("m:::{devices}=code"));
+        let model = models(&start).unwrap().remove(0).model;
+        model.python.unwrap().load_on
+    };
+    assert_eq!(load_on("0;1"), LoadOn::Gpus(vec![0, 1]));
+    assert_eq!(load_on("cpu"), LoadOn::Cpu);
+    assert_eq!(load_on("*"), LoadOn::All);
 }
 
 #[test]
@@ -241,4 +258,59 @@ fn a_pattern_is_for_the_whole_address() {
         &refused(&wrong),
         &["model_url_pattern", "a regular expression"],
     );
+}
+
+#[test]
+fn what_may_be_registered_is_said_by_the_pattern_else_what_is_on_this_machine() {
+    let plain = store().file("model/group/m/config.json", "{}");
+    let of = |start: &Start, url: &str| {
+        let wanted = Registration {
+            url: url.into(),
+            ..Registration::default()
+        };
+        let model = start.configuration().model(&wanted, &|_| None);
+        model.map(|model| model.model.name)
+    };
+    let forbidden = |start: &Start, url: &str, part: &str| {
+        let told = of(start, url).unwrap_err().to_string();
+        says(&told, &[url, part]);
+    };
+    let a = plain.path("model/a").display().to_string();
+    for url in ["a", "group/m", &a, &format!("file://{a}")] {
+        assert!(of(&plain, url).is_ok(), "{url}");
+    }
+    for url in ["s3://bucket/m/", "https://host/m.zip", "org/model"] {
+        forbidden(&plain, url, "only directories of this machine");
+    }
+    let bound = plain.variable("SERVING_MODEL_URL_PATTERN", "s3://bucket/.*|org/.*");
+    assert_eq!(of(&bound, "s3://bucket/m/").unwrap(), "m");
+    assert_eq!(of(&bound, "org/model").unwrap(), "org_model");
+    for url in ["a", "group/m", &a, "s3://other/m/", "s3://bucket", "xorg/m"] {
+        forbidden(&bound, url, "does not match model_url_pattern");
+    }
+}
+
+#[test]
+fn what_does_not_depend_on_a_model_is_warned_of_once() {
+    let slip = "SAGEMAKER_MAX_REQUEST_SIZ";
+    let start = store().variable(slip, "1");
+    let told = |warnings: &[String]| warnings.iter().filter(|w| w.contains(slip)).count();
+    let configuration = start.configuration();
+    assert_eq!(told(&configuration.warnings()), 1);
+    let wanted = Registration {
+        url: "a".into(),
+        ..Registration::default()
+    };
+    let registered = configuration.model(&wanted, &|_| None).unwrap();
+    assert_eq!(told(&registered.warnings), 0);
+    for model in models(&start).unwrap() {
+        assert_eq!(told(&model.warnings), 0);
+    }
+    // One model alone, as for a check: everything stands together.
+    let alone = Start::with_model().variable(slip, "1").resolved();
+    assert_eq!(told(&alone.warnings), 1);
+    let lenient = store()
+        .variable("SCONCE_STRICT", "warn")
+        .variable("SERVING_MAX_REQUEST_SIZ", "1");
+    assert_eq!(lenient.configuration().warnings().len(), 1);
 }

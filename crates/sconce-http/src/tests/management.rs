@@ -85,7 +85,10 @@ fn a_model_is_registered_by_query_or_body_and_waited_for_unless_nobody_wants_to(
     let scheduled = (202, "Model \"m\" registration scheduled.".into());
     assert_eq!(
         post(path, &[], b""),
-        (scheduled, vec![Asked::Register(full)])
+        (
+            scheduled,
+            vec![Asked::Register(full), Asked::Watch("m".into())]
+        )
     );
 }
 

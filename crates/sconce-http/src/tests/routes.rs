@@ -88,6 +88,30 @@ impl Gateway for Many {
     }
 }
 
+#[test]
+fn tgi_is_told_of_a_model_of_the_start() {
+    struct Started;
+    impl Gateway for Started {
+        fn find(&self, _: Option<&str>, _: Option<&str>) -> Result<Arc<dyn Served>, ServeError> {
+            Err(ServeError::Unnamed)
+        }
+        fn manner(&self) -> Manner {
+            Manner::default()
+        }
+        fn status(&self) -> Vec<ModelStatus> {
+            let model = |name: &str, at_startup| ModelStatus {
+                name: name.into(),
+                at_startup,
+                ..ModelStatus::default()
+            };
+            vec![model("a", false), model("b", true)]
+        }
+    }
+    let server = Server::start(&Arc::new(Started), HttpSettings::default());
+    let info = server.client.get("/info").unwrap().json().unwrap();
+    assert_eq!(info["model_id"], "b");
+}
+
 /// Path, headers, body, and the model that they ask for.
 type Asking<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a [u8], &'a str);
 

@@ -19,9 +19,9 @@ impl Reply for Nobody {
 }
 
 #[derive(Default)]
-struct Broken {
-    failure: Option<String>,
-    stopped: Arc<AtomicBool>,
+pub(crate) struct Broken {
+    pub(crate) failure: Option<String>,
+    pub(crate) stopped: Arc<AtomicBool>,
 }
 
 impl Backend for Broken {
@@ -46,11 +46,15 @@ impl Backend for Broken {
 }
 
 fn built(backend: Broken) -> Built {
+    with_memory(backend, 0)
+}
+
+pub(crate) fn with_memory(backend: Broken, bytes: u64) -> Built {
     Built {
         backend: Arc::new(backend),
         pool: None,
         formatters: None,
-        promise: Memory::measure().grant(0),
+        promise: Memory::measure().grant(bytes),
     }
 }
 
@@ -99,13 +103,43 @@ fn a_ready_model_whose_backend_failed_is_failed() {
         ..Broken::default()
     }));
     assert_eq!(entry.status().phase, Phase::Failed("rank 0: boom".into()));
+    assert!(!entry.is_ready(), "no request has its turn there");
+}
+
+#[test]
+fn only_who_has_something_to_give_makes_room() {
+    let entry = entry();
+    assert_eq!(entry.idle(), None);
+    assert!(entry.ready(built(Broken::default())));
+    assert_eq!(entry.idle(), None, "its end frees nothing");
+    let entry = self::entry();
+    entry.ready(with_memory(Broken::default(), 7));
+    assert_eq!(entry.idle().map(|(_, bytes)| bytes), Some(7));
+    let _lease = entry.lease().unwrap();
+    assert_eq!(entry.idle(), None, "somebody asks it");
+}
+
+#[test]
+fn a_model_that_takes_too_long_has_failed_and_ends_when_it_is_there() {
+    let entry = entry();
+    assert!(entry.expire("late"));
+    assert_eq!(entry.loaded(Duration::ZERO), Loaded::Failed("late".into()));
+    let stopped = Arc::new(AtomicBool::default());
+    let answers = entry.ready(built(Broken {
+        stopped: Arc::clone(&stopped),
+        ..Broken::default()
+    }));
+    assert!(!answers && stopped.load(Ordering::SeqCst));
+    assert_eq!(entry.status().phase, Phase::Failed("late".into()));
+    let ready = self::entry();
+    ready.ready(built(Broken::default()));
+    assert!(!ready.expire("late") && ready.is_ready());
 }
 
 #[test]
 fn the_first_cause_of_a_failure_stays() {
     let entry = entry();
-    entry.fail("first".into());
-    entry.fail("second".into());
+    assert!(entry.fail("first".into()) && entry.fail("second".into()));
     entry.advance(Phase::Loading, Progress::default());
     assert_eq!(entry.status().phase, Phase::Failed("first".into()));
     assert_eq!(entry.loaded(Duration::ZERO), Loaded::Failed("first".into()));
@@ -160,10 +194,11 @@ fn a_model_that_nobody_wants_any_more_ends_when_it_is_loaded() {
     let stopped = Arc::new(AtomicBool::default());
     entry.advance(Phase::Warming, Progress::default());
     assert_eq!(entry.status().phase, Phase::Unloading);
-    entry.ready(built(Broken {
+    let answers = entry.ready(built(Broken {
         stopped: Arc::clone(&stopped),
         ..Broken::default()
     }));
+    assert!(!answers);
     unloading.join().unwrap();
     assert!(stopped.load(Ordering::SeqCst));
     assert!(entry.status().crew.workers.is_empty());
