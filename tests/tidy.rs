@@ -100,6 +100,7 @@ const LIBRARIES: &[(&str, &[&str])] = &[
         "tokio",
         &["sconce", "sconce-emulate", "sconce-http", "sconce-manager"],
     ),
+    ("tokio-rustls", &["sconce-http"]),
 ];
 
 const OWNED: &[Owned] = &[

@@ -82,7 +82,7 @@ pub fn exception(error: &ServeError) -> &'static str {
         | ServeError::Stalled { .. }
         | ServeError::WorkerLost { .. } => "WlmException",
         ServeError::BadAnswer { .. } => "TranslateException",
-        ServeError::QueueFull { .. } => "WlmCapacityException",
+        ServeError::QueueFull { .. } | ServeError::Crowded { .. } => "WlmCapacityException",
         ServeError::Draining => "WlmShutdownException",
         ServeError::Engine { .. } => "EngineException",
     }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use sconce_core::Dialect;
 
+use crate::access::{ApiKeys, TlsDraft};
 use crate::bucket::BucketAccess;
 use crate::dialect::Facts;
 use crate::entry::{Entry, Status};
@@ -15,7 +16,7 @@ use crate::settings::{
     Cors, Device, Dtype, KvDtype, Management, ModelSettings, ModelSource, Quantize, ServerSettings,
     StatusCodes,
 };
-use crate::value::{Rejection, Value};
+use crate::value::{Address, Rejection, Value};
 
 /// Settings under construction, and what decides where the model is.
 #[derive(Clone)]
@@ -24,7 +25,8 @@ pub(crate) struct Draft {
     /// Name and source are set last.
     pub(crate) model: ModelSettings,
     /// `management_address`.
-    pub(crate) management_address: Option<(String, u16)>,
+    pub(crate) management_address: Option<Address>,
+    pub(crate) tls: TlsDraft,
     /// `load_models`.
     pub(crate) load_models: String,
     /// `model_store`.
@@ -106,6 +108,8 @@ impl Draft {
             allow_multi_status: false,
             kept_results: 0,
             management: Management::Auto,
+            api_keys: ApiKeys::default(),
+            tls: None,
             multi_model: false,
             model_url_pattern: None,
             evicts: false,
@@ -153,6 +157,7 @@ impl Draft {
             server,
             model,
             management_address: None,
+            tls: TlsDraft::default(),
             load_models: String::new(),
             model_store: PathBuf::new(),
             hub_model: None,

@@ -16,6 +16,7 @@
 //!
 //! This crate reads no weights and no `config.json`, and fetches nothing: that is the manager's.
 
+mod access;
 mod bucket;
 mod code;
 mod configuration;
@@ -48,6 +49,7 @@ mod value;
 #[cfg(test)]
 mod tests;
 
+pub use access::{ApiKeys, TlsFiles};
 pub use bucket::{BucketFile, BucketFolder};
 pub use configuration::Configuration;
 pub use environment::{CommandLine, Environment};

@@ -5,6 +5,7 @@
 //! the reference, `sconce explain` and "did you mean" follow from the table. Among options that
 //! set the same thing, the later one wins at equal strength.
 
+mod access;
 mod answers;
 mod batching;
 mod container;
@@ -32,6 +33,7 @@ const GROUPS: &[&[Entry]] = &[
     start::START,
     container::CONTAINER,
     server::SERVER_KEYS,
+    access::ACCESS,
     model::MODEL_KEYS,
     source::SOURCE,
     s3::S3,

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use crate::access;
 use crate::bucket::{self, BucketAccess, BucketFolder};
 use crate::contradictions;
 use crate::dialect;
@@ -21,6 +22,7 @@ use crate::settings::{
 };
 use crate::settle::{Settled, apply_all, defaults, settle};
 use crate::startup::{self, Place, Startup};
+use crate::value::Address;
 
 /// A configuration without problems.
 #[derive(Clone, Debug)]
@@ -87,29 +89,10 @@ impl Ground {
             &settle(&gathered.settings),
             of_server,
         ));
-        if let Some((host, port)) = draft.management_address.clone() {
-            let at = |setting: &&Setting| setting.entry.key == "management_address";
-            let setting = gathered.settings.iter().find(at);
-            if let Some(setting) = setting.filter(|_| port != draft.server.port && port != 8080) {
-                let problem = "must have the port of inference_address: there is one port, and \
-                               SCONCE_MANAGEMENT says who may manage models there";
-                wrong.0.push((
-                    "management_address",
-                    ConfigError::Invalid {
-                        written: setting.written(),
-                        problem: problem.into(),
-                        default: "",
-                    },
-                ));
-            }
-            let is_local = host == "localhost"
-                || host
-                    .parse()
-                    .is_ok_and(|host: std::net::IpAddr| host.is_loopback());
-            if is_local && draft.server.management == Management::Auto {
-                draft.server.management = Management::Loopback;
-            }
-        }
+        wrong.0.extend(management(&gathered.settings, &mut draft));
+        wrong
+            .0
+            .extend(access::decide(&gathered.settings, &mut draft));
         Self {
             line: line.clone(),
             environment: environment.clone(),
@@ -220,6 +203,34 @@ impl Ground {
             defaults,
         })
     }
+}
+
+/// An address for the management alone: there is one port, and one of this machine says who may manage there.
+fn management(settings: &[Setting], draft: &mut Draft) -> Option<(&'static str, ConfigError)> {
+    let Address {
+        host,
+        port,
+        is_https,
+    } = draft.management_address.clone()?;
+    let ip: Result<std::net::IpAddr, _> = host.parse();
+    let is_local = host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback());
+    if is_local && draft.server.management == Management::Auto {
+        draft.server.management = Management::Loopback;
+    }
+    let is_other_port = port != draft.server.port && port != 8080;
+    if !is_other_port && is_https == draft.tls.is_wanted {
+        return None;
+    }
+    let problem = "must have scheme and port of inference_address: there is one port, and \
+                   SCONCE_MANAGEMENT says who may manage models there";
+    let mut found = settings.iter();
+    let setting = found.find(|setting| setting.entry.key == "management_address")?;
+    let error = ConfigError::Invalid {
+        written: setting.written(),
+        problem: problem.into(),
+        default: "",
+    };
+    Some(("management_address", error))
 }
 
 /// Keys that say which models there are.

@@ -8,6 +8,7 @@ use regex::Regex;
 use sconce_core::task::Pooling;
 use sconce_core::{Dialect, OutputFormatter};
 
+use crate::access::{ApiKeys, TlsFiles};
 use crate::python::PythonSettings;
 use crate::task::Task;
 
@@ -36,6 +37,10 @@ pub struct ServerSettings {
     pub kept_results: usize,
     /// Who may register, scale and remove models.
     pub management: Management,
+    /// What requests must bring.
+    pub api_keys: ApiKeys,
+    /// Files for TLS; `None`: plain HTTP.
+    pub tls: Option<TlsFiles>,
     /// Whether SageMaker registers and removes models while the server runs.
     pub multi_model: bool,
     /// From where models may be registered; `None`: from directories of this machine.

@@ -172,16 +172,29 @@ pub(crate) fn header_value(value: &str) -> Value<String> {
     Ok(value.into())
 }
 
-/// Host and port of `http://host:port`.
-pub(crate) fn address(value: &str) -> Value<(String, u16)> {
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Address {
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) is_https: bool,
+}
+
+/// `http://host:port` or `https://host:port`.
+pub(crate) fn address(value: &str) -> Value<Address> {
     let must = || Rejection::Invalid("must be an address such as http://0.0.0.0:8080".into());
-    if value.starts_with("https://") || value.starts_with("unix:") {
-        let cure = "only plain HTTP over TCP is served; use http:// and end TLS before it";
+    if value.starts_with("unix:") {
+        let cure = "only TCP is served; use http://host:port";
         return Err(Rejection::Unsupported(cure.into()));
     }
-    let authority = value.strip_prefix("http://").ok_or_else(must)?;
+    let is_https = value.starts_with("https://");
+    let (scheme, usual) = match is_https {
+        true => ("https://", "443"),
+        false => ("http://", "80"),
+    };
+    let authority = value.strip_prefix(scheme).ok_or_else(must)?;
     let authority = authority.strip_suffix('/').unwrap_or(authority);
-    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, "80"));
+    let (host, port) = authority.rsplit_once(':').unwrap_or((authority, usual));
     // The brackets of an IPv6 address belong to the URL, not to the address.
     let host = host
         .strip_prefix('[')
@@ -190,7 +203,11 @@ pub(crate) fn address(value: &str) -> Value<(String, u16)> {
     if host.is_empty() || host.contains(['/', '[', ']', '@', ' ']) {
         return Err(must());
     }
-    Ok((host.into(), port.parse().map_err(|_| must())?))
+    Ok(Address {
+        host: host.into(),
+        port: port.parse().map_err(|_| must())?,
+        is_https,
+    })
 }
 
 /// An `http://` or `https://` URL, without the slashes at its end.
@@ -316,12 +333,19 @@ mod tests {
 
     #[test]
     fn addresses_give_host_and_port() {
-        assert_eq!(
-            address("http://127.0.0.1:8081"),
-            Ok(("127.0.0.1".into(), 8081))
-        );
-        assert_eq!(address("http://[::1]:80/"), Ok(("::1".into(), 80)));
-        assert_eq!(address("http://localhost"), Ok(("localhost".into(), 80)));
+        let found = |text: &str| {
+            let address = address(text).unwrap();
+            (address.host, address.port, address.is_https)
+        };
+        for (text, host, port, is_https) in [
+            ("http://127.0.0.1:8081", "127.0.0.1", 8081, false),
+            ("http://[::1]:80/", "::1", 80, false),
+            ("http://localhost", "localhost", 80, false),
+            ("https://[::1]:8443", "::1", 8443, true),
+            ("https://localhost/", "localhost", 443, true),
+        ] {
+            assert_eq!(found(text), (host.into(), port, is_https), "{text}");
+        }
         for wrong in [
             "8080",
             "0.0.0.0:8080",
@@ -335,7 +359,7 @@ mod tests {
             );
         }
         assert!(matches!(
-            address("https://a:443"),
+            address("unix:/tmp/s"),
             Err(Rejection::Unsupported(_))
         ));
     }

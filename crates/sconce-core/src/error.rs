@@ -61,6 +61,15 @@ pub enum ServeError {
         /// `max_request_size`.
         limit: usize,
     },
+    /// The bodies of other requests take all the memory that there is for them.
+    #[error(
+        "request bodies that are being read take all of the {limit} bytes that they may take \
+         together; retry later"
+    )]
+    Crowded {
+        /// Bytes that bodies may take together.
+        limit: usize,
+    },
     /// Nothing says which model is asked, and there is not exactly one from the start.
     #[error("Parameter model_name is required.")]
     Unnamed,
@@ -144,6 +153,7 @@ impl ServeError {
             | Self::UnknownModel(_)
             | Self::UnknownRoute => Blame::Client,
             Self::NotReady { .. }
+            | Self::Crowded { .. }
             | Self::QueueFull { .. }
             | Self::Timeout { .. }
             | Self::Stalled { .. }

@@ -12,12 +12,18 @@ use axum::routing::{MethodRouter, any, get, post};
 use sconce_api::tasks::tei::TeiRoute;
 use sconce_api::{Dialect, Wire};
 use sconce_core::{Gateway, JobId, Registry, ServeError};
+use tokio::sync::Semaphore;
 
 use crate::flights::Flights;
+use crate::limits::Bodies;
 use crate::respond::{self, Responder};
 use crate::results::Results;
 use crate::settings::HttpSettings;
-use crate::{access, health, inference, management, openai};
+use crate::{access, auth, health, inference, management, openai};
+
+/// So many models may be registered, scaled and removed at the same time. The threads for that are those in which requests
+/// are read, of which there are hundreds.
+const MOST_CHANGES: usize = 64;
 
 /// What all handlers share.
 pub(crate) struct Shared {
@@ -26,6 +32,9 @@ pub(crate) struct Shared {
     pub(crate) settings: HttpSettings,
     pub(crate) results: Arc<Results>,
     pub(crate) flights: Arc<Flights>,
+    pub(crate) bodies: Bodies,
+    /// Changes of models at the same time: each holds a thread.
+    pub(crate) changes: Arc<Semaphore>,
     /// When the server was made, in seconds since 1970.
     pub(crate) started: u64,
     jobs: AtomicU64,
@@ -37,6 +46,8 @@ impl Shared {
             gateway: models.gateway,
             registry: models.registry,
             results: Results::new(settings.results),
+            bodies: Bodies::new(&settings),
+            changes: Arc::new(Semaphore::new(MOST_CHANGES)),
             settings,
             flights: Arc::default(),
             started: openai::now(),
@@ -101,6 +112,10 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .merge(pictures())
         .merge(managing())
         .fallback(unknown)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared),
+            auth::require,
+        ))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&shared),
             access::envelope,

@@ -32,7 +32,7 @@ use crate::properties::Properties;
 use crate::refusal::Refusal;
 use crate::respond::Responder;
 use crate::target::{self, Place};
-use crate::{blocking, deferred, limits, raw, reply, respond};
+use crate::{blocking, deferred, raw, reply, respond};
 
 /// Asks the model that the request names somewhere, else the only one.
 pub(crate) async fn invocations(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -346,7 +346,7 @@ async fn answer(
         Some(Ok(known)) => known.model.manner().predict_timeout,
         _ => shared.gateway.manner().predict_timeout,
     };
-    let body = limits::read_body(body, &shared.settings, began, timeout).await?;
+    let body = shared.bodies.read(body, began, timeout).await?;
     let tally = parts.extensions.get::<Tally>().cloned().unwrap_or_default();
     let accepted = {
         let shared = Arc::clone(shared);

@@ -6,6 +6,7 @@
 
 mod access;
 mod app;
+mod auth;
 mod blocking;
 mod deferred;
 mod flights;
@@ -27,10 +28,13 @@ mod results;
 mod server;
 mod settings;
 mod target;
+mod tls;
 
 pub use app::{Models, router};
+pub use auth::ApiKeys;
 pub use server::serve;
 pub use settings::{Cors, ErrorCodes, HttpSettings, LogSwitch, Management, ResultLimits, SetLevel};
+pub use tls::{Tls, TlsError};
 
 #[cfg(test)]
 mod tests;

@@ -19,7 +19,7 @@ use crate::app::Shared;
 use crate::properties::Properties;
 use crate::refusal::Refusal;
 use crate::settings::Management;
-use crate::{blocking, limits, respond};
+use crate::{blocking, respond};
 
 /// Where a connection comes from; a request extension.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +69,7 @@ async fn add(shared: &Arc<Shared>, request: Request) -> Answer {
     let (parts, body) = request.into_parts();
     allow(shared, &parts, true)?;
     let longest = shared.settings.body_timeout;
-    let body = limits::read_body(body, &shared.settings, Instant::now(), longest).await?;
+    let body = shared.bodies.read(body, Instant::now(), longest).await?;
     let kind = parts.headers.get(CONTENT_TYPE);
     let is_json = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     let parameters = match is_json && !body.is_empty() {
@@ -204,7 +204,17 @@ async fn registry<T: Send + 'static>(
     shared: &Arc<Shared>,
     ask: impl FnOnce(&dyn Registry) -> Result<T, RegistryError> + Send + 'static,
 ) -> Result<T, Refusal> {
+    let Ok(turn) = Arc::clone(&shared.changes).try_acquire_owned() else {
+        return Err(Refusal::Busy(
+            "Too many models are being registered, scaled and removed already; retry later.",
+        ));
+    };
     let registry = Arc::clone(&shared.registry);
+    let ask = move |registry: &dyn Registry| {
+        // Kept as long as the thread is, also when the client leaves.
+        let _turn = turn;
+        ask(registry)
+    };
     Ok(blocking::run(move || ask(&*registry)).await??)
 }
 

@@ -13,6 +13,10 @@ pub(crate) enum Refusal {
     Encoded(String),
     /// The models stay as they are.
     Registry(RegistryError),
+    /// The request brings no key that opens; the text says what to bring.
+    Unauthorized(&'static str),
+    /// So many ask for the same already; the text says for what.
+    Busy(&'static str),
     /// The client may not do that; the text says who may.
     Forbidden(&'static str),
     /// The route exists and takes only these methods.

@@ -4,7 +4,9 @@
 //! | --- | --- | --- | --- |
 //! | malformed body, bad parameter, too long for the context | 424, dialect | 422, dialect | 400, dialect |
 //! | engine failed, or a handler's answer is none | 424, dialect | 424, dialect | 500, dialect |
-//! | queue full | `throttle_error_http_code`, server | 429, dialect | 429, dialect |
+//! | no key, or a wrong one | 401, server | the same | 401, dialect |
+//! | too many changes of models at once | `throttle_error_http_code`, server | the same | the same |
+//! | queue full, too many bodies at once | `throttle_error_http_code`, server | 429, dialect | 429, dialect |
 //! | not ready, shutting down, worker lost | `wlm_error_http_code`, server | 503, dialect | 503, dialect |
 //! | not finished in time, paused for too long | `wlm_error_http_code`, server | 500, dialect | 503, dialect |
 //! | bad token, handler named, no model named | `bad_request_http_code`, server | the same | the same |
@@ -24,10 +26,11 @@
 //! `BEHAVIOUR.md` beside this crate's sources.
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, RETRY_AFTER};
+use axum::http::header::{ALLOW, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
 use sconce_api::ping::Health;
+use sconce_api::tasks::openai;
 use sconce_api::{Statuses, Wire, error};
 use sconce_core::{RegistryError, ServeError};
 
@@ -72,7 +75,7 @@ impl Responder {
             ServeError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ServeError::Unnamed => codes.bad_request,
             ServeError::UnknownModel(_) | ServeError::UnknownRoute => StatusCode::NOT_FOUND,
-            ServeError::QueueFull { .. } => {
+            ServeError::QueueFull { .. } | ServeError::Crowded { .. } => {
                 let full = StatusCode::TOO_MANY_REQUESTS;
                 ours(codes.throttle_error, full, full)
             }
@@ -151,6 +154,14 @@ impl Responder {
                 let (status, exception) = self.of_registry(error);
                 server(status, exception, &error.to_string())
             }
+            Refusal::Unauthorized(text) if self.wire.statuses() == Statuses::OpenAi => {
+                let body = openai::refused(text, "invalid_api_key");
+                (StatusCode::UNAUTHORIZED, body)
+            }
+            Refusal::Unauthorized(text) => {
+                server(StatusCode::UNAUTHORIZED, "AccessDeniedException", text)
+            }
+            Refusal::Busy(text) => server(self.codes.throttle_error, "WlmCapacityException", text),
             Refusal::Forbidden(text) => {
                 server(StatusCode::FORBIDDEN, "AccessDeniedException", text)
             }
@@ -186,6 +197,12 @@ impl Responder {
         match refusal {
             Refusal::Method(allowed) => {
                 headers.insert(ALLOW, HeaderValue::from_static(allowed));
+            }
+            Refusal::Unauthorized(_) => {
+                headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            Refusal::Busy(_) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Refusal::Job(failure) if failure.retry() => {
                 headers.insert(RETRY_AFTER, retry_after(failure));

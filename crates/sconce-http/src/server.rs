@@ -13,6 +13,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,6 +23,7 @@ use tracing::{debug, error, info, warn};
 use crate::app::{self, Models, Shared};
 use crate::management::Peer;
 use crate::settings::HttpSettings;
+use crate::tls::Tls;
 
 /// After the last request has landed, so long its bytes may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -47,10 +49,14 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
-                    let timeout = shared.settings.header_timeout;
-                    let router = router.clone();
-                    let ending = ending.clone();
-                    connections.spawn(connection(socket, Peer(peer), router, timeout, ending));
+                    let tls = shared.settings.tls.clone();
+                    let guest = Guest {
+                        peer: Peer(peer),
+                        router: router.clone(),
+                        header_timeout: shared.settings.header_timeout,
+                        ending: ending.clone(),
+                    };
+                    connections.spawn(admit(socket, tls, guest));
                 }
                 Err(cause) => {
                     warn!("cannot accept a connection: {cause}");
@@ -93,18 +99,39 @@ async fn drain(shared: &Shared) {
     }
 }
 
-/// Serves one connection. When `ending` turns true, it is closed after the request in progress.
-async fn connection(
-    socket: TcpStream,
+/// What a connection is served with.
+struct Guest {
     peer: Peer,
     router: Router,
     header_timeout: Duration,
-    mut ending: watch::Receiver<bool>,
-) {
+    ending: watch::Receiver<bool>,
+}
+
+/// Serves a connection, through TLS if that is configured.
+async fn admit(socket: TcpStream, tls: Option<Tls>, guest: Guest) {
     // Tokens are small and must not wait for each other.
     if let Err(cause) = socket.set_nodelay(true) {
         debug!("TCP_NODELAY is not available: {cause}");
     }
+    let Some(tls) = tls else {
+        return connection(socket, guest).await;
+    };
+    // Who greets too slowly is sent away like one whose headers do not come.
+    match timeout(guest.header_timeout, tls.acceptor().accept(socket)).await {
+        Ok(Ok(stream)) => connection(stream, guest).await,
+        Ok(Err(cause)) => debug!("a connection did not come to TLS: {cause}"),
+        Err(_) => debug!("a connection did not come to TLS in time"),
+    }
+}
+
+/// Serves one connection. When `ending` turns true, it is closed after the request in progress.
+async fn connection(socket: impl AsyncRead + AsyncWrite + Unpin, guest: Guest) {
+    let Guest {
+        peer,
+        router,
+        header_timeout,
+        mut ending,
+    } = guest;
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);

@@ -7,6 +7,9 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 
+use crate::auth::ApiKeys;
+use crate::tls::Tls;
+
 /// Limits and choices of the HTTP layer. The defaults are those of DJL Serving where it has one.
 #[derive(Clone, Debug)]
 pub struct HttpSettings {
@@ -25,6 +28,10 @@ pub struct HttpSettings {
     pub allow_multi_status: bool,
     /// Who may register, scale and remove models, and change the log.
     pub management: Management,
+    /// What requests must bring.
+    pub api_keys: ApiKeys,
+    /// The server's certificate; `None`: plain HTTP.
+    pub tls: Option<Tls>,
     /// Whether SageMaker registers and removes models: what its contract asks for is open to it.
     pub multi_model: bool,
     /// Changes the level of the log; `None`: it cannot be changed.
@@ -38,6 +45,8 @@ pub struct HttpSettings {
     pub header_timeout: Duration,
     /// Longest pause between two pieces of a request body.
     pub body_timeout: Duration,
+    /// Bytes of request bodies that are kept at the same time; whoever sends more is refused.
+    pub max_bodies_size: usize,
 }
 
 /// The statuses that DJL Serving lets its operator choose. `timeout_http_code` is not among them:
@@ -131,12 +140,15 @@ impl Default for HttpSettings {
             cors: Cors::default(),
             allow_multi_status: false,
             management: Management::default(),
+            api_keys: ApiKeys::default(),
+            tls: None,
             multi_model: false,
             log: None,
             results: ResultLimits::default(),
             drain_deadline: Duration::from_secs(25),
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
+            max_bodies_size: 16 * 64 * 1024 * 1024,
         }
     }
 }

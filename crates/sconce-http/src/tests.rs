@@ -1,5 +1,6 @@
 //! The server on a real port, with a scripted gateway behind it and a real client before it.
 
+mod access;
 mod deferred;
 mod faults;
 mod lifecycle;

@@ -7,10 +7,13 @@ use sconce_core::{
     RegistryError, Scaled, ServeError, Served,
 };
 
+use crate::fakes::Gate;
+
 /// Writes down what it is asked for, and does nothing.
 #[derive(Default)]
 pub struct FakeRegistry {
     refusal: Option<RegistryError>,
+    gate: Option<Gate>,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -36,6 +39,20 @@ impl FakeRegistry {
             refusal: Some(error),
             ..Self::default()
         }
+    }
+
+    /// Registers nothing before the gate is open.
+    pub fn waiting(gate: &Gate) -> Self {
+        Self {
+            gate: Some(gate.clone()),
+            ..Self::default()
+        }
+    }
+
+    /// How often it was asked since the last time.
+    pub fn count(&self) -> usize {
+        let asked = self.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// What it was asked for since the last time.
@@ -73,6 +90,9 @@ pub struct SharedRegistry(pub Arc<FakeRegistry>);
 impl Registry for SharedRegistry {
     fn register(&self, wanted: &Registration) -> Result<Box<dyn Coming>, RegistryError> {
         self.0.ask(Asked::Register(wanted.clone()))?;
+        if let Some(gate) = &self.0.gate {
+            gate.wait();
+        }
         let name = wanted.name.clone().unwrap_or_else(|| "of_url".into());
         Ok(Box::new(Here(Arc::clone(&self.0), name)))
     }

@@ -5,7 +5,13 @@ use std::time::Duration;
 
 use anyhow::Context;
 use sconce_config::{Configuration, Management as Configured, ServerSettings};
-use sconce_http::{Cors, ErrorCodes, HttpSettings, LogSwitch, Management, ResultLimits};
+use sconce_http::{
+    ApiKeys, Cors, ErrorCodes, HttpSettings, LogSwitch, Management, ResultLimits, Tls,
+};
+use tracing::warn;
+
+/// So many bodies of the longest kind may be at hand at the same time.
+const BODIES: usize = 16;
 
 /// The platform puts this file into each of its containers, and DJL Serving knows it by that.
 const SAGEMAKER: &str = "/opt/ml/.sagemaker_infra/endpoint-metadata.json";
@@ -32,6 +38,9 @@ pub(crate) fn settings(
         cors: cors(server)?,
         allow_multi_status: server.allow_multi_status,
         management: management(server.management, is_on_sagemaker),
+        api_keys: api_keys(server, is_on_sagemaker),
+        tls: tls(server)?,
+        max_bodies_size: server.max_request_size.saturating_mul(BODIES),
         multi_model: server.multi_model,
         log: Some(log),
         results: ResultLimits {
@@ -51,6 +60,24 @@ fn management(configured: Configured, is_on_sagemaker: bool) -> Management {
         Configured::Loopback => Management::Loopback,
         Configured::Nobody => Management::Nobody,
     }
+}
+
+/// What requests must bring.
+fn api_keys(server: &ServerSettings, is_on_sagemaker: bool) -> ApiKeys {
+    let keys = ApiKeys::new(server.api_keys.as_slice());
+    if is_on_sagemaker && !keys.is_empty() {
+        warn!(
+            "an API key is set, and SageMaker sends none: /invocations answers it with 401. There IAM says \
+             who may ask; remove the key"
+        );
+    }
+    keys
+}
+
+fn tls(server: &ServerSettings) -> anyhow::Result<Option<Tls>> {
+    let files = server.tls.as_ref();
+    let tls = files.map(|files| Tls::read(&files.certificate, &files.key));
+    Ok(tls.transpose()?)
 }
 
 fn codes(server: &ServerSettings) -> anyhow::Result<ErrorCodes> {

@@ -92,6 +92,7 @@ async fn serve(
         .iter()
         .map(|model| model.model.model_loading_timeout)
         .collect();
+    let server = configuration.server().clone();
     let (tell, told) = mpsc::unbounded_channel();
     let models = models.into_iter().map(|model| model.model).collect();
     let manager = Manager::start(configuration, models, move |_, outcome| {
@@ -101,7 +102,7 @@ async fn serve(
     let (tell_end, end) = oneshot::channel();
     let watched = manager.clone();
     let watch = tokio::spawn(async move {
-        let code = end_of_service(told, &loading, address, &watched).await;
+        let code = end_of_service(told, &loading, (address, server), &watched).await;
         let _ = tell_end.send(());
         code
     });
@@ -118,7 +119,7 @@ async fn serve(
 async fn end_of_service(
     mut loaded: mpsc::UnboundedReceiver<Outcome>,
     loading: &[Duration],
-    address: SocketAddr,
+    (address, server): (SocketAddr, ServerSettings),
     manager: &Manager,
 ) -> ExitCode {
     let failed = async {
@@ -137,7 +138,7 @@ async fn end_of_service(
             // Nothing is on its way.
             _ if loading.is_empty() => std::future::pending().await,
             Ok(true) => {
-                if let Some(line) = example_of(address, &manager.status()) {
+                if let Some(line) = example_of(address.port(), &server, &manager.status()) {
                     info!("try: {line}");
                 }
                 std::future::pending().await
@@ -209,7 +210,7 @@ fn report(of_server: &[String], models: &[Resolved]) {
 }
 
 /// A line that asks the first model, if it is known what it takes.
-fn example_of(address: SocketAddr, models: &[ModelStatus]) -> Option<String> {
+fn example_of(port: u16, server: &ServerSettings, models: &[ModelStatus]) -> Option<String> {
     let model = models.first()?;
     // What a user's own code takes only the user knows.
     let body = model.task.and_then(example)?;
@@ -221,9 +222,16 @@ fn example_of(address: SocketAddr, models: &[ModelStatus]) -> Option<String> {
         Some(Task::TextToImage) => " -o picture.png",
         _ => "",
     };
+    let place = match server.tls {
+        Some(_) => format!("https://localhost:{port}"),
+        None => format!("http://127.0.0.1:{port}"),
+    };
+    let key = match server.api_keys.as_slice() {
+        [] => "",
+        _ => " -H \"Authorization: Bearer $SCONCE_API_KEY\"",
+    };
     Some(format!(
-        "curl -s http://127.0.0.1:{}/{path} -H 'Content-Type: application/json' -d '{body}'{kept}",
-        address.port()
+        "curl -s {place}/{path}{key} -H 'Content-Type: application/json' -d '{body}'{kept}"
     ))
 }
 

@@ -152,6 +152,14 @@ impl TaskForm for Embeddings {
     }
 }
 
+/// The body that tells of a refusal for what is not in the body of a request, by a code of OpenAI's.
+pub fn refused(message: &str, code: &str) -> Vec<u8> {
+    let body = serde_json::json!({
+        "error": {"message": message, "type": "invalid_request_error", "param": null, "code": code}
+    });
+    body.to_string().into_bytes()
+}
+
 /// The body that tells of a failure, in the shape of OpenAI's servers.
 pub fn failure(error: &ServeError, code: u16) -> Vec<u8> {
     let kind = match error.blame() {

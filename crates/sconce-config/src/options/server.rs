@@ -16,9 +16,12 @@ pub(super) const SERVER_KEYS: &[Entry] = &[
         key: "inference_address",
         kind: Kind::Url,
         default: "http://0.0.0.0:8080",
-        doc: "Address and port to listen on, as http://host:port.",
+        doc: "Address and port to listen on, as http://host:port, or https://host:port with \
+              certificate_file and private_key_file.",
         status: Status::Honoured(|d, v| {
-            (d.server.host, d.server.port) = address(v)?;
+            let address = address(v)?;
+            (d.server.host, d.server.port) = (address.host, address.port);
+            d.tls.is_wanted = address.is_https;
             Ok(())
         }),
         ..SERVER
@@ -191,40 +194,6 @@ pub(super) const SERVER_KEYS: &[Entry] = &[
         ..SERVER
     },
     Entry {
-        key: "keystore",
-        kind: Kind::Path,
-        doc: "Keys for TLS.",
-        status: refused(NO_TLS, &[]),
-        ..SERVER
-    },
-    Entry {
-        key: "keystore_pass",
-        doc: "Password of the keystore.",
-        status: refused(NO_TLS, &[]),
-        secret: true,
-        ..SERVER
-    },
-    Entry {
-        key: "keystore_type",
-        doc: "Format of the keystore.",
-        status: refused(NO_TLS, &[]),
-        ..SERVER
-    },
-    Entry {
-        key: "certificate_file",
-        kind: Kind::Path,
-        doc: "Certificate for TLS.",
-        status: refused(NO_TLS, &[]),
-        ..SERVER
-    },
-    Entry {
-        key: "private_key_file",
-        kind: Kind::Path,
-        doc: "Private key for TLS.",
-        status: refused(NO_TLS, &[]),
-        ..SERVER
-    },
-    Entry {
         key: "model_url_pattern",
         doc: "Regular expression for the whole URL of a model that is registered while the server runs. \
               Unset, directories of this machine may be registered, and neither buckets nor the hub. \
@@ -288,8 +257,6 @@ pub(super) const SERVER_KEYS: &[Entry] = &[
         ..SERVER
     },
 ];
-
-const NO_TLS: &str = "only plain HTTP is served; end TLS before it and remove this";
 
 fn url_pattern(value: &str) -> Value<UrlPattern> {
     UrlPattern::new(value).map_err(|error| {

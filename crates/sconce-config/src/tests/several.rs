@@ -176,23 +176,26 @@ fn a_registration_wins_over_the_file_of_its_model_and_gets_the_rest_of_the_serve
         panic!("a directory")
     };
     assert_eq!(*dir, start.path("model/b"));
+    let a = start.path("model/a").display().to_string();
     // Names are looked for in the model store too, and ids of the hub where nothing has that name.
+    let any = start
+        .variable("SERVING_MODEL_URL_PATTERN", ".*")
+        .configuration();
     let name = |url: &str| {
-        let model = configuration.model(&registration(url), &|_| None).unwrap();
+        let model = any.model(&registration(url), &|_| None).unwrap();
         (model.model.name, model.model.url)
     };
     assert_eq!(name("b").0, "b");
     assert_eq!(name("org/gpt-2"), ("org_gpt_2".into(), "org/gpt-2".into()));
     // The platform's folder names say nothing; what it calls the model does.
-    assert_eq!(
-        name(&format!("file:{}/", start.path("model/a").display())).0,
-        "a"
-    );
+    assert_eq!(name(&format!("file:{a}/")).0, "a");
 }
 
 #[test]
 fn a_registration_that_leads_nowhere_says_so() {
-    let start = store().file("model/c.tar.gz", "");
+    let start = store()
+        .file("model/c.tar.gz", "")
+        .variable("SERVING_MODEL_URL_PATTERN", ".*");
     let configuration = start.configuration();
     let told = |wanted: &Registration| {
         let refused = configuration.model(wanted, &|_| None);
@@ -313,4 +316,87 @@ fn what_does_not_depend_on_a_model_is_warned_of_once() {
         .variable("SCONCE_STRICT", "warn")
         .variable("SERVING_MAX_REQUEST_SIZ", "1");
     assert_eq!(lenient.configuration().warnings().len(), 1);
+}
+
+#[test]
+fn keys_are_read_from_each_place_and_never_shown() {
+    let start = Start::with_model().variable("SCONCE_API_KEY", "one, two");
+    let server = start.configuration().server().clone();
+    assert_eq!(server.api_keys.as_slice(), ["one", "two"]);
+    let resolved = start.resolved();
+    let told = format!("{server:?} {resolved:?} {}", resolved.origins[1]);
+    assert!(
+        !told.contains("one, two") && !told.contains("\"one\""),
+        "{told}"
+    );
+    for name in ["SERVING_API_KEY", "VLLM_API_KEY", "API_KEY"] {
+        let start = Start::with_model().variable(name, "three");
+        let keys = start.configuration().server().api_keys.clone();
+        assert_eq!(keys.as_slice(), ["three"], "{name}");
+    }
+    assert!(
+        Start::with_model()
+            .resolved()
+            .server
+            .api_keys
+            .as_slice()
+            .is_empty()
+    );
+    for wrong in ["", "one,,two", "a b", "schl\u{fc}ssel"] {
+        let told = Start::with_model()
+            .variable("SCONCE_API_KEY", wrong)
+            .refused();
+        says(&told, &["api_key", "visible ASCII"]);
+    }
+}
+
+#[test]
+fn tls_needs_an_address_a_certificate_and_its_key() {
+    let with = |address: &str, keys: &[(&str, &str)]| {
+        let start = Start::with_model().variable("SERVING_INFERENCE_ADDRESS", address);
+        let set = |start: Start, (key, value): &(&str, &str)| start.variable(key, value);
+        keys.iter().fold(start, set)
+    };
+    let (https, http) = ("https://0.0.0.0:8443", "http://0.0.0.0:8443");
+    let certificate = ("SERVING_CERTIFICATE_FILE", "c.pem");
+    let key = ("SERVING_PRIVATE_KEY_FILE", "k.pem");
+    let server = with(https, &[certificate, key]).resolved().server;
+    let tls = server.tls.unwrap();
+    assert_eq!((tls.certificate, tls.key), ("c.pem".into(), "k.pem".into()));
+    assert_eq!((server.host.as_str(), server.port), ("0.0.0.0", 8443));
+    assert_eq!(with(http, &[]).resolved().server.tls, None);
+    let management = ("SERVING_MANAGEMENT_ADDRESS", "https://127.0.0.1:8443");
+    assert!(
+        with(https, &[certificate, key, management])
+            .resolve()
+            .is_ok()
+    );
+    for (start, parts) in [
+        (
+            with(https, &[]),
+            ["inference_address", "set certificate_file"],
+        ),
+        (
+            with(https, &[certificate]),
+            ["certificate_file=c.pem", "private_key_file"],
+        ),
+        (
+            with(https, &[key]),
+            ["private_key_file=k.pem", "certificate_file"],
+        ),
+        (
+            with(http, &[certificate, key]),
+            ["certificate_file=c.pem", "begin with https://"],
+        ),
+        (
+            with(http, &[management]),
+            ["management_address", "scheme and port"],
+        ),
+        (
+            with(https, &[certificate, key, ("SERVING_KEYSTORE", "k.p12")]),
+            ["keystore", "openssl pkcs12"],
+        ),
+    ] {
+        says(&start.refused(), &parts);
+    }
 }
