@@ -238,6 +238,12 @@ const REFUSALS: &[Refusal] = &[
         ..PUBLIC
     },
     Refusal {
+        name: "more than a disk holds",
+        hub: |hub| hub.claim(WEIGHTS, 1 << 60),
+        says: &["MiB left", "have to be fetched", "set HF_HOME"],
+        ..PUBLIC
+    },
+    Refusal {
         name: "no weights",
         hub: |hub| hub.without(WEIGHTS),
         says: &["neither safetensors nor pytorch_model", "config.json"],

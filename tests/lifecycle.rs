@@ -43,6 +43,37 @@ fn a_model_that_cannot_be_served_ends_the_program_with_one() {
 }
 
 #[test]
+fn health_is_asked_for_at_the_port_of_the_environment() {
+    let server = ready("llama", "");
+    let ask = |port: u16| {
+        let launch = Launch::bare(PROGRAM)
+            .argument("health")
+            .env("SERVING_INFERENCE_ADDRESS", "http://0.0.0.0:8080")
+            .env("SAGEMAKER_BIND_TO_PORT", &port.to_string());
+        launch.run().unwrap()
+    };
+    let (status, log) = ask(server.address().port());
+    assert_eq!(status.code(), Some(0), "{log}");
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = free.local_addr().unwrap().port();
+    drop(free);
+    let (status, log) = ask(port);
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(
+        log.contains(&format!("nobody answers at 0.0.0.0:{port}")),
+        "{log}"
+    );
+    // A model that cannot be served is told for some seconds.
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("llama", dir.path());
+    std::fs::remove_file(model.join("model.safetensors")).unwrap();
+    let mut failed = Launch::serve(PROGRAM, &model).start().unwrap();
+    failed.wait_for_log("cannot be served").unwrap();
+    let (status, log) = ask(failed.address().port());
+    assert_eq!(status.code(), Some(1), "{log}");
+}
+
+#[test]
 fn a_wrong_configuration_ends_the_program_with_sixty_four_before_the_port_opens() {
     let dir = TempDir::new().unwrap();
     let model = copy_checkpoint("llama", dir.path());

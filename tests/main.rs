@@ -1,6 +1,7 @@
 //! The one integration test binary: each module is a subject. Unit tests live beside the code.
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
+mod access;
 mod bad_checkpoints;
 mod blocks;
 mod check;
@@ -13,6 +14,7 @@ mod lifecycle;
 mod models;
 mod nasty;
 mod openai;
+mod overload;
 mod parity;
 mod pictures;
 mod python_formatters;

@@ -50,7 +50,11 @@ fn a_prefix_of_s3_is_fetched_and_answers_with_the_settings_that_lie_there() {
     assert_eq!(bucket.requests().len(), asked);
     let nothing = register_url(&host, "s3://bucket/models/none/", "none");
     assert_eq!(nothing.status, 500, "{}", nothing.text());
-    assert!(nothing.text().contains("s3://bucket/models/none/"), "{}", nothing.text());
+    assert!(
+        nothing.text().contains("s3://bucket/models/none/"),
+        "{}",
+        nothing.text()
+    );
     assert_eq!(host.list(), [("m".into(), "READY".into())]);
     assert_eq!(host.delete("m").status, 200);
 }
@@ -73,6 +77,40 @@ fn a_repository_of_the_hub_is_fetched_and_answers() {
     assert_eq!(refused.status, 404, "{}", refused.text());
     let missing = register_url(&host, "tiny-org/missing", "missing");
     assert_eq!(missing.status, 500, "{}", missing.text());
-    assert!(missing.text().contains("tiny-org/missing"), "{}", missing.text());
+    assert!(
+        missing.text().contains("tiny-org/missing"),
+        "{}",
+        missing.text()
+    );
     assert_eq!(host.list(), [("m".into(), "READY".into())]);
+}
+
+#[test]
+fn an_archive_is_unpacked_and_answers() {
+    let cache = TempDir::new().unwrap();
+    let host = Host::empty(&[("SERVING_DOWNLOAD_DIR", &cache.path().to_string_lossy())]);
+    let folder = host.folder("llama", "m", ROLLING);
+    let archive = host.dir.path().join("my-model.tar.gz");
+    let file = std::fs::File::create(&archive).unwrap();
+    let mut builder = tar::Builder::new(flate2::write::GzEncoder::new(
+        file,
+        flate2::Compression::fast(),
+    ));
+    builder.append_dir_all(".", &folder).unwrap();
+    builder.into_inner().unwrap().finish().unwrap();
+    let url = archive.display();
+    let answer = host
+        .client
+        .post_bytes(&format!("/models?url={url}"), &[], b"")
+        .unwrap();
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    answers(&host.client, "/predictions/my_model", &known("llama"));
+    std::fs::write(&archive, "no archive").unwrap();
+    let broken = register(&host.client, "other", &archive, "");
+    assert_eq!(broken.status, 404, "{}", broken.text());
+    assert!(
+        broken.text().contains("cannot be unpacked"),
+        "{}",
+        broken.text()
+    );
 }

@@ -107,7 +107,10 @@ fn one_of_the_start_that_is_removed_while_it_loads_takes_nobody_with_it() {
     answers(&host.client, "/invocations", &known("llama"));
     // It would have ended three seconds after it told the cause.
     let log = host.server.log();
-    assert!(log.contains("model slow was removed while it was loading"), "{log}");
+    assert!(
+        log.contains("model slow was removed while it was loading"),
+        "{log}"
+    );
     assert!(!log.contains("model slow cannot be served"), "{log}");
     host.server.terminate().unwrap();
     let status = host.server.wait(Duration::from_secs(60)).unwrap();

@@ -26,7 +26,7 @@ use sconce_config::{CommandLine, Environment};
 
 /// Resolves the configuration as `sconce serve` would, looks at the model, plans.
 pub fn check(line: &CommandLine, environment: &Environment, target: &Target) -> Report {
-    match sconce_config::resolve_with(line, environment, &sconce_manager::bucket_folder) {
+    match sconce_config::resolve_with(line, environment, &sconce_manager::Reached) {
         Ok(resolved) => inspect::report(&resolved, target),
         Err(errors) => Report::refused(&errors),
     }

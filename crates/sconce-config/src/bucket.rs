@@ -36,7 +36,8 @@ impl BucketAccess {
         }
     }
 
-    fn caches(&self) -> Vec<PathBuf> {
+    /// Directories for what is fetched or unpacked; the first one that can be written counts.
+    pub(crate) fn caches(&self) -> Vec<PathBuf> {
         match self.download_dir.as_ref().or(self.djl_cache.as_ref()) {
             Some(named) => vec![named.clone()],
             None => self.usual.clone(),

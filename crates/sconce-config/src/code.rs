@@ -24,6 +24,8 @@ impl ConfigError {
             Self::NoScript { .. } => "no-script",
             Self::OwnCode { .. } => "custom-code",
             Self::NotAModel { code, .. } => code,
+            Self::Archive { .. } => "bad-archive",
+            Self::Forbidden { .. } => "forbidden-url",
         }
     }
 }

@@ -3,11 +3,11 @@
 
 use sconce_core::Registration;
 
-use crate::bucket::BucketFolder;
 use crate::environment::{CommandLine, Environment};
 use crate::error::ConfigErrors;
+use crate::outside::Outside;
 use crate::resolve::{Ground, Resolved};
-use crate::settings::{S3Model, ServerSettings};
+use crate::settings::ServerSettings;
 use crate::startup;
 
 /// What the command line, the environment and `config.properties` say, read once.
@@ -36,17 +36,14 @@ impl Configuration {
         settings.iter().any(|setting| setting.entry.key == key)
     }
 
-    /// The models that the server is started with, or all problems; `look` is asked what there is
-    /// below a prefix of S3 that is a model. None where `load_models=NONE` says so, or where
+    /// The models that the server is started with, or all problems; `outside` is asked for what is no
+    /// directory of this machine. None where `load_models=NONE` says so, or where
     /// SageMaker loads them later.
-    pub fn models(
-        &self,
-        look: &dyn Fn(&S3Model) -> Option<BucketFolder>,
-    ) -> Result<Vec<Resolved>, ConfigErrors> {
+    pub fn models(&self, outside: &dyn Outside) -> Result<Vec<Resolved>, ConfigErrors> {
         let startups = match self.0.startups() {
             Ok(startups) => startups,
             // What is wrong with the model's options is told along with it.
-            Err(_) => return self.0.clone().resolve(None, look).map(|only| vec![only]),
+            Err(_) => return self.0.clone().resolve(None, outside).map(|only| vec![only]),
         };
         if startups.is_empty() {
             self.0.clone().refused()?;
@@ -54,7 +51,7 @@ impl Configuration {
         let mut models = Vec::with_capacity(startups.len());
         let mut problems = Vec::new();
         for startup in startups {
-            match self.0.clone().resolve(Some(startup), look) {
+            match self.0.clone().resolve(Some(startup), outside) {
                 Ok(model) => models.push(model),
                 Err(errors) => {
                     for problem in errors.problems {
@@ -76,12 +73,12 @@ impl Configuration {
     pub fn model(
         &self,
         wanted: &Registration,
-        look: &dyn Fn(&S3Model) -> Option<BucketFolder>,
+        outside: &dyn Outside,
     ) -> Result<Resolved, ConfigErrors> {
         let startup =
             startup::registered(wanted, &self.0.draft).map_err(|problem| ConfigErrors {
                 problems: vec![problem],
             })?;
-        self.0.clone().resolve(Some(startup), look)
+        self.0.clone().resolve(Some(startup), outside)
     }
 }

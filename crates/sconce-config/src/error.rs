@@ -158,6 +158,14 @@ pub enum ConfigError {
         /// The name.
         id: String,
     },
+    /// A file that is named as a model is not unpacked.
+    #[error("{} {problem}", path.display())]
+    Archive {
+        /// The file.
+        path: PathBuf,
+        /// Why, as the end of a sentence.
+        problem: String,
+    },
     /// A model may not be registered from there.
     #[error("{url}: {problem}")]
     Forbidden {

@@ -49,10 +49,16 @@ impl Item {
 }
 
 /// The suffixes of archives that DJL Serving unpacks.
+const ARCHIVES: [&str; 6] = [".zip", ".mar", ".tgz", ".tar.gz", ".tar.z", ".tar"];
+
 pub(crate) fn is_archive(name: &str) -> bool {
-    [".zip", ".mar", ".tgz", ".tar.gz", ".tar.z", ".tar"]
-        .iter()
-        .any(|end| name.ends_with(end))
+    ARCHIVES.iter().any(|end| name.ends_with(end))
+}
+
+/// The name of an archive without what it is packed with.
+pub(crate) fn without_archive_suffix(name: &str) -> &str {
+    let mut found = ARCHIVES.iter().filter_map(|end| name.strip_suffix(end));
+    found.next().unwrap_or(name)
 }
 
 impl Listing {

@@ -14,6 +14,7 @@ use crate::error::{ConfigError, ConfigErrors, Written};
 use crate::gather::{Gathered, Setting, Strength, Unknown};
 use crate::handler::Handler;
 use crate::location;
+use crate::outside::{Outside, Unreached};
 use crate::provenance::{Origin, Provenance};
 use crate::python;
 use crate::script::{self, Role};
@@ -42,25 +43,21 @@ pub struct Resolved {
 /// Reads every place on this machine where options are set and makes settings of them, or lists
 /// all problems. A model in S3 may have more of them: [`resolve_with`] reads those too.
 pub fn resolve(line: &CommandLine, environment: &Environment) -> Result<Resolved, ConfigErrors> {
-    resolve_with(line, environment, &|_| None)
+    resolve_with(line, environment, &Unreached)
 }
 
-/// The same; `look` is asked once what there is below a prefix of S3 that is the model, as
-/// `load_models=s3://…` says. `None`: that cannot be known now.
+/// The same; `outside` is asked for what is no directory of this machine.
 pub fn resolve_with(
     line: &CommandLine,
     environment: &Environment,
-    look: Look<'_>,
+    outside: &dyn Outside,
 ) -> Result<Resolved, ConfigErrors> {
     let ground = Ground::of(line, environment);
     let of_server = ground.warnings();
-    let mut resolved = ground.resolve(None, look)?;
+    let mut resolved = ground.resolve(None, outside)?;
     resolved.warnings.extend(of_server);
     Ok(resolved)
 }
-
-/// Tells what there is below a prefix of S3.
-pub(crate) type Look<'a> = &'a dyn Fn(&S3Model) -> Option<BucketFolder>;
 
 /// What is known before a model is: all that the command line, the environment and
 /// `config.properties` say, with the server's part of it settled.
@@ -137,7 +134,7 @@ impl Ground {
     pub(crate) fn resolve(
         self,
         startup: Option<Startup>,
-        look: Look<'_>,
+        outside: &dyn Outside,
     ) -> Result<Resolved, ConfigErrors> {
         let Self {
             line,
@@ -151,11 +148,12 @@ impl Ground {
             Ok,
         );
         let startup = chosen
+            .and_then(|startup| startup.unpacked(&draft, outside))
             .map_err(|problem| wrong.unless_caused(OF_STARTUP, problem))
             .ok();
         let folder = startup
             .as_ref()
-            .and_then(|startup| look(&startup.bucket_model(&draft)?));
+            .and_then(|startup| outside.folder(&startup.bucket_model(&draft)?));
         if let Some(startup) = &startup {
             gathered.registration(startup, &line, folder.as_ref());
         }

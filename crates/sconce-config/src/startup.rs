@@ -11,6 +11,7 @@ use crate::environment::CommandLine;
 use crate::error::{ConfigError, Written};
 use crate::gather::Setting;
 use crate::location::{self, Listing};
+use crate::outside::Outside;
 use crate::provenance::Provenance;
 
 /// `load_models` of a server that begins without models.
@@ -24,6 +25,8 @@ pub(crate) struct Startup {
     pub(crate) place: Place,
     /// The GGUF file of the directory that is named as the model.
     pub(crate) file: Option<String>,
+    /// The archive out of which the directory comes, and in whose place it is.
+    archive: Option<PathBuf>,
     pub(crate) from: Provenance,
     /// Keys that win over the model's own file, with their values.
     pub(crate) keys: Vec<(&'static str, String)>,
@@ -47,6 +50,7 @@ impl Startup {
             version: None,
             place,
             file: None,
+            archive: None,
             from,
             keys: Vec::new(),
         }
@@ -70,6 +74,35 @@ impl Startup {
     fn bucket(url: &str, from: Provenance) -> Self {
         let name = model_name(bucket::last_part(url));
         Self::new(name, Place::Bucket(url.into()), from)
+    }
+
+    fn archive(path: PathBuf, from: Provenance) -> Self {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let name = model_name(location::without_archive_suffix(&name));
+        Self {
+            archive: Some(path.clone()),
+            ..Self::new(name, Place::Directory(path), from)
+        }
+    }
+
+    /// The same with an archive as the directory that it holds.
+    pub(crate) fn unpacked(
+        self,
+        draft: &Draft,
+        outside: &dyn Outside,
+    ) -> Result<Self, ConfigError> {
+        let Some(path) = &self.archive else {
+            return Ok(self);
+        };
+        let unpacked = outside.unpacked(path, &draft.bucket_access.caches());
+        let dir = unpacked.map_err(|problem| ConfigError::Archive {
+            path: path.clone(),
+            problem,
+        })?;
+        Ok(Self {
+            place: Place::Directory(location::descend(dir)?),
+            ..self
+        })
     }
 
     fn hub_model(id: &str, from: Provenance) -> Self {
@@ -96,6 +129,9 @@ impl Startup {
 
     /// What is named.
     pub(crate) fn what(&self) -> String {
+        if let Some(archive) = &self.archive {
+            return archive.display().to_string();
+        }
         match (&self.place, &self.file) {
             (Place::Directory(dir), Some(file)) => dir.join(file).display().to_string(),
             (Place::Directory(dir), None) => dir.display().to_string(),
@@ -285,16 +321,7 @@ fn model_at(path: PathBuf, from: &Provenance) -> Result<Startup, ConfigError> {
         return Ok(Startup::file(&path, from.clone()));
     }
     if path.is_file() {
-        let reason = "archives are not unpacked yet; unpack it into a directory".into();
-        let written = Written {
-            key: "model".into(),
-            value: path.display().to_string(),
-            from: from.clone(),
-        };
-        return Err(ConfigError::Unsupported {
-            written: Box::new(written),
-            reason,
-        });
+        return Ok(Startup::archive(path, from.clone()));
     }
     Startup::directory(path, from.clone())
 }

@@ -20,7 +20,7 @@ use crate::respond;
 
 /// Paths that need no key, and what is below them: who watches over the server, SageMaker among them, sends none. They tell
 /// of health and nothing else.
-pub(crate) const PUBLIC: &[&str] = &["/ping", "/health"];
+pub(crate) const PUBLIC: &[&str] = &["/ping", "/health", "/v2/health"];
 
 /// The header for keys of gateways that keep `Authorization` for themselves.
 const API_KEY: &str = "x-api-key";
@@ -67,27 +67,24 @@ pub(crate) async fn require(
         // Browsers ask before they send a key.
         return respond::preflight();
     }
-    match sent(request.headers()) {
-        Some(key) if keys.have(key) => next.run(request).await,
-        other => {
-            let is_openai = request.uri().path().starts_with("/v1/");
-            limits::discard(request.into_body());
-            let dialect = is_openai.then_some(Dialect::OpenAi);
-            let refusal = Refusal::Unauthorized(match other {
-                None => "Requests need the API key: Authorization: Bearer KEY, or x-api-key: KEY.",
-                Some(_) => "The API key is not one of this server's.",
-            });
-            shared.speaking(dialect).failure(&refusal)
-        }
-    }
+    let problem = match sent(request.headers()) {
+        Some(key) if keys.have(key) => return next.run(request).await,
+        Some(_) => "The API key is not one of this server's.",
+        None => "Requests need the API key: Authorization: Bearer KEY, or x-api-key: KEY.",
+    };
+    let is_openai = request.uri().path().starts_with("/v1/");
+    limits::discard(request.into_body());
+    let dialect = is_openai.then_some(Dialect::OpenAi);
+    let refusal = Refusal::Unauthorized(problem);
+    shared.speaking(dialect).failure(&refusal)
 }
 
 fn is_public(path: &str) -> bool {
     let below = |public: &&str| {
-        let rest = path.strip_prefix(**public);
+        let rest = path.strip_prefix(*public);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
-    PUBLIC.iter().any(|public| below(&public))
+    PUBLIC.iter().any(below)
 }
 
 fn is_preflight(request: &Request) -> bool {

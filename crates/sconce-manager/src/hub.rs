@@ -19,6 +19,7 @@ use sconce_engine::first_files;
 use serde::Deserialize;
 use tracing::{info, warn};
 
+use crate::disk;
 use crate::error::ManagerError;
 use crate::hub_error::{HubError, Problem};
 use crate::remote::{Remote, RemoteFile};
@@ -266,6 +267,7 @@ impl<'a> Hub<'a> {
         let total = missing.iter().filter_map(|file| file.size).sum();
         if !missing.is_empty() {
             std::fs::create_dir_all(&dir).map_err(|cause| Problem::cache(&dir, &cause))?;
+            check_space(&dir, total)?;
             info!(
                 "fetching {} at {}: {} of {} files are missing, {:.1} MiB",
                 self.model.id,
@@ -354,6 +356,17 @@ impl<'a> Hub<'a> {
             length,
             wanted,
         })
+    }
+}
+
+fn check_space(dir: &Path, needed: u64) -> Result<(), Problem> {
+    match disk::lacks(dir, needed) {
+        None => Ok(()),
+        Some(free) => Err(Problem::Space {
+            path: dir.display().to_string(),
+            free: free >> 20,
+            needed: needed.div_ceil(1 << 20),
+        }),
     }
 }
 

@@ -51,7 +51,7 @@ impl HubError {
             Problem::Refused { status: 404, .. } => "no-such-model",
             Problem::NoWeights { .. } => "weights-missing",
             Problem::Gguf(ref unclear) => unclear.code(),
-            Problem::Cache { .. } => "hub-cache",
+            Problem::Space { .. } | Problem::Cache { .. } => "hub-cache",
             _ => "hub-unreachable",
         }
     }
@@ -91,6 +91,13 @@ pub(crate) enum Problem {
     /// It cannot be told which GGUF file is to be served.
     #[error(transparent)]
     Gguf(Unclear),
+    /// The disk is too small.
+    #[error("{path} has {free} MiB left, and {needed} MiB have to be fetched")]
+    Space {
+        path: String,
+        free: u64,
+        needed: u64,
+    },
     /// The cache cannot be read or written.
     #[error("{path}: {cause}")]
     Cache { path: String, cause: String },
@@ -170,9 +177,11 @@ impl Problem {
         match self {
             Self::Refused { status, .. } => matches!(status, 408 | 429 | 500..),
             Self::Connection { .. } | Self::Part { .. } | Self::Length { .. } => true,
-            Self::Commit { .. } | Self::NoWeights { .. } | Self::Gguf(_) | Self::Cache { .. } => {
-                false
-            }
+            Self::Commit { .. }
+            | Self::NoWeights { .. }
+            | Self::Gguf(_)
+            | Self::Space { .. }
+            | Self::Cache { .. } => false,
         }
     }
 
@@ -211,7 +220,9 @@ impl Problem {
             Self::Commit { .. } => "start again: the repository has changed meanwhile".into(),
             Self::NoWeights { .. } => "name a repository with a checkpoint of transformers".into(),
             Self::Gguf(_) => format!("its files are listed at {endpoint}/{id}/tree/main"),
-            Self::Cache { .. } => "set HF_HOME to a directory with room that can be written".into(),
+            Self::Space { .. } | Self::Cache { .. } => {
+                "set HF_HOME to a directory with room that can be written".into()
+            }
         }
     }
 }

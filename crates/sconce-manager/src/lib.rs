@@ -4,8 +4,10 @@
 //! which models come and go. Each is loaded in a thread of its own while the others answer; `entry`
 //! holds its state, `memory` shares out what the machine has.
 
+mod archive;
 mod build;
 mod device;
+mod disk;
 mod entry;
 mod error;
 mod hub;
@@ -14,6 +16,7 @@ mod inspect;
 mod manager;
 mod manner;
 mod memory;
+mod outside;
 mod progress;
 mod python;
 mod registry;
@@ -30,7 +33,8 @@ pub use error::ManagerError;
 pub use hub_error::HubError;
 pub use inspect::Inspection;
 pub use manager::{Manager, Outcome};
-pub use s3::{S3Error, bucket_folder};
+pub use outside::Reached;
+pub use s3::S3Error;
 pub use sconce_diffusion::{DiffusionError, DiffusionOverview};
 pub use sconce_engine::DeviceError;
 pub use sconce_seq2seq::Seq2SeqError;

@@ -10,13 +10,13 @@ use tracing::{info, warn};
 use crate::device::require_device;
 use crate::entry::{Entry, Loaded};
 use crate::manager::{Manager, Shelf};
-use crate::s3::bucket_folder;
+use crate::outside::Reached;
 
 impl Registry for Manager {
     fn register(&self, wanted: &Registration) -> Result<Box<dyn Coming>, RegistryError> {
         let shelf = &self.0;
         check(wanted)?;
-        let model = shelf.configuration.model(wanted, &bucket_folder);
+        let model = shelf.configuration.model(wanted, &Reached);
         let Resolved {
             model, warnings, ..
         } = model.map_err(|errors| told(&wanted.url, &errors))?;
@@ -154,6 +154,10 @@ fn told(url: &str, errors: &ConfigErrors) -> RegistryError {
         [ConfigError::Forbidden { url, problem }] => RegistryError::Forbidden {
             url: url.clone(),
             problem: problem.clone(),
+        },
+        [ConfigError::Archive { problem, .. }] => RegistryError::Nowhere {
+            url: url.to_owned(),
+            problem: format!("it {problem}"),
         },
         [ConfigError::NoSuchModel { .. }] => RegistryError::Nowhere {
             url: url.to_owned(),

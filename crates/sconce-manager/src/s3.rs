@@ -42,10 +42,9 @@ pub(crate) fn snapshot(model: &S3Model, observer: &Observer) -> Result<PathBuf, 
     fetch::snapshot(model, observer).map_err(|problem| Box::new(S3Error::new(model, problem)))
 }
 
-/// What there is below a prefix that settings depend on, for
-/// [`resolve_with`](sconce_config::resolve_with). `None`: that cannot be known now, and loading
-/// the model will tell why.
-pub fn bucket_folder(model: &S3Model) -> Option<BucketFolder> {
+/// What there is below a prefix that settings depend on. `None`: that cannot be known now, and
+/// loading the model will tell why.
+pub(crate) fn bucket_folder(model: &S3Model) -> Option<BucketFolder> {
     match Bucket::open(model, GLANCE) {
         Ok(bucket) => of_bucket(&bucket),
         Err(problem) if problem.is_passing() => {

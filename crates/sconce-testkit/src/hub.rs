@@ -40,6 +40,8 @@ pub struct FakeHub {
     files: BTreeMap<String, Vec<u8>>,
     /// Connections end after so many bytes of this file.
     cuts: BTreeMap<String, usize>,
+    /// What the listing says of sizes instead of the truth.
+    claims: BTreeMap<String, u64>,
     half: Option<Gate>,
 }
 
@@ -81,6 +83,7 @@ impl FakeHub {
             access: Access::Public,
             files,
             cuts: BTreeMap::new(),
+            claims: BTreeMap::new(),
             half: None,
         })
     }
@@ -94,6 +97,12 @@ impl FakeHub {
     pub fn wait_at_half(self, gate: &Gate) -> Self {
         let half = Some(gate.clone());
         Self { half, ..self }
+    }
+
+    /// Lists a file as so long.
+    pub fn claim(mut self, file: &str, size: u64) -> Self {
+        self.claims.insert(file.into(), size);
+        self
     }
 
     /// Breaks every connection after so many bytes of a file.
@@ -206,7 +215,10 @@ impl FakeHub {
         let siblings: Vec<_> = self
             .files
             .iter()
-            .map(|(name, bytes)| json!({"rfilename": name, "size": bytes.len()}))
+            .map(|(name, bytes)| {
+                let size = self.claims.get(name).copied();
+                json!({"rfilename": name, "size": size.unwrap_or(bytes.len() as u64)})
+            })
             .collect();
         let body = json!({"id": self.id, "sha": COMMIT, "siblings": siblings}).to_string();
         let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";

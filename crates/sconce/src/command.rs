@@ -8,6 +8,7 @@ use sconce_config::CommandLine;
 
 use crate::check::CheckArguments;
 use crate::emulate::EmulateArguments;
+use crate::health::HealthArguments;
 
 /// A self-hosted model server: takes DJL Serving's place behind Amazon SageMaker.
 #[derive(Debug, Parser)]
@@ -39,6 +40,11 @@ pub(crate) enum Command {
     /// the platform's headers, limits and errors. Any credentials will do: signatures are not
     /// verified, and nothing leaves this machine.
     Emulate(EmulateArguments),
+    /// Ask the server of this machine how it is: what /ping answers, and 0 if that is 200, else 1.
+    ///
+    /// Address and port are those of the same environment and config.properties as for `sconce serve`.
+    /// Behind TLS it only sees whether the port is open.
+    Health(HealthArguments),
     /// DJL Serving's partitioning ahead of time, which nothing needs here.
     #[command(hide = true, alias = "train")]
     Partition {

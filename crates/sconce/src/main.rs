@@ -3,6 +3,7 @@
 mod check;
 mod command;
 mod emulate;
+mod health;
 mod http;
 mod logging;
 mod serve;
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Emulate(arguments) => emulate::run(arguments),
+        Command::Health(arguments) => health::run(arguments),
         Command::Partition { .. } => {
             let _ = writeln!(std::io::stderr(), "{PARTITION}");
             ExitCode::from(sconce_config::EXIT_CODE)

@@ -36,7 +36,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
     let began = Instant::now();
     let environment = Environment::from_process();
     let configuration = Configuration::read(&arguments.to_command_line(), &environment);
-    let models = match configuration.models(&sconce_manager::bucket_folder) {
+    let models = match configuration.models(&sconce_manager::Reached) {
         Ok(models) => models,
         Err(errors) => {
             // Logging is not configured yet: this is all there is to say.

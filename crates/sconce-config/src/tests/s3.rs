@@ -1,9 +1,11 @@
 //! Models in S3: where they are named, whose settings hold, where their objects go.
 
+use std::path::{Path, PathBuf};
+
 use super::{Start, says};
 use crate::{
-    BucketFile, BucketFolder, ConfigErrors, Environment, ModelSource, PrefixSettings, Resolved,
-    S3Model, resolve_with,
+    BucketFile, BucketFolder, ConfigErrors, Environment, ModelSource, Outside, PrefixSettings,
+    Resolved, S3Model, Unreached, resolve_with,
 };
 
 fn bucket_of(resolved: &Resolved) -> &S3Model {
@@ -13,10 +15,23 @@ fn bucket_of(resolved: &Resolved) -> &S3Model {
     }
 }
 
+/// Has this below every prefix.
+struct Holding(BucketFolder);
+
+impl Outside for Holding {
+    fn folder(&self, _: &S3Model) -> Option<BucketFolder> {
+        Some(self.0.clone())
+    }
+
+    fn unpacked(&self, archive: &Path, caches: &[PathBuf]) -> Result<PathBuf, String> {
+        Unreached.unpacked(archive, caches)
+    }
+}
+
 /// Resolves with a bucket whose every prefix holds this.
 fn with_folder(start: &Start, folder: &BucketFolder) -> Result<Resolved, ConfigErrors> {
     let environment: Environment = start.variables.iter().cloned().collect();
-    resolve_with(&start.line, &environment, &|_| Some(folder.clone()))
+    resolve_with(&start.line, &environment, &Holding(folder.clone()))
 }
 
 fn folder(files: &[&str], properties: Option<&str>) -> BucketFolder {

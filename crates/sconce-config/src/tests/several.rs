@@ -3,7 +3,7 @@
 use sconce_core::Registration;
 
 use super::{Start, says};
-use crate::{ConfigErrors, LoadOn, Management, ModelSource, Resolved};
+use crate::{ConfigErrors, LoadOn, Management, ModelSource, Outside, Resolved, Unreached};
 
 /// A store of two checkpoints beside each other.
 fn store() -> Start {
@@ -12,7 +12,7 @@ fn store() -> Start {
 }
 
 fn models(start: &Start) -> Result<Vec<Resolved>, ConfigErrors> {
-    start.configuration().models(&|_| None)
+    start.configuration().models(&Unreached)
 }
 
 fn labels(start: &Start) -> Vec<(String, Option<String>)> {
@@ -164,7 +164,7 @@ fn a_registration_wins_over_the_file_of_its_model_and_gets_the_rest_of_the_serve
         batch_size: Some(5),
         ..registration(&start.path("model/b").display().to_string())
     };
-    let model = configuration.model(&wanted, &|_| None).unwrap().model;
+    let model = configuration.model(&wanted, &Unreached).unwrap().model;
     assert_eq!(
         (&*model.name, model.version.as_deref()),
         ("mine", Some("v2"))
@@ -178,11 +178,10 @@ fn a_registration_wins_over_the_file_of_its_model_and_gets_the_rest_of_the_serve
     assert_eq!(*dir, start.path("model/b"));
     let a = start.path("model/a").display().to_string();
     // Names are looked for in the model store too, and ids of the hub where nothing has that name.
-    let any = start
-        .variable("SERVING_MODEL_URL_PATTERN", ".*")
-        .configuration();
+    let start = start.variable("SERVING_MODEL_URL_PATTERN", ".*");
+    let any = start.configuration();
     let name = |url: &str| {
-        let model = any.model(&registration(url), &|_| None).unwrap();
+        let model = any.model(&registration(url), &Unreached).unwrap();
         (model.model.name, model.model.url)
     };
     assert_eq!(name("b").0, "b");
@@ -198,13 +197,16 @@ fn a_registration_that_leads_nowhere_says_so() {
         .variable("SERVING_MODEL_URL_PATTERN", ".*");
     let configuration = start.configuration();
     let told = |wanted: &Registration| {
-        let refused = configuration.model(wanted, &|_| None);
+        let refused = configuration.model(wanted, &Unreached);
         refused.expect_err("it cannot be served").to_string()
     };
     let missing = told(&registration("/no/such/model"));
     says(&missing, &["url=/no/such/model", "no such directory"]);
     let archive = start.path("model/c.tar.gz").display().to_string();
-    says(&told(&registration(&archive)), &["unpack it"]);
+    says(
+        &told(&registration(&archive)),
+        &["c.tar.gz is not unpacked"],
+    );
     says(
         &told(&registration("https://host/m.zip")),
         &[
@@ -271,7 +273,7 @@ fn what_may_be_registered_is_said_by_the_pattern_else_what_is_on_this_machine() 
             url: url.into(),
             ..Registration::default()
         };
-        let model = start.configuration().model(&wanted, &|_| None);
+        let model = start.configuration().model(&wanted, &Unreached);
         model.map(|model| model.model.name)
     };
     let forbidden = |start: &Start, url: &str, part: &str| {
@@ -304,7 +306,7 @@ fn what_does_not_depend_on_a_model_is_warned_of_once() {
         url: "a".into(),
         ..Registration::default()
     };
-    let registered = configuration.model(&wanted, &|_| None).unwrap();
+    let registered = configuration.model(&wanted, &Unreached).unwrap();
     assert_eq!(told(&registered.warnings), 0);
     for model in models(&start).unwrap() {
         assert_eq!(told(&model.warnings), 0);
@@ -342,7 +344,7 @@ fn keys_are_read_from_each_place_and_never_shown() {
             .as_slice()
             .is_empty()
     );
-    for wrong in ["", "one,,two", "a b", "schl\u{fc}ssel"] {
+    for wrong in ["one,,two", "a b", "schl\u{fc}ssel"] {
         let told = Start::with_model()
             .variable("SCONCE_API_KEY", wrong)
             .refused();
@@ -399,4 +401,50 @@ fn tls_needs_an_address_a_certificate_and_its_key() {
     ] {
         says(&start.refused(), &parts);
     }
+}
+
+/// Unpacks every archive into the same directory.
+struct Unpacking(std::path::PathBuf);
+
+impl Outside for Unpacking {
+    fn folder(&self, model: &crate::S3Model) -> Option<crate::BucketFolder> {
+        Unreached.folder(model)
+    }
+
+    fn unpacked(
+        &self,
+        archive: &std::path::Path,
+        caches: &[std::path::PathBuf],
+    ) -> Result<std::path::PathBuf, String> {
+        assert!(archive.ends_with("gpt-j-6b.tar.gz"), "{archive:?}");
+        assert_eq!(caches, ["/cache"].map(std::path::PathBuf::from));
+        Ok(self.0.clone())
+    }
+}
+
+#[test]
+fn an_archive_is_the_directory_that_it_holds_under_its_own_name() {
+    let start = Start::without_model()
+        .file("model/gpt-j-6b.tar.gz", "")
+        .file("unpacked/inner/config.json", "{}")
+        .file(
+            "unpacked/inner/serving.properties",
+            "option.max_model_len=96\n",
+        )
+        .variable("SERVING_DOWNLOAD_DIR", "/cache");
+    let outside = Unpacking(start.path("unpacked"));
+    let url = format!("file:{}", start.path("model/gpt-j-6b.tar.gz").display());
+    let check = |model: Resolved| {
+        let model = model.model;
+        assert_eq!(model.name, "gpt_j_6b");
+        assert_eq!(model.url, url);
+        assert_eq!(model.max_model_len, Some(96));
+        assert_eq!(
+            model.source,
+            ModelSource::Directory(start.path("unpacked/inner"))
+        );
+    };
+    check(start.configuration().models(&outside).unwrap().remove(0));
+    let wanted = registration(&start.path("model/gpt-j-6b.tar.gz").display().to_string());
+    check(start.configuration().model(&wanted, &outside).unwrap());
 }

@@ -76,7 +76,10 @@ fn every_failure_has_the_status_of_the_table() {
             let wanted = if dialect == Dialect::Tgi { tgi } else { djl };
             let answer = responder.failure(&refusal);
             assert_eq!(answer.status().as_u16(), wanted, "{dialect:?} {refusal:?}");
-            let retries = matches!(&refusal, Refusal::Job(error) if error.retry());
+            let retries = match &refusal {
+                Refusal::Job(error) => error.retry(),
+                other => matches!(other, Refusal::Busy(_)),
+            };
             assert_eq!(
                 answer.headers().contains_key(RETRY_AFTER),
                 retries,

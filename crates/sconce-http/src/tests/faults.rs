@@ -272,7 +272,7 @@ fn methods_and_changes_that_are_not_allowed() {
             &[],
             b"",
             400,
-            "must be a number",
+            "must be a whole number",
         ),
     ]);
 }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use sconce_config::{CommandLine, Configuration, Environment};
+use sconce_config::{CommandLine, Configuration, Environment, Unreached};
 use sconce_core::{Backend, Event, Generate, Input, JobId, Reply, Task};
 
 use super::*;
@@ -66,7 +66,7 @@ fn entry() -> Arc<Entry> {
         ..CommandLine::default()
     };
     let configuration = Configuration::read(&line, &Environment::default());
-    let mut model = configuration.models(&|_| None).unwrap().remove(0).model;
+    let mut model = configuration.models(&Unreached).unwrap().remove(0).model;
     model.name = "m".into();
     Arc::new(Entry::new(model, true))
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sconce_config::{CommandLine, Environment};
+use sconce_config::{CommandLine, Environment, Unreached};
 use sconce_core::{Coming, Registration, Registry, RegistryError};
 use tempfile::TempDir;
 
@@ -42,7 +42,11 @@ impl Bench {
     fn version(&self, version: &str, at_startup: bool) -> Arc<Entry> {
         let shelf = &self.manager.0;
         let wanted = self.wanted(version);
-        let mut model = shelf.configuration.model(&wanted, &|_| None).unwrap().model;
+        let mut model = shelf
+            .configuration
+            .model(&wanted, &Unreached)
+            .unwrap()
+            .model;
         model.model_loading_timeout = Duration::from_millis(1);
         let entry = Arc::new(Entry::new(model, at_startup));
         shelf.place(&mut shelf.lock(), &entry);

@@ -16,6 +16,7 @@ use super::bucket::Bucket;
 use super::cache::Folder;
 use super::error::Problem;
 use super::object::S3Object;
+use crate::disk;
 use crate::wanted::wanted_files;
 
 /// Bytes that one request asks for, as the AWS command line does.
@@ -97,19 +98,14 @@ fn wanted<'f>(model: &S3Model, files: &'f [S3Object]) -> Result<Vec<&'f S3Object
 }
 
 fn check_space(folder: &Folder, needed: u64) -> Result<(), Problem> {
-    // Where nothing is known of the disk, writing will tell.
-    let Ok(disk) = rustix::fs::statvfs(folder.dir()) else {
-        return Ok(());
-    };
-    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-    if needed <= free {
-        return Ok(());
+    match disk::lacks(folder.dir(), needed) {
+        None => Ok(()),
+        Some(free) => Err(Problem::Space {
+            path: folder.dir().display().to_string(),
+            free: free >> 20,
+            needed: needed.div_ceil(1 << 20),
+        }),
     }
-    Err(Problem::Space {
-        path: folder.dir().display().to_string(),
-        free: free >> 20,
-        needed: needed.div_ceil(1 << 20),
-    })
 }
 
 /// Files on their way.
