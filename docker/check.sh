@@ -1,6 +1,7 @@
 #!/bin/sh
 # Checks an image that has been built: `docker/check.sh IMAGE [FOLDER]`, FOLDER with a model (the default one unless named).
-# ENGINE is what runs images (docker; podman takes the same commands). It needs curl and gzip, and the port 18080.
+# ENGINE is what runs images (docker; podman takes the same commands), NETWORK the options with which the port 18080 of a
+# container is that of this machine, if publishing it is not possible (--network host). It needs curl and gzip.
 set -eu
 
 IMAGE=$1
