@@ -5,6 +5,7 @@
 //! caller's; where a body carries a number, the caller hands it in. `DIALECTS.md` describes each
 //! dialect for its users.
 
+pub use sconce_core::Dialect;
 use sconce_core::{
     Answered, Event, Generate, Manner, Output, OutputFormatter, Progressed, ServeError, Task, Token,
 };
@@ -13,78 +14,6 @@ use crate::openai::{self, Habit, OpenAiRoute, Stamp};
 use crate::rolling::{Formatter, Spelling};
 use crate::tasks::TaskForm;
 use crate::{asynchronous, batch, error, payload, rolling, rolling_2023, tasks, tgi};
-
-/// The wire dialects. Each has a file or a folder of its own in this crate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Dialect {
-    /// The DeepSpeed handler's static batch, DJL Serving 0.21 to 0.27.
-    DeepSpeed,
-    /// The FasterTransformer handler's static batch, DJL Serving 0.21 to 0.25.
-    FasterTransformer,
-    /// The Hugging Face handler's static batch, DJL Serving 0.21 to today.
-    HuggingFace,
-    /// The rolling batch of DJL Serving 0.23 to 0.25.
-    Rolling2023,
-    /// The rolling batch of LMI, DJL Serving 0.26 to 0.36.
-    #[default]
-    Rolling,
-    /// The same with `option.tgi_compat`.
-    RollingTgi,
-    /// The asynchronous mode of LMI, DJL Serving 0.33 to today.
-    Async,
-    /// Text Generation Inference itself.
-    Tgi,
-    /// Text Embeddings Inference: its routes for tasks.
-    Tei,
-    /// OpenAI's routes.
-    OpenAi,
-}
-
-impl Dialect {
-    /// Those that a configuration can name.
-    pub const ALL: [Self; 8] = [
-        Self::DeepSpeed,
-        Self::FasterTransformer,
-        Self::HuggingFace,
-        Self::Rolling2023,
-        Self::Rolling,
-        Self::RollingTgi,
-        Self::Async,
-        Self::Tgi,
-    ];
-
-    /// The name in documents and messages, one of the values of `option.api_version`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::DeepSpeed => "deepspeed",
-            Self::FasterTransformer => "fastertransformer",
-            Self::HuggingFace => "huggingface",
-            Self::Rolling2023 => "rolling-2023",
-            Self::Rolling => "rolling",
-            Self::RollingTgi => "tgi-compat",
-            Self::Async => "async",
-            Self::Tgi => "tgi",
-            Self::Tei => "tei",
-            Self::OpenAi => "openai",
-        }
-    }
-}
-
-impl From<sconce_core::Dialect> for Dialect {
-    fn from(named: sconce_core::Dialect) -> Self {
-        use sconce_core::Dialect as Named;
-        match named {
-            Named::DeepSpeed => Self::DeepSpeed,
-            Named::FasterTransformer => Self::FasterTransformer,
-            Named::HuggingFace => Self::HuggingFace,
-            Named::Rolling2023 => Self::Rolling2023,
-            Named::Rolling => Self::Rolling,
-            Named::RollingTgi => Self::RollingTgi,
-            Named::Async => Self::Async,
-            Named::Tgi => Self::Tgi,
-        }
-    }
-}
 
 /// A dialect, and what a model's configuration chooses within it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -108,7 +37,7 @@ impl From<&Manner> for Wire {
             OutputFormatter::ServerSentEvents => Formatter::Sse,
         });
         Self {
-            dialect: manner.dialect.into(),
+            dialect: manner.dialect,
             formatter,
             streaming: manner.streaming,
             stop_sequences: manner.stop_sequences.clone(),

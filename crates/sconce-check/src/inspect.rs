@@ -1,6 +1,6 @@
 //! From resolved settings to the report: reads the headers, gathers what is wrong, plans.
 
-use sconce_config::{Dialect, HubModel, ModelSettings, ModelSource, Resolved};
+use sconce_config::{HubModel, ModelSettings, ModelSource, Resolved};
 use sconce_engine::{Description, EngineSettings, TaskMemory, TaskOverview};
 use sconce_manager::{DiffusionError, DiffusionOverview, Inspection};
 
@@ -240,7 +240,7 @@ fn named(settings: &ModelSettings) -> ModelPart {
         name: settings.name.clone(),
         source,
         task: None,
-        dialect: dialect(settings.dialect),
+        dialect: settings.dialect.name(),
         engine: "native",
         architecture: None,
         layers: None,
@@ -266,19 +266,5 @@ fn describe(model: &mut ModelPart, description: &Description) {
         model.parameters = Some(stored.parameters);
         model.stored_dtype = Some(stored.dtype.name());
         model.stored_bytes = Some(stored.bytes);
-    }
-}
-
-/// The names that `option.api_version` takes.
-fn dialect(dialect: Dialect) -> &'static str {
-    match dialect {
-        Dialect::DeepSpeed => "deepspeed",
-        Dialect::FasterTransformer => "fastertransformer",
-        Dialect::HuggingFace => "huggingface",
-        Dialect::Rolling2023 => "rolling-2023",
-        Dialect::Rolling => "lmi",
-        Dialect::RollingTgi => "tgi-compat",
-        Dialect::Async => "async",
-        Dialect::Tgi => "tgi",
     }
 }

@@ -47,17 +47,13 @@ pub(crate) struct Choice {
     pub(crate) because: String,
 }
 
-const NAMES: &[(&str, Dialect)] = &[
-    ("deepspeed", Dialect::DeepSpeed),
-    ("fastertransformer", Dialect::FasterTransformer),
-    ("huggingface", Dialect::HuggingFace),
-    ("rolling-2023", Dialect::Rolling2023),
-    ("rolling", Dialect::Rolling),
-    ("lmi", Dialect::Rolling),
-    ("tgi-compat", Dialect::RollingTgi),
-    ("async", Dialect::Async),
-    ("tgi", Dialect::Tgi),
-];
+/// What the rolling batch is called as well.
+const LMI: &str = "lmi";
+
+fn names() -> impl Iterator<Item = (&'static str, Dialect)> + Clone {
+    let own = Dialect::ALL.map(|dialect| (dialect.name(), dialect));
+    own.into_iter().chain([(LMI, Dialect::Rolling)])
+}
 
 /// Version 5 of the LMI images is release 0.23, and so on; all from 18 on are of release 0.36.
 const FIRST_IMAGE: u32 = 5;
@@ -67,8 +63,8 @@ const RELEASES: std::ops::RangeInclusive<u32> = 21..=36;
 impl ApiVersion {
     /// Reads `djl-0.27`, `lmi-v9` or the name of a dialect.
     pub(crate) fn parse(value: &str) -> Value<Self> {
-        if let Some((_, dialect)) = NAMES.iter().find(|(name, _)| *name == value) {
-            return Ok(Self::Dialect(*dialect));
+        if let Some((_, dialect)) = names().find(|(name, _)| *name == value) {
+            return Ok(Self::Dialect(dialect));
         }
         let must = |what: &str| Rejection::Invalid(format!("must be {what}"));
         if let Some(release) = value.strip_prefix("djl-0.") {
@@ -87,7 +83,7 @@ impl ApiVersion {
                 .map(|image| Self::Release(release(image)))
                 .ok_or_else(|| must("lmi-v5 or later"));
         }
-        let names = NAMES.iter().map(|(name, _)| *name);
+        let names = names().map(|(name, _)| name);
         let list = names.clone().collect::<Vec<_>>().join(", ");
         let hint = guess(value, names);
         Err(must(&format!(
@@ -261,12 +257,6 @@ fn needs_pipeline(task: &Task) -> bool {
     )
 }
 
-/// The name that `option.api_version` takes.
-pub(crate) fn name(dialect: Dialect) -> &'static str {
-    let named = NAMES.iter().find(|(_, known)| *known == dialect);
-    named.map_or("async", |(name, _)| name)
-}
-
 /// Whether requests that leave sampling open are computed greedily, whatever the checkpoint's
 /// `generation_config.json` says.
 pub(crate) fn is_greedy(dialect: Dialect) -> bool {
@@ -296,9 +286,8 @@ mod tests {
 
     #[test]
     fn every_dialect_has_a_name_that_means_it() {
-        for (_, dialect) in NAMES {
-            let named = ApiVersion::parse(name(*dialect));
-            assert_eq!(named, Ok(ApiVersion::Dialect(*dialect)));
+        for (name, dialect) in names() {
+            assert_eq!(ApiVersion::parse(name), Ok(ApiVersion::Dialect(dialect)));
         }
     }
 

@@ -257,7 +257,7 @@ fn decide_dialect(draft: &mut Draft, settled: &[Settled<'_>]) -> Origin {
     let decisive = choice.key.and_then(of_key);
     Origin {
         key: "dialect".into(),
-        value: dialect::name(choice.dialect).into(),
+        value: choice.dialect.name().into(),
         from: decisive.map_or(Provenance::Default, |s| s.setting.from.clone()),
         note: Some(format!("because {}", choice.because)),
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-/// The wire dialects that a configuration can name: those of DJL Serving's releases, and of TGI.
+/// The wire dialects: those of DJL Serving's releases, of TGI, and of the routes that have one of their own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Dialect {
     /// The DeepSpeed handler's static batch, 0.21 to 0.27.
@@ -19,10 +19,44 @@ pub enum Dialect {
     Rolling,
     /// The same with `option.tgi_compat`.
     RollingTgi,
-    /// The asynchronous mode of LMI, the default since 0.35.
+    /// The asynchronous mode of LMI, 0.33 to today and the default since 0.35.
     Async,
     /// Text Generation Inference itself.
     Tgi,
+    /// Text Embeddings Inference: its routes for tasks.
+    Tei,
+    /// OpenAI's routes.
+    OpenAi,
+}
+
+impl Dialect {
+    /// Those that a configuration can name; a route decides for the others.
+    pub const ALL: [Self; 8] = [
+        Self::DeepSpeed,
+        Self::FasterTransformer,
+        Self::HuggingFace,
+        Self::Rolling2023,
+        Self::Rolling,
+        Self::RollingTgi,
+        Self::Async,
+        Self::Tgi,
+    ];
+
+    /// The name in documents, messages and `option.api_version`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DeepSpeed => "deepspeed",
+            Self::FasterTransformer => "fastertransformer",
+            Self::HuggingFace => "huggingface",
+            Self::Rolling2023 => "rolling-2023",
+            Self::Rolling => "rolling",
+            Self::RollingTgi => "tgi-compat",
+            Self::Async => "async",
+            Self::Tgi => "tgi",
+            Self::Tei => "tei",
+            Self::OpenAi => "openai",
+        }
+    }
 }
 
 /// The form of an answer that a configuration can name.

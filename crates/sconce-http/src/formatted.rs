@@ -69,7 +69,7 @@ impl Script {
             model: Arc::clone(asked.model),
             name: asked.name.to_owned(),
             formats,
-            generation: Generation::of(asked.model.manner().dialect.into()),
+            generation: Generation::of(asked.model.manner().dialect),
             job: shared.next_job(),
             deadline: asked.deadline,
             seconds: asked.seconds(),
