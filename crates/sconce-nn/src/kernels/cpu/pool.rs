@@ -9,12 +9,14 @@ use std::any::Any;
 use std::cell::Cell;
 use std::hint::spin_loop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 mod door;
+
+use parking_lot::{Condvar, Mutex};
 
 use crate::pulse;
 use door::Door;
@@ -29,7 +31,7 @@ const SPIN_ROUNDS: usize = 64;
 ///
 /// Workers start with the first call of [`run`]. Waits for a call of [`run`] that is under way.
 pub fn configure(threads: usize) {
-    let mut pool = lock(&POOL);
+    let mut pool = POOL.lock();
     let threads = if threads == 0 { processors() } else { threads };
     THREADS.store(threads, Ordering::Relaxed);
     if pool.as_ref().is_some_and(|pool| pool.threads != threads) {
@@ -60,7 +62,7 @@ pub fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
         }
         return;
     }
-    let mut gate = lock(&POOL);
+    let mut gate = POOL.lock();
     let outcome = gate
         .get_or_insert_with(|| Pool::start(threads()))
         .run(tasks, task);
@@ -70,8 +72,10 @@ pub fn run(tasks: usize, task: &(dyn Fn(usize) + Sync)) {
     }
 }
 
-/// The pool, once it was used; its lock is held during every call, which makes it the gate.
-static POOL: Mutex<Option<Pool>> = Mutex::new(None);
+/// The pool, once it was used; its lock is held during every call, which makes it the gate. That of the standard library
+/// goes to who comes first: beside a model that calls all the time, another waits for seconds. This one is handed on to who
+/// waits, about every half millisecond.
+static POOL: Mutex<Option<Pool>> = parking_lot::const_mutex(None);
 
 /// What was configured; 0 before.
 static THREADS: AtomicUsize = AtomicUsize::new(0);
@@ -85,11 +89,6 @@ type Panic = Box<dyn Any + Send>;
 fn processors() -> usize {
     static PROCESSORS: std::sync::OnceLock<usize> = std::sync::OnceLock::new();
     *PROCESSORS.get_or_init(|| std::thread::available_parallelism().map_or(1, usize::from))
-}
-
-/// Panics are caught before they could leave anything half done under a lock.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Pool {
@@ -146,7 +145,7 @@ impl Pool {
         shared.wake();
         shared.drain(tasks, task);
         shared.door.close();
-        lock(&shared.panic).take()
+        shared.panic.lock().take()
     }
 }
 
@@ -193,7 +192,7 @@ impl Shared {
         IN_TASK.set(false);
         if let Err(panic) = outcome {
             self.next.store(tasks, Ordering::Relaxed);
-            lock(&self.panic).get_or_insert(panic);
+            self.panic.lock().get_or_insert(panic);
         }
     }
 
@@ -208,11 +207,11 @@ impl Shared {
                 spin_loop();
             }
         }
-        let mut bed = lock(&self.bed);
+        let mut bed = self.bed.lock();
         self.sleeping.fetch_add(1, Ordering::SeqCst);
         // Asked again after `sleeping` is visible: a caller that opened the door before has not seen it.
         while !self.is_wanted(last) {
-            bed = self.alarm.wait(bed).unwrap_or_else(PoisonError::into_inner);
+            self.alarm.wait(&mut bed);
         }
         self.sleeping.fetch_sub(1, Ordering::SeqCst);
     }
@@ -224,7 +223,7 @@ impl Shared {
     fn wake(&self) {
         if self.sleeping.load(Ordering::SeqCst) > 0 {
             // Taken, so that no worker is between its last look and its sleep.
-            let _bed = lock(&self.bed);
+            let _bed = self.bed.lock();
             self.alarm.notify_all();
         }
     }
@@ -232,9 +231,9 @@ impl Shared {
 
 /// Configures the pool until the guard is dropped: tests of one process share it, so they take turns.
 #[cfg(test)]
-pub(crate) fn turn(threads: usize) -> MutexGuard<'static, ()> {
-    static TURN: Mutex<()> = Mutex::new(());
-    let turn = lock(&TURN);
+pub(crate) fn turn(threads: usize) -> parking_lot::MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = parking_lot::const_mutex(());
+    let turn = TURN.lock();
     configure(threads);
     turn
 }
