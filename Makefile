@@ -7,7 +7,7 @@ PYTHON ?= python3
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
 .DEFAULT_GOAL := help
-.PHONY: help run build model sdk test lint fmt bench cuda-kernels deny
+.PHONY: help run build model sdk test lint fmt bench cuda cuda-kernels cuda-tests test-cuda emulated-gpus deny
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' Makefile
@@ -44,19 +44,52 @@ fmt: need-cargo ## Format all Rust code
 bench: model need-cargo ## Measure the default model on this machine
 	$(CARGO) bench --package sconce --package sconce-sched
 
-# Machine code of every generation that is rented, and code that later ones translate. Nothing uses it yet.
+# Machine code of every generation that is rented, and code that later ones translate.
 NVCC ?= nvcc
 GENERATIONS := 80 86 89 90 100 120
-cuda-kernels: ## Compile the CUDA kernels, to see that it can be done (needs nvcc 13.0)
+KERNELS := $(abspath $(TARGET)/kernels.fatbin)
+cuda-kernels: need-nvcc $(KERNELS) ## Compile the CUDA kernels (needs nvcc 13.0)
+
+$(KERNELS): $(wildcard crates/sconce-nn/src/kernels/cuda/*.cu*)
 	@mkdir -p $(TARGET)
 	$(NVCC) -std=c++17 -O3 --fatbin --compress-mode=size -gencode=arch=compute_75,code=[compute_75,sm_75] \
 	  $(foreach g,$(GENERATIONS),-gencode=arch=compute_$(g),code=sm_$(g)) \
-	  -o $(TARGET)/kernels.fatbin crates/sconce-nn/src/kernels/cuda/kernels.cu
+	  -o $@ crates/sconce-nn/src/kernels/cuda/kernels.cu
+
+# cudarc opens CUDA's libraries when they are there: the flag reaches it alone, and a target keeps it from build scripts.
+# candle compiles kernels too, of which sconce calls none; they are made for one generation.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+CUDA_COMPUTE_CAP ?= 75
+WITH_CUDA = CUDA_COMPUTE_CAP=$(CUDA_COMPUTE_CAP) CUDARC_CUDA_VERSION=13000 SCONCE_CUDA_KERNELS=$(KERNELS) \
+  RUSTFLAGS='--cfg feature="dynamic-loading"' CARGO_TARGET_DIR=$(abspath $(TARGET)/cuda) $(CARGO)
+cuda: need-cargo cuda-kernels ## Build the server for GPUs and processors, as target/cuda/HOST/release/sconce
+	$(WITH_CUDA) build --release --package sconce --features cuda --target $(HOST)
+
+cuda-tests: need-cargo cuda-kernels ## Build the tests that benches/gpu/check.py runs on a machine with GPUs
+	$(WITH_CUDA) test --release --package sconce --features cuda --target $(HOST) --test integration --no-run
+
+# A driver, cuBLAS and NCCL on the processor: what is above the kernels runs as it does on GPUs.
+EMULATED := $(abspath $(TARGET)/emulated-gpus)
+CXX ?= c++
+emulated-gpus: $(EMULATED)/libcuda.so
+$(EMULATED)/libcuda.so: $(wildcard crates/sconce-nn/src/kernels/cuda/*.cu* crates/sconce-nn/src/kernels/cuda/host/*)
+	@mkdir -p $(EMULATED)
+	$(CXX) -std=c++17 -O2 -shared -fPIC -fvisibility=hidden -pthread -o $@ crates/sconce-nn/src/kernels/cuda/host/driver.cpp
+	@for library in cublas curand nccl; do ln -sf libcuda.so $(EMULATED)/lib$$library.so; done
+
+test-cuda: need-cargo cuda-kernels emulated-gpus ## Run all tests of a build for GPUs without one, then those of GPUs on emulated ones
+	$(WITH_CUDA) test --workspace --features sconce/cuda --target $(HOST)
+	LD_LIBRARY_PATH=$(EMULATED) SCONCE_EMULATED_GPUS=3 \
+	  $(WITH_CUDA) test --workspace --features sconce/cuda --target $(HOST) --test integration -- gpus
 
 deny: need-cargo ## Check licences and sources of all dependencies (needs cargo-deny)
 	$(CARGO) deny check licenses bans sources
 
-.PHONY: need-cargo need-python
+.PHONY: need-cargo need-python need-nvcc
+need-nvcc:
+	@command -v $(NVCC) >/dev/null || { \
+	  echo "$(NVCC) is missing: install NVIDIA's CUDA toolkit 13.0, or name its compiler with NVCC=PATH" >&2; exit 1; }
+
 need-cargo:
 	@command -v $(CARGO) >/dev/null || { \
 	  echo "cargo is missing: install Rust 1.95 or newer, https://rustup.rs" >&2; exit 1; }

@@ -33,6 +33,7 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
         packing: None,
         threads: None,
         ranks: 1,
+        gpus: Vec::new(),
         collective_timeout: Duration::from_secs(8),
         max_model_len: None,
         max_rows: JOBS,

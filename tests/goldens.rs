@@ -2,6 +2,8 @@
 //! The reference values come from transformers; `models/tiny/make.py` made them.
 
 mod gguf;
+#[cfg(feature = "cuda")]
+mod gpus;
 mod packed;
 mod player;
 mod ranks;

@@ -9,6 +9,8 @@ mod dialects;
 mod folders;
 mod gguf;
 mod goldens;
+#[cfg(feature = "cuda")]
+mod gpus;
 mod hub;
 mod lifecycle;
 mod models;

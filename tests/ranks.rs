@@ -8,7 +8,7 @@ use std::sync::{Arc, Once};
 use std::time::{Duration, Instant};
 
 use candle_core::{Result, Tensor};
-use sconce_engine::{Engine, EngineError, EngineSettings, Loader, open_checkpoint};
+use sconce_engine::{Engine, EngineError, EngineSettings, Loader, Seat, open_checkpoint};
 use sconce_http::{HttpSettings, Models};
 use sconce_nn::Communicator;
 use sconce_testkit::client::Client;
@@ -151,6 +151,7 @@ fn settings(patience: Duration) -> EngineSettings {
         packing: None,
         threads: None,
         ranks: 1,
+        gpus: Vec::new(),
         collective_timeout: patience,
         max_model_len: Some(64),
         max_rows: 4,
@@ -194,13 +195,13 @@ fn start(
             }
         };
         let faulty = Faulty {
-            inner,
+            inner: inner.on_processor(),
             fault,
             at,
             seen: AtomicUsize::new(0),
             released: Arc::clone(&free),
         };
-        real(Box::new(faulty), progress)
+        real(Seat::Made(Box::new(faulty)), progress)
     });
     checkpoint.loader = loader;
     let engine = Engine::start_with(settings, checkpoint, Arc::new(|_, _| {}));

@@ -82,6 +82,7 @@ impl Rig {
             packing: None,
             threads: None,
             ranks: 1,
+            gpus: Vec::new(),
             collective_timeout: Duration::from_secs(8),
             max_model_len: Some(2048),
             max_rows: 32,

@@ -73,8 +73,7 @@ impl Player {
             reports.is_sorted() && reports.last() == Some(&(total, total)),
             "{reports:?}"
         );
-        let cache =
-            KvCache::new(model.kv_shape(), BLOCKS, &candle_core::Device::Cpu).expect("memory");
+        let cache = KvCache::new(model.kv_shape(), BLOCKS, &model.device()).expect("memory");
         Ok(Self {
             model,
             border: spec.border(),

@@ -2,22 +2,11 @@
 
 use std::time::Duration;
 
-use sconce_engine::{Keys, Room};
+use sconce_engine::Room;
 use thiserror::Error;
 
 use crate::gpus::{self, Gpu};
 use crate::report::Device;
-
-/// What a process takes of a GPU's memory for its context and kernels. An estimate for planning,
-/// on the large side of what is usually seen (0.3 to 0.6 GiB); this build does not use GPUs.
-const CUDA_CONTEXT: u64 = 600 << 20;
-
-/// What communication takes on each rank of several: buffers of channels to its peers. An estimate
-/// like that of the context.
-const NCCL: u64 = 400 << 20;
-
-/// Scratch of the matrix library: 32 MiB is what cuBLAS recommends for Hopper, less for others.
-const CUBLAS: u64 = 32 << 20;
 
 /// So long the bandwidth of this machine is measured.
 const MEASURING: Duration = Duration::from_millis(120);
@@ -91,14 +80,7 @@ impl Target {
     pub(crate) fn room(&self, ranks: usize, threads: usize, number: u64) -> Room {
         match self {
             Self::Machine { .. } => Room::of_this_machine(ranks, threads),
-            Self::Gpus { gpu, .. } => Room {
-                bytes: Some(gpu.mib << 20),
-                overhead: CUDA_CONTEXT + if ranks > 1 { NCCL } else { 0 },
-                scratch: CUBLAS,
-                most_cache: None,
-                keys: Keys::Plain(number),
-                packs_inputs: false,
-            },
+            Self::Gpus { gpu, .. } => Room::of_gpu(gpu.mib << 20, ranks, number),
         }
     }
 

@@ -130,8 +130,7 @@ impl Planned {
         if matches!(target, Target::Gpus { .. }) {
             self.warnings.push(Reason {
                 code: "planning-only",
-                message: "this build computes on the CPU; what is said of GPUs is a plan, from \
-                          data sheets and estimated overheads"
+                message: "what is said of GPUs is a plan, from data sheets and estimated overheads"
                     .into(),
             });
         }

@@ -127,6 +127,8 @@ impl Draft {
             quantize: Quantize::None,
             device: Device::Auto,
             ranks: 0,
+            all_gpus: false,
+            gpu_memory_thousandths: 0,
             collective_timeout: Duration::ZERO,
             threads: None,
             max_rolling_batch_size: 0,

@@ -142,6 +142,10 @@ pub struct ModelSettings {
     pub device: Device,
     /// Ranks that share the weights (tensor parallelism), at least 1.
     pub ranks: usize,
+    /// Whether there are to be as many ranks as GPUs, where there are any.
+    pub all_gpus: bool,
+    /// Thousandths of a GPU's memory that a rank takes.
+    pub gpu_memory_thousandths: u32,
     /// Several ranks have failed when none of them shows a sign of life for so long.
     pub collective_timeout: Duration,
     /// Threads of the CPU kernels; `None`: as many as there are cores.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
 use sconce_models::{Arch, Decoder, GgufModel, HfConfig, Packing, Spec};
+use sconce_nn::head_on_gpu;
 use sconce_nn::weights::gguf::{self, Gguf};
 use sconce_nn::weights::{StoredDtype, WeightSource};
 use sconce_text::{ChatTemplate, TextError, Tokenizer};
@@ -272,7 +273,12 @@ impl Described {
         let (spec, ranks) = (&self.spec, settings.ranks);
         check_packing(settings.packing, self.packing)?;
         let options = settings.load_options();
-        let kv = spec.kv_shape(ranks, options.cache)?;
+        let cache = Decoder::cache_dtype(self.arch, weights, &options);
+        let mut kv = spec.kv_shape(ranks, cache)?;
+        if options.for_gpu {
+            // Heads that are too large are refused when the cache is made.
+            kv.head_dim = head_on_gpu(kv.head_dim).unwrap_or(kv.head_dim);
+        }
         let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
         let working = spec.working(settings.max_step_tokens, ranks);
         Ok(Needs {
@@ -343,6 +349,7 @@ mod tests {
             packing: None,
             threads: None,
             ranks: 1,
+            gpus: Vec::new(),
             collective_timeout: std::time::Duration::from_secs(8),
             max_model_len,
             max_rows: 8,

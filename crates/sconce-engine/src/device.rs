@@ -1,10 +1,10 @@
-//! Where a model may compute, decided before anything is fetched or read. This build computes on the
-//! processor only: whoever asks for more is told so, and what else there is, instead of being
-//! served by something slower than was meant.
+//! Where a model may compute, decided before anything is fetched or read. Who asks for more than there is gets told so,
+//! and what else there is, instead of being served by something slower than was meant.
 
 use std::fs;
 use std::path::Path;
 
+use sconce_nn::{GpuError, GpuInfo};
 use thiserror::Error;
 use tracing::warn;
 
@@ -31,6 +31,52 @@ pub enum DeviceError {
         /// What this machine has.
         found: Gpus,
     },
+    /// There are GPUs, or they are asked for, and they cannot be used.
+    #[error(
+        "GPUs cannot be used: {cause} ({found}); set option.device=cpu to be served by the processor"
+    )]
+    Unusable {
+        /// What this machine has.
+        found: Gpus,
+        /// Why not.
+        cause: GpuError,
+    },
+    /// There are no GPUs.
+    #[error(
+        "option.device=cuda: the driver shows no GPU to this process; run the container with --gpus all, look at \
+         CUDA_VISIBLE_DEVICES, or set option.device=cpu to be served by the processor"
+    )]
+    NoGpu,
+    /// There are fewer GPUs than ranks.
+    #[error(
+        "option.tensor_parallel_degree={ranks}: this process sees {found}; set at most that, or \
+         option.device=cpu to be served by the processor"
+    )]
+    TooFew {
+        /// Ranks of the model.
+        ranks: usize,
+        /// The number of GPUs.
+        found: usize,
+    },
+    /// Ranks would compute on GPUs of different kinds.
+    #[error(
+        "option.tensor_parallel_degree={ranks}: {first} and {other} are different kinds of GPU, of which the slowest and \
+         smallest would decide; choose equal ones with CUDA_VISIBLE_DEVICES"
+    )]
+    Mixed {
+        /// Ranks of the model.
+        ranks: usize,
+        /// The first GPU.
+        first: String,
+        /// One that differs.
+        other: String,
+    },
+    /// Something is asked for that only the processor does.
+    #[error("{what} is computed on the processor only; leave it out, or set option.device=cpu")]
+    ProcessorOnly {
+        /// The option with its value, or the task.
+        what: String,
+    },
 }
 
 impl DeviceError {
@@ -38,6 +84,11 @@ impl DeviceError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::NoCuda { .. } => "no-cuda-in-this-build",
+            Self::Unusable { .. } => "gpu-unusable",
+            Self::NoGpu => "no-gpu",
+            Self::TooFew { .. } => "too-few-gpus",
+            Self::Mixed { .. } => "mixed-gpus",
+            Self::ProcessorOnly { .. } => "processor-only",
         }
     }
 }
@@ -100,19 +151,62 @@ impl std::fmt::Display for Gpus {
     }
 }
 
-/// Fails unless this build can compute where it is asked to; says in the log what it leaves alone.
-pub fn require_device(wish: DeviceWish, gpus: &Gpus) -> Result<(), DeviceError> {
-    match wish {
-        DeviceWish::Cpu => Ok(()),
-        DeviceWish::Cuda => Err(DeviceError::NoCuda {
-            found: gpus.clone(),
-        }),
-        DeviceWish::Auto => {
-            if let Some(left) = left_alone(gpus) {
+/// The GPUs that the ranks of a model compute on, one for each, or all where nobody says how many ranks; none: they compute
+/// on the processor. Fails where what is
+/// asked for cannot be had; says in the log what this build leaves alone.
+pub fn choose_gpus(
+    wish: DeviceWish,
+    ranks: Option<usize>,
+    machine: &Gpus,
+) -> Result<Vec<GpuInfo>, DeviceError> {
+    if wish == DeviceWish::Cpu {
+        return Ok(Vec::new());
+    }
+    choose(wish, ranks, machine, sconce_nn::gpus())
+}
+
+fn choose(
+    wish: DeviceWish,
+    ranks: Option<usize>,
+    machine: &Gpus,
+    seen: Result<Vec<GpuInfo>, GpuError>,
+) -> Result<Vec<GpuInfo>, DeviceError> {
+    let asked = wish == DeviceWish::Cuda;
+    let found = machine.clone();
+    match seen {
+        Err(GpuError::NotBuilt) if asked => Err(DeviceError::NoCuda { found }),
+        Err(GpuError::NotBuilt) => {
+            if let Some(left) = left_alone(machine) {
                 warn!("{left}");
             }
-            Ok(())
+            Ok(Vec::new())
         }
+        Err(cause) if asked || machine.count > 0 => Err(DeviceError::Unusable { found, cause }),
+        Ok(gpus) if asked && gpus.is_empty() => Err(DeviceError::NoGpu),
+        Ok(gpus) if gpus.is_empty() => Ok(gpus),
+        Err(_) => Ok(Vec::new()),
+        Ok(gpus) => {
+            let ranks = ranks.unwrap_or(gpus.len());
+            of_one_kind(gpus, ranks)
+        }
+    }
+}
+
+/// The first GPUs, a rank on each.
+fn of_one_kind(mut gpus: Vec<GpuInfo>, ranks: usize) -> Result<Vec<GpuInfo>, DeviceError> {
+    let found = gpus.len();
+    if ranks > found {
+        return Err(DeviceError::TooFew { ranks, found });
+    }
+    gpus.truncate(ranks);
+    let kind = |gpu: &GpuInfo| (gpu.name.clone(), gpu.capability);
+    match gpus.iter().find(|gpu| kind(gpu) != kind(&gpus[0])) {
+        Some(other) => Err(DeviceError::Mixed {
+            ranks,
+            first: gpus[0].name.clone(),
+            other: other.name.clone(),
+        }),
+        None => Ok(gpus),
     }
 }
 
@@ -177,9 +271,8 @@ mod tests {
             ),
         ] {
             let gpus = machine(devices, Some(OPEN));
-            let text = require_device(DeviceWish::Cuda, &gpus)
-                .unwrap_err()
-                .to_string();
+            let chosen = choose(DeviceWish::Cuda, Some(1), &gpus, Err(GpuError::NotBuilt));
+            let text = chosen.unwrap_err().to_string();
             assert!(text.contains(found), "{text}");
             assert!(text.contains("set option.device=cpu"), "{text}");
         }
@@ -188,14 +281,58 @@ mod tests {
     #[test]
     fn gpus_that_are_left_alone_are_told_and_never_in_the_way() {
         let gpus = machine(&["nvidia0"], None);
-        for wish in [DeviceWish::Auto, DeviceWish::Cpu] {
-            assert_eq!(require_device(wish, &gpus), Ok(()));
-        }
+        let chosen = choose(DeviceWish::Auto, Some(1), &gpus, Err(GpuError::NotBuilt));
+        assert_eq!(chosen, Ok(Vec::new()));
+        assert_eq!(choose_gpus(DeviceWish::Cpu, Some(1), &gpus), Ok(Vec::new()));
         assert!(
             left_alone(&gpus)
                 .unwrap()
                 .starts_with("this machine has 1 NVIDIA GPU")
         );
         assert_eq!(left_alone(&Gpus::default()), None);
+    }
+
+    fn gpu(ordinal: usize, name: &str) -> GpuInfo {
+        GpuInfo {
+            ordinal,
+            name: name.to_owned(),
+            bytes: 1 << 34,
+            capability: (8, 6),
+        }
+    }
+
+    #[test]
+    fn ranks_have_a_gpu_each_and_all_of_one_kind() {
+        let machine = machine(&["nvidia0", "nvidia1", "nvidia2"], None);
+        let seen = || Ok(vec![gpu(0, "A10G"), gpu(1, "A10G"), gpu(2, "T4")]);
+        let choose = |ranks| choose(DeviceWish::Auto, Some(ranks), &machine, seen());
+        assert_eq!(choose(2), Ok(vec![gpu(0, "A10G"), gpu(1, "A10G")]));
+        let text = |ranks| choose(ranks).unwrap_err().to_string();
+        assert!(text(3).contains("A10G and T4"), "{}", text(3));
+        assert!(text(4).contains("this process sees 3"), "{}", text(4));
+    }
+
+    #[test]
+    fn gpus_that_are_there_and_unusable_are_an_error_with_the_cause() {
+        let none = Gpus::default();
+        let cause = || GpuError::Missing {
+            what: "libcublas.so",
+        };
+        let choose = |wish, machine: &Gpus, seen| choose(wish, Some(1), machine, seen);
+        // Without a GPU nobody misses its libraries.
+        assert_eq!(choose(DeviceWish::Auto, &none, Err(cause())), Ok(vec![]));
+        assert_eq!(choose(DeviceWish::Auto, &none, Ok(vec![])), Ok(vec![]));
+        assert_eq!(
+            choose(DeviceWish::Cuda, &none, Ok(vec![])),
+            Err(DeviceError::NoGpu)
+        );
+        let there = machine(&["nvidia0"], None);
+        for (wish, machine) in [(DeviceWish::Auto, &there), (DeviceWish::Cuda, &none)] {
+            let text = choose(wish, machine, Err(cause())).unwrap_err().to_string();
+            assert!(
+                text.contains("libcublas.so") && text.contains("--gpus all"),
+                "{text}"
+            );
+        }
     }
 }

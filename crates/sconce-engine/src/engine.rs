@@ -7,6 +7,7 @@ use sconce_core::{
     Backend, Gauges, Generate, Inbox, InboxSettings, Input, Job, Load, MaxTokens, Observer, Permit,
     Phase, Progress, Sampling, ServeError, Task,
 };
+use sconce_nn::KvDtype;
 use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use tracing::{info, warn};
 
@@ -178,8 +179,7 @@ fn prepare(
 
 /// Decides, before a weight is read, what is reserved for the cache.
 fn plan(settings: &EngineSettings, checkpoint: &Checkpoint) -> Result<Plan, EngineError> {
-    let room = Room::of_this_machine(settings.ranks, sconce_nn::pool::threads());
-    let room = room.at_most(settings.room, settings.ranks);
+    let room = room(settings, checkpoint.needs.kv.dtype);
     let plan = Plan::new(&checkpoint.needs, &room)?;
     if let Some(text) = settings.warn_of_ranks(sconce_nn::pool::threads()) {
         warn!(model = settings.name, "{text}");
@@ -201,6 +201,17 @@ fn plan(settings: &EngineSettings, checkpoint: &Checkpoint) -> Result<Plan, Engi
         mib(plan.workspace + plan.overhead),
     );
     Ok(plan)
+}
+
+/// The memory of each rank.
+fn room(settings: &EngineSettings, keys: KvDtype) -> Room {
+    let ranks = settings.ranks;
+    match settings.gpus.iter().map(|gpu| gpu.bytes).min() {
+        Some(bytes) => Room::of_gpu(bytes, ranks, keys.bytes() as u64),
+        None => {
+            Room::of_this_machine(ranks, sconce_nn::pool::threads()).at_most(settings.room, ranks)
+        }
+    }
 }
 
 /// One forward pass through every rank; its logits must be numbers. The block it writes to is

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use sconce_core::Unstarted;
 use sconce_models::{ConfigError, LoadError, Packing};
-use sconce_nn::GroupFailure;
 use sconce_nn::weights::WeightError;
+use sconce_nn::{GpuError, GroupFailure};
 use sconce_text::TextError;
 use thiserror::Error;
 
@@ -26,6 +26,9 @@ pub enum EngineError {
     /// There is no usable tokenizer.
     #[error(transparent)]
     Text(#[from] TextError),
+    /// A GPU cannot be used.
+    #[error(transparent)]
+    Gpu(GpuError),
     /// A part of a GGUF file that cannot be opened; the weights' error says why.
     #[error("it was not read, since the file that has it cannot be opened")]
     Unopened,
@@ -176,6 +179,7 @@ impl EngineError {
             Self::Weights(error) => error.code(),
             Self::Load(error) => error.code(),
             Self::Text(error) => error.code(),
+            Self::Gpu(_) => "gpu-unusable",
             Self::Unopened => "unopened",
             Self::Vocabulary { .. } => "tokenizer-of-another-model",
             Self::Context { .. } => "context-too-long",

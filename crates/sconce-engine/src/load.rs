@@ -61,7 +61,9 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
     let needs = model.needs(&*weights, settings)?;
     let (arch, border, spec) = (model.arch, model.spec.border(), model.spec);
     let options = settings.load_options();
-    let loader: Arc<Loader> = Arc::new(move |communicator, progress| {
+    let gpus = settings.gpus.clone();
+    let loader: Arc<Loader> = Arc::new(move |seat, progress| {
+        let communicator = seat.on(&gpus)?;
         let decoder = Decoder::load(arch, &spec, &*weights, communicator, &options, progress)?;
         Ok(Box::new(decoder) as Box<dyn Model>)
     });

@@ -14,10 +14,11 @@ use std::time::Duration;
 
 use candle_core::Tensor;
 use sconce_models::Model;
-use sconce_nn::{Communicator, Place, Solo};
+use sconce_nn::{Communicator, Place, Solo, SoloOn, Threads};
 use sconce_sched::StepPlan;
 
 use crate::error::EngineError;
+use crate::settings::GpuShare;
 use group::Group;
 use rank::{Answer, Order, Rank};
 
@@ -31,10 +32,59 @@ pub trait Obey: 'static {
     fn obey(&mut self, order: Self::Order) -> Result<Self::Answer, String>;
 }
 
+/// A rank's place in its team, before it is known where it computes.
+pub enum Seat {
+    /// The only one.
+    Alone,
+    /// One of several.
+    Member(Threads),
+    /// One whose communicator is made already, wherever it computes.
+    Made(Box<dyn Communicator + Send>),
+}
+
+impl Seat {
+    /// On the processor.
+    pub fn on_processor(self) -> Box<dyn Communicator + Send> {
+        match self {
+            Self::Alone => Box::new(Solo),
+            Self::Member(threads) => Box::new(threads),
+            Self::Made(communicator) => communicator,
+        }
+    }
+
+    /// Which rank it is.
+    pub fn rank(&self) -> usize {
+        match self {
+            Self::Alone => 0,
+            Self::Member(threads) => threads.rank(),
+            Self::Made(communicator) => communicator.rank(),
+        }
+    }
+
+    /// On the GPU that is this rank's, where there are any; with others when all of them have come.
+    pub fn on(self, gpus: &[GpuShare]) -> Result<Box<dyn Communicator + Send>, EngineError> {
+        let rank = self.rank();
+        let Some(gpu) = gpus.get(rank) else {
+            return Ok(self.on_processor());
+        };
+        let device = sconce_nn::open_gpu(gpu.ordinal).map_err(EngineError::Gpu)?;
+        match self {
+            Self::Made(communicator) => Ok(communicator),
+            Self::Alone => Ok(Box::new(SoloOn(device))),
+            Self::Member(threads) => {
+                let joined = sconce_nn::over_nccl(threads, device);
+                joined.map_err(|error| EngineError::Rank {
+                    rank,
+                    cause: error.to_string(),
+                })
+            }
+        }
+    }
+}
+
 /// Builds one rank inside its thread; told bytes done and in all.
-pub type RankLoader<R> = dyn Fn(Box<dyn Communicator + Send>, &mut dyn FnMut(u64, u64)) -> Result<R, EngineError>
-    + Send
-    + Sync;
+pub type RankLoader<R> =
+    dyn Fn(Seat, &mut dyn FnMut(u64, u64)) -> Result<R, EngineError> + Send + Sync;
 
 /// Builds the decoder of one rank.
 pub type Loader = RankLoader<Box<dyn Model>>;
@@ -57,7 +107,7 @@ impl<R: Obey> Team<R> {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, EngineError> {
         if world == 1 {
-            return Ok(Self::Alone(loader(Box::new(Solo), progress)?));
+            return Ok(Self::Alone(loader(Seat::Alone, progress)?));
         }
         Group::load(world, patience, &loader, progress).map(Self::Several)
     }
@@ -87,7 +137,7 @@ impl Ranks {
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Self, EngineError> {
         let rank: Arc<RankLoader<Rank>> =
-            Arc::new(move |communicator, progress| Ok(Rank::new(loader(communicator, progress)?)));
+            Arc::new(move |seat, progress| Ok(Rank::new(loader(seat, progress)?)));
         let mut team = Team::load(world, patience, rank, progress)?;
         let vocab = match team.obey(Place::Loading, Order::Measure) {
             Ok(Answer::Vocabulary(vocab)) => Ok(vocab),

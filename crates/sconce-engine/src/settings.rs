@@ -26,6 +26,8 @@ pub struct EngineSettings {
     pub threads: Option<usize>,
     /// Ranks that share the weights (tensor parallelism).
     pub ranks: usize,
+    /// A GPU for each rank; empty: they compute on the processor.
+    pub gpus: Vec<GpuShare>,
     /// Several ranks are given up when none of them shows a sign of life for so long.
     pub collective_timeout: Duration,
     /// Longest sequence in tokens; `None`: the model's context.
@@ -53,6 +55,15 @@ pub struct EngineSettings {
     pub predict_timeout: u64,
 }
 
+/// What a rank has of a GPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GpuShare {
+    /// The GPU's index among those that this process sees.
+    pub ordinal: usize,
+    /// Bytes that the rank may take.
+    pub bytes: u64,
+}
+
 impl EngineSettings {
     /// What to say of more ranks than a processor has use for.
     pub fn warn_of_ranks(&self, threads: usize) -> Option<String> {
@@ -71,6 +82,7 @@ impl EngineSettings {
             dtype: self.dtype,
             quantise: self.quantise,
             in_huge_pages: has_huge_pages(),
+            for_gpu: !self.gpus.is_empty(),
             cache: self.kv_dtype.unwrap_or(match self.dtype {
                 Some(StoredDtype::BF16) => KvDtype::BF16,
                 _ => KvDtype::F32,

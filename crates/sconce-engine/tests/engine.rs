@@ -145,6 +145,7 @@ fn settings() -> EngineSettings {
         packing: None,
         threads: None,
         ranks: 1,
+        gpus: Vec::new(),
         collective_timeout: Duration::from_secs(8),
         max_model_len: Some(256),
         max_rows: 8,

@@ -14,6 +14,7 @@ use sconce_seq2seq::{Seq2SeqEngine, Seq2SeqSettings};
 use sconce_tasks::{TaskEngine, TaskSettings, VectorWish};
 use tracing::warn;
 
+use crate::device;
 use crate::error::ManagerError;
 use crate::memory::{self, Memory, Promise};
 use crate::python;
@@ -101,15 +102,24 @@ fn native(
 ) -> Result<(Arc<dyn Backend>, u64), ManagerError> {
     match task::served(&dir, Wish::of(settings))? {
         Task::TextGeneration => {
+            let gpus = device::gpus(settings)?;
             let settings = EngineSettings {
                 room,
+                ranks: gpus.len().max(settings.ranks),
+                gpus,
                 ..engine_settings(settings, dir)
             };
+            let on_gpus = !settings.gpus.is_empty();
             let engine = Engine::start(settings, observer)?;
-            let planned = engine.planned();
+            // Memory of the machine is promised; that of GPUs is planned for each model alone.
+            let planned = match on_gpus {
+                true => 0,
+                false => engine.planned(),
+            };
             Ok((Arc::new(engine), planned))
         }
         Task::TextToImage => {
+            device::require_processor(settings, Task::TextToImage)?;
             task::require_one_rank(settings, Task::TextToImage)?;
             task::require_plain_weights(settings)?;
             let settings = DiffusionSettings {
@@ -121,6 +131,7 @@ fn native(
             Ok((Arc::new(engine), planned))
         }
         task if task.reads_and_writes() => {
+            device::require_processor(settings, task)?;
             let settings = Seq2SeqSettings {
                 room,
                 ..seq2seq_settings(settings, dir, task)
@@ -130,6 +141,7 @@ fn native(
             Ok((Arc::new(engine), planned))
         }
         task => {
+            device::require_processor(settings, task)?;
             let settings = TaskSettings {
                 room,
                 ..task_settings(settings, dir, task)
@@ -228,6 +240,7 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
         packing: packing(settings.quantize),
         threads: settings.threads,
         ranks: settings.ranks,
+        gpus: Vec::new(),
         collective_timeout: settings.collective_timeout,
         max_model_len: settings.max_model_len,
         max_rows: settings.max_rolling_batch_size,
@@ -242,7 +255,7 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
     }
 }
 
-fn quantisation(quantize: Quantize) -> Option<Quantisation> {
+pub(crate) fn quantisation(quantize: Quantize) -> Option<Quantisation> {
     let format = match quantize {
         Quantize::None | Quantize::Awq | Quantize::Gptq => return None,
         Quantize::Int4 => return Some(Quantisation::Int4),

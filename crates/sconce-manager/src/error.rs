@@ -1,7 +1,7 @@
 //! Why a model cannot be served.
 
 use sconce_diffusion::DiffusionError;
-use sconce_engine::EngineError;
+use sconce_engine::{DeviceError, EngineError};
 use sconce_python::PythonError;
 use sconce_seq2seq::Seq2SeqError;
 use sconce_tasks::StartError;
@@ -17,6 +17,9 @@ pub enum ManagerError {
     /// The engine does not start.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The device that is asked for cannot be used.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// The engine of a task does not start.
     #[error(transparent)]
     Start(#[from] StartError),
@@ -103,6 +106,7 @@ impl ManagerError {
     pub(crate) fn missing_memory(&self) -> Option<u64> {
         match self {
             Self::Engine(error) => error.missing_memory(),
+            Self::Device(_) => None,
             Self::Start(error) => error.missing_memory(),
             Self::Seq2Seq(error) => error.missing_memory(),
             Self::Diffusion(error) => error.missing_memory(),
@@ -128,6 +132,7 @@ impl ManagerError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Engine(error) => error.code(),
+            Self::Device(error) => error.code(),
             Self::Start(error) => error.code(),
             Self::Seq2Seq(error) => error.code(),
             Self::Diffusion(error) => error.code(),

@@ -345,9 +345,9 @@ impl<'a> Layers<'a> {
                     Affine::Full => Some(part("bias")?),
                     _ => None,
                 };
-                Norm::layer(weight, bias, eps, &Device::Cpu)
+                Norm::layer(weight, bias, eps)
             }
-            NormKind::Rms { eps, .. } => Norm::rms(part("weight")?, eps, &Device::Cpu),
+            NormKind::Rms { eps, .. } => Norm::rms(part("weight")?, eps),
         };
         norm.map_err(|cause| refused(name, cause))
     }

@@ -1,6 +1,6 @@
 //! What the engine sees of a model.
 
-use candle_core::{Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use sconce_nn::{KvCache, KvShape, Step};
 
 /// A model that turns steps into logits. One rank of it: built and used in that rank's thread.
@@ -10,6 +10,11 @@ pub trait Model: Send {
 
     /// Logits per token.
     fn vocab(&self) -> usize;
+
+    /// Where this rank computes, and its cache is.
+    fn device(&self) -> Device {
+        Device::Cpu
+    }
 
     /// Computes all tokens of the step, writes their keys and values to the cache, and returns f32 logits
     /// `[step.sampled.len(), vocab]`, the same on all ranks. All ranks must be called with the same step.

@@ -4,6 +4,8 @@ use candle_core::{Result, Tensor};
 
 use crate::error::NnError;
 use crate::kernels::cpu::elementwise::{self, Function};
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
 use crate::tensors::{self, Numbers};
 
 /// An activation function.
@@ -64,6 +66,10 @@ impl Act {
 
     /// The function of every element.
     pub fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return cuda::act(*self, x, None);
+        }
         let numbers = Numbers::of(x, "the input of an activation")?;
         // SAFETY: every number is written.
         #[allow(unsafe_code)]
@@ -83,6 +89,10 @@ impl Act {
                 wanted,
             }
             .into());
+        }
+        #[cfg(feature = "cuda")]
+        if gate.device().is_cuda() {
+            return cuda::act(*self, gate, Some(up));
         }
         let (gates, ups) = (
             Numbers::of(gate, what)?,
@@ -112,6 +122,10 @@ impl Act {
 
 /// Numbers beyond plus or minus `limit` become that.
 pub fn clip(x: &Tensor, limit: f32) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if x.device().is_cuda() {
+        return cuda::clip(x, limit);
+    }
     let numbers = Numbers::of(x, "the input of a clip")?;
     let clipped = numbers.iter().map(|number| number.clamp(-limit, limit));
     tensors::tensor(clipped.collect(), x.dims())

@@ -23,6 +23,8 @@ pub enum KvDtype {
     F32,
     /// In half the memory. Where the machine multiplies bf16 numbers, queries and the weights of values are rounded too.
     BF16,
+    /// In half the memory, on GPUs only.
+    F16,
 }
 
 impl KvDtype {
@@ -30,7 +32,7 @@ impl KvDtype {
     pub fn bytes(self) -> usize {
         match self {
             Self::F32 => size_of::<f32>(),
-            Self::BF16 => size_of::<bf16>(),
+            Self::BF16 | Self::F16 => size_of::<bf16>(),
         }
     }
 
@@ -38,7 +40,7 @@ impl KvDtype {
     fn layout(self) -> (usize, usize) {
         match self {
             Self::F32 => (f32::PAIR, f32::VECTOR),
-            Self::BF16 => (bf16::PAIR, bf16::VECTOR),
+            Self::BF16 | Self::F16 => (bf16::PAIR, bf16::VECTOR),
         }
     }
 }
@@ -90,12 +92,15 @@ pub struct KvLayer {
     pub(crate) keys: Pages,
     /// `[blocks, kv_heads, BLOCK, value_width]`, but for pairs.
     pub(crate) values: Pages,
+    /// Keys and values on a GPU, in place of both.
+    #[cfg(feature = "cuda")]
+    pub(crate) on_gpu: Option<[candle_core::Tensor; 2]>,
 }
 
 impl KvCache {
     /// Reserves `blocks` blocks, filled with zeros; fails on a device without kernels or when memory does not suffice.
     pub fn new(shape: KvShape, blocks: usize, device: &Device) -> Result<Self> {
-        tensors::require_cpu(device, "the key/value cache")?;
+        tensors::require_device(device, "the key/value cache")?;
         if shape.kv_heads == 0 || shape.head_dim == 0 {
             let (what, wanted) = (
                 "the shape of the cache",
@@ -109,7 +114,7 @@ impl KvCache {
             .into());
         }
         let layers = (0..shape.layers)
-            .map(|_| KvLayer::new(shape, blocks))
+            .map(|_| KvLayer::on(device, shape, blocks))
             .collect::<Result<_>>()?;
         Ok(Self {
             shape,
@@ -164,6 +169,38 @@ impl KvCache {
 }
 
 impl KvLayer {
+    fn on(device: &Device, shape: KvShape, blocks: usize) -> Result<Self> {
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() {
+            return Self::of_gpu(device, shape, blocks);
+        }
+        debug_assert!(device.is_cpu(), "others are refused before");
+        Self::new(shape, blocks)
+    }
+
+    #[cfg(feature = "cuda")]
+    fn of_gpu(device: &Device, shape: KvShape, blocks: usize) -> Result<Self> {
+        use crate::kernels::cuda;
+        let sizes = cuda::Sizes {
+            kv_heads: shape.kv_heads,
+            head: shape.head_dim,
+        };
+        let dtype = match shape.dtype {
+            KvDtype::F32 => candle_core::DType::F32,
+            KvDtype::BF16 => candle_core::DType::BF16,
+            KvDtype::F16 => candle_core::DType::F16,
+        };
+        let reserve = || cuda::reserve(sizes, blocks, dtype, device);
+        let nothing = || Pages::zeroed(0).expect("an empty map is never refused");
+        Ok(Self {
+            shape,
+            blocks,
+            keys: nothing(),
+            values: nothing(),
+            on_gpu: Some([reserve()?, reserve()?]),
+        })
+    }
+
     fn new(shape: KvShape, blocks: usize) -> Result<Self> {
         let heads = blocks.checked_mul(shape.kv_heads);
         let reserve = |block: usize| {
@@ -178,6 +215,8 @@ impl KvLayer {
                 blocks,
                 keys,
                 values,
+                #[cfg(feature = "cuda")]
+                on_gpu: None,
             }),
             _ => Err(NnError::Value {
                 what: "the number of cache blocks",

@@ -4,6 +4,8 @@ use candle_core::{Device, Result, Tensor};
 
 use crate::error::NnError;
 use crate::kernels::cpu::gather::{gather, gather_blocks, gather_panels, gather_panels_of_blocks};
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
 use crate::tensors;
 use crate::weights::{HostTensor, Matrix, WeightError};
 
@@ -27,13 +29,19 @@ impl Embedding {
 
     /// As [`Self::new`], of a matrix that is multiplied with too.
     pub fn of(weight: Matrix, first_id: usize, device: &Device) -> Result<Self> {
-        tensors::require_cpu(device, "an embedding")?;
         tensors::require_multiplied(weight.dtype(), TABLE)?;
-        Ok(Self { weight, first_id })
+        Ok(Self {
+            weight: weight.on(device, TABLE)?,
+            first_id,
+        })
     }
 
     /// Rows for the ids, `[ids, width]` in f32; zeros for ids of other ranks, so that the sum over ranks is the row.
     pub fn forward(&self, ids: &[u32]) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(table) = self.weight.on_gpu() {
+            return cuda::embed(table, ids, self.first_id);
+        }
         let [count, width] = self.weight.shape();
         let row_of = |&id: &u32| {
             (id as usize)

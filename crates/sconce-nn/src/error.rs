@@ -80,6 +80,27 @@ pub enum NnError {
         #[source]
         cause: WeightError,
     },
+    /// There is no NCCL.
+    #[error(
+        "libnccl.so is not there, which joins GPUs: install NVIDIA's NCCL 2.17 or later, with a link libnccl.so to          libnccl.so.2 on LD_LIBRARY_PATH, or serve from one GPU with option.tensor_parallel_degree=1"
+    )]
+    NoNccl,
+    /// NCCL is too old.
+    #[error(
+        "NCCL has version {version}, and 21700 (2.17) or later is needed: install a newer libnccl"
+    )]
+    OldNccl {
+        /// Its number: 10,000 times the major version, 100 times the minor one, the patch.
+        version: i32,
+    },
+    /// NCCL refuses.
+    #[error("NCCL fails at {what}: {state}; NCCL_DEBUG=INFO tells more")]
+    Nccl {
+        /// The call.
+        what: &'static str,
+        /// NCCL's word.
+        state: String,
+    },
     /// A rank of the group is gone.
     #[error("rank {rank} {how}, so rank {waiting} cannot finish its {operation}")]
     RankGone {

@@ -6,6 +6,8 @@ use crate::error::NnError;
 use crate::kernels::cpu::matmul::matmul;
 use crate::kernels::cpu::operand::{self as kernels, Layout, Part, Precision};
 use crate::kernels::cpu::{quant, winograd};
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
 use crate::tensors::{self, Numbers};
 use crate::weights::{HostTensor, Matrix, StoredDtype, WeightError};
 
@@ -19,6 +21,8 @@ pub struct Linear {
     weight: Matrix,
     bias: Option<Vec<f32>>,
     precision: Precision,
+    #[cfg(feature = "cuda")]
+    bias_on_gpu: Option<Tensor>,
 }
 
 impl Linear {
@@ -32,16 +36,22 @@ impl Linear {
 
     /// As [`Self::new`], of a matrix that lies as it is multiplied.
     pub fn of(weight: Matrix, bias: Option<HostTensor>, device: &Device) -> Result<Self> {
-        tensors::require_cpu(device, "a linear layer")?;
         tensors::require_multiplied(weight.dtype(), WEIGHT)?;
         let vector = |bias: HostTensor| {
             tensors::vector(&bias, weight.shape()[0], "the bias of a linear layer")
         };
         let bias = bias.map(vector).transpose()?;
+        #[cfg(feature = "cuda")]
+        let bias_on_gpu = match &bias {
+            Some(bias) if device.is_cuda() => Some(Tensor::new(&**bias, device)?),
+            _ => None,
+        };
         Ok(Self {
-            weight,
+            weight: weight.on(device, WEIGHT)?,
             bias,
             precision: Precision::Exact,
+            #[cfg(feature = "cuda")]
+            bias_on_gpu,
         })
     }
 
@@ -64,11 +74,17 @@ impl Linear {
     /// Each result has the bits that its layer gives alone.
     pub fn forward_all<const N: usize>(layers: [&Self; N], x: &Tensor) -> Result<[Tensor; N]> {
         let what = "the input of a linear layer";
-        let numbers = Numbers::of(x, what)?;
-        let rows: usize = x.dims().iter().rev().skip(1).product();
         for layer in layers {
             tensors::require_width(x, layer.in_features(), what)?;
         }
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let made = layers.into_iter().map(|layer| layer.forward_on_gpu(x));
+            let made: Vec<Tensor> = made.collect::<Result<_>>()?;
+            return Ok(made.try_into().expect("one for each layer"));
+        }
+        let numbers = Numbers::of(x, what)?;
+        let rows: usize = x.dims().iter().rev().skip(1).product();
         // SAFETY: the products write every output.
         #[allow(unsafe_code)]
         let room = |layer: &Self| unsafe { tensors::unwritten(rows * layer.out_features()) };
@@ -155,6 +171,18 @@ impl Linear {
             bias: self.bias.as_deref(),
             out,
         })
+    }
+
+    #[cfg(feature = "cuda")]
+    fn forward_on_gpu(&self, x: &Tensor) -> Result<Tensor> {
+        match self.weight.on_gpu() {
+            Some(weight) => cuda::linear(weight, self.bias_on_gpu.as_ref(), x),
+            None => {
+                let device = format!("{:?}", x.device().location());
+                let what = "the input of a linear layer of the processor";
+                Err(NnError::Device { what, device }.into())
+            }
+        }
     }
 
     /// Width of the output.

@@ -1,66 +1,71 @@
 //! `Norm`: layer and root-mean-square normalisation over the last dimension.
 
-use candle_core::{Device, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use crate::error::NnError;
 use crate::kernels::cpu::rows::{RowNorm, add_and_normalise, normalise};
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
 use crate::tensors::{self, Numbers};
 use crate::weights::HostTensor;
 
 /// A normalisation with its weights in f32.
 #[derive(Clone, Debug)]
-pub enum Norm {
+pub struct Norm {
+    kind: Kind,
+    /// `[width]`.
+    weight: Vec<f32>,
+    /// `[width]`; of layer normalisation only.
+    bias: Option<Vec<f32>>,
+    /// Added to the variance, or to the mean of squares.
+    eps: f32,
+    /// The numbers on a GPU, once one has asked for them.
+    #[cfg(feature = "cuda")]
+    on_gpu: std::sync::OnceLock<cuda::NormWeights>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Kind {
     /// `(x - mean) / sqrt(variance + eps) * weight + bias`.
-    Layer {
-        /// `[width]`.
-        weight: Vec<f32>,
-        /// `[width]`.
-        bias: Option<Vec<f32>>,
-        /// Added to the variance.
-        eps: f32,
-    },
+    Layer,
     /// `x / sqrt(mean of squares + eps) * weight`.
-    Rms {
-        /// `[width]`.
-        weight: Vec<f32>,
-        /// Added to the mean of squares.
-        eps: f32,
-    },
+    Rms,
 }
 
 impl Norm {
     /// Layer normalisation with `weight` `[width]` of any stored type.
-    pub fn layer(
-        weight: HostTensor,
-        bias: Option<HostTensor>,
-        eps: f64,
-        device: &Device,
-    ) -> Result<Self> {
-        tensors::require_cpu(device, "a norm")?;
+    pub fn layer(weight: HostTensor, bias: Option<HostTensor>, eps: f64) -> Result<Self> {
         let weight = weight_of(&weight)?;
         let bias = bias
             .map(|bias| tensors::vector(&bias, weight.len(), "the bias of a norm"))
             .transpose()?;
-        Ok(Self::Layer {
-            weight,
-            bias,
-            eps: eps as f32,
-        })
+        Ok(Self::of(Kind::Layer, weight, bias, eps as f32))
     }
 
     /// Root-mean-square normalisation with `weight` `[width]` of any stored type.
-    pub fn rms(weight: HostTensor, eps: f64, device: &Device) -> Result<Self> {
-        tensors::require_cpu(device, "a norm")?;
-        Ok(Self::Rms {
-            weight: weight_of(&weight)?,
-            eps: eps as f32,
-        })
+    pub fn rms(weight: HostTensor, eps: f64) -> Result<Self> {
+        Ok(Self::of(Kind::Rms, weight_of(&weight)?, None, eps as f32))
+    }
+
+    fn of(kind: Kind, weight: Vec<f32>, bias: Option<Vec<f32>>, eps: f32) -> Self {
+        Self {
+            kind,
+            weight,
+            bias,
+            eps,
+            #[cfg(feature = "cuda")]
+            on_gpu: std::sync::OnceLock::new(),
+        }
     }
 
     /// Normalises `x` `[.., width]` over its last dimension.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let what = "the input of a norm";
         tensors::require_width(x, self.width(), what)?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return Ok(cuda::norm(self.on_gpu(x.device())?, x, None)?.1);
+        }
         let numbers = Numbers::of(x, what)?;
         // SAFETY: every row is written.
         #[allow(unsafe_code)]
@@ -82,6 +87,11 @@ impl Norm {
             }
             .into());
         }
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let (sum, out) = cuda::norm(self.on_gpu(x.device())?, x, Some(residual))?;
+            return Ok((sum.expect("there is a residual"), out));
+        }
         let (left, right) = (
             Numbers::of(x, what)?,
             Numbers::of(residual, "the residual")?,
@@ -98,16 +108,12 @@ impl Norm {
 
     /// Size of the last dimension.
     pub fn width(&self) -> usize {
-        match self {
-            Self::Layer { weight, .. } | Self::Rms { weight, .. } => weight.len(),
-        }
+        self.weight.len()
     }
 
     /// Its weight `[width]`.
     pub fn weight(&self) -> &[f32] {
-        match self {
-            Self::Layer { weight, .. } | Self::Rms { weight, .. } => weight,
-        }
+        &self.weight
     }
 
     /// The norm whose element `i` is this one's element `order[i]`; repeats and omissions are allowed.
@@ -116,28 +122,38 @@ impl Norm {
     /// When there is no such element.
     pub fn permuted(&self, order: &[usize]) -> Self {
         let permute = |numbers: &Vec<f32>| order.iter().map(|&index| numbers[index]).collect();
-        match self {
-            Self::Layer { weight, bias, eps } => Self::Layer {
-                weight: permute(weight),
-                bias: bias.as_ref().map(permute),
-                eps: *eps,
-            },
-            Self::Rms { weight, eps } => Self::Rms {
-                weight: permute(weight),
-                eps: *eps,
-            },
-        }
+        let bias = self.bias.as_ref().map(permute);
+        Self::of(self.kind, permute(&self.weight), bias, self.eps)
     }
 
     fn row_norm(&self) -> RowNorm<'_> {
-        match self {
-            Self::Layer { weight, bias, eps } => RowNorm::Layer {
+        let Self {
+            weight, bias, eps, ..
+        } = self;
+        match self.kind {
+            Kind::Layer => RowNorm::Layer {
                 weight,
                 bias: bias.as_deref(),
                 eps: *eps,
             },
-            Self::Rms { weight, eps } => RowNorm::Rms { weight, eps: *eps },
+            Kind::Rms => RowNorm::Rms { weight, eps: *eps },
         }
+    }
+
+    /// The numbers on a GPU; a norm is used on one.
+    #[cfg(feature = "cuda")]
+    fn on_gpu(&self, device: &candle_core::Device) -> Result<&cuda::NormWeights> {
+        if let Some(there) = self.on_gpu.get() {
+            return Ok(there);
+        }
+        let centred = self.kind == Kind::Layer;
+        let there = cuda::NormWeights::new(
+            &self.weight,
+            self.bias.as_deref(),
+            (self.eps, centred),
+            device,
+        )?;
+        Ok(self.on_gpu.get_or_init(|| there))
     }
 }
 
@@ -149,18 +165,19 @@ fn weight_of(weight: &HostTensor) -> Result<Vec<f32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use candle_core::Device;
 
     #[test]
     fn worked_examples_of_both_kinds() {
         let weight = HostTensor::from_f32(vec![2.0, 1.0], &[2]);
         let bias = HostTensor::from_f32(vec![0.5, 0.0], &[2]);
         let x = Tensor::new(&[[1f32, 3.0]], &Device::Cpu).unwrap();
-        let layer = Norm::layer(weight.clone(), Some(bias), 0.0, &Device::Cpu).unwrap();
+        let layer = Norm::layer(weight.clone(), Some(bias), 0.0).unwrap();
         assert_eq!(
             layer.forward(&x).unwrap().to_vec2::<f32>().unwrap(),
             [[-1.5, 1.0]]
         );
-        let rms = Norm::rms(weight, 4.0, &Device::Cpu).unwrap();
+        let rms = Norm::rms(weight, 4.0).unwrap();
         // Mean of squares 5, plus 4: a divisor of 3.
         let third = 1.0f32 / 3.0;
         assert_eq!(

@@ -131,7 +131,51 @@ impl Rope {
     /// Rotates the first `dim` numbers of each head of `x` `[tokens, heads, head]` by the positions of the step's tokens.
     pub fn apply(&self, x: &Tensor, step: &Step) -> Result<Tensor> {
         let what = "the input of rotary positions";
-        let (tokens, heads, head) = x.dims3()?;
+        self.check(x, step)?;
+        let (_, heads, head) = x.dims3()?;
+        let positions = &step.positions;
+        let numbers = Numbers::of(x, what)?;
+        // SAFETY: every number is written, be it rotated or not.
+        #[allow(unsafe_code)]
+        let mut out = unsafe { tensors::unwritten(numbers.len()) };
+        let sizes = Heads {
+            heads,
+            head,
+            dim: self.dim,
+        };
+        let tables = self.tables(step);
+        rotate(
+            &numbers,
+            sizes,
+            &|token| tables.at(token).angles(positions[token]),
+            &mut out,
+        );
+        tensors::tensor(out, x.dims())
+    }
+
+    /// Cosines and sines of each token of the step, `[tokens, dim / 2]` each.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn angles(&self, step: &Step) -> [Vec<f32>; 2] {
+        let tables = self.tables(step);
+        let mut angles = [(); 2].map(|()| Vec::with_capacity(step.positions.len() * self.dim / 2));
+        for (token, &position) in step.positions.iter().enumerate() {
+            let (cos, sin) = tables.at(token).angles(position);
+            angles[0].extend_from_slice(cos);
+            angles[1].extend_from_slice(sin);
+        }
+        angles
+    }
+
+    /// Pairs of numbers that are rotated.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn pairs(&self) -> usize {
+        self.dim / 2
+    }
+
+    /// Fails on a tensor that has other tokens than the step, or on a position beyond the last.
+    pub(crate) fn check(&self, x: &Tensor, step: &Step) -> Result<()> {
+        let what = "the input of rotary positions";
+        let (tokens, _, head) = x.dims3()?;
         let positions = &step.positions;
         if head < self.dim || tokens != positions.len() {
             let wanted = format!("[{}, heads, at least {}]", positions.len(), self.dim);
@@ -154,23 +198,7 @@ impl Rope {
             }
             .into());
         }
-        let numbers = Numbers::of(x, what)?;
-        // SAFETY: every number is written, be it rotated or not.
-        #[allow(unsafe_code)]
-        let mut out = unsafe { tensors::unwritten(numbers.len()) };
-        let sizes = Heads {
-            heads,
-            head,
-            dim: self.dim,
-        };
-        let tables = self.tables(step);
-        rotate(
-            &numbers,
-            sizes,
-            &|token| tables.at(token).angles(positions[token]),
-            &mut out,
-        );
-        tensors::tensor(out, x.dims())
+        Ok(())
     }
 
     /// The table of each token of the step.

@@ -4,66 +4,108 @@
 use candle_core::{Result, Tensor};
 
 use crate::error::NnError;
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda;
 use crate::tensors::{self, Numbers};
 
 /// Sums `[rows, width]` in f32.
 #[derive(Debug)]
-pub struct RowSums {
-    numbers: Vec<f32>,
-    width: usize,
+pub struct RowSums(Place);
+
+#[derive(Debug)]
+enum Place {
+    Host {
+        numbers: Vec<f32>,
+        width: usize,
+    },
+    #[cfg(feature = "cuda")]
+    Gpu(cuda::RowSums),
 }
 
 impl RowSums {
-    /// All zero.
+    /// All zero, in memory of the host.
     pub fn zeros(rows: usize, width: usize) -> Self {
-        Self {
+        Self(Place::Host {
             numbers: vec![0.0; rows * width],
             width,
+        })
+    }
+
+    /// All zero, of the shape of `x` `[rows, width]` and where it is.
+    pub fn zeros_like(x: &Tensor) -> Result<Self> {
+        let (rows, width) = x.dims2()?;
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let sums = cuda::RowSums::zeros(rows, width, x.dtype(), x.device())?;
+            return Ok(Self(Place::Gpu(sums)));
         }
+        Ok(Self::zeros(rows, width))
     }
 
     /// Beginning with the numbers of `x` `[rows, width]`.
     pub fn of(x: &Tensor) -> Result<Self> {
-        Ok(Self {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return Ok(Self(Place::Gpu(cuda::RowSums::of(x)?)));
+        }
+        Ok(Self(Place::Host {
             numbers: Numbers::of(x, "the first summand")?.to_vec(),
             width: x.dim(1)?,
-        })
+        }))
     }
 
-    /// Adds row `i` of `y` `[rows.len(), width]`, times `weights[i]`, to row `rows[i]`.
+    /// Adds row `i` of `y` `[rows.len(), width]`, times `weights[i]`, to row `rows[i]`, in this order. On GPUs no two of one
+    /// call may name the same row.
     pub fn add(&mut self, rows: &[u32], weights: &[f32], y: &Tensor) -> Result<()> {
-        let what = "a summand of rows";
-        let numbers = Numbers::of(y, what)?;
-        let height = self.numbers.len() / self.width.max(1);
-        let fits = y.dims() == [rows.len(), self.width]
+        let [height, width] = self.shape();
+        let fits = y.dims() == [rows.len(), width]
             && weights.len() == rows.len()
             && rows.iter().all(|&row| (row as usize) < height);
         if !fits {
-            let wanted = format!("[{}, {}] for rows below {height}", rows.len(), self.width);
-            let shape = y.dims().to_vec();
             return Err(NnError::Shape {
-                what,
-                shape,
-                wanted,
+                what: SUMMAND,
+                shape: y.dims().to_vec(),
+                wanted: format!("[{}, {width}] for rows below {height}", rows.len()),
             }
             .into());
         }
-        let summands = numbers.chunks_exact(self.width).zip(weights);
-        for (&row, (summand, weight)) in rows.iter().zip(summands) {
-            let sums = &mut self.numbers[row as usize * self.width..][..self.width];
-            for (sum, number) in sums.iter_mut().zip(summand) {
-                *sum += weight * number;
+        match &mut self.0 {
+            Place::Host { numbers, width } => {
+                let summands = Numbers::of(y, SUMMAND)?;
+                let summands = summands.chunks_exact(*width).zip(weights);
+                for (&row, (summand, weight)) in rows.iter().zip(summands) {
+                    let sums = &mut numbers[row as usize * *width..][..*width];
+                    for (sum, number) in sums.iter_mut().zip(summand) {
+                        *sum += weight * number;
+                    }
+                }
+                Ok(())
             }
+            #[cfg(feature = "cuda")]
+            Place::Gpu(sums) => sums.add(rows, weights, y),
         }
-        Ok(())
     }
 
     /// The sums, `[rows, width]`.
     pub fn into_tensor(self) -> Result<Tensor> {
-        let rows = self.numbers.len() / self.width.max(1);
-        tensors::tensor(self.numbers, &[rows, self.width])
+        let shape = self.shape();
+        match self.0 {
+            Place::Host { numbers, .. } => tensors::tensor(numbers, &shape),
+            #[cfg(feature = "cuda")]
+            Place::Gpu(sums) => sums.into_tensor(),
+        }
+    }
+
+    fn shape(&self) -> [usize; 2] {
+        match &self.0 {
+            Place::Host { numbers, width } => [numbers.len() / (*width).max(1), *width],
+            #[cfg(feature = "cuda")]
+            Place::Gpu(sums) => [sums.height(), sums.width()],
+        }
     }
 }
+
+const SUMMAND: &str = "a summand of rows";
 
 #[cfg(test)]
 mod tests {

@@ -18,6 +18,46 @@ pub struct Step {
     pub sampled: Vec<u32>,
 }
 
+/// A step during one forward pass; its index vectors go to a GPU once, when the first layer there asks for them.
+#[derive(Debug)]
+pub struct Placed<'a> {
+    step: &'a Step,
+    #[cfg(feature = "cuda")]
+    on_gpu: std::cell::OnceCell<crate::kernels::cuda::OnGpu>,
+}
+
+impl<'a> Placed<'a> {
+    /// Of that step.
+    pub fn new(step: &'a Step) -> Self {
+        Self {
+            step,
+            #[cfg(feature = "cuda")]
+            on_gpu: std::cell::OnceCell::new(),
+        }
+    }
+
+    /// The index vectors on the GPU of a tensor; all of a pass are on one.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_gpu(
+        &self,
+        device: &candle_core::Device,
+    ) -> candle_core::Result<&crate::kernels::cuda::OnGpu> {
+        if let Some(uploaded) = self.on_gpu.get() {
+            return Ok(uploaded);
+        }
+        let uploaded = crate::kernels::cuda::OnGpu::new(self.step, device)?;
+        Ok(self.on_gpu.get_or_init(|| uploaded))
+    }
+}
+
+impl std::ops::Deref for Placed<'_> {
+    type Target = Step;
+
+    fn deref(&self) -> &Step {
+        self.step
+    }
+}
+
 /// The part of one sequence in a [`Step`].
 #[derive(Clone, Debug, Default)]
 pub struct StepRow {

@@ -5,7 +5,6 @@ use std::ops::Deref;
 use candle_core::{CpuStorage, Device, Result, Storage, StorageRef, Tensor};
 
 use crate::error::NnError;
-use crate::kernels::cpu::elementwise;
 use crate::weights::{HostTensor, Matrix, StoredDtype};
 
 /// The numbers of a contiguous f32 tensor on the CPU, in row-major order; holds the tensor's lock.
@@ -72,27 +71,6 @@ pub(crate) unsafe fn unwritten(len: usize) -> Vec<f32> {
     room
 }
 
-/// `x + y`, element by element.
-pub fn add(x: &Tensor, y: &Tensor) -> Result<Tensor> {
-    let what = "a summand";
-    if x.dims() != y.dims() {
-        let wanted = format!("that of the other, {:?},", y.dims());
-        let shape = x.dims().to_vec();
-        return Err(NnError::Shape {
-            what,
-            shape,
-            wanted,
-        }
-        .into());
-    }
-    let (left, right) = (Numbers::of(x, what)?, Numbers::of(y, what)?);
-    // SAFETY: every sum is written.
-    #[allow(unsafe_code)]
-    let mut out = unsafe { unwritten(left.len()) };
-    elementwise::add(&left, &right, &mut out);
-    tensor(out, x.dims())
-}
-
 /// A CPU tensor over the numbers, without a copy.
 pub(crate) fn tensor(numbers: Vec<f32>, shape: &[usize]) -> Result<Tensor> {
     Tensor::from_vec(numbers, shape, &Device::Cpu)
@@ -105,6 +83,14 @@ pub(crate) fn require_cpu(device: &Device, what: &'static str) -> Result<()> {
     }
     let device = format!("{:?}", device.location());
     Err(NnError::Device { what, device }.into())
+}
+
+/// Fails where this build computes nothing.
+pub(crate) fn require_device(device: &Device, what: &'static str) -> Result<()> {
+    match cfg!(feature = "cuda") && device.is_cuda() {
+        true => Ok(()),
+        false => require_cpu(device, what),
+    }
 }
 
 /// Fails unless the last dimension is `width`.

@@ -130,7 +130,8 @@ fn load(
     let mut progress = |done, total| observer(Phase::Loading, Progress { done, total });
     let (arch, options) = (description.arch, settings.load_options());
     let (spec, weights) = (description.spec.clone(), Arc::clone(&description.weights));
-    let loader: Arc<RankLoader<Rank>> = Arc::new(move |communicator, progress| {
+    let loader: Arc<RankLoader<Rank>> = Arc::new(move |seat, progress| {
+        let communicator = seat.on_processor();
         let model = Seq2Seq::load(arch, &spec, &*weights, communicator, &options, progress)?;
         Ok(Rank::new(model))
     });

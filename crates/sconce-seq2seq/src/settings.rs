@@ -56,6 +56,7 @@ impl Seq2SeqSettings {
     /// How weights, keys and values are kept, planned and loaded alike.
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions {
+            for_gpu: false,
             dtype: self.dtype,
             quantise: self.quantise,
             in_huge_pages: has_huge_pages(),

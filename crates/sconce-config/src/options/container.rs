@@ -1,7 +1,7 @@
 //! Variables of the containers of DJL Serving and SageMaker, and of Text Generation Inference, that
 //! stand for no key of a file.
 
-use super::placement::ranks;
+use super::placement::degree;
 use super::reason::{
     CLUSTERS, KEPT, LONG_PROMPTS, MEMORY_PLAN, METRICS, NO_CUDA, NO_JAVA, NO_WORKERS, ONE_BACKEND,
     ONE_ENGINE, PYTHON_ONLY, SECURE,
@@ -407,7 +407,7 @@ pub(super) const CONTAINER: &[Entry] = &[
 fn ranks_unless_none(draft: &mut Draft, value: &str) -> Value<()> {
     match value {
         "0" => Ok(()),
-        degree => put(&mut draft.model.ranks, ranks(degree)),
+        wanted => degree(draft, wanted),
     }
 }
 

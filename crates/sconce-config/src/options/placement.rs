@@ -3,6 +3,7 @@
 use super::quantize::FLOATS_OF_8_BITS;
 use super::reason::NO_CUDA;
 use super::{OPTION, own_code, refused};
+use crate::draft::Draft;
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
 use crate::python;
@@ -60,7 +61,7 @@ pub(super) const PLACEMENT: &[Entry] = &[
         default: "1",
         doc: "Ranks that share the weights, from 1 to 256; on a CPU each is a thread. max: \
               as many as there are GPUs, 1 on a CPU.",
-        status: Status::Honoured(|d, v| put(&mut d.model.ranks, ranks(v))),
+        status: Status::Honoured(degree),
         ..OPTION
     },
     Entry {
@@ -173,8 +174,10 @@ pub(super) const PLACEMENT: &[Entry] = &[
         variables: &[Fills("CUDA_MEMORY_FRACTION")],
         kind: Kind::Number,
         since: "0.25",
-        doc: "Share of a GPU's memory to use.",
-        status: Status::NoOp(NO_CUDA),
+        default: "0.9",
+        doc: "The part of each GPU's memory that weights, keys and values and their workspace take, from \
+              0.001 to 1.",
+        status: Status::Honoured(|d, v| put(&mut d.model.gpu_memory_thousandths, thousandths(v))),
         ..OPTION
     },
     Entry {
@@ -232,9 +235,24 @@ fn device(value: &str) -> Value<Device> {
     word(value, &devices)
 }
 
-pub(super) fn ranks(value: &str) -> Value<usize> {
+/// The number of ranks, or as many as there are GPUs.
+pub(super) fn degree(draft: &mut Draft, value: &str) -> Value<()> {
+    draft.model.all_gpus = value == "max";
+    put(&mut draft.model.ranks, ranks(value))
+}
+
+/// A part of a whole, in thousandths.
+fn thousandths(value: &str) -> Value<u32> {
+    let part: Option<f64> = value.parse().ok();
+    part.map(|part| (part * 1000.0).round())
+        .filter(|part| (1.0..=1000.0).contains(part))
+        .map(|part| part as u32)
+        .ok_or_else(|| Rejection::Invalid("must be a number from 0.001 to 1".into()))
+}
+
+fn ranks(value: &str) -> Value<usize> {
     match value {
-        // As many as there are GPUs, and there are none.
+        // The processor has no use for more.
         "max" => Ok(1),
         value => count(value, 1..=256)
             .map_err(|_| Rejection::Invalid("must be max or a whole number from 1 to 256".into())),

@@ -21,6 +21,20 @@ const SCRATCH_PER_THREAD: u64 = 1 << 20;
 /// vocabularies take about this much.
 const PROGRAM: u64 = 64 << 20;
 
+/// What a process takes of a GPU's memory for its context and kernels. An estimate for planning, on the large side of
+/// what is usually seen (0.3 to 0.6 GiB).
+const CUDA_CONTEXT: u64 = 600 << 20;
+
+/// What communication takes on each rank of several: buffers of channels to its peers. An estimate like that of the
+/// context.
+const NCCL: u64 = 400 << 20;
+
+/// Scratch of the matrix library: 32 MiB is what cuBLAS recommends for Hopper, less for others.
+const CUBLAS: u64 = 32 << 20;
+
+/// Scratch of attention: what is not yet joined of the tokens that are computed at a time.
+const ATTENTION: u64 = 64 << 20;
+
 /// Of the memory that a machine has left, the cache takes one part in so many unless
 /// `option.kv_cache_memory` says more: others live there too.
 const CACHE_PART_OF_MACHINE: u64 = 4;
@@ -115,6 +129,19 @@ impl Room {
             most_cache: bytes.map(|bytes| bytes / CACHE_PART_OF_MACHINE),
             keys: Keys::Cpu,
             packs_inputs: true,
+        }
+    }
+
+    /// The share of one of `ranks` ranks that each may take so many bytes of a GPU; `number`: bytes of a key's or
+    /// value's number.
+    pub fn of_gpu(bytes: u64, ranks: usize, number: u64) -> Self {
+        Self {
+            bytes: Some(bytes),
+            overhead: CUDA_CONTEXT + if ranks > 1 { NCCL } else { 0 },
+            scratch: CUBLAS + ATTENTION,
+            most_cache: None,
+            keys: Keys::Plain(number),
+            packs_inputs: false,
         }
     }
 

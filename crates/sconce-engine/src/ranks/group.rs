@@ -12,7 +12,7 @@ use sconce_core::inbox::panic_message;
 use sconce_nn::{GroupHandle, Place, Silence, Threads};
 use tracing::warn;
 
-use super::{Obey, RankLoader};
+use super::{Obey, RankLoader, Seat};
 use crate::error::EngineError;
 
 /// What the engine waits longer than the ranks do, so that those who wait for each other say first
@@ -213,7 +213,7 @@ impl<A: Send + 'static> Reporter<A> {
             }
         };
         let loaded = catch_unwind(AssertUnwindSafe(|| {
-            loader(Box::new(communicator), &mut progress)
+            loader(Seat::Member(communicator), &mut progress)
         }));
         match loaded {
             Ok(Ok(rank)) => {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use candle_core::{Device, Tensor};
+use candle_core::Tensor;
 use sconce_models::Model;
 use sconce_nn::{KvCache, Step};
 use sconce_sched::StepPlan;
@@ -49,7 +49,7 @@ impl Rank {
     }
 
     fn reserve(&mut self, blocks: usize) -> Result<(), String> {
-        let cache = KvCache::new(self.model.kv_shape(), blocks, &Device::Cpu);
+        let cache = KvCache::new(self.model.kv_shape(), blocks, &self.model.device());
         self.cache = Some(cache.map_err(|error| error.to_string())?);
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Projections to queries, keys and values, their norms and rotation, attention over the cache, projection back.
 
 use candle_core::{Result, Tensor};
-use sconce_nn::{Alibi, Attend, KvLayer, Linear, attend, clip};
+use sconce_nn::{Alibi, Attend, KvLayer, Linear, clip, rotate_and_attend};
 
 use super::Pass;
 use super::load::Loader;
@@ -73,12 +73,9 @@ impl Attention {
             q = queries.forward(&q, pass.comm)?;
             k = keys.forward(&k, pass.comm)?;
         }
-        if let Some(rope) = self.rope.map(|index| &pass.ropes[index]) {
-            q = rope.apply(&q, pass.step)?;
-            k = rope.apply(&k, pass.step)?;
-        }
-        self.out
-            .forward(&attend(&q, &k, &v, kv, pass.step, &self.how)?)
+        let rope = self.rope.map(|index| &pass.ropes[index]);
+        let attended = rotate_and_attend(rope, [&q, &k, &v], kv, &pass.step, &self.how)?;
+        self.out.forward(&attended)
     }
 
     /// A projection as `[tokens, heads, head]`.

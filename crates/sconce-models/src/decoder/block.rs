@@ -16,7 +16,7 @@
 //! ```
 
 use candle_core::{Result, Tensor};
-use sconce_nn::{KvLayer, Norm, add};
+use sconce_nn::{KvLayer, Norm, add, scale};
 
 use super::Pass;
 use super::attention::Attention;
@@ -64,7 +64,7 @@ impl Block {
     pub(crate) fn forward(&self, x: &Tensor, kv: &mut KvLayer, pass: &Pass) -> Result<Tensor> {
         let mut attend = |x: &Tensor| self.attention.forward(x, kv, pass);
         let joined = |part: Tensor| self.scaled(pass.comm.all_reduce(&part)?);
-        let feed = |x: &Tensor| joined(self.mlp.forward(x)?);
+        let feed = |x: &Tensor| joined(self.mlp.forward(x, pass.comm)?);
         match &self.norms {
             Norms::Pre { attn, mlp } => {
                 let attended = joined(attend(&attn.forward(x)?)?)?;
@@ -92,13 +92,16 @@ impl Block {
             }
             Norms::Parallel { attn, mlp } => {
                 let attended = attend(&attn.forward(x)?)?;
-                let fed = self.mlp.forward(&mlp.forward(x)?)?;
+                let fed = self.mlp.forward(&mlp.forward(x)?, pass.comm)?;
                 add(x, &joined(add(&attended, &fed)?)?)
             }
             Norms::ParallelShared(norm) => {
                 let normed = norm.forward(x)?;
                 let attended = attend(&normed)?;
-                add(x, &joined(add(&attended, &self.mlp.forward(&normed)?)?)?)
+                add(
+                    x,
+                    &joined(add(&attended, &self.mlp.forward(&normed, pass.comm)?)?)?,
+                )
             }
         }
     }
@@ -107,7 +110,7 @@ impl Block {
         if self.scale == 1.0 {
             return Ok(x);
         }
-        x * f64::from(self.scale)
+        scale(&x, self.scale)
     }
 }
 

@@ -1,8 +1,8 @@
 //! A mixture of experts: every token goes through the few gated MLPs that its router scores highest.
 //! Every rank has a part of the inside of each expert, so that all ranks route alike and sum once.
 
-use candle_core::{Device, Result, Tensor};
-use sconce_nn::{Act, Linear, RowSums};
+use candle_core::{Result, Tensor};
+use sconce_nn::{Act, Communicator, Linear, RowSums, multiply, rows, to_host};
 
 use super::load::Loader;
 use super::load_error::LoadError;
@@ -60,26 +60,25 @@ impl Experts {
 
     /// `[tokens, width]` to this rank's summand of the same. A token's experts are added in their order, whatever
     /// other tokens there are.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, comm: &dyn Communicator) -> Result<Tensor> {
         let mut sums = match &self.shared {
             Some(shared) => RowSums::of(&shared.forward(x)?)?,
-            None => RowSums::zeros(x.dim(0)?, x.dim(1)?),
+            None => RowSums::zeros_like(x)?,
         };
-        for (expert, load) in self.experts.iter().zip(self.route(x)?) {
+        for (expert, load) in self.experts.iter().zip(self.route(x, comm)?) {
             if load.tokens.is_empty() {
                 continue;
             }
-            let tokens = Tensor::new(load.tokens.as_slice(), x.device())?;
-            let y = expert.forward(&x.index_select(&tokens, 0)?)?;
+            let y = expert.forward(&rows(x, &load.tokens)?)?;
             sums.add(&load.tokens, &load.weights, &y)?;
         }
         sums.into_tensor()
     }
 
     /// The load of each expert.
-    fn route(&self, x: &Tensor) -> Result<Vec<Load>> {
+    fn route(&self, x: &Tensor, comm: &dyn Communicator) -> Result<Vec<Load>> {
         let mut loads = vec![Load::default(); self.experts.len()];
-        let rows = self.router.forward(x)?.to_device(&Device::Cpu)?;
+        let rows = to_host(&self.router.forward(x)?, &|| comm.settle())?;
         for (token, logits) in rows.to_vec2::<f32>()?.into_iter().enumerate() {
             for (expert, weight) in self.routing.pick(logits) {
                 loads[expert].tokens.push(token as u32);
@@ -128,7 +127,7 @@ impl SharedExpert {
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let weight = Act::Sigmoid.apply(&self.router.forward(x)?)?;
-        self.mlp.forward(x)?.broadcast_mul(&weight)
+        multiply(&self.mlp.forward(x)?, &weight)
     }
 }
 

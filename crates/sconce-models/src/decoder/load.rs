@@ -8,7 +8,9 @@ use sconce_nn::{Embedding, KvDtype, Linear, Norm, Rope, RopeSpec};
 use super::footprint::Footprint;
 use super::layout::{Projection, as_halves, stored_rows};
 use super::load_error::LoadError;
+use super::numbers::{kept_as, one_type, tensors_of};
 use super::quantise::{Quantisation, Tally};
+use super::rows::{are_same, picked};
 use super::share::Share;
 use super::slots::{Axis, Slot, Split};
 use super::spec::{Affine, Head, NormKind, Position, QkNormOver, Qkv, Spec};
@@ -28,6 +30,8 @@ pub struct LoadOptions {
     pub in_huge_pages: bool,
     /// What keys and values are kept as.
     pub cache: KvDtype,
+    /// Whether matrices go to a GPU: row by row and all of one type, which activations, keys and values have as well.
+    pub for_gpu: bool,
 }
 
 /// Makes the layers of one rank.
@@ -36,11 +40,15 @@ pub(crate) struct Loader<'a> {
     spec: &'a Spec,
     pub(super) share: Share,
     pub(super) options: LoadOptions,
-    device: Device,
+    pub(super) device: Device,
     tensors: Tensors<'a>,
     footprint: Footprint,
     tally: Tally,
     arena: Option<Arena>,
+    /// The one type of matrices that go to a GPU.
+    pub(super) numbers: Option<StoredDtype>,
+    /// What keys and values are kept as.
+    pub(super) cache: KvDtype,
 }
 
 /// Which of the tensors of a slot: of which layer, and of which expert or head where each has its own.
@@ -95,21 +103,26 @@ impl<'a> Loader<'a> {
         spec: &'a Spec,
         share: Share,
         options: LoadOptions,
+        device: Device,
         source: &'a dyn WeightSource,
         progress: &'a mut dyn FnMut(u64, u64),
     ) -> Self {
-        let landmark = arch.names_of(Slot::Embed).next();
-        let tensors = Tensors::new(source, landmark.unwrap_or_default(), progress);
+        let tensors = tensors_of(arch, source, progress);
+        let numbers = options
+            .for_gpu
+            .then(|| one_type(arch, &tensors, options.dtype));
         Self {
             arch,
             spec,
             share,
             options,
-            device: Device::Cpu,
+            cache: numbers.map_or(options.cache, kept_as),
+            numbers,
+            arena: (options.in_huge_pages && !options.for_gpu).then(Arena::default),
+            device,
             tensors,
             footprint: Footprint::default(),
             tally: Tally::default(),
-            arena: options.in_huge_pages.then(Arena::default),
         }
     }
 
@@ -168,14 +181,14 @@ impl<'a> Loader<'a> {
                     Affine::Weight => (weight(self, Part::Weight)?, None),
                     Affine::None => (HostTensor::from_f32(vec![1.0; width], &[width]), None),
                 };
-                Norm::layer(weight, bias, eps, &self.device)
+                Norm::layer(weight, bias, eps)
             }
             NormKind::Rms { eps, plus_one } => {
                 let mut numbers = weight(self, Part::Weight)?.to_vec_f32()?;
                 if plus_one {
                     numbers.iter_mut().for_each(|number| *number += 1.0);
                 }
-                Norm::rms(HostTensor::from_f32(numbers, &[width]), eps, &self.device)
+                Norm::rms(HostTensor::from_f32(numbers, &[width]), eps)
             }
         };
         norm.map_err(|cause| LoadError::Layer {
@@ -454,6 +467,12 @@ impl<'a> Loader<'a> {
     /// The weight as it is multiplied with, in the type that it is computed from, all its pages in memory.
     fn kept(&mut self, slot: Slot, weight: &HostTensor, parts: usize) -> Result<Matrix, LoadError> {
         let wanted = self.wanted(slot, weight);
+        if self.numbers.is_some() {
+            let rows = weight.to_dtype(wanted)?.packed()?;
+            self.counted(slot, weight, &rows, parts);
+            self.tensors.report(rows.byte_len(), parts);
+            return self.on_device(slot, Matrix::of_rows(rows)?);
+        }
         let matrix = match &mut self.arena {
             Some(arena) => arena.hold_matrix(weight, wanted)?,
             None => Matrix::of(weight, wanted)?,
@@ -487,6 +506,9 @@ impl<'a> Loader<'a> {
 
     /// The type that a weight is computed from.
     fn wanted(&self, slot: Slot, weight: &HostTensor) -> StoredDtype {
+        if let Some(numbers) = self.numbers {
+            return numbers;
+        }
         let width = weight.shape().last().copied().unwrap_or(0);
         let format = |wanted: Quantisation| wanted.format(slot, self.spec, width);
         match (weight.dtype(), self.options.quantise.and_then(format)) {
@@ -554,35 +576,6 @@ impl<'a> Loader<'a> {
         }
         names.find(|name| self.tensors.has(name)).unwrap_or(first)
     }
-}
-
-/// These rows of a weight or a bias: a view where they follow each other, else a copy.
-fn picked(tensor: &HostTensor, rows: &[usize]) -> Result<HostTensor, LoadError> {
-    let adjacent = rows.windows(2).all(|pair| pair[0] + 1 == pair[1]);
-    Ok(match rows {
-        [first, ..] if adjacent => tensor.narrow(0, *first, rows.len())?,
-        _ => tensor.select_rows(rows)?,
-    })
-}
-
-/// Whether two matrices have the same numbers.
-fn are_same(one: &HostTensor, other: &HostTensor) -> Result<bool, LoadError> {
-    if one.shape() != other.shape() {
-        return Ok(false);
-    }
-    let in_place = one.dtype() == other.dtype() && one.is_packed() && other.is_packed();
-    for row in 0..one.shape()[0] {
-        let same = if in_place {
-            one.row_bytes(row) == other.row_bytes(row)
-        } else {
-            let numbers = |tensor: &HostTensor| tensor.narrow(0, row, 1)?.to_vec_f32();
-            numbers(one)? == numbers(other)?
-        };
-        if !same {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// What in `config.json` could be the reason that a tensor is missing.

@@ -1,7 +1,7 @@
 //! The feed-forward part of a layer.
 
 use candle_core::{Result, Tensor};
-use sconce_nn::{Act, Linear};
+use sconce_nn::{Act, Communicator, Linear};
 
 use super::experts::Experts;
 use super::load::Loader;
@@ -60,11 +60,11 @@ impl MlpLayer {
     }
 
     /// `[tokens, width]` to this rank's summand of the same.
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, comm: &dyn Communicator) -> Result<Tensor> {
         match self {
             Self::Plain { act, up, down } => down.forward(&act.apply(&up.forward(x)?)?),
             Self::Gated(gated) => gated.forward(x),
-            Self::Experts(experts) => experts.forward(x),
+            Self::Experts(experts) => experts.forward(x, comm),
         }
     }
 }

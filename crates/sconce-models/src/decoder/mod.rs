@@ -9,8 +9,10 @@ mod layout;
 mod load;
 mod load_error;
 mod mlp;
+mod numbers;
 mod qk_norm;
 mod quantise;
+mod rows;
 mod share;
 mod slots;
 mod spec;
@@ -19,7 +21,8 @@ mod tensors;
 use candle_core::{DType, Device, Result, Tensor};
 use sconce_nn::weights::{Outlines, WeightSource};
 use sconce_nn::{
-    Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Rope, Solo, Step, add,
+    Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Placed, Rope, Solo,
+    Step, add, columns, rows, scale, to_host,
 };
 
 pub use footprint::{Footprint, Working};
@@ -72,7 +75,7 @@ struct Exit {
 
 /// What is the same for all blocks of one forward pass.
 pub(crate) struct Pass<'a> {
-    pub(crate) step: &'a Step,
+    pub(crate) step: Placed<'a>,
     pub(crate) ropes: &'a [Rope],
     pub(crate) comm: &'a dyn Communicator,
 }
@@ -89,7 +92,12 @@ impl Decoder {
         progress: &mut dyn FnMut(u64, u64),
     ) -> std::result::Result<Self, LoadError> {
         let share = Share::new(comm.rank(), comm.world(), spec.dims)?;
-        let loader = Loader::new(arch, spec, share, *options, source, progress);
+        let device = comm.device();
+        let options = LoadOptions {
+            for_gpu: options.for_gpu || device.is_cuda(),
+            ..*options
+        };
+        let loader = Loader::new(arch, spec, share, options, device, source, progress);
         let (decoder, _, tally) = Self::of(loader, spec, comm)?;
         if decoder.share.rank == 0 {
             tally.tell(options.quantise);
@@ -108,8 +116,18 @@ impl Decoder {
     ) -> std::result::Result<Footprint, LoadError> {
         let share = Share::new(0, world, spec.dims)?;
         let (outlines, mut nobody) = (Outlines(source), |_, _| {});
-        let loader = Loader::new(arch, spec, share, *options, &outlines, &mut nobody);
+        let device = Device::Cpu;
+        let loader = Loader::new(arch, spec, share, *options, device, &outlines, &mut nobody);
         Self::of(loader, spec, Box::new(Solo)).map(|(_, footprint, _)| footprint)
+    }
+
+    /// What [`Decoder::load`] keeps keys and values as.
+    pub fn cache_dtype(
+        arch: &'static Arch,
+        source: &dyn WeightSource,
+        options: &LoadOptions,
+    ) -> KvDtype {
+        numbers::cache_dtype(arch, source, options)
     }
 
     /// Takes all layers out of the loader.
@@ -118,7 +136,7 @@ impl Decoder {
         spec: &Spec,
         comm: Box<dyn Communicator + Send>,
     ) -> std::result::Result<(Self, Footprint, Tally), LoadError> {
-        let (share, cache) = (loader.share, loader.options.cache);
+        let (share, cache) = (loader.share, loader.cache);
         let (entry, embed_weight) = Entry::load(&mut loader, spec)?;
         let ropes = match &spec.position {
             Position::Rope(tables) => tables.iter().map(|table| loader.rope(table)).collect(),
@@ -141,7 +159,7 @@ impl Decoder {
         Ok((decoder, footprint, tally))
     }
 
-    /// Logits of the sampled tokens, `[sampled, vocab]`; only these rows go through the largest matrix.
+    /// Logits of the sampled tokens in memory of the host, `[sampled, vocab]`; only these rows go through the largest matrix.
     fn logits(&self, x: &Tensor, sampled: &[u32]) -> Result<Tensor> {
         if sampled.is_empty() {
             return Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu);
@@ -151,20 +169,14 @@ impl Decoder {
                 .iter()
                 .zip(0..)
                 .all(|(&index, token)| index == token);
-        let x = if all {
-            x.clone()
-        } else {
-            x.index_select(&Tensor::new(sampled, x.device())?, 0)?
-        };
-        let logits = self.exit.forward(x)?;
-        if self.share.world == 1 {
-            return Ok(logits);
+        let x = if all { x.clone() } else { rows(x, sampled)? };
+        let mut logits = self.exit.forward(x)?;
+        if self.share.world > 1 {
+            let padded = columns(&logits, 0, self.share.vocab_stride())?;
+            let gathered = self.comm.all_gather(&padded, 1)?;
+            logits = columns(&gathered, 0, self.dims.vocab)?;
         }
-        let padding = self.share.vocab_stride() - logits.dim(1)?;
-        let logits = self
-            .comm
-            .all_gather(&logits.pad_with_zeros(1, 0, padding)?.contiguous()?, 1)?;
-        logits.narrow(1, 0, self.dims.vocab)?.contiguous()
+        to_host(&logits, &|| self.comm.settle())
     }
 
     /// Fails on what would read beside the tables.
@@ -204,10 +216,14 @@ impl Model for Decoder {
         self.dims.vocab
     }
 
+    fn device(&self) -> Device {
+        self.comm.device()
+    }
+
     fn forward(&mut self, step: &Step, kv: &mut KvCache) -> Result<Tensor> {
         self.check(step)?;
         let pass = Pass {
-            step,
+            step: Placed::new(step),
             ropes: &self.ropes,
             comm: &*self.comm,
         };
@@ -243,7 +259,7 @@ impl Entry {
     fn forward(&self, pass: &Pass) -> Result<Tensor> {
         let mut x = pass.comm.all_reduce(&self.embed.forward(&pass.step.ids)?)?;
         if let Some(scale) = self.scale {
-            x = (x * f64::from(scale))?;
+            x = self::scale(&x, scale)?;
         }
         if let Some(project) = &self.project {
             x = project.forward(&x)?;
@@ -286,10 +302,10 @@ impl Exit {
         }
         let mut logits = self.head.forward(&x)?;
         if let Some(scale) = self.logits.scale {
-            logits = (logits * f64::from(scale))?;
+            logits = self::scale(&logits, scale)?;
         }
         match self.logits.softcap {
-            Some(cap) => Act::Tanh.apply(&(logits / f64::from(cap))?)? * f64::from(cap),
+            Some(cap) => scale(&Act::Tanh.apply(&scale(&logits, 1.0 / cap)?)?, cap),
             None => Ok(logits),
         }
     }

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor};
 use sconce_nn::weights::HostTensor;
-use sconce_nn::{Communicator, Norm};
+use sconce_nn::{Communicator, Norm, columns, multiply};
 
 use super::layout::as_halves;
 use super::load::Loader;
@@ -53,7 +53,7 @@ impl HeadNorm {
             QkNormOver::Head => Ok(Self::Head(whole.permuted(&order))),
             QkNormOver::OwnHead => {
                 let mine = whole.permuted(&order[loader.share.range(axis)]);
-                Self::own_head(&mine, norm.kind, spec.dims.head).map_err(error)
+                Self::own_head(loader, &mine, norm.kind, spec.dims.head).map_err(error)
             }
             QkNormOver::AllHeads => {
                 let gathered: Vec<usize> = (0..loader.share.world)
@@ -69,14 +69,15 @@ impl HeadNorm {
         }
     }
 
-    fn own_head(mine: &Norm, kind: NormKind, head: usize) -> Result<Self> {
+    fn own_head(loader: &Loader, mine: &Norm, kind: NormKind, head: usize) -> Result<Self> {
         let ones = HostTensor::from_f32(vec![1.0; head], &[head]);
         let plain = match kind {
-            NormKind::Layer { eps, .. } => Norm::layer(ones, None, eps, &Device::Cpu)?,
-            NormKind::Rms { eps, .. } => Norm::rms(ones, eps, &Device::Cpu)?,
+            NormKind::Layer { eps, .. } => Norm::layer(ones, None, eps)?,
+            NormKind::Rms { eps, .. } => Norm::rms(ones, eps)?,
         };
         let weight = Tensor::new(mine.weight(), &Device::Cpu)?;
         let weight = weight.reshape((1, mine.width() / head, head))?;
+        let weight = loader.beside_activations(weight)?;
         Ok(Self::OwnHead { plain, weight })
     }
 
@@ -84,11 +85,10 @@ impl HeadNorm {
     pub(crate) fn forward(&self, x: &Tensor, comm: &dyn Communicator) -> Result<Tensor> {
         match self {
             Self::Head(norm) => norm.forward(x),
-            Self::OwnHead { plain, weight } => plain.forward(x)?.broadcast_mul(weight),
+            Self::OwnHead { plain, weight } => multiply(&plain.forward(x)?, weight),
             Self::AllHeads { norm, start, len } => {
                 let all = comm.all_gather(&x.flatten(1, 2)?, 1)?;
-                let mine = norm.forward(&all)?.narrow(1, *start, *len)?;
-                mine.contiguous()?.reshape(x.dims())
+                columns(&norm.forward(&all)?, *start, *len)?.reshape(x.dims())
             }
         }
     }

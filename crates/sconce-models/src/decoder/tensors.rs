@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::hint::black_box;
 
-use sconce_nn::weights::{HostTensor, WeightSource};
+use sconce_nn::weights::{HostTensor, StoredDtype, WeightSource};
 
 use super::load_error::LoadError;
 
@@ -59,6 +59,12 @@ impl<'a> Tensors<'a> {
     /// Whether the matrix of that full name lies with its outputs as rows, whatever its family's files have.
     pub(crate) fn has_outputs_as_rows(&self, name: &str) -> bool {
         self.source.has_outputs_as_rows(self.name_in_file(name))
+    }
+
+    /// The stored type of the tensor of that full name, if there is one.
+    pub(crate) fn dtype_of(&self, name: &str) -> Option<StoredDtype> {
+        let stored = self.source.get(self.name_in_file(name)).ok()?;
+        Some(stored.dtype())
     }
 
     /// A view of the tensor of that full name.

@@ -3,6 +3,8 @@
 mod across;
 mod check;
 mod cpu;
+#[cfg(feature = "cuda")]
+mod gpu;
 mod look_back;
 pub(crate) mod mutual;
 #[cfg(test)]
@@ -24,7 +26,9 @@ use candle_core::{Result, Tensor};
 use half::bf16;
 
 use crate::cache::{KvDtype, KvLayer};
-use crate::step::Step;
+use crate::error::NnError;
+use crate::rope::Rope;
+use crate::step::{Placed, Step};
 use crate::tensors::{self, Numbers};
 use check::Sizes;
 
@@ -80,6 +84,28 @@ impl AlibiBias {
     }
 }
 
+/// [`attend`] with queries and keys that `rope` rotates first, all three `[tokens, heads, head]`; a GPU rotates and
+/// writes in one go.
+pub fn rotate_and_attend(
+    rope: Option<&Rope>,
+    [q, k, v]: [&Tensor; 3],
+    kv: &mut KvLayer,
+    step: &Placed,
+    how: &Attend,
+) -> Result<Tensor> {
+    #[cfg(feature = "cuda")]
+    if q.device().is_cuda() {
+        return gpu::rotate_and_attend(rope, [q, k, v], kv, step, how);
+    }
+    match rope {
+        Some(rope) => {
+            let (q, k) = (rope.apply(q, step)?, rope.apply(k, step)?);
+            attend(&q, &k, v, kv, step, how)
+        }
+        None => attend(q, k, v, kv, step, how),
+    }
+}
+
 /// Writes `k` and `v` `[tokens, kv_heads, head]` to their slots, attends causally over each row's blocks and returns
 /// `[tokens, heads * head]`.
 ///
@@ -113,6 +139,17 @@ pub fn attend(
             cpu::write::<bf16>(&keys, &values, kv, &step.slots);
             cpu::attend::<bf16>(&queries, sizes.heads, kv, step, how, &mut out);
         }
+        KvDtype::F16 => return Err(only_on_gpus()),
     }
     tensors::tensor(out, &[sizes.tokens, sizes.heads * kv.shape.head_dim])
+}
+
+/// No kernel of the processor reads such a cache.
+fn only_on_gpus() -> candle_core::Error {
+    NnError::Value {
+        what: "the type of the cache",
+        value: "float16".to_owned(),
+        wanted: "float32 or bfloat16, as the processor keeps keys and values".to_owned(),
+    }
+    .into()
 }

@@ -32,6 +32,7 @@ pub fn store(k: &Tensor, v: &Tensor, kv: &mut KvLayer, slots: &[u32]) -> Result<
     match kv.shape.dtype {
         KvDtype::F32 => cpu::write::<f32>(&keys, &values, kv, slots),
         KvDtype::BF16 => cpu::write::<bf16>(&keys, &values, kv, slots),
+        KvDtype::F16 => return Err(super::only_on_gpus()),
     }
     Ok(())
 }
@@ -60,6 +61,7 @@ pub fn attend_stored(q: &Tensor, kv: &KvLayer, step: &Step, how: &Attend) -> Res
     match kv.shape.dtype {
         KvDtype::F32 => cpu::attend::<f32>(&queries, heads, kv, step, &how, &mut out),
         KvDtype::BF16 => cpu::attend::<bf16>(&queries, heads, kv, step, &how, &mut out),
+        KvDtype::F16 => return Err(super::only_on_gpus()),
     }
     tensors::tensor(out, &[rows, width])
 }

@@ -215,7 +215,7 @@ fn every_way_and_shape_equals_the_plain_twin() {
             let tolerance = match dtype {
                 KvDtype::F32 => 2e-5,
                 // The weights of values are rounded where the machine multiplies bf16 numbers.
-                KvDtype::BF16 => 1e-2,
+                KvDtype::BF16 | KvDtype::F16 => 1e-2,
             };
             if dtype == KvDtype::BF16 {
                 long.round();

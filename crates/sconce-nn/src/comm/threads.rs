@@ -58,8 +58,9 @@ struct State {
     broken: Option<GroupFailure>,
 }
 
+/// A collective; all ranks of a group come to the same.
 #[derive(Clone, Debug, PartialEq)]
-enum Operation {
+pub(super) enum Operation {
     AllReduce {
         shape: Vec<usize>,
     },
@@ -112,6 +113,28 @@ impl Threads {
     pub fn handle(&self) -> GroupHandle {
         GroupHandle {
             group: Arc::clone(&self.group),
+        }
+    }
+
+    /// Says that this rank came to an operation that others than this group carry out.
+    #[cfg(feature = "cuda")]
+    pub(super) fn note(&self, operation: Operation) {
+        self.group.pulse.beat();
+        self.group.lock().finished[self.rank] = Some(operation);
+    }
+
+    /// Fails once the group is broken, or a rank has gone of which something is still needed.
+    #[cfg(feature = "cuda")]
+    pub(super) fn standing(
+        &self,
+        operation: &'static str,
+        all_are_needed: bool,
+    ) -> std::result::Result<(), NnError> {
+        let state = self.group.lock();
+        match state.broken.is_some() || all_are_needed {
+            true => state.blame(self.rank, operation),
+            // Who has all results may leave before the others have read theirs.
+            false => Ok(()),
         }
     }
 

@@ -2,6 +2,8 @@
 //! Shapes are checked above, in the layers.
 
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 #[cfg(test)]
 #[path = "cuda/tests/mod.rs"]
-mod cuda;
+mod cuda_on_the_host;

@@ -444,7 +444,7 @@ impl HostTensor {
     }
 
     /// Takes the pages of a mapped file that the elements lie in out of this process' memory.
-    pub(super) fn give_back_pages(&self) {
+    pub(crate) fn give_back_pages(&self) {
         let elements = span(&self.shape, &self.strides).unwrap_or(0);
         self.buffer
             .give_back(self.offset, self.dtype.bytes(elements));

@@ -1,13 +1,18 @@
 //! `Matrix`: weights as products read them, be it row by row, in blocks, or in the panels that this machine multiplies
 //! fastest. What lies where in a panel is left to the kernels.
 
+use candle_core::Device;
+
 use super::block_format::BlockFormat;
 use super::buffer::{self, AlignedBytes, Buffer};
 use super::dtype::StoredDtype;
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
+#[cfg(feature = "cuda")]
+use crate::error::NnError;
 use crate::kernels::cpu::panels;
 use crate::kernels::cpu::quant::panels as block_panels;
+use crate::tensors;
 
 /// Bytes of a matrix that are converted at a time before they are laid out.
 const BAND_BYTES: usize = 4 << 20;
@@ -19,6 +24,9 @@ pub struct Matrix {
     numbers: HostTensor,
     shape: [usize; 2],
     in_panels: bool,
+    /// The rows on a GPU; `numbers` has only their shape then.
+    #[cfg(feature = "cuda")]
+    on_gpu: Option<candle_core::Tensor>,
 }
 
 impl Matrix {
@@ -39,12 +47,14 @@ impl Matrix {
     }
 
     /// A matrix whose rows can be read in place.
-    pub(crate) fn of_rows(rows: HostTensor) -> Result<Self, WeightError> {
+    pub fn of_rows(rows: HostTensor) -> Result<Self, WeightError> {
         let shape = two(&rows)?;
         Ok(Self {
             numbers: rows,
             shape,
             in_panels: false,
+            #[cfg(feature = "cuda")]
+            on_gpu: None,
         })
     }
 
@@ -74,7 +84,35 @@ impl Matrix {
             numbers,
             shape,
             in_panels: true,
+            #[cfg(feature = "cuda")]
+            on_gpu: None,
         })
+    }
+
+    /// The same matrix where a device computes with it: its rows on a GPU, unless they are there; else itself.
+    pub fn on(self, device: &Device, what: &'static str) -> candle_core::Result<Self> {
+        #[cfg(feature = "cuda")]
+        if device.is_cuda() && self.on_gpu.is_none() {
+            let dtype = self.dtype();
+            let Some(rows) = self.rows() else {
+                return Err(NnError::WeightDtype { what, dtype }.into());
+            };
+            let on_gpu = Some(crate::kernels::cuda::upload(rows, device, what)?);
+            let unread = |cause| NnError::Weight { what, cause };
+            let shape = HostTensor::outline_of_copy(dtype, self.shape.to_vec()).map_err(unread)?;
+            return Ok(Self {
+                on_gpu,
+                ..Self::of_rows(shape).map_err(unread)?
+            });
+        }
+        tensors::require_device(device, what)?;
+        Ok(self)
+    }
+
+    /// Its rows on a GPU.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_gpu(&self) -> Option<&candle_core::Tensor> {
+        self.on_gpu.as_ref()
     }
 
     /// Outputs and inputs.

@@ -62,7 +62,7 @@ impl HostTensor {
     }
 
     /// What a copy of an outline is: row-major, owned, and an outline.
-    pub(super) fn outline_of_copy(
+    pub(crate) fn outline_of_copy(
         dtype: StoredDtype,
         shape: Vec<usize>,
     ) -> Result<Self, WeightError> {

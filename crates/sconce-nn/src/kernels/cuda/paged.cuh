@@ -32,14 +32,15 @@ __device__ __forceinline__ float alibi(const Scoring &how, float slope, uint32_t
 }
 
 // Grid [tokens, kv_heads * tiles, splits], WARPS warps; a tile is GROUP query heads that share the kv head, of which
-// the last may have fewer. `q` is [tokens, heads, HEAD]; `tables` [rows, most] names the cache blocks of each row;
+// the last may have fewer. `q` is [tokens, heads, head] with heads of at most HEAD numbers, to which the cache pads them
+// with zeros; `tables` [rows, most] names the cache blocks of each row;
 // `rows` and `positions` are of the tokens. Writes for each token, split and head the largest score, the sum of
 // exponentials, and the weighted values, not yet divided: `largest` and `total` [tokens, splits, heads], `sums`
 // [tokens, splits, heads, HEAD]. Splits beyond a token's position or before its window are not written.
 template <typename T, int HEAD, int GROUP>
 __device__ __forceinline__ void attend(const T *q, const T *keys, const T *values, const uint32_t *tables,
                                        const uint32_t *rows, const uint32_t *positions, Scoring how, int heads,
-                                       int kv_heads, int most, float *largest, float *total, float *sums) {
+                                       int kv_heads, int head_dim, int most, float *largest, float *total, float *sums) {
     constexpr int P = Pack<T>::SIZE, OWN = (HEAD + 31) / 32;
     SHARED float queries[GROUP][HEAD];
     SHARED float ends[WARPS][GROUP][2];
@@ -55,9 +56,10 @@ __device__ __forceinline__ void attend(const T *q, const T *keys, const T *value
     if (from >= to)
         return; // the same for all threads of the block
     for (int i = threadIdx.x; i < GROUP * HEAD; i += blockDim.x) {
-        const int head = i / HEAD;
-        queries[head][i % HEAD] =
-            head < count ? wide(q[((size_t)token * heads + first_head) * HEAD + i]) * how.scale : 0.0f;
+        const int head = i / HEAD, element = i % HEAD;
+        const bool is_there = head < count && element < head_dim;
+        const size_t place = ((size_t)token * heads + first_head + head) * head_dim + element;
+        queries[head][element] = is_there ? wide(q[place]) * how.scale : 0.0f;
     }
     __syncthreads();
     float most_of[GROUP], total_of[GROUP], sum[GROUP][OWN];
@@ -148,11 +150,11 @@ __device__ __forceinline__ void attend(const T *q, const T *keys, const T *value
 }
 
 // Grid [tokens, heads]: joins the splits of a token in their order, those from its window's beginning to its position.
-// `out` is [tokens, heads, head].
+// `out` is [tokens, heads, head], `sums` has heads of `padded` numbers.
 template <typename T>
 __device__ __forceinline__ void join(const float *largest, const float *total, const float *sums,
                                      const uint32_t *positions, uint32_t window, int splits, int heads, int head,
-                                     T *out) {
+                                     int padded, T *out) {
     const int token = blockIdx.x, index = blockIdx.y;
     const uint32_t position = positions[token];
     const int first = window && position + 1 > window ? (position + 1 - window) / SPLIT : 0, last = position / SPLIT;
@@ -165,7 +167,7 @@ __device__ __forceinline__ void join(const float *largest, const float *total, c
             const size_t place = ((size_t)token * splits + split) * heads + index;
             const float factor = expf(largest[place] - most);
             all += total[place] * factor;
-            value += sums[place * head + element] * factor;
+            value += sums[place * padded + element] * factor;
         }
         narrow(value / all, out[((size_t)token * heads + index) * head + element]);
     }

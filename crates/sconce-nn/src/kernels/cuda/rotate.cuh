@@ -3,7 +3,8 @@
 #include "common.cuh"
 
 // Keys of a block lie so that neighbouring lanes, which have neighbouring tokens, read neighbouring packs:
-// [blocks, kv_heads, head / P, BLOCK, P] with P numbers in 16 bytes. Values are [blocks, kv_heads, BLOCK, head].
+// [blocks, kv_heads, head / P, BLOCK, P] with P numbers in 16 bytes. Values are [blocks, kv_heads, BLOCK, head]. `head` is
+// there what heads are padded to.
 template <typename T>
 __device__ __forceinline__ size_t key_place(int slot, int kv_head, int kv_heads, int head, int element) {
     constexpr int P = Pack<T>::SIZE;
@@ -17,15 +18,16 @@ __device__ __forceinline__ size_t value_place(int slot, int kv_head, int kv_head
 }
 
 // Grid [tokens, heads + 2 * kv_heads]; a block takes one head. `q` [tokens, heads, head] is rotated in place; `k` and
-// `v` are [tokens, kv_heads, head]. `cos` and `sin` are [positions, dim / 2]; element i turns with element i + dim / 2,
-// the first `dim` of each head. `head` is a multiple of the numbers in 16 bytes.
+// `v` are [tokens, kv_heads, head]. `cos` and `sin` are [.., dim / 2], of which a token has the row that `angles` names;
+// element i turns with element i + dim / 2, the first `dim` of each head. `padded` is a multiple of the numbers in 16
+// bytes; what is beyond `head` stays as it is.
 template <typename T>
 __device__ __forceinline__ void rotate_and_write(T *q, const T *k, const T *v, T *keys, T *values, const float *cos,
-                                                 const float *sin, const uint32_t *positions, const uint32_t *slots,
-                                                 int heads, int kv_heads, int head, int dim) {
+                                                 const float *sin, const uint32_t *angles, const uint32_t *slots,
+                                                 int heads, int kv_heads, int head, int padded, int dim) {
     const int token = blockIdx.x, half = dim / 2, slot = slots[token];
     int index = blockIdx.y;
-    const float *c = cos + (size_t)positions[token] * half, *s = sin + (size_t)positions[token] * half;
+    const float *c = cos + (size_t)angles[token] * half, *s = sin + (size_t)angles[token] * half;
     const bool is_query = index < heads, is_value = index >= heads + kv_heads;
     const T *from;
     if (is_query) {
@@ -37,7 +39,7 @@ __device__ __forceinline__ void rotate_and_write(T *q, const T *k, const T *v, T
     for (int element = threadIdx.x; element < head; element += blockDim.x) {
         // A thread has both elements of a pair, so that a query can be turned in place.
         if (is_value) {
-            values[value_place(slot, index, kv_heads, head, element)] = from[element];
+            values[value_place(slot, index, kv_heads, padded, element)] = from[element];
             continue;
         }
         if (element >= half && element < dim)
@@ -56,9 +58,9 @@ __device__ __forceinline__ void rotate_and_write(T *q, const T *k, const T *v, T
             if (turns)
                 narrow(y, to[other]);
         } else {
-            narrow(x, keys[key_place<T>(slot, index, kv_heads, head, element)]);
+            narrow(x, keys[key_place<T>(slot, index, kv_heads, padded, element)]);
             if (turns)
-                narrow(y, keys[key_place<T>(slot, index, kv_heads, head, other)]);
+                narrow(y, keys[key_place<T>(slot, index, kv_heads, padded, other)]);
         }
     }
 }

@@ -1,10 +1,12 @@
 // Runs one kernel on the host for a test: what it is given comes from standard input, what it makes goes to standard
 // output. Every array is its length as u64 and so many words of four bytes; numbers are f32 on both sides.
 #define HOST_EMULATION
+#include "../elementwise.cuh"
 #include "../gate.cuh"
 #include "../norm.cuh"
 #include "../paged.cuh"
 #include "../pick.cuh"
+#include "../rows.cuh"
 
 #include <string>
 
@@ -69,7 +71,7 @@ template <typename T> static void step(unsigned seed) {
     T *keys = (T *)(((uintptr_t)room_of_keys.data() + 15) / 16 * 16);
     launch({(unsigned)positions.size(), (unsigned)(heads + 2 * kv_heads)}, 64, seed, [&] {
         rotate_and_write<T>(q.data(), k.data(), v.data(), keys, values.data(), cos.data(), sin.data(),
-                            positions.data(), slots.data(), heads, kv_heads, head, dim);
+                            positions.data(), slots.data(), heads, kv_heads, head, head, dim);
     });
     // Of the tokens that are in the cache now some ask.
     const unsigned tokens = asked.size();
@@ -92,7 +94,7 @@ template <typename T> static void step(unsigned seed) {
     auto run = [&](auto kernel) {
         launch(grid, WARPS * 32, seed, [&] {
             kernel(queries.data(), keys, values.data(), tables.data(), rows_of_asked.data(), places_of_asked.data(),
-                   scoring, heads, kv_heads, most, largest.data(), total.data(), sums.data());
+                   scoring, heads, kv_heads, head, most, largest.data(), total.data(), sums.data());
         });
     };
     switch (head * 100 + tile) {
@@ -118,7 +120,7 @@ template <typename T> static void step(unsigned seed) {
     auto out = nothing<T>((size_t)tokens * heads * head);
     launch({tokens, (unsigned)heads}, 64, seed, [&] {
         join<T>(largest.data(), total.data(), sums.data(), places_of_asked.data(), scoring.window, splits, heads, head,
-                out.data());
+                head, out.data());
     });
     write(widened(q));
     write(widened(out));
@@ -146,6 +148,44 @@ template <typename T> static void gate(unsigned seed) {
     write(widened(out));
 }
 
+// `x` is [rows, width]; `ids` name rows from `first` on, and what is beyond is zeros.
+template <typename T> static void rows_of(unsigned seed) {
+    const auto sizes = read<uint32_t>();
+    const int width = sizes[0], start = sizes[2], wanted = sizes[3];
+    const auto x = narrowed<T>(read<float>());
+    const auto ids = read<uint32_t>(), targets = read<uint32_t>();
+    const auto weights = read<float>();
+    auto sums = read<float>();
+    const unsigned rows = x.size() / width, asked = ids.size(), summands = targets.size();
+    auto looked_up = nothing<T>(ids.size() * width), cut = nothing<T>(rows * wanted), joined = nothing<T>(x.size());
+    launch({asked}, 64, seed, [&] { gather<T>(x.data(), ids.data(), sizes[1], rows, looked_up.data(), width); });
+    launch({rows}, 64, seed, [&] { columns<T>(x.data(), width, start, cut.data(), wanted); });
+    launch({rows / 2, 2}, 64, seed, [&] { side_by_side<T>(x.data(), joined.data(), width); });
+    launch({summands}, 64, seed, [&] { add_to_rows<T>(x.data(), targets.data(), weights.data(), sums.data(), width); });
+    write(widened(looked_up));
+    write(widened(cut));
+    write(widened(joined));
+    write(sums);
+}
+
+template <typename T> static void each(unsigned seed) {
+    const auto x = narrowed<T>(read<float>()), y = narrowed<T>(read<float>()), weight = narrowed<T>(read<float>());
+    const auto how = read<float>(), bias = read<float>();
+    const size_t count = x.size();
+    auto sum = nothing<T>(count), longer = nothing<T>(count), cut = nothing<T>(count), times = nothing<T>(count),
+         back = nothing<T>(count), shifted = x;
+    std::vector<float> wider(count, NAN);
+    launch({3}, 64, seed, [&] { added<T>(x.data(), y.data(), sum.data(), count); });
+    launch({3}, 64, seed, [&] { biased<T>(shifted.data(), bias.data(), bias.size(), count); });
+    launch({3}, 64, seed, [&] { scaled<T>(x.data(), how[0], longer.data(), count); });
+    launch({3}, 64, seed, [&] { clipped<T>(x.data(), how[1], cut.data(), count); });
+    launch({3}, 64, seed, [&] { multiplied<T>(x.data(), weight.data(), (size_t)how[2], weight.size(), times.data(), count); });
+    launch({3}, 64, seed, [&] { widened<T>(x.data(), wider.data(), count); });
+    launch({3}, 64, seed, [&] { narrowed<T>(wider.data(), back.data(), count); });
+    for (const auto &made : {sum, shifted, longer, cut, times, back})
+        write(widened(made));
+}
+
 static void pick(unsigned seed) {
     const auto vocab = read<uint32_t>();
     const auto logits = read<float>();
@@ -162,6 +202,10 @@ template <typename T> static void run(const std::string &kernel, unsigned seed) 
         norm<T>(seed);
     else if (kernel == "gate")
         gate<T>(seed);
+    else if (kernel == "rows")
+        rows_of<T>(seed);
+    else if (kernel == "each")
+        each<T>(seed);
     else
         pick(seed);
 }

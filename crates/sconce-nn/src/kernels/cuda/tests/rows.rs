@@ -121,3 +121,78 @@ fn the_first_of_the_largest_logits_is_picked_and_what_is_no_number_is_noticed() 
         assert_eq!(picked[0], rows.iter().map(|row| row.1).collect::<Vec<_>>());
     }
 }
+
+#[test]
+fn rows_are_looked_up_cut_joined_and_added_where_they_belong() {
+    let (width, rows, first) = (70, 4, 100);
+    for dtype in TYPES {
+        let x = dtype.rounded(&numbers(width * rows, 21));
+        let sums = numbers(width * rows, 22);
+        let (ids, targets, weights) = ([103, 99, 101, 104], [2, 0, 3], [0.5, -2.0, 1.5]);
+        let (start, wanted) = (60, 16);
+        let input = Input::default()
+            .indices(&[width, first, start, wanted].map(|size| size as u32))
+            .numbers(&x)
+            .indices(&ids)
+            .indices(&targets)
+            .numbers(&weights)
+            .numbers(&sums);
+        let Some(made) = input.run("rows", dtype, 3) else {
+            return;
+        };
+        let row = |index: usize| &x[index * width..(index + 1) * width];
+        let nothing = vec![0.0; width];
+        let looked_up = [row(3), &nothing, row(1), &nothing].concat();
+        assert_eq!(floats(&made[0]), looked_up, "{}", dtype.name());
+        let cut = |index| [&row(index)[start..], &[0.0; 6]].concat();
+        assert_eq!(
+            floats(&made[1]),
+            (0..rows).flat_map(cut).collect::<Vec<_>>()
+        );
+        // Two parts of two rows.
+        assert_eq!(floats(&made[2]), [row(0), row(2), row(1), row(3)].concat());
+        let mut want = sums;
+        for (summand, (target, weight)) in targets.into_iter().zip(weights).enumerate() {
+            for (sum, number) in want[target as usize * width..].iter_mut().zip(row(summand)) {
+                *sum += weight * number;
+            }
+        }
+        Type::F32.close(&floats(&made[3]), &want, dtype.name());
+    }
+}
+
+#[test]
+fn numbers_are_added_scaled_clipped_and_multiplied_one_by_one() {
+    let (width, rows) = (24, 11);
+    for dtype in TYPES {
+        let [x, y] = [31, 32].map(|seed| dtype.rounded(&numbers(width * rows, seed)));
+        let bias = numbers(width, 33);
+        // A factor for each number of a row, or for each row.
+        for (factors, run) in [(width, 1), (rows, width)] {
+            let weight = dtype.rounded(&numbers(factors, 34));
+            let input = Input::default()
+                .numbers(&x)
+                .numbers(&y)
+                .numbers(&weight)
+                .numbers(&[-3.25, 0.5, run as f32])
+                .numbers(&bias);
+            let Some(made) = input.run("each", dtype, 4) else {
+                return;
+            };
+            let each = |of: &dyn Fn(usize) -> f32| -> Vec<f32> {
+                (0..x.len()).map(|index| dtype.round(of(index))).collect()
+            };
+            let want = [
+                each(&|i| x[i] + y[i]),
+                each(&|i| x[i] + bias[i % width]),
+                each(&|i| x[i] * -3.25),
+                each(&|i| x[i].clamp(-0.5, 0.5)),
+                each(&|i| x[i] * weight[i / run % factors]),
+                x.clone(),
+            ];
+            for (index, (made, want)) in made.iter().zip(want).enumerate() {
+                assert_eq!(floats(made), want, "{}, {index}", dtype.name());
+            }
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Rows of stored matrices: picked, and compared.
+
+use sconce_nn::weights::HostTensor;
+
+use super::load_error::LoadError;
+
+/// These rows of a weight or a bias: a view where they follow each other, else a copy.
+pub(super) fn picked(tensor: &HostTensor, rows: &[usize]) -> Result<HostTensor, LoadError> {
+    let adjacent = rows.windows(2).all(|pair| pair[0] + 1 == pair[1]);
+    Ok(match rows {
+        [first, ..] if adjacent => tensor.narrow(0, *first, rows.len())?,
+        _ => tensor.select_rows(rows)?,
+    })
+}
+
+/// Whether two matrices have the same numbers.
+pub(super) fn are_same(one: &HostTensor, other: &HostTensor) -> Result<bool, LoadError> {
+    if one.shape() != other.shape() {
+        return Ok(false);
+    }
+    let in_place = one.dtype() == other.dtype() && one.is_packed() && other.is_packed();
+    for row in 0..one.shape()[0] {
+        let same = if in_place {
+            one.row_bytes(row) == other.row_bytes(row)
+        } else {
+            let numbers = |tensor: &HostTensor| tensor.narrow(0, row, 1)?.to_vec_f32();
+            numbers(one)? == numbers(other)?
+        };
+        if !same {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}

@@ -1,0 +1,107 @@
+//! The goldens on GPUs: those of this machine, or the emulated ones of `make test-cuda`. Where there are none, nothing is
+//! tested here.
+
+use sconce_models::{LoadError, LoadOptions};
+use sconce_nn::weights::{self, StoredDtype};
+use sconce_nn::{SoloOn, Threads, gpus, open_gpu, over_nccl};
+use sconce_testkit::close::Tolerance;
+use sconce_testkit::golden::{Golden, Run};
+
+use super::player::{Player, on_ranks};
+use super::{all, check, relative_distance};
+
+/// Whether there are so many GPUs; says so where not. `make test-cuda` knows that there are, so nothing is left out.
+fn there_are(count: usize) -> bool {
+    let found = gpus();
+    let enough = matches!(&found, Ok(gpus) if gpus.len() >= count);
+    if !enough {
+        assert!(
+            std::env::var_os("SCONCE_EMULATED_GPUS").is_none(),
+            "{found:?}"
+        );
+        println!("skipped: {count} GPUs are needed, and there are {found:?}");
+    }
+    enough
+}
+
+fn on_one(golden: &Golden, dtype: Option<StoredDtype>) -> Player {
+    let source = weights::open(&golden.dir).expect("a checkpoint");
+    let options = LoadOptions {
+        dtype,
+        ..LoadOptions::default()
+    };
+    let comm = Box::new(SoloOn(open_gpu(0).expect("a GPU")));
+    let player = Player::load(&golden.dir, &*source, comm, &options);
+    player.unwrap_or_else(|error| panic!("{}: {error}", golden.name))
+}
+
+#[test]
+fn a_gpu_computes_the_goldens_whole_and_in_chunks() {
+    if !there_are(1) {
+        return;
+    }
+    for golden in all() {
+        let mut player = on_one(&golden, None).shuffled();
+        for run in &golden.runs {
+            for chunks in [&[run.ids.len()][..], &[7, 1, 13]] {
+                let case = format!("a GPU, {}, chunks of {chunks:?}", run.prompt);
+                let got = player.logits(&run.ids, chunks);
+                check(&golden, &case, &got, &run.logits, Tolerance::F32);
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_of_two_bytes_stay_close() {
+    if !there_are(1) {
+        return;
+    }
+    for golden in all() {
+        let run = &golden.runs[2];
+        let config = std::fs::read_to_string(golden.dir.join("config.json"));
+        let has_experts = config.expect("readable").contains("experts");
+        for (dtype, limit) in [(StoredDtype::F16, 0.01), (StoredDtype::BF16, 0.08)] {
+            let got = on_one(&golden, Some(dtype)).logits(&run.ids, &[run.ids.len()]);
+            let apart = relative_distance(&got, &run.logits);
+            // A rounded input moves tokens on the border between two experts to the other one.
+            let limit = if has_experts { 0.3 } else { limit };
+            assert!(apart < limit, "{}, {dtype}: {apart}", golden.name);
+        }
+    }
+}
+
+#[test]
+fn ranks_on_gpus_of_their_own_equal_one() {
+    for world in [2, 3] {
+        if !there_are(world) {
+            return;
+        }
+        for golden in all() {
+            let ranks = on_ranks(world, |comm| play_rank(&golden, comm));
+            for logits in ranks.iter().flatten() {
+                for (run, got) in golden.runs.iter().zip(logits) {
+                    let case = format!("{world} GPUs, {}", run.prompt);
+                    check(&golden, &case, got, &run.logits, Tolerance::F32);
+                }
+            }
+            let all = ranks.iter().all(|logits| *logits == ranks[0]);
+            assert!(all, "{}: the ranks' logits differ", golden.name);
+        }
+    }
+}
+
+/// Logits of all runs on one rank; `None` when the heads cannot be divided so.
+fn play_rank(golden: &Golden, threads: Threads) -> Option<Vec<Vec<f32>>> {
+    use sconce_nn::Communicator;
+    let source = weights::open(&golden.dir).expect("a checkpoint");
+    let device = open_gpu(threads.rank()).expect("a GPU");
+    let comm = over_nccl(threads, device).expect("all ranks come");
+    let mut player = match Player::load(&golden.dir, &*source, comm, &LoadOptions::default()) {
+        Ok(player) => player,
+        Err(LoadError::Ranks { .. }) => return None,
+        Err(error) => panic!("{}: {error}", golden.name),
+    };
+    let logits = |run: &Run| player.logits(&run.ids, &[40]);
+    Some(golden.runs.iter().map(logits).collect())
+}
