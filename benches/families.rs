@@ -86,7 +86,7 @@ impl Rig {
     fn decode(&mut self) -> f64 {
         let began = Instant::now();
         for position in START..START + STEPS {
-            let logits = self.model.forward(&step(position), &mut self.cache);
+            let logits = self.model.forward(&step(position), &[], &mut self.cache);
             std::hint::black_box(logits.expect("computable"));
         }
         began.elapsed().as_secs_f64() / (STEPS * self.layers) as f64

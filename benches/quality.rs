@@ -163,7 +163,7 @@ impl Rig {
         };
         for window in &self.windows {
             let step = step(window);
-            let logits = model.forward(&step, &mut cache).expect("computable");
+            let logits = model.forward(&step, &[], &mut cache).expect("computable");
             said.logits.extend(logits.to_vec2::<f32>().expect("f32"));
             said.next.extend(&window[JUDGED_FROM + 1..]);
         }

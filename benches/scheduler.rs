@@ -117,6 +117,7 @@ fn sequence(id: u64, length: usize, max_new_tokens: usize, salt: u32) -> Sequenc
         prompt: (0..length as u32).map(|at| at ^ (salt << 16)).collect(),
         max_new_tokens,
         all_logits: false,
+        adapter: 0,
     }
 }
 

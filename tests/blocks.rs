@@ -44,6 +44,8 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
         kv_dtype: None,
         kv_cache_bytes: Some(kv_cache_bytes),
         room: None,
+        speculation: None,
+        lora: None,
         queue: JOBS,
         predict_timeout: 60,
     };

@@ -1,6 +1,7 @@
 //! The laws that every architecture keeps, checked over every folder of `models/tiny`, and what is refused.
 //! The reference values come from transformers; `models/tiny/make.py` made them.
 
+mod adapters;
 mod gguf;
 #[cfg(feature = "cuda")]
 mod gpus;
@@ -106,6 +107,7 @@ fn a_shared_prefix_equals_a_prefix_of_ones_own() {
             tokens: ids.clone(),
             blocks: first.blocks[..2].to_vec(),
             cached: 64,
+            adapter: None,
         };
         let got = player.step(&mut [&mut second], &[ids.len() - 64]).remove(0);
         let want = player.logits(&ids, &[ids.len()]);

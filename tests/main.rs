@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod access;
+mod adapters;
 mod bad_checkpoints;
 mod blocks;
 mod check;
@@ -27,6 +28,7 @@ mod s3;
 mod sdk;
 mod seq2seq;
 mod serving;
+mod speculation;
 mod support;
 mod tasks;
 mod tidy;

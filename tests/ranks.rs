@@ -162,6 +162,8 @@ fn settings(patience: Duration) -> EngineSettings {
         kv_dtype: None,
         kv_cache_bytes: None,
         room: None,
+        speculation: None,
+        lora: None,
         queue: 8,
         predict_timeout: 60,
     }

@@ -93,6 +93,8 @@ impl Rig {
             kv_dtype: None,
             kv_cache_bytes: Some(1 << 30),
             room: None,
+            speculation: None,
+            lora: None,
             queue: 64,
             predict_timeout: 600,
         };

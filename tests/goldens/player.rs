@@ -1,9 +1,10 @@
 //! Plays sequences through a decoder with the plainest paging there is: blocks in the order of a list.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::thread;
 
-use sconce_models::{Arch, Decoder, HfConfig, LoadError, LoadOptions, Model, Spec, find};
+use sconce_models::{Adapter, Arch, Decoder, HfConfig, LoadError, LoadOptions, Model, Spec, find};
 use sconce_nn::weights::{self, WeightSource};
 use sconce_nn::{BLOCK, Communicator, KvCache, Solo, Step, StepRow, Threads};
 
@@ -17,6 +18,7 @@ pub(crate) struct Sequence {
     pub(crate) blocks: Vec<u32>,
     /// Tokens whose keys and values are in the cache.
     pub(crate) cached: usize,
+    pub(crate) adapter: Option<Arc<Adapter>>,
 }
 
 /// A decoder, its cache, and the blocks that are free.
@@ -25,6 +27,8 @@ pub(crate) struct Player {
     border: Option<usize>,
     cache: KvCache,
     free: Vec<u32>,
+    /// Of sequences that are played as a whole.
+    adapter: Option<Arc<Adapter>>,
 }
 
 /// What every rank of a group of `world` gets when they play together.
@@ -79,7 +83,16 @@ impl Player {
             border: spec.border(),
             cache,
             free: (0..BLOCKS as u32).rev().collect(),
+            adapter: None,
         })
+    }
+
+    /// With an adapter.
+    pub(crate) fn adapted(self, adapter: Arc<Adapter>) -> Self {
+        Self {
+            adapter: Some(adapter),
+            ..self
+        }
     }
 
     /// Hands blocks out in an order without pattern.
@@ -107,9 +120,14 @@ impl Player {
             sequence.cached = end;
         }
         step.sampled = (0..step.ids.len() as u32).collect();
+        let adapters: Vec<_> = sequences.iter().map(|one| one.adapter.clone()).collect();
+        let adapters = match adapters.iter().any(Option::is_some) {
+            true => &adapters[..],
+            false => &[],
+        };
         let logits = self
             .model
-            .forward(&step, &mut self.cache)
+            .forward(&step, adapters, &mut self.cache)
             .expect("computable");
         assert_eq!(logits.dims(), [step.ids.len(), self.model.vocab()]);
         let rows = step.rows.iter().map(|row| {
@@ -127,6 +145,7 @@ impl Player {
     pub(crate) fn logits(&mut self, ids: &[u32], chunks: &[usize]) -> Vec<f32> {
         let mut sequence = Sequence {
             tokens: ids.to_vec(),
+            adapter: self.adapter.clone(),
             ..Sequence::default()
         };
         let mut logits = Vec::new();
@@ -150,6 +169,7 @@ impl Player {
     pub(crate) fn greedy(&mut self, ids: &[u32], count: usize) -> Vec<u32> {
         let mut sequence = Sequence {
             tokens: ids.to_vec(),
+            adapter: self.adapter.clone(),
             ..Sequence::default()
         };
         for _ in 0..count {
@@ -177,13 +197,14 @@ impl Player {
             tokens: ids.to_vec(),
             blocks,
             cached: 0,
+            adapter: None,
         };
         let mut step = Step::default();
         push_row(&mut step, &sequence, ids.len());
         step.sampled = sampled.to_vec();
         let logits = self
             .model
-            .forward(&step, &mut self.cache)
+            .forward(&step, &[], &mut self.cache)
             .expect("computable");
         assert_eq!(logits.dims(), [sampled.len(), self.model.vocab()]);
         logits

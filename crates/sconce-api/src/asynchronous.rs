@@ -18,7 +18,7 @@ use crate::fields::Fields;
 use crate::guides;
 use crate::parameters::{self, Neutral};
 use crate::payload::Payload;
-use crate::rolling::parameters::refuse_adapters;
+use crate::rolling::parameters::refuse_cached;
 
 use render::{Document, Lines};
 
@@ -37,7 +37,7 @@ pub(crate) fn accept(mut payload: Payload<'_>) -> Result<Accepted, ServeError> {
     let stream = payload.fields.flag("stream")?.unwrap_or(false);
     // Whatever the name, there is one model.
     payload.fields.text("model")?;
-    refuse_adapters(&mut payload.fields)?;
+    refuse_cached(&mut payload.fields)?;
     payload.finish(names())?;
     let asked = read(inner)?;
     let before = asked.full_text.then(|| prompt.clone());

@@ -13,7 +13,7 @@ use sconce_core::{
 use crate::openai::{self, Habit, OpenAiRoute, Stamp};
 use crate::rolling::{Formatter, Spelling};
 use crate::tasks::TaskForm;
-use crate::{asynchronous, batch, error, payload, rolling, rolling_2023, tasks, tgi};
+use crate::{adapters, asynchronous, batch, error, payload, rolling, rolling_2023, tasks, tgi};
 
 /// A dialect, and what a model's configuration chooses within it.
 #[derive(Clone, Debug, PartialEq, Eq, Default)]
@@ -126,7 +126,8 @@ pub trait Stream: Send {
 impl Wire {
     /// Understands a request, or says why not.
     pub fn accept(&self, incoming: &Incoming<'_>) -> Result<Accepted, ServeError> {
-        let payload = payload::read(incoming)?;
+        let mut payload = payload::read(incoming)?;
+        let adapters = adapters::take(&mut payload.fields)?;
         let mut accepted = match self.dialect {
             // LMI takes OpenAI's bodies on all routes.
             Dialect::Rolling | Dialect::RollingTgi if payload.fields.has("messages") => {
@@ -149,6 +150,7 @@ impl Wire {
                 "this model generates text, which this route does not".into(),
             )),
         }?;
+        adapters::assign(&adapters, &mut accepted)?;
         self.add_stops(&mut accepted);
         Ok(accepted)
     }

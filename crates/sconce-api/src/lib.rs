@@ -7,6 +7,7 @@
 //! is what models are asked besides text, `pictures` the same for pictures, `formatted` what the functions of a model's
 //! own script are told.
 
+pub mod adapters;
 mod asynchronous;
 mod batch;
 pub mod content;

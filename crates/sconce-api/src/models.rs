@@ -226,23 +226,35 @@ pub fn unregistered(name: &str) -> Vec<u8> {
     status(&format!("Model or workflow \"{name}\" unregistered"))
 }
 
+/// What OpenAI's clients ask by a name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Named {
+    /// The name.
+    pub id: String,
+    /// The model that it changes, if it is an adapter.
+    pub parent: Option<String>,
+}
+
 /// OpenAI's list of models; `since` is when they began to be served, in seconds since 1970.
-pub fn openai_list(models: &[ModelStatus], since: u64) -> Vec<u8> {
-    // Versions of a model follow each other, and answer to one name.
-    let names = models.chunk_by(|one, next| one.name == next.name);
-    let data: Vec<_> = names.map(|same| openai(&same[0], since)).collect();
+pub fn openai_list(models: &[Named], since: u64) -> Vec<u8> {
+    let data: Vec<_> = models.iter().map(|model| openai(model, since)).collect();
     json!({ "object": "list", "data": data })
         .to_string()
         .into_bytes()
 }
 
 /// One of them.
-pub fn openai_one(model: &ModelStatus, since: u64) -> Vec<u8> {
+pub fn openai_one(model: &Named, since: u64) -> Vec<u8> {
     openai(model, since).to_string().into_bytes()
 }
 
-fn openai(model: &ModelStatus, since: u64) -> Value {
-    json!({ "id": model.name, "object": "model", "created": since, "owned_by": "sconce" })
+fn openai(model: &Named, since: u64) -> Value {
+    let mut described =
+        json!({ "id": model.id, "object": "model", "created": since, "owned_by": "sconce" });
+    if let Some(parent) = &model.parent {
+        described["parent"] = json!(parent);
+    }
+    described
 }
 
 /// What SageMaker's batch transform may send: one request in each body, so many at once, each at

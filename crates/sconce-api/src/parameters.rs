@@ -87,6 +87,14 @@ pub(crate) fn lengths(fields: &mut Fields) -> Result<GenerateParams> {
     })
 }
 
+/// The parameters of each answer to one prompt: with a seed, each has another.
+pub(crate) fn seeded(params: &GenerateParams, answer: usize) -> GenerateParams {
+    let mut params = params.clone();
+    let seed = &mut params.sampling.seed;
+    *seed = seed.map(|seed| seed.wrapping_add(answer as u64));
+    params
+}
+
 /// `truncate` of TGI and `truncate_prompt_tokens` of vLLM.
 pub(crate) fn truncate(fields: &mut Fields) -> Result<Option<usize>> {
     let tgi = length(fields, "truncate", "the whole prompt")?;

@@ -11,7 +11,7 @@ mod stream;
 use sconce_core::{Generate, GenerateParams, ServeError};
 
 use crate::dialect::{Accepted, Answer};
-use crate::parameters::{Details, agreed};
+use crate::parameters::{Details, agreed, seeded};
 use crate::payload::{Payload, Prompts};
 
 use render::Document;
@@ -39,6 +39,10 @@ struct Rendering {
     details: Option<Details>,
     /// Whether the prompt is put before the generated text.
     full_text: bool,
+    /// Answers to each prompt that are told, the likeliest first.
+    n: usize,
+    /// Answers to each prompt that are made.
+    best_of: usize,
 }
 
 /// Layouts of an answer.
@@ -104,8 +108,13 @@ pub(crate) fn accept(
         params,
         rendering,
     } = parse(payload, formatter, spelling)?;
-    let generate = |prompt: &String| Generate::new(prompt.as_str(), params.clone());
-    let generates = prompts.texts.iter().map(generate).collect();
+    let best_of = rendering.best_of;
+    let generate = |prompt: &String| {
+        let first = Generate::new(prompt.as_str(), seeded(&params, 0));
+        let params = &params;
+        (0..best_of).map(move |answer| first.again(seeded(params, answer)))
+    };
+    let generates = prompts.texts.iter().flat_map(generate).collect();
     let answer = if rendering.formatter.streams() {
         // `parse` refuses to stream a list.
         let prompt = prompts.texts.concat();
@@ -129,7 +138,7 @@ fn parse(
     let prompts = payload.prompts()?;
     let inner = payload.parameters()?;
     let outer = payload.fields.flag("stream")?;
-    parameters::refuse_adapters(&mut payload.fields)?;
+    parameters::refuse_cached(&mut payload.fields)?;
     payload.finish(parameters::names())?;
     let asked = parameters::read(inner, spelling == Spelling::Tgi)?;
     let stream = agreed("stream", outer, asked.stream)?.unwrap_or(false);
@@ -143,11 +152,18 @@ fn parse(
         let problem = "cannot be streamed; send one string, or leave `stream` out";
         return Err(ServeError::parameter("inputs", "a list", problem));
     }
+    if asked.best_of > 1 && formatter.streams() {
+        let problem =
+            "answers cannot be streamed: which is best is known at the end; leave `stream` out";
+        return Err(ServeError::parameter("best_of", asked.best_of, problem));
+    }
     let rendering = Rendering {
         formatter,
         spelling,
         details: asked.details,
         full_text: asked.full_text,
+        n: asked.n,
+        best_of: asked.best_of,
     };
     Ok(Request {
         prompts,

@@ -23,13 +23,17 @@ pub(crate) fn accept(
     let prompt = prompts.only("this dialect answers one prompt only; send one string")?;
     let inner = payload.parameters()?;
     payload.fields.flag("stream")?;
-    parameters::refuse_adapters(&mut payload.fields)?;
+    parameters::refuse_cached(&mut payload.fields)?;
     payload.finish(parameters::names())?;
     let mut asked = parameters::read(inner, false)?;
     asked.params.report = Report {
         skip_special_tokens: asked.params.report.skip_special_tokens,
         ..Report::default()
     };
+    if asked.best_of > 1 {
+        let problem = "answers cannot be streamed, and this dialect streams always; leave it out";
+        return Err(ServeError::parameter("best_of", asked.best_of, problem));
+    }
     let formatter = asked.formatter.or(formatter).unwrap_or(Formatter::Json);
     Ok(Accepted {
         prompts: vec![Generate::new(prompt, asked.params)],

@@ -117,9 +117,9 @@ fn sentence(failure: &ServeError) -> (String, &'static str) {
         | ServeError::Unnamed
         | ServeError::UnknownModel(_)
         | ServeError::UnknownRoute => invalid(failure.to_string()),
-        ServeError::QueueFull { .. } | ServeError::Crowded { .. } => {
-            ("Model is overloaded".into(), "overloaded")
-        }
+        ServeError::QueueFull { .. }
+        | ServeError::Crowded { .. }
+        | ServeError::AdaptersInUse { .. } => ("Model is overloaded".into(), "overloaded"),
         ServeError::Timeout { .. } | ServeError::Stalled { .. } => (
             format!("Incomplete generation: {failure}"),
             "incomplete_generation",

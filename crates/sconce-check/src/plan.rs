@@ -227,6 +227,8 @@ fn part(needs: &Needs, plan: &Plan) -> PlanPart {
     PlanPart {
         ranks: needs.ranks,
         weights_bytes: plan.weights,
+        adapters_bytes: plan.adapters,
+        draft_bytes: plan.draft,
         activations_bytes: plan.activations,
         workspace_bytes: plan.workspace,
         overhead_bytes: plan.overhead,

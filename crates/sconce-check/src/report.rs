@@ -146,6 +146,10 @@ pub struct PlanPart {
     pub ranks: usize,
     /// Weights of one rank.
     pub weights_bytes: u64,
+    /// Adapters, as many as may be in memory.
+    pub adapters_bytes: u64,
+    /// The small model that guesses what comes next.
+    pub draft_bytes: u64,
     /// Activations of the largest step, at most.
     pub activations_bytes: u64,
     /// Scratch of kernels and tables of positions.

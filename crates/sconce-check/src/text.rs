@@ -174,6 +174,8 @@ impl Page {
     fn plan(&mut self, plan: &PlanPart) {
         let rows = [
             ("weights", plan.weights_bytes),
+            ("adapters", plan.adapters_bytes),
+            ("small model", plan.draft_bytes),
             ("activations", plan.activations_bytes),
             ("workspace", plan.workspace_bytes),
             ("overhead", plan.overhead_bytes),

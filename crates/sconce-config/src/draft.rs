@@ -13,8 +13,8 @@ use crate::handler::Handler;
 use crate::options::options;
 use crate::python::PythonSettings;
 use crate::settings::{
-    Cors, Device, Dtype, KvDtype, Management, ModelSettings, ModelSource, Quantize, ServerSettings,
-    StatusCodes,
+    Cors, Device, Dtype, KvDtype, LoraSettings, Management, ModelSettings, ModelSource, Quantize,
+    ServerSettings, SpeculationSettings, Speculator, StatusCodes,
 };
 use crate::value::{Address, Rejection, Value};
 
@@ -145,6 +145,20 @@ impl Draft {
             model_sampling: false,
             kv_dtype: KvDtype::Auto,
             kv_cache_bytes: None,
+            speculation: SpeculationSettings {
+                by: Speculator::Nobody,
+                tokens: 0,
+                longest: 0,
+                shortest: 0,
+            },
+            lora: LoraSettings {
+                enabled: false,
+                max_loras: 0,
+                max_cpu_loras: None,
+                max_rank: 0,
+                dtype: Dtype::Auto,
+                dir: PathBuf::new(),
+            },
             job_queue_size: 0,
             predict_timeout: Duration::ZERO,
             model_loading_timeout: Duration::ZERO,

@@ -155,8 +155,8 @@ mod tests {
             &["no effect", "always paged", "0.24 to"],
         );
         says(
-            "option.enable_lora",
-            &["refused, except false", "since 0.27"],
+            "option.enable_prompt_adapter",
+            &["refused, except false", "0.32 to 0.34"],
         );
         says("option.kv_cache_memory", &["does not know it"]);
     }

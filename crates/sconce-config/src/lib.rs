@@ -64,8 +64,9 @@ pub use python::{LoadOn, PythonRanks, PythonSettings};
 pub use resolve::{Resolved, resolve, resolve_with};
 pub use sconce_core::{Dialect, OutputFormatter};
 pub use settings::{
-    Cors, Device, Dtype, HubModel, KvDtype, Management, ModelSettings, ModelSource, PrefixSettings,
-    Quantize, S3Model, ServerSettings, StatusCodes, UrlPattern,
+    Cors, Device, Dtype, HubModel, KvDtype, LoraSettings, Management, ModelSettings, ModelSource,
+    PrefixSettings, Quantize, S3Model, ServerSettings, SpeculationSettings, Speculator,
+    StatusCodes, UrlPattern,
 };
 pub use task::Task;
 

@@ -104,8 +104,8 @@ impl Listing {
         } else if self.has("adapter_config.json") {
             (
                 "adapter-only",
-                "; it is an adapter without its base model: merge it with merge_and_unload of peft \
-                 and save the result",
+                "; it is an adapter without its base model: serve that with option.enable_lora=true and put the \
+                 adapter into a folder of its folder adapters, or merge it with merge_and_unload of peft and save the result",
             )
         } else if any(|name| name == "params.json" || name.starts_with("consolidated.")) {
             (

@@ -17,6 +17,7 @@ mod retired;
 mod s3;
 mod server;
 mod source;
+mod speculation;
 mod start;
 mod translators;
 mod trtllm;
@@ -41,6 +42,7 @@ const GROUPS: &[&[Entry]] = &[
     batching::BATCHING,
     answers::ANSWERS,
     weights::WEIGHTS,
+    speculation::SPECULATION,
     vllm_engine::VLLM_ENGINE,
     vllm_requests::VLLM_REQUESTS,
     trtllm::TRTLLM,

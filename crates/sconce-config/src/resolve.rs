@@ -365,6 +365,13 @@ fn locate(
                 None
             });
             draft.model.source = located.source;
+            if let Place::Directory(dir) = &startup.place {
+                // Beside serving.properties, wherever option.model_id says that the weights are.
+                let beside = dir.join(&draft.model.lora.dir);
+                if beside.is_dir() {
+                    draft.model.lora.dir = beside;
+                }
+            }
             if let (Some(python), ModelSource::S3(model)) =
                 (&draft.model.python, &mut draft.model.source)
             {

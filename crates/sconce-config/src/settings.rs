@@ -180,6 +180,10 @@ pub struct ModelSettings {
     pub kv_dtype: KvDtype,
     /// Bytes of the key/value cache; `None`: planned from the memory at hand.
     pub kv_cache_bytes: Option<u64>,
+    /// Adapters.
+    pub lora: LoraSettings,
+    /// Guesses of what comes next.
+    pub speculation: SpeculationSettings,
     /// Requests that may wait; more are refused.
     pub job_queue_size: usize,
     /// A request that is not finished after this long fails.
@@ -198,6 +202,47 @@ pub struct ModelSettings {
     pub served_model_name: Option<String>,
     /// File with the template of dialogues; `None`: the checkpoint's own. Relative to the model's folder.
     pub chat_template: Option<PathBuf>,
+}
+
+/// Guesses of what comes next, so that a step computes several tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SpeculationSettings {
+    /// Who guesses.
+    pub by: Speculator,
+    /// Tokens that are guessed at a time, at least 1.
+    pub tokens: usize,
+    /// Tokens of the longest run that is looked for in the text, at least 1.
+    pub longest: usize,
+    /// Those of the shortest one, at least 1.
+    pub shortest: usize,
+}
+
+/// Who guesses tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Speculator {
+    /// Nobody: tokens are computed one by one.
+    Nobody,
+    /// The text itself: what followed the same tokens before.
+    Lookup,
+    /// A small model in this folder; within the model's, if it is relative.
+    Model(PathBuf),
+}
+
+/// How a model takes LoRA adapters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoraSettings {
+    /// Whether it takes any.
+    pub enabled: bool,
+    /// Adapters of the requests that are computed together, at least 1.
+    pub max_loras: usize,
+    /// Adapters in memory, if that is more.
+    pub max_cpu_loras: Option<usize>,
+    /// The greatest rank of an adapter.
+    pub max_rank: usize,
+    /// Precision of adapters.
+    pub dtype: Dtype,
+    /// The folder with those that are there from the start; within the model's, if it is relative.
+    pub dir: PathBuf,
 }
 
 /// Where a model's files are.

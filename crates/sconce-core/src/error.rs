@@ -98,6 +98,15 @@ pub enum ServeError {
         /// `job_queue_size`.
         limit: usize,
     },
+    /// All adapters that memory is planned for are in use.
+    #[error(
+        "{most} adapters are in memory and in use, and another one is asked for; retry later or raise \
+         option.max_cpu_loras"
+    )]
+    AdaptersInUse {
+        /// Adapters in memory at the same time.
+        most: usize,
+    },
     /// The request did not finish in time.
     #[error("the request was not finished after predict_timeout = {seconds} s")]
     Timeout {
@@ -155,6 +164,7 @@ impl ServeError {
             Self::NotReady { .. }
             | Self::Crowded { .. }
             | Self::QueueFull { .. }
+            | Self::AdaptersInUse { .. }
             | Self::Timeout { .. }
             | Self::Stalled { .. }
             | Self::WorkerLost { .. }

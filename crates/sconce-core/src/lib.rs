@@ -5,6 +5,7 @@
 //! [`Backend`] and [`Reply`] are the seams between HTTP, the models and whoever waits for an answer. [`Inbox`] is the
 //! queue and the thread that engines have in common.
 
+pub mod adapters;
 pub mod decoding;
 pub mod dialogue;
 pub mod draw;
@@ -22,6 +23,7 @@ pub mod status;
 pub mod task;
 pub mod traits;
 
+pub use adapters::{AdapterInfo, AdapterRefusal, Adapters};
 pub use decoding::{AskedDecoding, EarlyStopping};
 pub use dialogue::Dialogue;
 pub use draw::{Draw, Picture, PictureFormat, Preview, Progressed};

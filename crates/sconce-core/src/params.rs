@@ -3,6 +3,8 @@
 //! Ranges are checked where a wire dialect is parsed; limits that depend on the model (context
 //! length, vocabulary) are checked by the engine when the job is submitted.
 
+use std::sync::Arc;
+
 use crate::guide::Guide;
 
 /// How a prompt is continued.
@@ -22,6 +24,8 @@ pub struct GenerateParams {
     pub stop: Stop,
     /// The form that the answer has to have.
     pub guide: Option<Guide>,
+    /// Name of the adapter that changes the model for it.
+    pub adapter: Option<Arc<str>>,
     /// What is reported beside the text.
     pub report: Report,
 }
@@ -36,6 +40,7 @@ impl Default for GenerateParams {
             sampling: AskedSampling::default(),
             stop: Stop::default(),
             guide: None,
+            adapter: None,
             report: Report::default(),
         }
     }

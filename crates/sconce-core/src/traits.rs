@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::adapters::Adapters;
 use crate::error::ServeError;
 use crate::event::Event;
 use crate::job::Job;
@@ -56,6 +57,10 @@ pub trait Served: Send + Sync {
     fn takes_raw(&self) -> bool {
         false
     }
+    /// Its adapters, where it takes some.
+    fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+        None
+    }
     /// Which functions it has that change requests and answers.
     fn formats(&self) -> Formats {
         Formats::default()
@@ -72,6 +77,10 @@ pub trait Backend: Send + Sync {
     fn submit(&self, job: Job) -> Result<(), ServeError>;
     /// What it does; `None`: only its own code knows.
     fn task(&self) -> Option<Task>;
+    /// Its adapters, where it takes some.
+    fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+        None
+    }
     /// How busy it is.
     fn load(&self) -> Load;
     /// The first cause, if it can no longer answer.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
-use sconce_models::{Arch, Decoder, GgufModel, HfConfig, Packing, Spec};
+use sconce_models::{AdapterLoader, Arch, Decoder, GgufModel, HfConfig, Packing, Spec};
 use sconce_nn::head_on_gpu;
 use sconce_nn::weights::gguf::{self, Gguf};
 use sconce_nn::weights::{StoredDtype, WeightSource};
@@ -37,6 +37,8 @@ pub(crate) struct Described {
     pub(crate) spec: Spec,
     /// How `config.json` says that matrices are packed.
     pub(crate) packing: Option<Packing>,
+    /// Whether it is a GGUF file.
+    is_gguf: bool,
     pub(crate) eos: Vec<u32>,
     pub(crate) sampling: Sampling,
     pub(crate) length: MaxTokens,
@@ -239,7 +241,11 @@ impl Described {
 
     fn of_gguf(dir: &Path, file: &Gguf, model_sampling: bool) -> Result<Self, EngineError> {
         let GgufModel { arch, spec, config } = GgufModel::read(file)?;
-        Self::with(dir, (arch, spec, config), model_sampling)
+        let model = Self::with(dir, (arch, spec, config), model_sampling)?;
+        Ok(Self {
+            is_gguf: true,
+            ..model
+        })
     }
 
     /// With what `generation_config.json` says, which may stand beside either.
@@ -259,10 +265,28 @@ impl Described {
             arch,
             spec,
             packing,
+            is_gguf: false,
             eos,
             sampling,
             length: sconce_models::length_default(dir)?,
         })
+    }
+
+    /// What loads the adapters that the settings ask for, if they do.
+    pub(crate) fn adapters(
+        &self,
+        settings: &EngineSettings,
+    ) -> Result<Option<AdapterLoader>, EngineError> {
+        let Some(lora) = &settings.lora else {
+            return Ok(None);
+        };
+        if self.is_gguf {
+            return Err(EngineError::AdaptersOfGguf);
+        }
+        let dtype = settings.lora_dtype();
+        let loader =
+            AdapterLoader::new(self.arch, &self.spec, settings.ranks, dtype, lora.max_rank)?;
+        Ok(Some(loader))
     }
 
     pub(crate) fn needs(
@@ -281,11 +305,15 @@ impl Described {
         }
         let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
         let working = spec.working(settings.max_step_tokens, ranks);
+        let most = settings.lora.as_ref().map_or(0, |lora| lora.most as u64);
+        let adapters = self.adapters(settings)?;
         Ok(Needs {
             weights: footprint,
             activations: working.activations,
             packed_inputs: working.packed_inputs,
             rotations: working.rotations,
+            adapters: adapters.map_or(0, |loader| most * loader.most_bytes()),
+            draft: None,
             kv,
             ranks,
             max_len: check_context(settings.max_model_len, spec.dims.context)?,
@@ -360,6 +388,8 @@ mod tests {
             kv_dtype: None,
             kv_cache_bytes: None,
             room: None,
+            speculation: None,
+            lora: None,
             queue: 1,
             predict_timeout: 1,
         }

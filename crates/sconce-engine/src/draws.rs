@@ -10,8 +10,12 @@ use sconce_nn::pool;
 
 use crate::sampler::{Picked, Sampler, SamplerError, Scratch};
 
-/// What came of one pick: the sampler back, and the token.
-pub(crate) type Drawn = (Sampler, Result<Picked, SamplerError>);
+/// What came of one pick: the sampler back, and the token; behind tokens that were guessed right, those that follow.
+pub(crate) struct Drawn {
+    pub(crate) sampler: Sampler,
+    pub(crate) first: Result<Picked, SamplerError>,
+    pub(crate) more: Vec<Result<Picked, SamplerError>>,
+}
 
 /// The picks of one step; empty between steps.
 #[derive(Default)]
@@ -27,17 +31,22 @@ struct Draw {
     row: usize,
     /// So many of the likeliest tokens are wanted.
     top: usize,
+    /// What was guessed: the rows behind are of these tokens.
+    guess: Vec<u32>,
     outcome: Option<Result<Picked, SamplerError>>,
+    more: Vec<Result<Picked, SamplerError>>,
 }
 
 impl Draws {
-    /// Adds a pick from row `row` of the logits.
-    pub(crate) fn push(&mut self, sampler: Sampler, row: usize, top: usize) {
+    /// Adds a pick from row `row` of the logits, and from those behind it as long as what is picked was guessed.
+    pub(crate) fn push(&mut self, sampler: Sampler, row: usize, top: usize, guess: &[u32]) {
         self.draws.push(Mutex::new(Draw {
             sampler,
             row,
             top,
+            guess: guess.to_vec(),
             outcome: None,
+            more: Vec::new(),
         }));
     }
 
@@ -54,9 +63,7 @@ impl Draws {
                 .unwrap_or_else(PoisonError::into_inner);
             while let Some(draw) = draws.get(next.fetch_add(1, Relaxed)) {
                 let mut draw = draw.lock().unwrap_or_else(PoisonError::into_inner);
-                let row = &logits[draw.row * vocab..][..vocab];
-                let top = draw.top;
-                draw.outcome = Some(draw.sampler.pick(row, top, &mut scratch));
+                draw.pick(logits, vocab, &mut scratch);
             }
         });
     }
@@ -65,9 +72,29 @@ impl Draws {
     pub(crate) fn drain(&mut self) -> impl Iterator<Item = Drawn> + '_ {
         self.draws.drain(..).map(|draw| {
             let draw = draw.into_inner().unwrap_or_else(PoisonError::into_inner);
-            let outcome = draw.outcome.expect("every pick was made");
-            (draw.sampler, outcome)
+            Drawn {
+                sampler: draw.sampler,
+                first: draw.outcome.expect("every pick was made"),
+                more: draw.more,
+            }
         })
+    }
+}
+
+impl Draw {
+    fn pick(&mut self, logits: &[f32], vocab: usize, scratch: &mut Scratch) {
+        let row = |at: usize| &logits[at * vocab..][..vocab];
+        let first = self.sampler.pick(row(self.row), self.top, scratch);
+        let mut last = first.as_ref().ok().map(|picked| picked.token);
+        self.outcome = Some(first);
+        for (at, &guessed) in self.guess.iter().enumerate() {
+            if last != Some(guessed) {
+                return;
+            }
+            let next = self.sampler.pick(row(self.row + 1 + at), self.top, scratch);
+            last = next.as_ref().ok().map(|picked| picked.token);
+            self.more.push(next);
+        }
     }
 }
 
@@ -96,17 +123,52 @@ mod tests {
         let mut draws = Draws::default();
         for _ in 0..3 {
             for row in (0..rows).rev() {
-                draws.push(sampler(row as u64), row, row % 3);
+                draws.push(sampler(row as u64), row, row % 3, &[]);
             }
             draws.pick(&logits, VOCAB);
             let mut row = rows;
-            for (_, picked) in draws.drain() {
+            for Drawn { first: picked, .. } in draws.drain() {
                 row -= 1;
                 let own = &logits[row * VOCAB..][..VOCAB];
                 let alone = sampler(row as u64).pick(own, row % 3, &mut Scratch::default());
                 assert_eq!(picked, alone);
             }
             assert_eq!(row, 0);
+        }
+    }
+
+    #[test]
+    fn behind_right_guesses_the_same_is_picked_as_one_by_one() {
+        let rows = 6;
+        let logits: Vec<f32> = (0..rows * VOCAB)
+            .map(|at| (at.wrapping_mul(0x9E37_79B9) >> 16) as f32 % 97.0 / 20.0)
+            .collect();
+        for seed in 0..9 {
+            let mut alone = sampler(seed);
+            let mut one = |row: usize| {
+                let own = &logits[row * VOCAB..][..VOCAB];
+                alone.pick(own, 1, &mut Scratch::default()).unwrap()
+            };
+            let wanted: Vec<Picked> = (0..rows).map(&mut one).collect();
+            for right in 0..rows {
+                let mut guess: Vec<u32> = wanted
+                    .iter()
+                    .take(rows - 1)
+                    .map(|pick| pick.token)
+                    .collect();
+                if let Some(wrong) = guess.get_mut(right) {
+                    *wrong = (*wrong + 1) % VOCAB as u32;
+                }
+                let mut draws = Draws::default();
+                draws.push(sampler(seed), 0, 1, &guess);
+                draws.pick(&logits, VOCAB);
+                let Drawn { first, more, .. } = draws.drain().next().unwrap();
+                let got: Vec<_> = std::iter::once(first)
+                    .chain(more)
+                    .map(Result::unwrap)
+                    .collect();
+                assert_eq!(got, wanted[..=right.min(rows - 1)]);
+            }
         }
     }
 }

@@ -4,13 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use sconce_core::{
-    Backend, Gauges, Generate, Inbox, InboxSettings, Input, Job, Load, MaxTokens, Observer, Permit,
-    Phase, Progress, Sampling, ServeError, Task,
+    Adapters, Backend, Gauges, Generate, Inbox, InboxSettings, Input, Job, Load, MaxTokens,
+    Observer, Permit, Phase, Progress, Sampling, ServeError, Task,
 };
+use sconce_models::AdapterLoader;
 use sconce_nn::KvDtype;
 use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use tracing::{info, warn};
 
+use crate::adapters::{AdapterStore, Lent};
 use crate::draws::Draws;
 use crate::error::EngineError;
 use crate::guided::Guided;
@@ -34,6 +36,7 @@ pub struct Engine {
     /// For what requests leave open.
     sampling: Sampling,
     length: MaxTokens,
+    adapters: Option<Arc<AdapterStore>>,
     inbox: Inbox<Admitted>,
 }
 
@@ -63,6 +66,7 @@ impl Engine {
         let (sampling, length) = (checkpoint.sampling.clone(), checkpoint.length);
         let eos = checkpoint.eos.clone();
         let ranks = settings.ranks as u64;
+        let adapters = adapters(&settings, checkpoint.adapters.clone())?;
         let (inbox, (vocab, plan)) = Inbox::start(door, move |gauges| {
             let (worker, plan) = prepare(&settings, checkpoint, gauges, &*observer)?;
             let vocab = worker.ranks.vocab();
@@ -76,6 +80,7 @@ impl Engine {
             prompts: Prompts::new(tokenizer, templates, vocab),
             sampling,
             length,
+            adapters,
             inbox,
         })
     }
@@ -104,11 +109,27 @@ impl Engine {
         let biased = sampling.logit_bias.iter().map(|(id, _)| id);
         ServeError::check_ids("logit_bias", biased, self.vocab)?;
         let guide = self.guided.follow(&params)?;
+        let adapter = self.adapter(params.adapter.as_deref())?;
         let prompt = (tokens, length);
         Ok(Admitted {
             guide,
+            adapter,
             ..Admitted::new(job, params, sampling, prompt, permit)
         })
+    }
+}
+
+impl Engine {
+    fn adapter(&self, name: Option<&str>) -> Result<Option<Lent>, ServeError> {
+        match (name, &self.adapters) {
+            (None, _) => Ok(None),
+            (Some(name), Some(adapters)) => adapters.lend(name).map(Some),
+            (Some(name), None) => {
+                let problem =
+                    "is not registered: LoRA is not enabled; set option.enable_lora = true";
+                Err(ServeError::parameter("adapters", name, problem))
+            }
+        }
     }
 }
 
@@ -119,6 +140,11 @@ impl Backend for Engine {
 
     fn task(&self) -> Option<Task> {
         Some(Task::TextGeneration)
+    }
+
+    fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+        let adapters = self.adapters.as_ref()?;
+        Some(Arc::clone(adapters) as Arc<dyn Adapters>)
     }
 
     fn load(&self) -> Load {
@@ -132,6 +158,21 @@ impl Backend for Engine {
     fn stop(&self) {
         self.inbox.stop();
     }
+}
+
+/// The adapters that are there from the start.
+fn adapters(
+    settings: &EngineSettings,
+    loader: Option<AdapterLoader>,
+) -> Result<Option<Arc<AdapterStore>>, EngineError> {
+    let (Some(lora), Some(loader)) = (&settings.lora, loader) else {
+        return Ok(None);
+    };
+    let store = AdapterStore::new(loader, settings.dir.clone(), lora.most);
+    if let Some(dir) = &lora.dir {
+        store.register_all(&settings.dir.join(dir))?;
+    }
+    Ok(Some(Arc::new(store)))
 }
 
 /// Plans the memory, loads the ranks, reserves the cache and proves that the model computes.
@@ -150,6 +191,10 @@ fn prepare(
     let (world, patience) = (settings.ranks, settings.collective_timeout);
     let mut ranks = Ranks::load(world, patience, checkpoint.loader, &mut progress)?;
     ranks.reserve(plan.blocks).map_err(EngineError::Canary)?;
+    let draft = checkpoint
+        .draft
+        .map(|draft| draft.load(&plan))
+        .transpose()?;
     observer(Phase::Warming, Progress::default());
     canary(&mut ranks)?;
     gauges.set_blocks(0, plan.blocks);
@@ -171,6 +216,9 @@ fn prepare(
         pace: Pace::new(settings.max_step_tokens, settings.max_rows),
         draws: Draws::default(),
         picked: Vec::new(),
+        adapters: Vec::new(),
+        speculation: settings.speculation.clone(),
+        draft,
         live: HashMap::new(),
         next: 0,
     };
@@ -192,11 +240,12 @@ fn plan(settings: &EngineSettings, checkpoint: &Checkpoint) -> Result<Plan, Engi
     info!(
         model = settings.name,
         "reserving {} MiB for keys and values: {} tokens, {:.1} sequences of {max_len}; beside \
-         them {} MiB of weights, {} MiB of activations and {} MiB of workspace",
+         them {} MiB of weights, {} MiB of adapters, {} MiB of activations and {} MiB of workspace",
         mib(plan.cache),
         plan.tokens(),
         plan.tokens() as f64 / max_len as f64,
         mib(plan.weights),
+        mib(plan.adapters),
         mib(plan.activations),
         mib(plan.workspace + plan.overhead),
     );
@@ -220,13 +269,14 @@ fn canary(ranks: &mut Ranks) -> Result<(), EngineError> {
     let row = Row {
         seq: SeqId(u64::MAX),
         tokens: vec![0],
+        proposed: 0,
         start: 0,
         blocks: vec![sconce_sched::BlockId(0)],
         known: 1,
         want: Want::Last,
     };
     let logits = ranks
-        .forward(&StepPlan { rows: vec![row] })
+        .forward(&StepPlan { rows: vec![row] }, &[])
         .map_err(EngineError::Canary)?;
     let values = logits
         .flatten_all()

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use sconce_core::Unstarted;
+use sconce_core::{AdapterRefusal, Unstarted};
 use sconce_models::{ConfigError, LoadError, Packing};
 use sconce_nn::weights::WeightError;
 use sconce_nn::{GpuError, GroupFailure};
@@ -120,6 +120,23 @@ pub enum EngineError {
         /// What `config.json` says.
         found: Option<Packing>,
     },
+    /// The small model that guesses cannot be used with this one.
+    #[error("the model of option.speculative_draft_model, {}: {problem}", dir.display())]
+    Draft {
+        /// Its folder.
+        dir: PathBuf,
+        /// Why not, and the cure.
+        problem: String,
+    },
+    /// An adapter of the model's folder cannot be used.
+    #[error("{0}")]
+    Adapter(AdapterRefusal),
+    /// The weights lie otherwise than PEFT's adapters expect.
+    #[error(
+        "option.enable_lora = true, but the model is a GGUF file, whose rows lie in another order than those that \
+         adapters were trained on; serve the checkpoint that it was made from"
+    )]
+    AdaptersOfGguf,
     /// A forward pass before the first request failed or gave no numbers.
     #[error("the canary forward pass failed: {0}")]
     Canary(String),
@@ -187,6 +204,9 @@ impl EngineError {
             Self::TooLarge { .. } => "not-enough-memory",
             Self::CacheTooLarge { .. } => "cache-too-large",
             Self::Packing { .. } => "packed-otherwise",
+            Self::Draft { .. } => "draft-of-another-model",
+            Self::Adapter(_) => "adapter-refused",
+            Self::AdaptersOfGguf => "adapters-of-gguf",
             Self::Canary(_) => "canary-failed",
             Self::Loading { cause, .. } => cause.code(),
             Self::Group(_) | Self::Rank { .. } => "rank-failed",

@@ -4,6 +4,7 @@
 //! it, and its thread repeats plan → forward → pick → answer → commit. What is computed next is
 //! decided in `sconce-sched`, how in `sconce-models` and `sconce-nn`.
 
+mod adapters;
 mod describe;
 mod device;
 mod draws;
@@ -21,15 +22,17 @@ mod prompt;
 mod ranks;
 pub mod sampler;
 mod settings;
+mod speculation;
 mod vocabulary;
 mod worker;
 
+pub use adapters::Lora;
 pub use describe::{Description, Overview, Stored, check_context, check_packing, check_vocabulary};
 pub use device::{DeviceError, DeviceWish, Gpus, choose_gpus};
 pub use engine::Engine;
 pub use error::EngineError;
 pub use load::{Checkpoint, open_checkpoint};
-pub use memory::{Keys, Needs, Plan, Room, available_memory};
+pub use memory::{DraftNeeds, Keys, Needs, Plan, Room, available_memory};
 pub use overview::{TaskMemory, TaskOverview, parameters};
 pub use pack::pack;
 pub use ranks::{Loader, Obey, RankLoader, Seat, Team};
@@ -43,3 +46,5 @@ pub use sconce_nn::weights::{BlockFormat, StoredDtype, WeightError};
 pub use sconce_nn::{Place, read_bandwidth};
 pub use sconce_text::TextError;
 pub use settings::{EngineSettings, GpuShare};
+pub use speculation::draft::DraftCheckpoint;
+pub use speculation::{Guesser, Speculation};

@@ -8,7 +8,9 @@ use sconce_core::{
     ServeError, Token, TopToken,
 };
 use sconce_text::{Follower, TextStream, Tokenizer};
+use tracing::debug;
 
+use crate::adapters::Lent;
 use crate::length::Length;
 use crate::sampler::{Picked, Sampler, log_softmax_at};
 use sconce_core::Permit;
@@ -27,6 +29,8 @@ pub(crate) struct Admitted {
     pub(crate) length: Length,
     /// Follows the form that the answer has to have.
     pub(crate) guide: Option<Follower>,
+    /// The adapter that changes the model for it.
+    pub(crate) adapter: Option<Lent>,
     /// Where the answers go.
     pub(crate) reply: Box<dyn Reply>,
     /// When the job fails.
@@ -51,6 +55,7 @@ impl Admitted {
             prompt,
             length,
             guide: None,
+            adapter: None,
             reply: job.reply,
             deadline: job.deadline,
             permit,
@@ -81,6 +86,10 @@ pub(crate) struct Live {
     echo: String,
     eos: Arc<[u32]>,
     generated: usize,
+    /// Prompt and answer, where somebody guesses how it goes on.
+    known: Option<Vec<u32>>,
+    /// Tokens that were guessed, and those of them that came true.
+    guessed: [usize; 2],
     prompt_logprobs: Vec<f32>,
 }
 
@@ -124,6 +133,8 @@ impl Live {
             echo,
             eos,
             generated: 0,
+            known: None,
+            guessed: [0; 2],
             prompt_logprobs: Vec::new(),
         }
     }
@@ -131,6 +142,11 @@ impl Live {
     /// Name of the job in logs.
     pub(crate) fn id(&self) -> JobId {
         self.job.id
+    }
+
+    /// The adapter that changes the model for it.
+    pub(crate) fn adapter(&self) -> Option<&Lent> {
+        self.job.adapter.as_ref()
     }
 
     /// Tokens known so far: the position that the next picked token gets.
@@ -173,6 +189,27 @@ impl Live {
         }
     }
 
+    /// Keeps what is known, so that somebody can guess how it goes on.
+    pub(crate) fn remember(&mut self) {
+        self.known = Some(self.job.prompt.clone());
+    }
+
+    /// Prompt and answer, once it has begun; empty where nobody guesses.
+    pub(crate) fn tokens(&self) -> &[u32] {
+        self.known.as_deref().unwrap_or_default()
+    }
+
+    /// Whether its answer has begun.
+    pub(crate) fn has_begun(&self) -> bool {
+        self.generated > 0
+    }
+
+    /// Counts guesses.
+    pub(crate) fn count_guesses(&mut self, made: usize, right: usize) {
+        self.guessed[0] += made;
+        self.guessed[1] += right;
+    }
+
     /// Lends the sampler for the next pick, and says how many of the likeliest tokens are wanted.
     pub(crate) fn lend(&mut self) -> (Sampler, usize) {
         let sampler = self.sampler.take();
@@ -188,6 +225,9 @@ impl Live {
     /// Tells the client of the token that was picked; whether and why the job leaves now.
     pub(crate) fn advance(&mut self, picked: &Picked) -> Option<Leave> {
         self.generated += 1;
+        if let Some(known) = &mut self.known {
+            known.push(picked.token);
+        }
         let (text, finish) = self.release_text(picked.token);
         let token = self.token(picked, text, finish.is_some());
         if !self.job.reply.send(Event::Token(token)) {
@@ -248,6 +288,10 @@ impl Live {
     }
 
     fn finish(&mut self, finish: FinishReason) -> Leave {
+        let [made, right] = self.guessed;
+        if made > 0 {
+            debug!(job = %self.job.id, "{right} of {made} guessed tokens came true, of {} in all", self.generated);
+        }
         let output = Output {
             text: self.text.text().to_owned(),
             finish,

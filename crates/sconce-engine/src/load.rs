@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
-use sconce_models::{Decoder, Model};
+use sconce_models::{AdapterLoader, Decoder, Model};
 use sconce_text::{ChatTemplate, Tokenizer};
 use tracing::info;
 
@@ -14,6 +14,7 @@ use crate::error::EngineError;
 use crate::memory::Needs;
 use crate::ranks::Loader;
 use crate::settings::EngineSettings;
+use crate::speculation::draft::DraftCheckpoint;
 
 /// A model that is described but not loaded.
 pub struct Checkpoint {
@@ -31,6 +32,10 @@ pub struct Checkpoint {
     pub length: MaxTokens,
     /// Length beyond which a sequence has other keys from its beginning on, if there is one.
     pub border: Option<usize>,
+    /// Loads adapters; `None`: none are taken.
+    pub adapters: Option<AdapterLoader>,
+    /// The small model that guesses what comes next.
+    pub draft: Option<DraftCheckpoint>,
     /// What each rank takes in memory.
     pub needs: Needs,
 }
@@ -59,6 +64,12 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
         settings.dir.display(),
     );
     let needs = model.needs(&*weights, settings)?;
+    let adapters = model.adapters(settings)?;
+    let draft = DraftCheckpoint::open(settings, dims.vocab)?;
+    let needs = Needs {
+        draft: draft.as_ref().map(DraftCheckpoint::needs),
+        ..needs
+    };
     let (arch, border, spec) = (model.arch, model.spec.border(), model.spec);
     let options = settings.load_options();
     let gpus = settings.gpus.clone();
@@ -75,6 +86,8 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
         sampling: model.sampling,
         length: model.length,
         border,
+        adapters,
+        draft,
         needs,
     })
 }

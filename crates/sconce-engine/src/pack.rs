@@ -20,7 +20,7 @@ pub fn pack(plan: &StepPlan, step: &mut Step) {
 pub(crate) fn logit_rows(row: &Row) -> usize {
     match row.want {
         Want::None => 0,
-        Want::Last => 1,
+        Want::Last => 1 + row.proposed,
         Want::All => row.tokens.len(),
     }
 }
@@ -54,6 +54,7 @@ mod tests {
     fn slots_follow_the_block_table_and_only_wanted_logits_are_sampled() {
         let row = |start: usize, tokens: Vec<u32>, blocks: &[u32], want| Row {
             seq: SeqId(start as u64),
+            proposed: 0,
             known: start + tokens.len(),
             tokens,
             start,

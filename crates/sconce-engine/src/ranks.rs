@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::Tensor;
-use sconce_models::Model;
+use sconce_models::{Adapter, Model};
 use sconce_nn::{Communicator, Place, Solo, SoloOn, Threads};
 use sconce_sched::StepPlan;
 
@@ -165,16 +165,24 @@ impl Ranks {
     }
 
     /// Runs a plan on every rank; the logits `[wanted rows, vocab]` of rank 0.
-    pub(crate) fn forward(&mut self, plan: &StepPlan) -> Result<Tensor, String> {
+    /// `adapters` are those of the rows, or none for all.
+    pub(crate) fn forward(
+        &mut self,
+        plan: &StepPlan,
+        adapters: &[Option<Arc<Adapter>>],
+    ) -> Result<Tensor, String> {
         let place = Place::Step(self.steps);
         self.steps += 1;
         // One rank computes in this thread, and needs no copy of the plan.
         let answer = match &mut self.team {
             Team::Alone(rank) => rank
-                .forward(plan)
+                .forward(plan, adapters)
                 .map(Answer::Logits)
                 .map_err(|cause| format!("rank 0: {cause}")),
-            several => several.obey(place, Order::Step(Arc::new(plan.clone()))),
+            several => {
+                let order = Order::Step(Arc::new(plan.clone()), adapters.into());
+                several.obey(place, order)
+            }
         };
         match answer? {
             Answer::Logits(logits) => Ok(logits),

@@ -7,6 +7,9 @@ use sconce_models::{LoadOptions, Packing, Quantisation};
 use sconce_nn::KvDtype;
 use sconce_nn::weights::{StoredDtype, has_huge_pages};
 
+use crate::adapters::Lora;
+use crate::speculation::Speculation;
+
 /// Settings of one text-generation engine.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
@@ -49,6 +52,10 @@ pub struct EngineSettings {
     /// Bytes that all of it may take, where others were promised memory that they do not use yet;
     /// `None`: as many as the machine has left.
     pub room: Option<u64>,
+    /// Who guesses what comes next; `None`: nobody.
+    pub speculation: Option<Speculation>,
+    /// How adapters are taken; `None`: there are none.
+    pub lora: Option<Lora>,
     /// Jobs that may wait; more are refused.
     pub queue: usize,
     /// Seconds after which a job fails; only for the message.
@@ -65,6 +72,12 @@ pub struct GpuShare {
 }
 
 impl EngineSettings {
+    /// What adapters are kept as; `None`: as they are stored.
+    pub(crate) fn lora_dtype(&self) -> Option<StoredDtype> {
+        let asked = self.lora.as_ref().and_then(|lora| lora.dtype);
+        asked.or(self.dtype)
+    }
+
     /// What to say of more ranks than a processor has use for.
     pub fn warn_of_ranks(&self, threads: usize) -> Option<String> {
         (self.ranks > threads.max(1)).then(|| {

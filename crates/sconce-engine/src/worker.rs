@@ -10,6 +10,7 @@ use std::time::Instant;
 use candle_core::{Storage, Tensor};
 use sconce_core::inbox::{self, Outbox, Queued};
 use sconce_core::{Event, Gauges, ServeError};
+use sconce_models::Adapter;
 use sconce_sched::{Picked, Row, Scheduler, SeqId, Sequence, StepPlan, Want};
 use sconce_text::Tokenizer;
 use tracing::debug;
@@ -19,6 +20,8 @@ use crate::live::{Admitted, Live};
 use crate::pace::Pace;
 use crate::pack::logit_rows;
 use crate::ranks::Ranks;
+use crate::speculation::Speculation;
+use crate::speculation::draft::Draft;
 
 impl Queued for Admitted {
     fn fail(mut self, error: ServeError) {
@@ -48,6 +51,12 @@ pub(crate) struct Worker {
     pub(crate) draws: Draws,
     /// What was picked in a step; kept for its memory.
     pub(crate) picked: Vec<Picked>,
+    /// The adapters of the rows of a step; empty where none has one. Kept for its memory.
+    pub(crate) adapters: Vec<Option<Arc<Adapter>>>,
+    /// Who guesses what comes next.
+    pub(crate) speculation: Option<Speculation>,
+    /// The small model that guesses, if one does.
+    pub(crate) draft: Option<Draft>,
     /// Jobs in the scheduler.
     pub(crate) live: HashMap<SeqId, Live>,
     /// The next sequence's name.
@@ -61,6 +70,7 @@ impl inbox::Worker for Worker {
         let mut plan = StepPlan::default();
         while outbox.take_in(self.live.is_empty(), |job| self.add(job)) {
             self.sweep();
+            self.guess();
             let load = self.scheduler.load();
             let prompts = self
                 .pace
@@ -68,7 +78,10 @@ impl inbox::Worker for Worker {
             self.scheduler.plan(prompts, &mut plan);
             if !plan.rows.is_empty() {
                 let began = Instant::now();
-                let logits = self.ranks.forward(&plan)?;
+                self.draft(&mut plan)?;
+                self.find_adapters(&plan);
+                let logits = self.ranks.forward(&plan, &self.adapters)?;
+                self.adapters.clear();
                 self.answer(&plan, &logits)?;
                 let tokens = plan.rows.iter().map(|row| row.tokens.len()).sum();
                 self.pace.record(tokens, began.elapsed());
@@ -95,8 +108,12 @@ impl Worker {
             prompt: job.prompt.clone(),
             max_new_tokens: job.length.most,
             all_logits: job.params.report.prompt_logprobs,
+            adapter: job.adapter.as_ref().map_or(0, |lent| lent.number),
         };
         let mut live = Live::new(job, Arc::clone(&self.tokenizer), Arc::clone(&self.eos));
+        if self.speculation.is_some() {
+            live.remember();
+        }
         match self.scheduler.add(sequence) {
             Ok(()) => {
                 self.live.insert(id, live);
@@ -112,19 +129,59 @@ impl Worker {
         }
     }
 
+    /// Has it guessed what comes next in answers that have begun.
+    fn guess(&mut self) {
+        let Some(speculation) = &self.speculation else {
+            return;
+        };
+        let mut guess = Vec::new();
+        for (&id, live) in self.live.iter().filter(|(_, live)| live.has_begun()) {
+            speculation.guess(live.tokens(), &mut guess);
+            if !guess.is_empty() {
+                self.scheduler.propose(id, &guess);
+            }
+        }
+    }
+
+    /// Has the small model compute what the large one will, and guess.
+    fn draft(&mut self, plan: &mut StepPlan) -> Result<(), String> {
+        let Some(draft) = &mut self.draft else {
+            return Ok(());
+        };
+        let live = &self.live;
+        draft
+            .fill(plan, &|seq| live[&seq].tokens())
+            .map_err(|error| format!("the model of option.speculative_draft_model: {error}"))
+    }
+
     /// Drops jobs whose client has gone or whose time is over, before computing for them.
     fn sweep(&mut self) {
         let (now, timeout) = (Instant::now(), self.predict_timeout);
-        let scheduler = &mut self.scheduler;
+        let (scheduler, draft) = (&mut self.scheduler, &mut self.draft);
         self.live
             .retain(|&id, live| match live.leaves(now, timeout) {
                 Some(why) => {
                     debug!(job = %live.id(), ?why, "the job leaves unfinished");
                     scheduler.cancel(id);
+                    if let Some(draft) = draft.as_mut() {
+                        draft.forget(id);
+                    }
                     false
                 }
                 None => true,
             });
+    }
+
+    /// Takes note of the adapters of a plan's rows.
+    fn find_adapters(&mut self, plan: &StepPlan) {
+        let of = |row: &Row| self.live[&row.seq].adapter();
+        if plan.rows.iter().any(|row| of(row).is_some()) {
+            let adapters = plan
+                .rows
+                .iter()
+                .map(|row| Some(Arc::clone(&of(row)?.adapter)));
+            self.adapters.extend(adapters);
+        }
     }
 
     /// Picks the next token of every row that reached its end, answers, and commits the plan.
@@ -154,7 +211,7 @@ impl Worker {
         for row in &plan.rows {
             if self.picks(row) {
                 let drawn = drawn.next().expect("every row that picks was prepared");
-                picked.push(self.answer_row(row.seq, drawn));
+                self.answer_row(row, drawn, &mut picked);
             }
         }
         drop(drawn);
@@ -162,6 +219,9 @@ impl Worker {
         for Picked { seq, ends, .. } in picked.drain(..) {
             if ends {
                 self.live.remove(&seq);
+                if let Some(draft) = &mut self.draft {
+                    draft.forget(seq);
+                }
             }
         }
         (self.draws, self.picked) = (draws, picked);
@@ -170,7 +230,7 @@ impl Worker {
 
     /// Whether the row came to the end of what is known of its sequence.
     fn picks(&self, row: &Row) -> bool {
-        let end = row.start + row.tokens.len();
+        let end = row.start + row.tokens.len() - row.proposed;
         row.want != Want::None && end == self.live[&row.seq].known()
     }
 
@@ -192,25 +252,34 @@ impl Worker {
         }
         if picks {
             let (sampler, top) = live.lend();
-            self.draws.push(sampler, at + count - 1, top);
+            let guess = &row.tokens[row.tokens.len() - row.proposed..];
+            let first = at + count - 1 - row.proposed;
+            self.draws.push(sampler, first, top, guess);
         }
     }
 
-    /// Tells the client of a pick.
-    fn answer_row(&mut self, seq: SeqId, (sampler, picked): Drawn) -> Picked {
+    /// Tells the client of what was picked for a row, as far as it is of use.
+    fn answer_row(&mut self, row: &Row, drawn: Drawn, all: &mut Vec<Picked>) {
+        let seq = row.seq;
         let live = self.live.get_mut(&seq).expect("planned sequences are live");
-        live.take_back(sampler);
-        let (token, ends) = match picked {
-            Ok(picked) => (picked.token, live.advance(&picked).is_some()),
-            Err(error) => {
-                let cause = error.to_string();
-                live.fail(ServeError::Engine {
-                    model: self.name.clone(),
-                    cause,
-                });
-                (0, true)
+        live.take_back(drawn.sampler);
+        live.count_guesses(row.proposed, drawn.more.len());
+        for picked in std::iter::once(drawn.first).chain(drawn.more) {
+            let (token, ends) = match picked {
+                Ok(picked) => (picked.token, live.advance(&picked).is_some()),
+                Err(error) => {
+                    let cause = error.to_string();
+                    live.fail(ServeError::Engine {
+                        model: self.name.clone(),
+                        cause,
+                    });
+                    (0, true)
+                }
+            };
+            all.push(Picked { seq, token, ends });
+            if ends {
+                return;
             }
-        };
-        Picked { seq, token, ends }
+        }
     }
 }

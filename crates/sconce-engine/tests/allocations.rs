@@ -40,6 +40,7 @@ impl Loop {
                 prompt: (0..50).map(|at| at + 100 * id as u32).collect(),
                 max_new_tokens: NEW + 10,
                 all_logits: false,
+                adapter: 0,
             });
             added.unwrap();
         }

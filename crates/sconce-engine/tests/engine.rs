@@ -14,7 +14,7 @@ use sconce_core::{
     ServeError, Token,
 };
 use sconce_engine::{Checkpoint, Engine, EngineError, EngineSettings, Needs};
-use sconce_models::{Footprint, Model};
+use sconce_models::{Adapter, Footprint, Model};
 use sconce_nn::{BLOCK, KvCache, KvDtype, KvShape, Step};
 use sconce_testkit::reply::Tell;
 use sconce_text::Tokenizer;
@@ -46,7 +46,12 @@ impl Model for Fake {
         VOCAB
     }
 
-    fn forward(&mut self, step: &Step, _: &mut KvCache) -> candle_core::Result<Tensor> {
+    fn forward(
+        &mut self,
+        step: &Step,
+        _: &[Option<Arc<Adapter>>],
+        _: &mut KvCache,
+    ) -> candle_core::Result<Tensor> {
         // A step takes its time, so that tests can act while long jobs run.
         std::thread::sleep(Duration::from_millis(2));
         self.slots
@@ -157,6 +162,8 @@ fn settings() -> EngineSettings {
         // 20 blocks of 2 KiB: eight rows of 256 tokens do not fit, so some are preempted.
         kv_cache_bytes: Some(20 * 2 * 32 * 8 * 4),
         room: None,
+        speculation: None,
+        lora: None,
         queue: 64,
         predict_timeout: 7,
     }
@@ -172,6 +179,8 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
         activations: 0,
         packed_inputs: 0,
         rotations: 0,
+        adapters: 0,
+        draft: None,
         kv: Fake::default().kv_shape(),
         ranks: settings.ranks,
         max_len: settings.max_model_len.unwrap_or(512),
@@ -187,6 +196,8 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
         sampling: sconce_core::Sampling::default(),
         length: MaxTokens::New(20),
         border: None,
+        adapters: None,
+        draft: None,
         needs,
     };
     Engine::start_with(settings, checkpoint, Arc::new(|_, _| {}))

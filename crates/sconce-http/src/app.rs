@@ -14,6 +14,7 @@ use sconce_api::{Dialect, Wire};
 use sconce_core::{Gateway, JobId, Registry, ServeError};
 use tokio::sync::Semaphore;
 
+use crate::adapters::adapters;
 use crate::flights::Flights;
 use crate::limits::Bodies;
 use crate::respond::{self, Responder};
@@ -208,8 +209,8 @@ fn pictures() -> Router<Arc<Shared>> {
 /// What manages the server.
 fn managing() -> Router<Arc<Shared>> {
     use management::{
-        adapters, add_workflow, logging, metrics, model, models, neither_get_nor_post,
-        no_such_method, only_get, register, version, workflow, workflow_version, workflows,
+        add_workflow, logging, metrics, model, models, neither_get_nor_post, no_such_method,
+        only_get, register, version, workflow, workflow_version, workflows,
     };
     Router::new()
         .route(

@@ -32,7 +32,7 @@ use crate::properties::Properties;
 use crate::refusal::Refusal;
 use crate::respond::Responder;
 use crate::target::{self, Place};
-use crate::{blocking, deferred, raw, reply, respond};
+use crate::{adapters, blocking, deferred, raw, reply, respond};
 
 /// Asks the model that the request names somewhere, else the only one.
 pub(crate) async fn invocations(State(shared): State<Arc<Shared>>, request: Request) -> Response {
@@ -431,8 +431,10 @@ fn enter(
                 .flatten();
             let found = match named {
                 // OpenAI's clients always name a model: where there is only one, its name does not matter.
-                Some(name) => find(&[("model_name".into(), name)])
-                    .or_else(|unknown| find(&[]).map_err(|_| unknown)),
+                Some(name) => find(&[("model_name".into(), name.clone())]).or_else(|unknown| {
+                    let of_adapter = adapters::model_of(&*shared.gateway, &name);
+                    of_adapter.map_or_else(|| find(&[]).map_err(|_| unknown), Ok)
+                }),
                 None => find(fields.unwrap_or_default()),
             };
             (found, None, form)
@@ -474,6 +476,11 @@ fn accept(
     wire: &Wire,
     status: &ModelStatus,
 ) -> Result<Work, Refusal> {
+    let adapter = adapters::named(asked.properties);
+    if let Some(adapter) = adapter.filter(|_| asked.model.adapters().is_none()) {
+        let text = format!("The adapter {adapter} has not been registered: LoRA is not enabled");
+        return Err(ServeError::Malformed(text).into());
+    }
     if let Some(waiter) = raw::accept(shared, door, asked)? {
         return Ok(Work::Raw(waiter));
     }
@@ -496,13 +503,29 @@ fn accept(
     let native = door
         .is_alias(&json, task)
         .then(|| Door::native(door.place.clone()));
-    let (inputs, answer) = match &native {
+    let (mut inputs, answer) = match &native {
         Some(native) => {
             let wire = native.wire(asked.model.manner(), status.task);
             native.accept(&wire, (&json, &asked.raw), stamp, task)?
         }
         None => door.accept(wire, (&json, &asked.raw), stamp, task)?,
     };
+    // OpenAI's clients name an adapter as if it were a model.
+    let as_model = || {
+        let name = door
+            .reads_model()
+            .then(|| openai::named_model(&json))
+            .flatten()?;
+        (name != asked.name && adapters::has(&**asked.model, &name)).then_some(name)
+    };
+    if let Some(adapter) = adapter.map(str::to_owned).or_else(as_model) {
+        let adapter: Arc<str> = adapter.into();
+        for input in &mut inputs {
+            if let Input::Generate(generate) = input {
+                generate.params.adapter = Some(Arc::clone(&adapter));
+            }
+        }
+    }
     let submit = |input: Input| {
         let most = match &input {
             Input::Generate(generate) => generate.params.max_tokens.bound(),

@@ -5,6 +5,7 @@
 //! gateway; here are sockets, sizes, times, headers and statuses.
 
 mod access;
+mod adapters;
 mod app;
 mod auth;
 mod blocking;

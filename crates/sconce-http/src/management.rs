@@ -50,7 +50,7 @@ fn list(shared: &Shared, noun: Noun, request: Request) -> Answer {
     Ok(respond::success(respond::JSON, body.into()))
 }
 
-fn number(properties: &Properties<'_>, name: &str) -> Result<Option<usize>, Refusal> {
+pub(crate) fn number(properties: &Properties<'_>, name: &str) -> Result<Option<usize>, Refusal> {
     let text = properties.asked(name).unwrap_or_default();
     models::number(text).map_err(|problem| unusable(name, text, problem))
 }
@@ -270,12 +270,6 @@ fn set_level(shared: &Shared, request: Request) -> Answer {
 pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     let text = "Prometheus metrics are not served.";
     shared.native().failure(&Refusal::Unsupported(text))
-}
-
-/// Adapters of a model.
-pub(crate) async fn adapters(State(shared): State<Arc<Shared>>) -> Response {
-    let refusal = Refusal::BadRequest("LoRA is not enabled.".into());
-    shared.native().failure(&refusal)
 }
 
 /// Any other method, on a list of models or workflows.

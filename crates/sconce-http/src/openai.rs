@@ -9,7 +9,7 @@ use axum::extract::{Path, Request, State};
 use axum::response::Response;
 use sconce_api::openai::OpenAiRoute;
 use sconce_api::{Dialect, models};
-use sconce_core::ServeError;
+use sconce_core::{AdapterInfo, ModelStatus, ServeError};
 
 use crate::app::Shared;
 use crate::inference::{self, Door};
@@ -35,9 +35,35 @@ async fn texts(shared: Arc<Shared>, route: OpenAiRoute, request: Request) -> Res
     inference::infer(shared, Door::for_texts(route), request).await
 }
 
+/// The models, once each whatever their versions, and behind each its adapters, which are asked as models are.
+fn listed(shared: &Shared) -> Vec<models::Named> {
+    let statuses = shared.gateway.status();
+    let names = statuses.chunk_by(|one, next| one.name == next.name);
+    let with_adapters = |same: &[ModelStatus]| {
+        let name = same[0].name.clone();
+        let found = shared
+            .gateway
+            .find(Some(&name), same[0].version.as_deref())
+            .ok();
+        let adapters = found.and_then(|model| model.adapters());
+        let adapters = adapters.map_or_else(Vec::new, |adapters| adapters.list());
+        let of_adapter = |adapter: AdapterInfo| models::Named {
+            id: adapter.name,
+            parent: Some(name.clone()),
+        };
+        let adapters: Vec<_> = adapters.into_iter().map(of_adapter).collect();
+        let model = models::Named {
+            id: name,
+            parent: None,
+        };
+        std::iter::once(model).chain(adapters)
+    };
+    names.flat_map(with_adapters).collect()
+}
+
 /// `GET /v1/models`.
 pub(crate) async fn list(State(shared): State<Arc<Shared>>) -> Response {
-    let body = models::openai_list(&shared.gateway.status(), shared.started);
+    let body = models::openai_list(&listed(&shared), shared.started);
     respond::success(respond::JSON, Body::from(body))
 }
 
@@ -47,10 +73,9 @@ pub(crate) async fn one(
     name: Result<Path<String>, PathRejection>,
 ) -> Response {
     let name = name.map_or_else(|_| String::new(), |Path(name)| name);
-    let models = shared.gateway.status();
-    match models.iter().find(|model| model.name == name) {
-        Some(model) => {
-            let body = models::openai_one(model, shared.started);
+    match listed(&shared).iter().find(|one| one.id == name) {
+        Some(found) => {
+            let body = models::openai_one(found, shared.started);
             respond::success(respond::JSON, Body::from(body))
         }
         None => shared

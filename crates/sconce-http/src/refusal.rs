@@ -1,6 +1,6 @@
 //! Why a request is not answered: failures of jobs, and what only HTTP can object to.
 
-use sconce_core::{RegistryError, ServeError};
+use sconce_core::{AdapterRefusal, RegistryError, ServeError};
 
 /// A request that gets an error instead of an answer.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,6 +11,10 @@ pub(crate) enum Refusal {
     BadRequest(String),
     /// The body is compressed in this way.
     Encoded(String),
+    /// There is no such thing, as the text says.
+    NotFound(String),
+    /// The adapters stay as they are.
+    Adapters(AdapterRefusal),
     /// The models stay as they are.
     Registry(RegistryError),
     /// The request brings no key that opens; the text says what to bring.
@@ -30,6 +34,12 @@ pub(crate) enum Refusal {
 impl From<ServeError> for Refusal {
     fn from(error: ServeError) -> Self {
         Self::Job(error)
+    }
+}
+
+impl From<AdapterRefusal> for Refusal {
+    fn from(refusal: AdapterRefusal) -> Self {
+        Self::Adapters(refusal)
     }
 }
 

@@ -32,7 +32,7 @@ use axum::response::Response;
 use sconce_api::ping::Health;
 use sconce_api::tasks::openai;
 use sconce_api::{Statuses, Wire, error};
-use sconce_core::{RegistryError, ServeError};
+use sconce_core::{AdapterRefusal, RegistryError, ServeError};
 
 use crate::access::Cause;
 use crate::head::Head;
@@ -75,7 +75,9 @@ impl Responder {
             ServeError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ServeError::Unnamed => codes.bad_request,
             ServeError::UnknownModel(_) | ServeError::UnknownRoute => StatusCode::NOT_FOUND,
-            ServeError::QueueFull { .. } | ServeError::Crowded { .. } => {
+            ServeError::QueueFull { .. }
+            | ServeError::Crowded { .. }
+            | ServeError::AdaptersInUse { .. } => {
                 let full = StatusCode::TOO_MANY_REQUESTS;
                 ours(codes.throttle_error, full, full)
             }
@@ -113,6 +115,23 @@ impl Responder {
             }
             RegistryError::Withdrawn(_) => (unavailable, "WlmShutdownException"),
             RegistryError::Ending => (unavailable, "ServiceUnavailableException"),
+        }
+    }
+
+    /// The same of adapters.
+    fn of_adapters(&self, refusal: &AdapterRefusal) -> (StatusCode, &'static str) {
+        match refusal {
+            AdapterRefusal::NotEnabled => (self.codes.bad_request, "BadRequestException"),
+            AdapterRefusal::Unknown(_) => (StatusCode::NOT_FOUND, "BadRequestException"),
+            AdapterRefusal::Exists(_) | AdapterRefusal::Url(_) => {
+                (StatusCode::CONFLICT, "IllegalArgumentException")
+            }
+            AdapterRefusal::Unusable { .. } => {
+                (StatusCode::FAILED_DEPENDENCY, "TranslateException")
+            }
+            AdapterRefusal::Full { .. } => {
+                (StatusCode::INSUFFICIENT_STORAGE, "WlmOutOfMemoryException")
+            }
         }
     }
 
@@ -162,6 +181,13 @@ impl Responder {
                 server(StatusCode::UNAUTHORIZED, "AccessDeniedException", text)
             }
             Refusal::Busy(text) => server(self.codes.throttle_error, "WlmCapacityException", text),
+            Refusal::NotFound(text) => {
+                server(StatusCode::NOT_FOUND, "ModelNotFoundException", text)
+            }
+            Refusal::Adapters(refusal) => {
+                let (status, exception) = self.of_adapters(refusal);
+                server(status, exception, &refusal.to_string())
+            }
             Refusal::Forbidden(text) => {
                 server(StatusCode::FORBIDDEN, "AccessDeniedException", text)
             }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sconce_core::{Gateway, ServeError, Served};
+use sconce_core::{Gateway, Served};
 
 use crate::properties::Properties;
 use crate::refusal::Refusal;
@@ -41,11 +41,6 @@ pub(crate) fn find(
     if named("handler").is_some_and(|handler| handler != HANDLER) {
         let text = "The handler can't be overridden in a request";
         return Err(Refusal::BadRequest(text.into()));
-    }
-    let adapter = properties.get("x-amzn-sagemaker-adapter-identifier");
-    if let Some(adapter) = adapter.or_else(|| properties.asked("adapter")) {
-        let text = format!("The adapter {adapter} has not been registered: LoRA is not enabled");
-        return Err(ServeError::Malformed(text).into());
     }
     let model = place.model.as_deref().or_else(|| named("model_name"));
     let version = place.version.as_deref().or_else(|| named("model_version"));

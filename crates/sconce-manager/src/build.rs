@@ -1,13 +1,16 @@
 //! From settings to a running backend.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sconce_config::{Dtype, KvDtype, ModelSettings, Quantize};
+use sconce_config::{
+    Dtype, KvDtype, LoraSettings, ModelSettings, Quantize, SpeculationSettings, Speculator,
+};
 use sconce_core::{Backend, Observer, Task};
 use sconce_diffusion::{DiffusionEngine, DiffusionSettings};
 use sconce_engine::{
-    BlockFormat, CacheDtype, Engine, EngineSettings, Packing, Quantisation, StoredDtype,
+    BlockFormat, CacheDtype, Engine, EngineSettings, Guesser, Lora, Packing, Quantisation,
+    Speculation, StoredDtype,
 };
 use sconce_python::{Formatters, Pool};
 use sconce_seq2seq::{Seq2SeqEngine, Seq2SeqSettings};
@@ -100,7 +103,11 @@ fn native(
     room: Option<u64>,
     observer: Arc<Observer>,
 ) -> Result<(Arc<dyn Backend>, u64), ManagerError> {
-    match task::served(&dir, Wish::of(settings))? {
+    let served = task::served(&dir, Wish::of(settings))?;
+    if served != Task::TextGeneration {
+        task::require_no_adapters(settings, served)?;
+    }
+    match served {
         Task::TextGeneration => {
             let gpus = device::gpus(settings)?;
             let settings = EngineSettings {
@@ -233,6 +240,7 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
     EngineSettings {
         name: settings.name.clone(),
         chat_template: settings.chat_template.as_ref().map(|path| dir.join(path)),
+        speculation: speculation(&settings.speculation, &dir),
         dir,
         gguf_file: settings.gguf_file.clone(),
         dtype: stored_dtype(settings.dtype),
@@ -250,8 +258,33 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
         kv_dtype: cache_dtype(settings.kv_dtype),
         kv_cache_bytes: settings.kv_cache_bytes,
         room: None,
+        lora: settings.lora.enabled.then(|| lora(&settings.lora)),
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),
+    }
+}
+
+fn speculation(settings: &SpeculationSettings, dir: &Path) -> Option<Speculation> {
+    let by = match &settings.by {
+        Speculator::Nobody => return None,
+        Speculator::Lookup => Guesser::Lookup {
+            longest: settings.longest.max(settings.shortest),
+            shortest: settings.shortest.min(settings.longest),
+        },
+        Speculator::Model(folder) => Guesser::Draft(dir.join(folder)),
+    };
+    Some(Speculation {
+        tokens: settings.tokens,
+        by,
+    })
+}
+
+fn lora(settings: &LoraSettings) -> Lora {
+    Lora {
+        most: settings.max_cpu_loras.unwrap_or(0).max(settings.max_loras),
+        max_rank: settings.max_rank,
+        dtype: stored_dtype(settings.dtype),
+        dir: Some(settings.dir.clone()),
     }
 }
 

@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 use sconce_config::ModelSettings;
 use sconce_core::{
-    Backend, Crew, Formats, Job, Load, Manner, ModelStatus, Phase, Progress, Scaled, ServeError,
-    Served, Task, Worker, registry,
+    Adapters, Backend, Crew, Formats, Job, Load, Manner, ModelStatus, Phase, Progress, Scaled,
+    ServeError, Served, Task, Worker, registry,
 };
 use sconce_python::Formatters;
 
@@ -377,6 +377,10 @@ impl Served for Lease {
 
     fn submit(&self, job: Job) -> Result<(), ServeError> {
         self.0.built()?.backend.submit(job)
+    }
+
+    fn adapters(&self) -> Option<Arc<dyn Adapters>> {
+        self.0.built().ok()?.backend.adapters()
     }
 
     fn takes_raw(&self) -> bool {

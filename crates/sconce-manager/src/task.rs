@@ -66,6 +66,14 @@ pub enum TaskError {
         /// What was looked at.
         what: String,
     },
+    /// Adapters, of a model that takes none.
+    #[error(
+        "option.enable_lora = true: adapters are for models that continue texts, and this one is for {task}; remove it"
+    )]
+    Adapters {
+        /// The task.
+        task: Task,
+    },
     /// Several ranks, of a model that is not divided among them.
     #[error(
         "option.tensor_parallel_degree = {ranks}: {task} is computed in one piece, by all threads; remove it, or set 1"
@@ -91,6 +99,7 @@ impl TaskError {
             Self::Quantised { .. } => "quantised-weights",
             Self::Unknown { .. } => "unknown-task",
             Self::Ranks { .. } => "no-ranks",
+            Self::Adapters { .. } => "adapters-of-another-task",
         }
     }
 }
@@ -176,6 +185,14 @@ pub(crate) fn served(dir: &Path, wish: Wish<'_>) -> Result<Task, TaskError> {
         }
         Err(unknown) if sconce_tasks::is_encoder(dir) => Err(unknown),
         Err(_) => Ok(Task::TextGeneration),
+    }
+}
+
+/// Fails on adapters for a model that does not continue texts.
+pub(crate) fn require_no_adapters(settings: &ModelSettings, task: Task) -> Result<(), TaskError> {
+    match settings.lora.enabled {
+        false => Ok(()),
+        true => Err(TaskError::Adapters { task }),
     }
 }
 

@@ -6,6 +6,7 @@
 //! another, and [`diffusion`] has what makes pictures. A GGUF file is read as the configuration that it was made from
 //! ([`GgufModel`]). Layers and kernels are `sconce-nn`'s, batching is the engine's.
 
+pub mod adapter;
 pub mod arch;
 mod config_error;
 pub mod decoder;
@@ -21,6 +22,7 @@ mod rope_config;
 pub mod seq2seq;
 mod stop_tokens;
 
+pub use adapter::{Adapter, AdapterError, AdapterLoader};
 pub use arch::{
     ARCHS, Arch, ENCODERS, EncoderArch, SEQ2SEQS, Seq2SeqArch, find, find_encoder, find_seq2seq,
 };

@@ -1,7 +1,11 @@
 //! What the engine sees of a model.
 
+use std::sync::Arc;
+
 use candle_core::{Device, Result, Tensor};
 use sconce_nn::{KvCache, KvShape, Step};
+
+use crate::adapter::Adapter;
 
 /// A model that turns steps into logits. One rank of it: built and used in that rank's thread.
 pub trait Model: Send {
@@ -17,6 +21,12 @@ pub trait Model: Send {
     }
 
     /// Computes all tokens of the step, writes their keys and values to the cache, and returns f32 logits
-    /// `[step.sampled.len(), vocab]`, the same on all ranks. All ranks must be called with the same step.
-    fn forward(&mut self, step: &Step, kv: &mut KvCache) -> Result<Tensor>;
+    /// `[step.sampled.len(), vocab]`, the same on all ranks. All ranks must be called with the same step, and with the same
+    /// adapters: those of its rows in their order, or none for all.
+    fn forward(
+        &mut self,
+        step: &Step,
+        adapters: &[Option<Arc<Adapter>>],
+        kv: &mut KvCache,
+    ) -> Result<Tensor>;
 }

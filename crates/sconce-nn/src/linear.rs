@@ -8,6 +8,7 @@ use crate::kernels::cpu::operand::{self as kernels, Layout, Part, Precision};
 use crate::kernels::cpu::{quant, winograd};
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
+use crate::low_rank::{Adapted, LowRank};
 use crate::tensors::{self, Numbers};
 use crate::weights::{HostTensor, Matrix, StoredDtype, WeightError};
 
@@ -73,12 +74,25 @@ impl Linear {
     /// Several layers of the same input, computed together: every thread reads its share of all weights in one go.
     /// Each result has the bits that its layer gives alone.
     pub fn forward_all<const N: usize>(layers: [&Self; N], x: &Tensor) -> Result<[Tensor; N]> {
+        Self::forward_adapted(layers, x, [&[]; N])
+    }
+
+    /// The same, and to some rows is added what adapters make of them.
+    pub fn forward_adapted<const N: usize>(
+        layers: [&Self; N],
+        x: &Tensor,
+        adapted: [&[Adapted<'_>]; N],
+    ) -> Result<[Tensor; N]> {
         let what = "the input of a linear layer";
         for layer in layers {
             tensors::require_width(x, layer.in_features(), what)?;
         }
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
+            if adapted.iter().any(|groups| !groups.is_empty()) {
+                let (what, device) = ("an adapter", format!("{:?}", x.device().location()));
+                return Err(NnError::Device { what, device }.into());
+            }
             let made = layers.into_iter().map(|layer| layer.forward_on_gpu(x));
             let made: Vec<Tensor> = made.collect::<Result<_>>()?;
             return Ok(made.try_into().expect("one for each layer"));
@@ -98,6 +112,9 @@ impl Linear {
         }
         matmul(&numbers, &mut floats);
         quant::matmul(&numbers, &mut blocks);
+        for (groups, out) in adapted.into_iter().zip(&mut outs) {
+            LowRank::add(&numbers, out, groups);
+        }
         let mut shape = x.dims().to_vec();
         let tensor = |(layer, out): (&Self, Vec<f32>)| {
             if let Some(width) = shape.last_mut() {

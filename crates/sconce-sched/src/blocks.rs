@@ -14,7 +14,7 @@ mod tests;
 
 use crate::lru::Lru;
 use crate::plan::{BLOCK, BlockId};
-use crate::prefix::{Parent, PrefixIndex, Published};
+use crate::prefix::{Kind, Parent, PrefixIndex, Published};
 
 /// The blocks of one sequence in the order of positions. Given back with
 /// [`BlockManager::release`], never by dropping.
@@ -23,8 +23,8 @@ pub(crate) struct Table {
     blocks: Vec<BlockId>,
     /// So many blocks at the front are published.
     published: usize,
-    /// Whether its sequence is beyond the border.
-    long: bool,
+    /// Of which kind its sequence is.
+    kind: Kind,
 }
 
 impl Table {
@@ -49,16 +49,16 @@ impl Table {
         self.published * BLOCK
     }
 
-    /// Whether its keys are those of a sequence beyond the border.
-    pub(crate) fn is_long(&self) -> bool {
-        self.long
+    /// Of which kind its sequence is.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// What block `at` continues.
     fn parent(&self, at: usize) -> Parent {
         match at.checked_sub(1) {
             Some(before) => Parent::Block(self.blocks[before]),
-            None => Parent::Start { long: self.long },
+            None => Parent::Start(self.kind),
         }
     }
 }
@@ -95,17 +95,16 @@ impl BlockManager {
     }
 
     /// A table with room for all of `tokens`, whose first [`Table::published`] tokens are shared
-    /// and already computed: as many as are found, at most `reusable`, among those of `long` or
-    /// of shorter sequences. `None`, and nothing changes, if fewer than `reserve` blocks would be
-    /// left.
+    /// and already computed: as many as are found, at most `reusable`, among those of the same
+    /// `kind`. `None`, and nothing changes, if fewer than `reserve` blocks would be left.
     pub(crate) fn admit(
         &mut self,
         tokens: &[u32],
         reusable: usize,
-        long: bool,
+        kind: Kind,
         reserve: usize,
     ) -> Option<Table> {
-        let mut blocks = self.find_prefix(&tokens[..reusable], long);
+        let mut blocks = self.find_prefix(&tokens[..reusable], kind);
         let published = blocks.len();
         let idle = blocks.iter().filter(|block| self.is_unowned(**block));
         let available = self.available() - idle.count();
@@ -123,7 +122,7 @@ impl BlockManager {
         Some(Table {
             blocks,
             published,
-            long,
+            kind,
         })
     }
 
@@ -188,7 +187,7 @@ impl BlockManager {
         table.published = 0;
     }
 
-    fn available(&self) -> usize {
+    pub(crate) fn available(&self) -> usize {
         self.free.len() + self.cached.len()
     }
 
@@ -198,12 +197,12 @@ impl BlockManager {
 
     /// The published blocks that hold the full blocks of `tokens`, up to the first that is
     /// missing.
-    fn find_prefix(&self, tokens: &[u32], long: bool) -> Vec<BlockId> {
+    fn find_prefix(&self, tokens: &[u32], kind: Kind) -> Vec<BlockId> {
         let mut found = Vec::new();
         let Some(index) = &self.index else {
             return found;
         };
-        let mut parent = Parent::Start { long };
+        let mut parent = Parent::Start(kind);
         for tokens in tokens.as_chunks::<BLOCK>().0 {
             match index.find(parent, tokens) {
                 Some(block) => {

@@ -30,14 +30,16 @@ pub struct StepPlan {
 pub struct Row {
     /// Whose tokens.
     pub seq: SeqId,
-    /// The tokens to compute; at least one.
+    /// The tokens to compute; at least one that is known, then those that were proposed.
     pub tokens: Vec<u32>,
+    /// So many tokens at the end were proposed: they count if they are what is picked in their place.
+    pub proposed: usize,
     /// Position of the first of them in the sequence.
     pub start: usize,
     /// The blocks of positions `0..start + tokens.len()`; those before `start` are computed.
     /// Position `p` lives in `blocks[p / BLOCK]` at offset `p % BLOCK`.
     pub blocks: Vec<BlockId>,
-    /// Tokens of the sequence that are known, be they computed or not.
+    /// Tokens of the sequence that are known or proposed, be they computed or not.
     pub known: usize,
     /// Which logits are wanted.
     pub want: Want,
@@ -49,14 +51,15 @@ pub enum Want {
     /// None: the row ends before the last known token.
     #[default]
     None,
-    /// Those of the last token, from which the next one is picked.
+    /// Those of the last known token, from which the next one is picked, and of all that are proposed behind it.
     Last,
     /// Those of every token, because the prompt's log-probabilities are asked for. If the row
     /// reaches the last known token, the next one is picked from the last logits.
     All,
 }
 
-/// The token picked for a row that reached the last known token of its sequence.
+/// A token picked for a row that reached the last known token of its sequence. As long as what is picked is what was
+/// proposed, the next one is picked too; they follow each other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Picked {
     /// Whose token.

@@ -19,11 +19,20 @@ pub(crate) struct PrefixIndex {
     hash_bits: u64,
 }
 
+/// What the keys of a sequence depend on besides its tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub(crate) struct Kind {
+    /// On which side of [`crate::Limits::border`] it is.
+    pub(crate) long: bool,
+    /// Its [`crate::Sequence::adapter`].
+    pub(crate) adapter: u64,
+}
+
 /// What comes before a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Parent {
-    /// Nothing: it begins sequences, and `long` says of which side of [`crate::Limits::border`].
-    Start { long: bool },
+    /// Nothing: it begins sequences of this kind.
+    Start(Kind),
     /// Another block.
     Block(BlockId),
 }
@@ -124,7 +133,10 @@ mod tests {
     use super::*;
 
     const A: [u32; BLOCK] = [7; BLOCK];
-    const START: Parent = Parent::Start { long: false };
+    const START: Parent = Parent::Start(Kind {
+        long: false,
+        adapter: 0,
+    });
     const B: [u32; BLOCK] = [8; BLOCK];
 
     #[test]
@@ -142,7 +154,10 @@ mod tests {
             index.publish(BlockId(2), START, &A),
             Published::Existing(BlockId(0))
         );
-        assert_eq!(index.find(Parent::Start { long: true }, &A), None);
+        for (long, adapter) in [(true, 0), (false, 1)] {
+            let other = Parent::Start(Kind { long, adapter });
+            assert_eq!(index.find(other, &A), None);
+        }
     }
 
     #[test]

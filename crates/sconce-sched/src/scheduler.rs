@@ -20,7 +20,7 @@ use std::collections::VecDeque;
 
 use crate::blocks::BlockManager;
 use crate::plan::{BLOCK, Picked, Row, StepPlan};
-use crate::prefix::PrefixIndex;
+use crate::prefix::{Kind, PrefixIndex};
 use crate::sequence::{Refusal, SeqId, Sequence, Tracked};
 
 /// What the scheduler may use. Zero rows or tokens count as one.
@@ -122,6 +122,8 @@ impl Scheduler {
             left: self.limits.max_step_tokens,
             prompts: prompts.max(1),
             generating: 0,
+            // Guesses never take what sequences that wait need to join.
+            proposed: self.limits.max_step_tokens / 2,
         };
         // Whoever just stepped back must not take the room that was made.
         if self.plan_running(&mut rows) {
@@ -147,10 +149,16 @@ impl Scheduler {
         };
         let blocks = &mut self.blocks;
         self.running.retain_mut(|sequence| {
-            let token = answers.of(sequence);
+            let picked = answers.of(sequence);
             sequence.advance();
+            let mut ends = false;
+            for (at, picked) in picked.iter().enumerate() {
+                if at > 0 {
+                    sequence.advance_one();
+                }
+                ends = sequence.push(picked.token) || picked.ends;
+            }
             blocks.publish(&mut sequence.table, &sequence.known[..sequence.computed]);
-            let ends = token.is_some_and(|picked| sequence.push(picked.token) || picked.ends);
             if ends {
                 blocks.release(&mut sequence.table);
             }
@@ -159,6 +167,15 @@ impl Scheduler {
         answers.finish();
         self.in_flight = false;
         self.restart_outgrown();
+    }
+
+    /// Proposes what may follow a sequence that generates, for the next plan: as much of it as there is room for is
+    /// computed beside the token that is pending. Any guess will do, as answers do not depend on it.
+    pub fn propose(&mut self, id: SeqId, tokens: &[u32]) {
+        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
+            sequence.proposed.clear();
+            sequence.proposed.extend_from_slice(tokens);
+        }
     }
 
     /// How busy the scheduler is.
@@ -236,11 +253,34 @@ impl Scheduler {
                 let (computed, reusable) = (sequence.computed, sequence.reusable());
                 let (table, known) = (&mut sequence.table, &sequence.known);
                 sequence.computed = self.blocks.adopt(table, known, computed, reusable);
-                rows.push(sequence);
+                let proposed = self.room_for_proposed(at, rows);
+                rows.push(&mut self.running[at], proposed);
                 at += 1;
             }
         }
         self.running.len() == before
+    }
+
+    /// So many of the tokens proposed for a running sequence are computed: those behind it get theirs first, nobody
+    /// steps back for them, and they stay on the same side of the border.
+    fn room_for_proposed(&mut self, at: usize, rows: &Rows) -> usize {
+        let sequence = &self.running[at];
+        let known = sequence.known.len();
+        let behind = self.running.len() - at;
+        let mut most = sequence.most_proposed();
+        most = most
+            .min(rows.proposed)
+            .min(rows.left.saturating_sub(behind));
+        if let Some(border) = self.limits.border.filter(|&border| known <= border) {
+            most = most.min(border - known);
+        }
+        let reserve = self.reserve();
+        let table = &mut self.running[at].table;
+        while table.capacity() < known + most
+            && self.blocks.available() > reserve
+            && self.blocks.grow(table, known + most)
+        {}
+        most.min(table.capacity() - known)
     }
 
     /// Makes room for the known tokens of a running sequence. The youngest ones step back for
@@ -267,7 +307,7 @@ impl Scheduler {
     /// holds, all that are younger; these find their blocks again where prefixes are shared.
     fn restart_outgrown(&mut self) {
         let outgrown =
-            |sequence: &Tracked| self.is_long(sequence.known.len()) && !sequence.table.is_long();
+            |sequence: &Tracked| self.is_long(sequence.known.len()) && !sequence.table.kind().long;
         if let Some(first) = self.running.iter().position(outgrown) {
             while self.running.len() > first {
                 self.preempt_youngest();
@@ -291,18 +331,21 @@ impl Scheduler {
                 return;
             };
             // Answers to the same prompt often come together: the first computes it, the others take it over.
-            let long = self.is_long(oldest.known.len());
-            let computes = |one: &Tracked| one.table.is_long() == long && one.computes_for(oldest);
+            let kind = Kind {
+                long: self.is_long(oldest.known.len()),
+                adapter: oldest.adapter,
+            };
+            let computes = |one: &Tracked| one.table.kind() == kind && one.computes_for(oldest);
             if self.limits.prefix_sharing && self.running.iter().any(computes) {
                 return;
             }
             let (known, reusable) = (&oldest.known, oldest.reusable());
-            let Some(table) = self.blocks.admit(known, reusable, long, reserve) else {
+            let Some(table) = self.blocks.admit(known, reusable, kind, reserve) else {
                 return;
             };
             let mut sequence = self.waiting.pop_front().expect("the oldest is in front");
             sequence.start(table);
-            rows.push(&mut sequence);
+            rows.push(&mut sequence, 0);
             self.running.push(sequence);
         }
     }
@@ -326,6 +369,8 @@ struct Rows<'a> {
     left: usize,
     /// Tokens of prompts that it takes beside sequences that generate.
     prompts: usize,
+    /// Proposed tokens that it still takes.
+    proposed: usize,
     /// Rows at the front whose sequences generate. One that needs a single token behind prompts
     /// has just come, with all the others in the cache.
     generating: usize,
@@ -344,7 +389,7 @@ impl Rows<'_> {
     /// Plans the one token of a sequence that generates, or as many of a prompt as there is room
     /// for. That is never nothing: there are at most as many rows as tokens, and prompts, of
     /// which only the last one is cut, come after all that generated before.
-    fn push(&mut self, sequence: &mut Tracked) {
+    fn push(&mut self, sequence: &mut Tracked, proposed: usize) {
         debug_assert!(self.left > 0, "every running sequence gets a token");
         if self.len == self.plan.rows.len() {
             self.plan.rows.push(Row::default());
@@ -353,9 +398,10 @@ impl Rows<'_> {
         let row = &mut self.plan.rows[self.len];
         if sequence.generates() {
             self.generating += usize::from(self.generating == self.len);
-            sequence.plan_row(1, row);
+            sequence.plan_row(1, proposed, row);
+            self.proposed -= proposed;
         } else {
-            sequence.plan_row(room, row);
+            sequence.plan_row(room, 0, row);
             self.prompts = self.prompts.saturating_sub(row.tokens.len());
         }
         self.left -= row.tokens.len();
@@ -375,21 +421,22 @@ struct Answers<'a> {
 }
 
 impl<'a> Answers<'a> {
-    /// The token picked for a running sequence, if its row came to its end.
-    fn of(&mut self, sequence: &Tracked) -> Option<&'a Picked> {
+    /// The tokens picked for a running sequence, if its row came to its end.
+    fn of(&mut self, sequence: &Tracked) -> &'a [Picked] {
         loop {
             let row = self.rows.next().expect("the plan has a row for everyone");
-            let token = self.picked_for(row);
+            let picked = self.picked_for(row);
             if row.seq == sequence.id {
                 assert!(
-                    row.start == sequence.computed && row.tokens.len() == sequence.planned,
+                    row.start == sequence.computed
+                        && row.tokens.len() == sequence.planned + row.proposed,
                     "the plan in flight is committed, no other"
                 );
                 assert!(
-                    token.is_some() == sequence.reaches_end(),
+                    picked.is_empty() != sequence.reaches_end(),
                     "a token is picked exactly for rows that end with the last known token"
                 );
-                return token;
+                return picked;
             }
         }
     }
@@ -405,12 +452,23 @@ impl<'a> Answers<'a> {
         );
     }
 
-    fn picked_for(&mut self, row: &Row) -> Option<&'a Picked> {
-        let (first, rest) = self.picked.split_first()?;
-        if first.seq != row.seq {
-            return None;
-        }
+    fn picked_for(&mut self, row: &Row) -> &'a [Picked] {
+        let count = self
+            .picked
+            .iter()
+            .take_while(|picked| picked.seq == row.seq)
+            .count();
+        let (picked, rest) = self.picked.split_at(count);
         self.picked = rest;
-        Some(first)
+        let proposed = &row.tokens[row.tokens.len() - row.proposed..];
+        let right = picked
+            .iter()
+            .zip(proposed)
+            .take_while(|(picked, token)| picked.token == **token);
+        assert!(
+            count <= 1 + right.count(),
+            "only behind right guesses more is picked"
+        );
+        picked
     }
 }

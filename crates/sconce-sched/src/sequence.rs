@@ -22,6 +22,9 @@ pub struct Sequence {
     pub max_new_tokens: usize,
     /// Whether the logits of all prompt tokens are wanted; then all are computed, none reused.
     pub all_logits: bool,
+    /// What its keys depend on besides its tokens: sequences share blocks only with those that have
+    /// the same number. 0: on nothing.
+    pub adapter: u64,
 }
 
 /// Why a sequence was not taken in.
@@ -79,9 +82,12 @@ pub(crate) struct Tracked {
     pub(crate) known: Vec<u32>,
     /// So many tokens are computed; their keys are in the table's blocks.
     pub(crate) computed: usize,
-    /// So many tokens after them are in the plan in flight.
+    /// So many tokens after them are in the plan in flight, beside those that were proposed.
     pub(crate) planned: usize,
+    /// What may follow the known tokens, if somebody guessed; forgotten with the next plan.
+    pub(crate) proposed: Vec<u32>,
     pub(crate) table: Table,
+    pub(crate) adapter: u64,
     prompt: usize,
     max_new_tokens: usize,
     /// Positions below need no logits any more, except to pick from.
@@ -97,7 +103,9 @@ impl Tracked {
             known: sequence.prompt,
             computed: 0,
             planned: 0,
+            proposed: Vec::new(),
             table: Table::default(),
+            adapter: sequence.adapter,
             prompt,
             max_new_tokens: sequence.max_new_tokens,
             scored: if sequence.all_logits { 0 } else { prompt },
@@ -146,19 +154,33 @@ impl Tracked {
     }
 
     /// Plans the next tokens, as many as are pending but at most `budget`, which must not be 0,
-    /// and describes them in `row`.
-    pub(crate) fn plan_row(&mut self, budget: usize, row: &mut Row) {
+    /// then `proposed` of those that may follow, and describes them in `row`.
+    pub(crate) fn plan_row(&mut self, budget: usize, proposed: usize, row: &mut Row) {
         self.planned = self.pending().min(budget);
         let end = self.computed + self.planned;
+        let proposed = &self.proposed[..proposed];
         row.seq = self.id;
         row.tokens.clear();
         row.tokens
             .extend_from_slice(&self.known[self.computed..end]);
+        row.tokens.extend_from_slice(proposed);
+        row.proposed = proposed.len();
         row.start = self.computed;
         row.blocks.clear();
-        row.blocks.extend_from_slice(self.table.covering(end));
-        row.known = self.known.len();
+        let covered = self.table.covering(end + proposed.len());
+        row.blocks.extend_from_slice(covered);
+        row.known = self.known.len() + proposed.len();
         row.want = self.want(end);
+        self.proposed.clear();
+    }
+
+    /// So many proposed tokens are of use: the last one that is picked is never computed.
+    pub(crate) fn most_proposed(&self) -> usize {
+        let left = self.prompt + self.max_new_tokens - self.known.len();
+        match self.generates() && !self.owes_logits() {
+            true => self.proposed.len().min(left.saturating_sub(1)),
+            false => 0,
+        }
     }
 
     /// Whether the planned row ends with the last known token, so that the next one is picked.
@@ -173,6 +195,12 @@ impl Tracked {
         self.scored = self.scored.max(self.computed);
     }
 
+    /// Records that the token picked last had been proposed, and so is computed already.
+    pub(crate) fn advance_one(&mut self) {
+        self.computed += 1;
+        self.scored = self.scored.max(self.computed);
+    }
+
     /// Appends a picked token; true if it was the last one allowed.
     pub(crate) fn push(&mut self, token: u32) -> bool {
         self.known.push(token);
@@ -181,6 +209,7 @@ impl Tracked {
 
     /// Forgets what is computed; the blocks must have been released.
     pub(crate) fn restart(&mut self) {
+        self.proposed.clear();
         self.computed = 0;
     }
 

@@ -96,6 +96,8 @@ impl Seq2SeqDescription {
     pub fn needs(&self, settings: &Seq2SeqSettings) -> Result<Needs, Seq2SeqError> {
         let read = settings.max_read_tokens.max(self.max_read);
         Ok(Needs {
+            adapters: 0,
+            draft: None,
             weights: self.survey(settings)?,
             activations: self.spec.working(read, settings.max_rows, settings.ranks),
             packed_inputs: 0,

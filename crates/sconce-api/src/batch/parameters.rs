@@ -44,7 +44,6 @@ const REFUSED: &[(&str, Neutral)] = &[
     ("bad_words_ids", Neutral::Empty),
     ("forced_bos_token_id", Neutral::Empty),
     ("forced_eos_token_id", Neutral::Empty),
-    ("adapters", Neutral::Empty),
 ];
 
 /// Arguments that say nothing here: they act on beams, or the handler takes them out before it generates.

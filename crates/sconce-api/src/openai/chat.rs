@@ -8,7 +8,7 @@ use super::parameters::{self, Asked};
 use super::{Habit, Stamp, messages, render, stream};
 use crate::dialect::{Accepted, Answer};
 use crate::fields::Fields;
-use crate::parameters::{Neutral, refuse};
+use crate::parameters::{Neutral, refuse, seeded};
 
 type Result<T> = std::result::Result<T, ServeError>;
 
@@ -40,8 +40,8 @@ pub(super) fn accept(mut fields: Fields, habit: Habit, stamp: Stamp<'_>) -> Resu
         framing,
         header,
     } = asked;
-    let first = Generate::new(dialogue, parameters::seeded(&params, 0));
-    let another = |answer| first.again(parameters::seeded(&params, answer));
+    let first = Generate::new(dialogue, seeded(&params, 0));
+    let another = |answer| first.again(seeded(&params, answer));
     Ok(Accepted {
         prompts: (0..n).map(another).collect(),
         answer: match framing.streams {

@@ -7,6 +7,7 @@ use super::parameters::{self, Asked, MOST_CHOICES};
 use super::{Habit, Stamp, render, stream};
 use crate::dialect::{Accepted, Answer};
 use crate::fields::Fields;
+use crate::parameters::seeded;
 
 type Result<T> = std::result::Result<T, ServeError>;
 
@@ -56,8 +57,8 @@ fn answer(
     }
     let each = |prompt: &Prompt| {
         let params = &params;
-        let first = Generate::new(prompt.clone(), parameters::seeded(params, 0));
-        (0..best_of).map(move |answer| first.again(parameters::seeded(params, answer)))
+        let first = Generate::new(prompt.clone(), seeded(params, 0));
+        (0..best_of).map(move |answer| first.again(seeded(params, answer)))
     };
     let form = render::Completions {
         header,

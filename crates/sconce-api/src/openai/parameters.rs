@@ -119,14 +119,6 @@ pub(super) fn top(fields: &mut Fields, key: &'static str) -> Result<Option<usize
     Ok(top.map(|top| top as usize))
 }
 
-/// The parameters of each answer to one prompt: with a seed, each has another.
-pub(super) fn seeded(params: &GenerateParams, answer: usize) -> GenerateParams {
-    let mut params = params.clone();
-    let seed = &mut params.sampling.seed;
-    *seed = seed.map(|seed| seed.wrapping_add(answer as u64));
-    params
-}
-
 fn framing(fields: &mut Fields, habit: Habit) -> Result<Framing> {
     let streams = fields.flag("stream")?.unwrap_or(false);
     let options = match fields.take("stream_options") {

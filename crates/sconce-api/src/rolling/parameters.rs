@@ -22,7 +22,14 @@ pub(crate) struct Asked {
     pub(crate) full_text: bool,
     pub(crate) formatter: Option<Formatter>,
     pub(crate) stream: Option<bool>,
+    /// Answers to each prompt that are told, the likeliest first.
+    pub(crate) n: usize,
+    /// Answers to each prompt that are made.
+    pub(crate) best_of: usize,
 }
+
+/// Most answers to a prompt.
+const MOST_ANSWERS: i128 = 128;
 
 /// Output formatters that DJL has and this server does not.
 const REFUSED_FORMATTERS: &[&str] = &["json_chat", "jsonlines_chat", "sse_chat", "3p", "3p_stream"];
@@ -46,9 +53,8 @@ pub(crate) fn names() -> &'static [&'static str] {
     &NAMES
 }
 
-/// Refuses what asks for an adapter or a cached prompt beside `inputs`.
-pub(crate) fn refuse_adapters(fields: &mut Fields) -> Result<()> {
-    parameters::refuse(fields, "adapters", &Neutral::Empty)?;
+/// Refuses what asks for a cached prompt beside `inputs`.
+pub(crate) fn refuse_cached(fields: &mut Fields) -> Result<()> {
     parameters::refuse(fields, "cached_prompt", &Neutral::Empty)
 }
 
@@ -60,6 +66,7 @@ fn read_all(fields: &mut Fields, details: bool) -> Result<Asked> {
     let stop = parameters::stop(fields)?;
     let guide = guides::guide(fields)?;
     let (report, details) = parameters::report(fields, details)?;
+    let (n, best_of) = answers(fields)?;
     let asked = Asked {
         params: GenerateParams {
             sampling,
@@ -72,9 +79,22 @@ fn read_all(fields: &mut Fields, details: bool) -> Result<Asked> {
         full_text: fields.flag("return_full_text")?.unwrap_or(false),
         formatter: formatter(fields)?,
         stream: fields.flag("stream")?,
+        n,
+        best_of,
     };
     parameters::refuse_all(fields)?;
     Ok(asked)
+}
+
+/// `n` and `best_of`: one without the other says both, as in DJL's rolling batch.
+fn answers(fields: &mut Fields) -> Result<(usize, usize)> {
+    let problem = format!("must be a whole number from 1 to {MOST_ANSWERS}");
+    let n = fields.integer("n", 1..=MOST_ANSWERS, &problem)?;
+    let least = n.unwrap_or(1);
+    let problem = format!("must be a whole number from n = {least} to {MOST_ANSWERS}");
+    let best_of = fields.integer("best_of", least..=MOST_ANSWERS, &problem)?;
+    let best_of = best_of.unwrap_or(least);
+    Ok((n.unwrap_or(best_of) as usize, best_of as usize))
 }
 
 fn formatter(fields: &mut Fields) -> Result<Option<Formatter>> {

@@ -25,14 +25,14 @@ impl Whole for Document {
     }
 
     fn keeps_tokens(&self) -> bool {
-        self.rendering.details.is_some()
+        self.rendering.details.is_some() || self.rendering.best_of > 1
     }
 
     fn body(&self, finished: &[Finished]) -> Vec<u8> {
         let list = self.prompts.list || self.rendering.spelling == Spelling::Tgi;
-        let pairs = self.prompts.texts.iter().zip(finished);
-        let answers: Vec<_> = pairs
-            .map(|(prompt, finished)| whole(&self.rendering, prompt, finished))
+        let groups = finished.chunks(self.rendering.best_of);
+        let answers: Vec<_> = (self.prompts.texts.iter().zip(groups))
+            .map(|(prompt, group)| best(&self.rendering, prompt, group))
             .collect();
         match answers.as_slice() {
             [one] if !list => json::spaced(one),
@@ -59,6 +59,20 @@ pub(super) struct WireDetails<'a> {
     prefill: Option<Vec<WireToken<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     top_tokens: Option<Vec<Vec<WireToken<'a>>>>,
+    /// Those that are less likely, if several were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    best_of_sequences: Option<Vec<WireOther<'a>>>,
+}
+
+/// An answer that is not the likeliest.
+#[derive(Serialize)]
+struct WireOther<'a> {
+    finish_reason: &'static str,
+    generated_tokens: usize,
+    tokens: Option<Vec<WireToken<'a>>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    top_tokens: Option<Vec<Vec<WireToken<'a>>>>,
+    generated_text: Cow<'a, str>,
 }
 
 /// A token under the names of a spelling.
@@ -150,6 +164,7 @@ pub(super) fn details<'a>(
                 .collect()
         }),
         top_tokens: asked.top_tokens.then(|| tops.map(wire).collect()),
+        best_of_sequences: None,
     }
 }
 
@@ -160,6 +175,50 @@ pub(crate) fn finish_reason(finish: FinishReason) -> &'static str {
         FinishReason::EosToken => "eos_token",
         FinishReason::StopSequence => "stop_sequence",
     }
+}
+
+/// The likeliest answer of a group, with the others that are told in its details.
+fn best<'a>(rendering: &Rendering, prompt: &'a str, group: &'a [Finished]) -> WireAnswer<'a> {
+    if rendering.best_of == 1 {
+        return whole(rendering, prompt, &group[0]);
+    }
+    let likely = |one: &Finished| {
+        one.tokens
+            .iter()
+            .map(|token| f64::from(token.logprob))
+            .sum::<f64>()
+    };
+    let mut ranked: Vec<&Finished> = group.iter().collect();
+    // Stable: of equals the first.
+    ranked.sort_by(|one, other| likely(other).total_cmp(&likely(one)));
+    let asked = rendering.details.unwrap_or(Details {
+        prefill: false,
+        top_tokens: false,
+    });
+    let rendering = Rendering {
+        details: Some(asked),
+        ..rendering.clone()
+    };
+    let other = |finished: &&'a Finished| {
+        let WireAnswer {
+            generated_text,
+            details,
+        } = whole(&rendering, prompt, finished);
+        let details = details.expect("details were asked for");
+        WireOther {
+            finish_reason: details.finish_reason,
+            generated_tokens: details.generated_tokens,
+            tokens: details.tokens,
+            top_tokens: details.top_tokens,
+            generated_text,
+        }
+    };
+    let others = ranked[1..rendering.n].iter().map(other).collect();
+    let mut answer = whole(&rendering, prompt, ranked[0]);
+    if let Some(details) = &mut answer.details {
+        details.best_of_sequences = Some(others);
+    }
+    answer
 }
 
 fn whole<'a>(rendering: &Rendering, prompt: &'a str, finished: &'a Finished) -> WireAnswer<'a> {
@@ -270,6 +329,21 @@ mod tests {
                 vec![Event::Token(last), Event::Done(output)]
             ),
             r#"{"generated_text": "", "details": {"finish_reason": "eos_token", "generated_tokens": 1, "inputs": "Hi", "tokens": [{"id": 2, "text": "", "log_prob": -0.125, "special_token": true}], "prefill": [{"id": 1, "text": "H", "log_prob": null}, {"id": 5, "text": "i", "log_prob": -2.0}], "top_tokens": [[{"id": 7, "text": "é", "log_prob": -1.0}]]}}"#
+        );
+    }
+
+    #[test]
+    fn of_several_answers_the_likeliest_comes_first_and_the_others_in_its_details() {
+        let asked = request(r#"{"inputs": "Hi", "parameters": {"n": 2, "best_of": 3, "seed": 5}}"#);
+        assert_eq!((asked.rendering.n, asked.rendering.best_of), (2, 3));
+        let one = |text: &str, logprob: f32| Finished {
+            tokens: vec![token(7, text, logprob)],
+            output: done(text, 1),
+        };
+        let body = document(asked).body(&[one("a", -2.0), one("b", -0.5), one("c", -1.0)]);
+        assert_eq!(
+            String::from_utf8(body).unwrap(),
+            r#"{"generated_text": "b", "details": {"finish_reason": "length", "generated_tokens": 1, "inputs": "Hi", "tokens": [{"id": 7, "text": "b", "log_prob": -0.5}], "best_of_sequences": [{"finish_reason": "length", "generated_tokens": 1, "tokens": [{"id": 7, "text": "c", "log_prob": -1.0}], "generated_text": "c"}]}}"#
         );
     }
 

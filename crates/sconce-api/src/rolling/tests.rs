@@ -76,7 +76,9 @@ fn a_bare_request_has_the_defaults_of_the_schema() {
                 formatter: Formatter::Json,
                 spelling: Spelling::Lmi,
                 details: None,
-                full_text: false
+                full_text: false,
+                n: 1,
+                best_of: 1,
             }
         );
     }
@@ -301,7 +303,6 @@ fn bad_frames_say_what_to_do() {
         ),
         (r#"{"inputs": "x", "stream": "yes"}"#, "true or false"),
         (r#"{"inputs": ["x"], "stream": true}"#, "cannot be streamed"),
-        (r#"{"inputs": "x", "adapters": "a"}"#, "not supported yet"),
         (
             r#"{"inputs": "x", "stream": true, "parameters": {"stream": false}}"#,
             "given twice",

@@ -69,6 +69,7 @@ fn read_all(fields: &mut Fields) -> Result<Asked> {
             ..Stop::default()
         },
         guide: guides::tgi(fields)?,
+        adapter: fields.text("adapter_id")?.map(Into::into),
         report: Report {
             prompt_logprobs: prefill,
             // Alternatives are told in the events of a stream without `details` too.
@@ -125,11 +126,5 @@ fn refuse(fields: &mut Fields) -> Result<()> {
         let problem = "`watermark` is not supported; leave it out";
         return Err(ServeError::parameter("watermark", true, problem));
     }
-    match fields.take("adapter_id") {
-        None => Ok(()),
-        Some(value) => {
-            let problem = "`adapter_id` is not supported; leave it out";
-            Err(ServeError::parameter("adapter_id", value, problem))
-        }
-    }
+    Ok(())
 }

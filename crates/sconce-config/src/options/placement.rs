@@ -199,7 +199,7 @@ pub(super) const PLACEMENT: &[Entry] = &[
     },
 ];
 
-fn dtype(value: &str) -> Value<Dtype> {
+pub(super) fn dtype(value: &str) -> Value<Dtype> {
     const DTYPES: &[(&str, Dtype)] = &[
         ("auto", Dtype::Auto),
         ("fp32", Dtype::F32),

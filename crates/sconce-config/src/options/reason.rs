@@ -23,11 +23,13 @@ pub(super) const POOLED: &str =
 pub(super) const NO_JAVA: &str = "there is no Java";
 pub(super) const NO_REMOTE_CODE: &str =
     "code of a checkpoint never runs: architectures are built in";
-pub(super) const NO_SPECULATION: &str = "tokens are computed one by one; answers are the same";
+pub(super) const SAME_GUESSES: &str =
+    "a guess counts only if it is what is picked in its place; answers are the same";
 pub(super) const NO_WORKERS: &str = "there are no worker processes";
 pub(super) const OFFLINE: &str = "the hub is asked first, and what was fetched before is served \
                                   when it cannot be reached";
-pub(super) const OF_LORA: &str = "it belongs to option.enable_lora";
+pub(super) const OF_LORA: &str =
+    "an adapter changes projections only, and ranks cut it as they cut these";
 pub(super) const OF_QUANTIZE: &str = "it belongs to option.quantize";
 pub(super) const ONE_BACKEND: &str = "there is one backend, the native engine";
 pub(super) const ONE_ENGINE: &str = "one engine computes all requests of the model together";

@@ -1,12 +1,13 @@
-//! One model: weights in fewer bits and in other files, adapters, speculation.
+//! One model: weights in fewer bits and in other files, adapters.
 
+use super::placement::dtype;
 use super::quantize::quantize;
-use super::reason::{NO_SPECULATION, OF_LORA, OF_QUANTIZE, PARTITIONED};
+use super::reason::{OF_LORA, OF_QUANTIZE, PARTITIONED};
 use super::{OPTION, refused};
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
 use crate::settings::Quantize;
-use crate::value::{flag, put};
+use crate::value::{count, flag, put, text};
 
 pub(super) const WEIGHTS: &[Entry] = &[
     Entry {
@@ -215,7 +216,8 @@ pub(super) const WEIGHTS: &[Entry] = &[
         since: "0.30",
         doc: "Whether the checkpoint is a LoRA adapter.",
         status: refused(
-            "adapters are not served yet; merge it into its base model",
+            "name its base model in option.model_id, put the adapter into the folder adapters and set \
+             option.enable_lora",
             &["false"],
         ),
         ..OPTION
@@ -250,47 +252,59 @@ pub(super) const WEIGHTS: &[Entry] = &[
     Entry {
         key: "option.enable_lora",
         kind: Kind::Flag,
+        default: "false",
         since: "0.27",
-        doc: "Whether requests may name LoRA adapters.",
-        status: refused("adapters are not served yet; remove it", &["false"]),
+        doc: "Whether requests may name LoRA adapters: folders as PEFT writes them.",
+        status: Status::Honoured(|d, v| put(&mut d.model.lora.enabled, flag(v))),
         ..OPTION
     },
     Entry {
         key: "option.adapters",
+        default: "adapters",
         since: "0.24",
-        doc: "Directory of adapters within the model's.",
-        status: Status::NoOp(OF_LORA),
+        doc: "Folder within the model's; each folder in it is an adapter of that name from the start.",
+        status: Status::Honoured(|d, v| put(&mut d.model.lora.dir, text(v).map(Into::into))),
         ..OPTION
     },
     Entry {
         key: "option.max_loras",
-        kind: Kind::Number,
+        kind: Kind::Whole(1, 4096),
+        default: "4",
         since: "0.27",
-        doc: "Adapters in one batch.",
-        status: Status::NoOp(OF_LORA),
+        doc: "Adapters in memory, and so in one batch, unless option.max_cpu_loras is more; memory is planned for them.",
+        status: Status::Honoured(|d, v| put(&mut d.model.lora.max_loras, count(v, 1..=4096))),
         ..OPTION
     },
     Entry {
         key: "option.max_lora_rank",
-        kind: Kind::Number,
+        kind: Kind::Whole(1, 1024),
+        default: "16",
         since: "0.27",
-        doc: "Greatest rank of an adapter.",
-        status: Status::NoOp(OF_LORA),
+        doc: "Greatest rank of an adapter; memory is planned for it.",
+        status: Status::Honoured(|d, v| put(&mut d.model.lora.max_rank, count(v, 1..=1024))),
         ..OPTION
     },
     Entry {
         key: "option.max_cpu_loras",
-        kind: Kind::Number,
+        kind: Kind::Whole(1, 4096),
         since: "0.27",
-        doc: "Adapters in the memory of the host.",
-        status: Status::NoOp(OF_LORA),
+        doc: "Adapters in memory, if that is more than option.max_loras. Registered are as many as one likes: others are \
+              loaded when they are asked for, in place of the one that was not used for longest.",
+        status: Status::Honoured(|d, v| {
+            put(
+                &mut d.model.lora.max_cpu_loras,
+                count(v, 1..=4096).map(Some),
+            )
+        }),
         ..OPTION
     },
     Entry {
         key: "option.lora_dtype",
+        kind: Kind::OneOf(&["auto", "float16", "bfloat16", "float32"]),
+        default: "auto",
         since: "0.31",
-        doc: "Precision of adapters.",
-        status: Status::NoOp(OF_LORA),
+        doc: "Precision of adapters; auto: that of option.dtype, else as they are stored.",
+        status: Status::Honoured(|d, v| put(&mut d.model.lora.dtype, dtype(v))),
         ..OPTION
     },
     Entry {
@@ -339,7 +353,7 @@ pub(super) const WEIGHTS: &[Entry] = &[
         until: "0.34",
         doc: "vLLM: a QLoRA adapter.",
         status: refused(
-            "adapters are not served yet; merge it into its base model",
+            "put the adapter into the folder adapters and set option.enable_lora",
             &["None"],
         ),
         ..OPTION
@@ -350,7 +364,7 @@ pub(super) const WEIGHTS: &[Entry] = &[
         since: "0.32",
         until: "0.34",
         doc: "vLLM: whether requests may name prompt adapters.",
-        status: refused("adapters are not served yet; remove it", &["false"]),
+        status: refused("prompt adapters are not served; remove it", &["false"]),
         ..OPTION
     },
     Entry {
@@ -371,125 +385,4 @@ pub(super) const WEIGHTS: &[Entry] = &[
         status: Status::NoOp(OF_LORA),
         ..OPTION
     },
-    Entry {
-        key: "option.speculative_draft_model",
-        aliases: &["option.draft_model_id", "option.speculative_model"],
-        since: "0.27",
-        doc: "Small model that proposes tokens.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
-    },
-    Entry {
-        key: "option.speculative_length",
-        aliases: &[
-            "option.spec_length",
-            "option.num_speculative_tokens",
-            "option.max_draft_len",
-        ],
-        kind: Kind::Number,
-        since: "0.27",
-        until: "0.34",
-        doc: "Number of proposed tokens.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
-    },
-    Entry {
-        key: "option.speculative_config",
-        kind: Kind::Json,
-        since: "0.33",
-        doc: "vLLM: all about speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
-    },
-    Entry {
-        key: "option.draft_model_tp_size",
-        aliases: &["option.speculative_draft_tensor_parallel_size"],
-        kind: Kind::Number,
-        since: "0.27",
-        until: "0.34",
-        doc: "Ranks that share the small model.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
-    },
-    Entry {
-        key: "option.record_acceptance_rate",
-        kind: Kind::Flag,
-        since: "0.27",
-        until: "0.34",
-        doc: "Whether accepted proposals are counted.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
-    },
-    Entry {
-        key: "option.draft_model_compiled_path",
-        since: "0.28",
-        until: "0.34",
-        doc: "Neuron: the compiled small model.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
-    },
-    Entry {
-        key: "option.speculative_model_quantization",
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.speculative_disable_mqa_scorer",
-        kind: Kind::Flag,
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.speculative_max_model_len",
-        kind: Kind::Number,
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.speculative_disable_by_batch_size",
-        kind: Kind::Number,
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.ngram_prompt_lookup_max",
-        kind: Kind::Number,
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.ngram_prompt_lookup_min",
-        kind: Kind::Number,
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.spec_decoding_acceptance_method",
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.typical_acceptance_sampler_posterior_threshold",
-        kind: Kind::Number,
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.typical_acceptance_sampler_posterior_alpha",
-        kind: Kind::Number,
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.disable_logprobs_during_spec_decoding",
-        kind: Kind::Flag,
-        ..SPECULATION_DETAIL
-    },
-    Entry {
-        key: "option.num_lookahead_slots",
-        kind: Kind::Number,
-        since: "0.32",
-        doc: "vLLM: a detail of speculation.",
-        status: Status::NoOp(NO_SPECULATION),
-        ..OPTION
-    },
 ];
-
-const SPECULATION_DETAIL: Entry = Entry {
-    since: "0.32",
-    until: "0.34",
-    doc: "vLLM: a detail of speculation.",
-    status: Status::NoOp(NO_SPECULATION),
-    ..OPTION
-};

@@ -68,6 +68,15 @@ pub enum Keys {
     Plain(u64),
 }
 
+/// What a small model takes that guesses what comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DraftNeeds {
+    /// All but its cache, in bytes.
+    pub bytes: u64,
+    /// Its cache, which has as many blocks as the model's.
+    pub kv: KvShape,
+}
+
 /// What the plan is made from; all of one rank, unless it says otherwise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs {
@@ -79,6 +88,10 @@ pub struct Needs {
     pub packed_inputs: u64,
     /// Tables of positions, in bytes.
     pub rotations: u64,
+    /// Adapters, as many as may be in memory, in bytes.
+    pub adapters: u64,
+    /// The small model that guesses what comes next.
+    pub draft: Option<DraftNeeds>,
     /// Its part of the cache.
     pub kv: KvShape,
     /// Ranks of the model.
@@ -99,6 +112,10 @@ pub struct Needs {
 pub struct Plan {
     /// Weights.
     pub weights: u64,
+    /// Adapters, as many as may be in memory.
+    pub adapters: u64,
+    /// The small model that guesses what comes next, but for its part of the cache.
+    pub draft: u64,
     /// Activations of the largest step.
     pub activations: u64,
     /// Scratch of kernels and tables of positions.
@@ -196,7 +213,10 @@ impl Plan {
     /// need, as far as there is room; fails when there is none for the rest, or not for one
     /// sequence. One that may be shorter is as long as the cache.
     pub fn new(needs: &Needs, room: &Room) -> Result<Self, EngineError> {
-        let block = room.keys.bytes_per_block(&needs.kv).max(1);
+        let of_draft = |draft: DraftNeeds| room.keys.bytes_per_block(&draft.kv);
+        let block = room.keys.bytes_per_block(&needs.kv) + needs.draft.map_or(0, of_draft);
+        let block = block.max(1);
+        let draft = needs.draft.map_or(0, |draft| draft.bytes);
         let workspace = room.scratch + needs.rotations;
         let packed = if room.packs_inputs {
             needs.packed_inputs
@@ -204,7 +224,7 @@ impl Plan {
             0
         };
         let activations = needs.activations + packed;
-        let beside = activations + needs.rotations;
+        let beside = activations + needs.rotations + needs.adapters + draft;
         let left = room.beside(needs.ranks, needs.weights.weights, beside)?;
         let ranks = needs.ranks as u64;
         let one = needs.max_len.div_ceil(BLOCK) as u64 * block;
@@ -238,6 +258,8 @@ impl Plan {
         }
         Ok(Self {
             weights: needs.weights.weights,
+            adapters: needs.adapters,
+            draft,
             activations,
             workspace,
             overhead: room.overhead,
@@ -278,7 +300,13 @@ impl Plan {
 
     /// All that the rank takes.
     pub fn total(&self) -> u64 {
-        self.weights + self.activations + self.workspace + self.overhead + self.cache
+        self.weights
+            + self.adapters
+            + self.draft
+            + self.activations
+            + self.workspace
+            + self.overhead
+            + self.cache
     }
 }
 
@@ -303,6 +331,8 @@ mod tests {
         activations: 200,
         packed_inputs: 60,
         rotations: 30,
+        adapters: 0,
+        draft: None,
         kv: KvShape {
             layers: 1,
             kv_heads: 1,
@@ -337,6 +367,35 @@ mod tests {
         assert_eq!((plan.blocks, plan.tokens(), plan.cache), (8, 256, 1024));
         assert_eq!((plan.per_token, plan.workspace), (4, 45));
         assert_eq!(plan.total(), 1000 + 200 + 45 + 5 + 1024);
+    }
+
+    #[test]
+    fn adapters_have_their_place_before_the_cache() {
+        let adapted = Needs {
+            adapters: 100,
+            ..NEEDS
+        };
+        let (with, without) = (
+            Plan::new(&adapted, &room(1000 + 230 + 20 + 600)),
+            Plan::new(&NEEDS, &room(1850)),
+        );
+        let (with, without) = (with.unwrap(), without.unwrap());
+        assert_eq!((with.adapters, with.cache, without.cache), (100, 384, 512));
+        assert!(with.total() <= 1850);
+    }
+
+    #[test]
+    fn a_small_model_has_a_cache_of_as_many_blocks() {
+        let drafted = Needs {
+            draft: Some(DraftNeeds {
+                bytes: 100,
+                kv: NEEDS.kv,
+            }),
+            ..NEEDS
+        };
+        let plan = Plan::new(&drafted, &room(1000 + 230 + 20 + 100 + 600)).unwrap();
+        assert_eq!((plan.draft, plan.blocks, plan.cache), (100, 2, 512));
+        assert!(plan.total() <= 1950);
     }
 
     #[test]

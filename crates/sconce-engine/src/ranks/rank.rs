@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::Tensor;
-use sconce_models::Model;
+use sconce_models::{Adapter, Model};
 use sconce_nn::{KvCache, Step};
 use sconce_sched::StepPlan;
 
@@ -17,8 +17,8 @@ pub(crate) enum Order {
     Measure,
     /// Reserve so many blocks of the cache.
     Reserve(usize),
-    /// Run a plan.
-    Step(Arc<StepPlan>),
+    /// Run a plan, with the adapters of its rows, or none for all.
+    Step(Arc<StepPlan>, Arc<[Option<Arc<Adapter>>]>),
 }
 
 /// What it has to say.
@@ -54,14 +54,18 @@ impl Rank {
         Ok(())
     }
 
-    pub(super) fn forward(&mut self, plan: &StepPlan) -> Result<Tensor, String> {
+    pub(super) fn forward(
+        &mut self,
+        plan: &StepPlan,
+        adapters: &[Option<Arc<Adapter>>],
+    ) -> Result<Tensor, String> {
         let cache = self
             .cache
             .as_mut()
             .expect("the cache is reserved before the first step");
         pack(plan, &mut self.step);
         self.model
-            .forward(&self.step, cache)
+            .forward(&self.step, adapters, cache)
             .map_err(|error| error.to_string())
     }
 }
@@ -74,7 +78,7 @@ impl Obey for Rank {
         match order {
             Order::Measure => Ok(Answer::Vocabulary(self.model.vocab())),
             Order::Reserve(blocks) => self.reserve(blocks).map(|()| Answer::Reserved),
-            Order::Step(plan) => self.forward(&plan).map(Answer::Logits),
+            Order::Step(plan, adapters) => self.forward(&plan, &adapters).map(Answer::Logits),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::load_error::LoadError;
 use super::qk_norm::HeadNorm;
 use super::slots::{Axis, Slot};
 use super::spec::{Position, Spec};
+use crate::adapter::Place;
 
 /// This rank's heads of one layer.
 pub(crate) struct Attention {
@@ -65,7 +66,8 @@ impl Attention {
 
     /// `[tokens, width]` to this rank's summand of the same; writes keys and values to the cache.
     pub(crate) fn forward(&self, x: &Tensor, kv: &mut KvLayer, pass: &Pass) -> Result<Tensor> {
-        let [q, k, v] = Linear::forward_all([&self.query, &self.key, &self.value], x)?;
+        let layers = [&self.query, &self.key, &self.value];
+        let [q, k, v] = pass.linear(layers, [Place::Query, Place::Key, Place::Value], x)?;
         let mut q = self.in_heads(q, self.heads)?;
         let mut k = self.in_heads(k, self.kv_heads)?;
         let v = self.in_heads(v, self.kv_heads)?;
@@ -75,7 +77,8 @@ impl Attention {
         }
         let rope = self.rope.map(|index| &pass.ropes[index]);
         let attended = rotate_and_attend(rope, [&q, &k, &v], kv, &pass.step, &self.how)?;
-        self.out.forward(&attended)
+        let [out] = pass.linear([&self.out], [Place::Out], &attended)?;
+        Ok(out)
     }
 
     /// A projection as `[tokens, heads, head]`.

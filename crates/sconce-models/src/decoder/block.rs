@@ -64,7 +64,7 @@ impl Block {
     pub(crate) fn forward(&self, x: &Tensor, kv: &mut KvLayer, pass: &Pass) -> Result<Tensor> {
         let mut attend = |x: &Tensor| self.attention.forward(x, kv, pass);
         let joined = |part: Tensor| self.scaled(pass.comm.all_reduce(&part)?);
-        let feed = |x: &Tensor| joined(self.mlp.forward(x, pass.comm)?);
+        let feed = |x: &Tensor| joined(self.mlp.forward(x, pass)?);
         match &self.norms {
             Norms::Pre { attn, mlp } => {
                 let attended = joined(attend(&attn.forward(x)?)?)?;
@@ -92,7 +92,7 @@ impl Block {
             }
             Norms::Parallel { attn, mlp } => {
                 let attended = attend(&attn.forward(x)?)?;
-                let fed = self.mlp.forward(&mlp.forward(x)?, pass.comm)?;
+                let fed = self.mlp.forward(&mlp.forward(x)?, pass)?;
                 add(x, &joined(add(&attended, &fed)?)?)
             }
             Norms::ParallelShared(norm) => {
@@ -100,7 +100,7 @@ impl Block {
                 let attended = attend(&normed)?;
                 add(
                     x,
-                    &joined(add(&attended, &self.mlp.forward(&normed, pass.comm)?)?)?,
+                    &joined(add(&attended, &self.mlp.forward(&normed, pass)?)?)?,
                 )
             }
         }

@@ -1,7 +1,10 @@
 //! Where the rows of queries, keys and values lie in the tensors of a checkpoint. Everything that families do
 //! differently here (fused tensors, neighbours that are rotated together) is a list of rows; reading them is the loader's.
 
-use super::spec::{Dims, Pairing, Qkv};
+use super::share::Share;
+use super::slots::Axis;
+use super::spec::{Dims, Pairing, Position, Qkv, Spec};
+use crate::adapter::Place;
 
 /// One of the three projections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,9 +14,39 @@ pub(crate) enum Projection {
     Value,
 }
 
+/// The rows of the stored tensor, laid out as `qkv` says, that a rank needs of a projection, in the order of the decoder.
+pub(crate) fn rows_of(spec: &Spec, qkv: Qkv, share: &Share, which: Projection) -> Vec<usize> {
+    let mut rows = stored_rows(qkv, which, &spec.dims);
+    if let (Position::Rope(tables), true) = (&spec.position, which != Projection::Value) {
+        let dim = tables.first().map_or(0, |table| table.dim);
+        rows = as_halves(rows, spec.pairing, spec.dims.head, dim);
+    }
+    let axis = match which {
+        Projection::Query => Axis::Heads,
+        Projection::Key | Projection::Value => Axis::KvHeads,
+    };
+    rows[share.range(axis)].to_vec()
+}
+
+/// The same for an adapter's part of queries, keys or values; `None` for any other layer.
+pub(crate) fn rows_of_projection(
+    spec: &Spec,
+    qkv: Qkv,
+    share: &Share,
+    place: Place,
+) -> Option<Vec<usize>> {
+    let which = match place {
+        Place::Query => Projection::Query,
+        Place::Key => Projection::Key,
+        Place::Value => Projection::Value,
+        _ => return None,
+    };
+    Some(rows_of(spec, qkv, share, which))
+}
+
 /// The rows of a projection in the order of the decoder, heads one after the other: `rows[i]` is the row of the stored
 /// tensor that is the decoder's row `i`.
-pub(crate) fn stored_rows(qkv: Qkv, which: Projection, dims: &Dims) -> Vec<usize> {
+fn stored_rows(qkv: Qkv, which: Projection, dims: &Dims) -> Vec<usize> {
     let heads = match which {
         Projection::Query => dims.heads,
         Projection::Key | Projection::Value => dims.kv_heads,

@@ -2,18 +2,18 @@
 //! names, transposes, the split of fused projections, the cut for this rank, the storage type.
 
 use candle_core::Device;
-use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype, WeightSource};
+use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype, WeightError, WeightSource};
 use sconce_nn::{Embedding, KvDtype, Linear, Norm, Rope, RopeSpec};
 
 use super::footprint::Footprint;
-use super::layout::{Projection, as_halves, stored_rows};
+use super::layout::{Projection, rows_of};
 use super::load_error::LoadError;
 use super::numbers::{kept_as, one_type, tensors_of};
 use super::quantise::{Quantisation, Tally};
 use super::rows::{are_same, picked};
 use super::share::Share;
 use super::slots::{Axis, Slot, Split};
-use super::spec::{Affine, Head, NormKind, Position, QkNormOver, Qkv, Spec};
+use super::spec::{Affine, Head, NormKind, QkNormOver, Qkv, Spec};
 use super::tensors::Tensors;
 use crate::arch::{Arch, Fix};
 
@@ -268,15 +268,9 @@ impl<'a> Loader<'a> {
         which: Projection,
         whole: Whole,
     ) -> Result<Linear, LoadError> {
-        let dims = &self.spec.dims;
-        let mut rows = stored_rows(self.spec.qkv, which, dims);
-        if let (Position::Rope(tables), true) = (&self.spec.position, which != Projection::Value) {
-            let dim = tables.first().map_or(0, |table| table.dim);
-            rows = as_halves(rows, self.spec.pairing, dims.head, dim);
-        }
-        let mine = &rows[self.share.range(slot.axes()[0])];
-        let bias = whole.bias.map(|bias| picked(&bias, mine)).transpose()?;
-        let weight = picked(&whole.weight, mine)?;
+        let mine = rows_of(self.spec, self.spec.qkv, &self.share, which);
+        let bias = whole.bias.map(|bias| picked(&bias, &mine)).transpose()?;
+        let weight = picked(&whole.weight, &mine)?;
         self.finished(slot, &whole.name, weight, bias)
     }
 

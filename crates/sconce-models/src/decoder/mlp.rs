@@ -3,11 +3,13 @@
 use candle_core::{Result, Tensor};
 use sconce_nn::{Act, Communicator, Linear};
 
+use super::Pass;
 use super::experts::Experts;
 use super::load::Loader;
 use super::load_error::LoadError;
 use super::slots::Slot;
 use super::spec::{Mlp, Spec};
+use crate::adapter::Place;
 
 /// This rank's part of the inner width of one layer.
 pub(crate) enum MlpLayer {
@@ -60,16 +62,30 @@ impl MlpLayer {
     }
 
     /// `[tokens, width]` to this rank's summand of the same.
-    pub(crate) fn forward(&self, x: &Tensor, comm: &dyn Communicator) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
         match self {
-            Self::Plain { act, up, down } => down.forward(&act.apply(&up.forward(x)?)?),
-            Self::Gated(gated) => gated.forward(x),
-            Self::Experts(experts) => experts.forward(x, comm),
+            Self::Plain { act, up, down } => {
+                let [inner] = pass.linear([up], [Place::Up], x)?;
+                let [out] = pass.linear([down], [Place::Down], &act.apply(&inner)?)?;
+                Ok(out)
+            }
+            Self::Gated(gated) => gated.forward_adapted(x, pass),
+            Self::Experts(experts) => experts.forward(x, pass.comm),
         }
     }
 }
 
 impl Gated {
+    /// With what adapters add.
+    fn forward_adapted(&self, x: &Tensor, pass: &Pass) -> Result<Tensor> {
+        let layers = [&self.gate, &self.up];
+        let [gate, up] = pass.linear(layers, [Place::Gate, Place::Up], x)?;
+        let inner = self.act.gate(&gate, &up)?;
+        let [out] = pass.linear([&self.down], [Place::Down], &inner)?;
+        Ok(out)
+    }
+
+    /// As an expert, which no adapter changes.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let [gate, up] = Linear::forward_all([&self.gate, &self.up], x)?;
         self.down.forward(&self.act.gate(&gate, &up)?)

@@ -1,6 +1,7 @@
 //! The decoder: one implementation for all families, driven by a [`Spec`]. It never asks which model it is.
 //! Sampling, batching and the planning of the cache are left to the engine.
 
+mod adapted;
 mod attention;
 mod block;
 mod experts;
@@ -35,12 +36,18 @@ pub use spec::{
     Qkv, Residual, Routing, Shared, Spec,
 };
 
+pub(crate) use layout::rows_of_projection;
+pub(crate) use load::picked;
 pub(crate) use quantise::Tally;
 pub(crate) use share::Share;
 pub(crate) use tensors::Tensors;
 
+use std::sync::Arc;
+
+use crate::adapter::Adapter;
 use crate::arch::Arch;
 use crate::model::Model;
+use adapted::Adaptation;
 use block::Block;
 use load::{Loader, Tied};
 
@@ -78,6 +85,10 @@ pub(crate) struct Pass<'a> {
     pub(crate) step: Placed<'a>,
     pub(crate) ropes: &'a [Rope],
     pub(crate) comm: &'a dyn Communicator,
+    /// What adapters add to.
+    pub(crate) adaptation: &'a Adaptation<'a>,
+    /// Index of the block that computes.
+    pub(crate) layer: usize,
 }
 
 impl Decoder {
@@ -220,15 +231,24 @@ impl Model for Decoder {
         self.comm.device()
     }
 
-    fn forward(&mut self, step: &Step, kv: &mut KvCache) -> Result<Tensor> {
+    fn forward(
+        &mut self,
+        step: &Step,
+        adapters: &[Option<Arc<Adapter>>],
+        kv: &mut KvCache,
+    ) -> Result<Tensor> {
         self.check(step)?;
-        let pass = Pass {
+        let adaptation = Adaptation::of(step, adapters, self.share.rank);
+        let mut pass = Pass {
             step: Placed::new(step),
             ropes: &self.ropes,
             comm: &*self.comm,
+            adaptation: &adaptation,
+            layer: 0,
         };
         let mut x = self.entry.forward(&pass)?;
         for (layer, block) in self.blocks.iter().enumerate() {
+            pass.layer = layer;
             x = block.forward(&x, kv.layer(layer), &pass)?;
         }
         self.logits(&x, &step.sampled)

@@ -1,11 +1,11 @@
 //! Rows of stored matrices: picked, and compared.
 
-use sconce_nn::weights::HostTensor;
+use sconce_nn::weights::{HostTensor, WeightError};
 
 use super::load_error::LoadError;
 
 /// These rows of a weight or a bias: a view where they follow each other, else a copy.
-pub(super) fn picked(tensor: &HostTensor, rows: &[usize]) -> Result<HostTensor, LoadError> {
+pub(crate) fn picked(tensor: &HostTensor, rows: &[usize]) -> Result<HostTensor, WeightError> {
     let adjacent = rows.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     Ok(match rows {
         [first, ..] if adjacent => tensor.narrow(0, *first, rows.len())?,

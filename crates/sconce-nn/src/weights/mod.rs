@@ -29,7 +29,7 @@ pub use dtype::{Element, StoredDtype};
 pub use error::WeightError;
 pub use host_tensor::{Blocks, HostTensor, Rows};
 pub use matrix::Matrix;
-pub use open::{open, open_part};
+pub use open::{open, open_adapter, open_part};
 pub use outline::Outlines;
 pub use packed::{Packed, PackedKind, Unpacked};
 pub use random::RandomSource;

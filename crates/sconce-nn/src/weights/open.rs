@@ -25,7 +25,8 @@ const OTHERS: &[(&str, &str, &str, &str)] = &[
         "adapter_model",
         "",
         "adapter-only",
-        "is an adapter without its base model: merge it with `merge_and_unload` of peft and save the result",
+        "is an adapter without its base model: serve that with option.enable_lora=true and put the adapter into its folder \
+         adapters, or merge it with `merge_and_unload` of peft and save the result",
     ),
     (
         "ds_inference_config.json",
@@ -143,6 +144,20 @@ const PARTS_LOOKED_FOR: [&str; 11] = [
     "diffusion_pytorch_model.fp16.bin",
     "pytorch_model.fp16.bin",
 ];
+
+/// Files of an adapter, in PEFT's order.
+const ADAPTERS_LOOKED_FOR: [&str; 2] = ["adapter_model.safetensors", "adapter_model.bin"];
+
+/// Opens the weights of an adapter's folder.
+pub fn open_adapter(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
+    match first_of(dir, &ADAPTERS_LOOKED_FOR)? {
+        Some(checkpoint) => Ok(checkpoint),
+        None => Err(WeightError::NoPart {
+            dir: dir.to_owned(),
+            looked_for: ADAPTERS_LOOKED_FOR.join(", "),
+        }),
+    }
+}
 
 /// Opens the weights of a part of a pipeline of diffusers, as [`open`] does those of a model.
 pub fn open_part(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {

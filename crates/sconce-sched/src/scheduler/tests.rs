@@ -25,6 +25,7 @@ fn sequence(id: u64, length: usize, max_new_tokens: usize) -> Sequence {
             .collect(),
         max_new_tokens,
         all_logits: false,
+        adapter: 0,
     }
 }
 
@@ -471,4 +472,98 @@ fn who_outgrows_the_border_is_computed_again_and_shares_with_its_like_only() {
     assert_eq!(rows[2], (2, 32, 32, Want::Last), "its like had 64 tokens");
     scheduler.add(twin(3, 66, 1)).unwrap();
     assert_eq!(step(&mut scheduler)[2].1, 64);
+}
+
+#[test]
+fn sequences_of_other_adapters_share_no_blocks() {
+    let mut scheduler = scheduler(LIMITS);
+    let of = |id, adapter| Sequence {
+        adapter,
+        ..twin(id, 33, 1)
+    };
+    for (id, adapter, computed) in [(0, 0, 33), (1, 1, 33), (2, 2, 33), (3, 1, 1), (4, 0, 1)] {
+        scheduler.add(of(id, adapter)).unwrap();
+        let rows = step(&mut scheduler);
+        assert_eq!(rows, [(id, 33 - computed, computed, Want::Last)], "{id}");
+    }
+}
+
+/// Commits these tokens for the only row.
+fn commit_all(scheduler: &mut Scheduler, plan: &StepPlan, tokens: &[u32]) {
+    let picked = tokens.iter().map(|&token| Picked {
+        seq: plan.rows[0].seq,
+        token,
+        ends: false,
+    });
+    scheduler.commit(plan, &picked.collect::<Vec<_>>());
+    scheduler.audit().unwrap();
+}
+
+#[test]
+fn guesses_are_computed_behind_the_pending_token_and_right_ones_stay() {
+    let mut scheduler = scheduler(LIMITS);
+    scheduler.add(sequence(0, 30, 9)).unwrap();
+    step(&mut scheduler);
+    scheduler.propose(SeqId(0), &[7, 8, 9]);
+    let plan = planned(&mut scheduler);
+    assert_eq!(rows(&plan), [(0, 30, 4, Want::Last)]);
+    assert_eq!((plan.rows[0].proposed, plan.rows[0].known), (3, 34));
+    assert_eq!(plan.rows[0].tokens[1..], [7, 8, 9]);
+    assert_eq!(plan.rows[0].blocks.len(), 2);
+    commit_all(&mut scheduler, &plan, &[7, 8, 5]);
+    // A guess is for one plan.
+    let plan = planned(&mut scheduler);
+    assert_eq!(rows(&plan), [(0, 33, 1, Want::Last)]);
+    assert_eq!(plan.rows[0].tokens, [5]);
+    commit_all(&mut scheduler, &plan, &[1]);
+    // Of 9 new tokens 5 are there, and the last one is never computed.
+    scheduler.propose(SeqId(0), &[2; 30]);
+    let plan = planned(&mut scheduler);
+    assert_eq!(plan.rows[0].proposed, 3);
+    commit_all(&mut scheduler, &plan, &[2, 2, 2, 4]);
+    assert!(scheduler.is_idle());
+}
+
+#[test]
+fn guesses_take_neither_blocks_nor_tokens_that_others_need() {
+    let mut scheduler = scheduler(Limits {
+        blocks: 4,
+        max_step_tokens: 12,
+        border: Some(40),
+        ..LIMITS
+    });
+    scheduler.add(sequence(0, 12, 40)).unwrap();
+    step(&mut scheduler);
+    scheduler.propose(SeqId(0), &[5; 60]);
+    let plan = planned(&mut scheduler);
+    assert_eq!(plan.rows[0].proposed, 6, "half of a step");
+    commit_all(&mut scheduler, &plan, &[5, 5, 5, 5, 5, 5, 5]);
+    scheduler.add(sequence(1, 40, 9)).unwrap();
+    scheduler.propose(SeqId(0), &[5; 60]);
+    let plan = planned(&mut scheduler);
+    let tokens: usize = plan.rows.iter().map(|row| row.tokens.len()).sum();
+    assert!(tokens <= 12 && plan.rows.len() == 2, "{plan:?}");
+    scheduler.cancel(SeqId(1));
+    let picked = Picked {
+        seq: SeqId(0),
+        token: 1,
+        ends: false,
+    };
+    scheduler.commit(&plan, &[picked]);
+    // Behind the border keys are others.
+    while planned_known(&mut scheduler) < 39 {}
+    scheduler.propose(SeqId(0), &[5; 60]);
+    let plan = planned(&mut scheduler);
+    assert_eq!(
+        (plan.rows[0].known, plan.rows[0].proposed),
+        (40, 1),
+        "{plan:?}"
+    );
+}
+
+/// One step; the tokens that are known behind it.
+fn planned_known(scheduler: &mut Scheduler) -> usize {
+    step(scheduler);
+    scheduler.audit().unwrap();
+    scheduler.running[0].known.len()
 }

@@ -9,6 +9,7 @@ pub(crate) mod gather;
 pub(crate) mod groups;
 pub(crate) mod lanes;
 pub mod logits;
+pub(crate) mod low_rank;
 pub(crate) mod matmul;
 pub(crate) mod mutual;
 pub(crate) mod operand;
