@@ -66,6 +66,12 @@ def continue_greedily(model, ids):
     return ids[first:], narrowest
 
 
+def ends_of(model):
+    """The tokens that end a text."""
+    ends = model.generation_config.eos_token_id
+    return ends if isinstance(ends, list) else [ends]
+
+
 def make(case, keys):
     base, name = case.split("/")
     folder = HERE / base / name
@@ -78,7 +84,8 @@ def make(case, keys):
         adapted = peft.get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **keys)).eval()
         fill(adapted, seed)
         found = [continue_greedily(adapted, prompts[f"prompt.{at}"]) for at in PROMPTS]
-        if min(narrowest for _, narrowest in found) > NARROWEST:
+        ends = [ids for ids in found if any(token in ends_of(model) for token in ids[0].tolist())]
+        if not ends and min(narrowest for _, narrowest in found) > NARROWEST:
             break
     else:
         sys.exit(f"{case}: no seed decides clearly")
