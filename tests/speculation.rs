@@ -44,7 +44,7 @@ fn settings(speculation: Option<Speculation>) -> EngineSettings {
 }
 
 fn params(number: usize) -> GenerateParams {
-    let draws = number % 3 != 0;
+    let draws = !number.is_multiple_of(3);
     let mut params = GenerateParams {
         max_tokens: MaxTokens::New(20 + 5 * (number % 9)),
         min_new_tokens: number % 5,
