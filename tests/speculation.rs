@@ -25,6 +25,7 @@ fn settings(speculation: Option<Speculation>) -> EngineSettings {
         packing: None,
         threads: None,
         ranks: 1,
+        gpus: Vec::new(),
         collective_timeout: Duration::from_secs(8),
         max_model_len: Some(192),
         max_rows: 6,

@@ -1,7 +1,7 @@
 //! Where a model computes by its configuration, asked before anything is fetched. What devices there are is known to the
 //! engine.
 
-use sconce_config::{Device, ModelSettings};
+use sconce_config::{Device, ModelSettings, Speculator};
 use sconce_core::Task;
 use sconce_engine::{DeviceError, DeviceWish, GpuInfo, GpuShare, Gpus};
 use tracing::warn;
@@ -29,11 +29,26 @@ pub(crate) fn gpus(settings: &ModelSettings) -> Result<Vec<GpuShare>, DeviceErro
         ordinal: gpu.ordinal,
         bytes: gpu.bytes / 1000 * u64::from(settings.gpu_memory_thousandths),
     };
-    match quantisation(settings.quantize) {
-        Some(format) if !gpus.is_empty() => Err(DeviceError::ProcessorOnly {
-            what: format!("option.quantize={}", format.name()),
-        }),
-        _ => Ok(gpus.iter().map(share).collect()),
+    match of_the_processor(settings).filter(|_| !gpus.is_empty()) {
+        Some(what) => Err(DeviceError::ProcessorOnly { what }),
+        None => Ok(gpus.iter().map(share).collect()),
+    }
+}
+
+/// What is asked for that only the processor does, as an option with its value.
+fn of_the_processor(settings: &ModelSettings) -> Option<String> {
+    if let Some(format) = quantisation(settings.quantize) {
+        return Some(format!("option.quantize={}", format.name()));
+    }
+    if settings.lora.enabled {
+        return Some("option.enable_lora=true".into());
+    }
+    match &settings.speculation.by {
+        Speculator::Model(folder) => Some(format!(
+            "option.speculative_draft_model={}",
+            folder.display()
+        )),
+        _ => None,
     }
 }
 

@@ -2,7 +2,7 @@
 //! names, transposes, the split of fused projections, the cut for this rank, the storage type.
 
 use candle_core::Device;
-use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype, WeightError, WeightSource};
+use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype, WeightSource};
 use sconce_nn::{Embedding, KvDtype, Linear, Norm, Rope, RopeSpec};
 
 use super::footprint::Footprint;

@@ -1,7 +1,7 @@
 //! The feed-forward part of a layer.
 
 use candle_core::{Result, Tensor};
-use sconce_nn::{Act, Communicator, Linear};
+use sconce_nn::{Act, Linear};
 
 use super::Pass;
 use super::experts::Experts;

@@ -37,8 +37,8 @@ pub use spec::{
 };
 
 pub(crate) use layout::rows_of_projection;
-pub(crate) use load::picked;
 pub(crate) use quantise::Tally;
+pub(crate) use rows::picked;
 pub(crate) use share::Share;
 pub(crate) use tensors::Tensors;
 
