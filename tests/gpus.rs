@@ -17,6 +17,7 @@ fn count() -> usize {
 }
 
 /// Whether there are so many GPUs; says so where not.
+#[allow(clippy::print_stdout)]
 fn there_are(wanted: usize) -> bool {
     let enough = count() >= wanted;
     if !enough {
@@ -71,6 +72,7 @@ fn gpus_give_the_tokens_of_the_processor_on_one_and_on_two() {
 }
 
 #[test]
+#[allow(clippy::print_stdout)]
 fn a_rank_that_never_comes_is_named_and_nothing_waits_for_ever() {
     if !there_are(2) || std::env::var_os("SCONCE_EMULATED_GPUS").is_none() {
         println!("skipped: only an emulated GPU can be told to fail");

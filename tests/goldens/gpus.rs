@@ -11,6 +11,7 @@ use super::player::{Player, on_ranks};
 use super::{all, check, relative_distance};
 
 /// Whether there are so many GPUs; says so where not. `make test-cuda` knows that there are, so nothing is left out.
+#[allow(clippy::print_stdout)]
 fn there_are(count: usize) -> bool {
     let found = gpus();
     let enough = matches!(&found, Ok(gpus) if gpus.len() >= count);
