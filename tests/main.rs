@@ -16,6 +16,7 @@ mod hub;
 mod lifecycle;
 mod models;
 mod nasty;
+mod observed;
 mod openai;
 mod overload;
 mod parity;

@@ -24,13 +24,14 @@ const EDGES: &[(&str, &[&str])] = &[
             "sconce-emulate",
             "sconce-http",
             "sconce-manager",
+            "sconce-telemetry",
         ],
     ),
     (
         "sconce-check",
         &["sconce-config", "sconce-engine", "sconce-manager"],
     ),
-    ("sconce-http", &["sconce-api"]),
+    ("sconce-http", &["sconce-api", "sconce-telemetry"]),
     (
         "sconce-manager",
         &[
@@ -65,6 +66,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sconce-nn", &[]),
     ("sconce-python", &[]),
     ("sconce-sched", &[]),
+    ("sconce-telemetry", &[]),
     ("sconce-text", &[]),
     ("sconce-testkit", &[]),
     ("sconce-core", &[]),
@@ -95,6 +97,8 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("llguidance", &["sconce-text"]),
     ("minijinja", &["sconce-text"]),
     ("object_store", &["sconce-manager"]),
+    ("opentelemetry", &["sconce-telemetry"]),
+    ("prometheus-client", &["sconce-telemetry"]),
     ("tokenizers", &["sconce-text"]),
     (
         "tokio",

@@ -40,7 +40,7 @@ pub fn list(noun: Noun, models: &[ModelStatus], start: usize, limit: usize) -> V
 
 fn model_item(model: &ModelStatus) -> Value {
     let status = match model.phase {
-        Phase::Ready => "READY",
+        Phase::Ready | Phase::Stalled(_) => "READY",
         Phase::Failed(_) => "FAILED",
         Phase::Unloading => "UNLOADING",
         _ => "PENDING",
@@ -62,6 +62,33 @@ fn workflow_item(model: &ModelStatus) -> Value {
     }
 }
 
+/// `{"live": true}`.
+pub fn live() -> Vec<u8> {
+    json::gson(&json!({"live": true}))
+}
+
+/// `{"ready": …}`.
+pub fn ready(ready: bool) -> Vec<u8> {
+    json::gson(&json!({"ready": ready}))
+}
+
+/// `{"name": …, "ready": …}`, with `phase` where it is not, and how long that may still take if it is known.
+pub fn model_ready(model: &ModelStatus) -> Vec<u8> {
+    let mut body = Map::new();
+    body.insert("name".into(), json!(model.name));
+    if let Some(version) = &model.version {
+        body.insert("version".into(), json!(version));
+    }
+    body.insert("ready".into(), json!(model.is_ready()));
+    if !model.is_ready() {
+        body.insert("phase".into(), json!(model.phase.to_string()));
+    }
+    if let Some(left) = model.times.left {
+        body.insert("eta_seconds".into(), json!(left.as_secs()));
+    }
+    json::gson(&body)
+}
+
 /// `[{"workflowName": …, "models": [{…}]}]`: one entry for each of these versions of a model.
 pub fn describe(versions: &[ModelStatus]) -> Vec<u8> {
     let described: Vec<Value> = versions.iter().map(description).collect();
@@ -70,7 +97,8 @@ pub fn describe(versions: &[ModelStatus]) -> Vec<u8> {
 
 fn description(model: &ModelStatus) -> Value {
     let status = match &model.phase {
-        Phase::Ready if model.crew.workers.len() < model.crew.min => "Unhealthy",
+        Phase::Ready if model.lacks_workers() => "Unhealthy",
+        Phase::Stalled(_) => "Unhealthy",
         Phase::Ready => "Healthy",
         Phase::Failed(_) => "FAILED",
         Phase::Unloading => "UNLOADING",
@@ -95,7 +123,10 @@ fn description(model: &ModelStatus) -> Value {
             "workers": workers,
         }],
     });
-    if let Phase::Failed(cause) = &model.phase {
+    if let Some(task) = model.task {
+        described["task"] = json!(task.name());
+    }
+    if let Phase::Failed(cause) | Phase::Stalled(cause) = &model.phase {
         described["cause"] = json!(cause);
     }
     let mut workflow = Map::new();

@@ -10,6 +10,7 @@ use crate::bucket::BucketAccess;
 use crate::dialect::Facts;
 use crate::entry::{Entry, Status};
 use crate::handler::Handler;
+use crate::observed::{HealthSettings, Observed};
 use crate::options::options;
 use crate::python::PythonSettings;
 use crate::settings::{
@@ -113,6 +114,8 @@ impl Draft {
             multi_model: false,
             model_url_pattern: None,
             evicts: false,
+            observed: Observed::default(),
+            health: HealthSettings::default(),
         };
         let model = ModelSettings {
             name: String::new(),

@@ -10,6 +10,7 @@ mod answers;
 mod batching;
 mod container;
 mod model;
+mod observing;
 mod placement;
 mod quantize;
 mod reason;
@@ -35,6 +36,7 @@ const GROUPS: &[&[Entry]] = &[
     container::CONTAINER,
     server::SERVER_KEYS,
     access::ACCESS,
+    observing::OBSERVING,
     model::MODEL_KEYS,
     source::SOURCE,
     s3::S3,

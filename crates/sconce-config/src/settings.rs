@@ -9,6 +9,7 @@ use sconce_core::task::Pooling;
 use sconce_core::{Dialect, OutputFormatter};
 
 use crate::access::{ApiKeys, TlsFiles};
+use crate::observed::{HealthSettings, Observed};
 use crate::python::PythonSettings;
 use crate::task::Task;
 
@@ -47,6 +48,10 @@ pub struct ServerSettings {
     pub model_url_pattern: Option<UrlPattern>,
     /// Whether a model that does not fit may take the place of the one that was longest not asked.
     pub evicts: bool,
+    /// What is measured and told.
+    pub observed: Observed,
+    /// How the server knows whether it is well.
+    pub health: HealthSettings,
 }
 
 /// Who may manage models.

@@ -6,6 +6,7 @@ mod corpus;
 mod dialects;
 mod messages;
 mod models;
+mod observed;
 mod precedence;
 mod python;
 mod s3;

@@ -173,6 +173,29 @@ impl ServeError {
         }
     }
 
+    /// The stable name of the failure, for counters.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Malformed(_) => "malformed",
+            Self::Parameter { .. } => "parameter",
+            Self::TooLong { .. } | Self::PromptTooLong { .. } => "too_long",
+            Self::BodyTooLarge { .. } => "body_too_large",
+            Self::Unnamed => "unnamed",
+            Self::UnknownModel(_) => "unknown_model",
+            Self::UnknownRoute => "unknown_route",
+            Self::NotReady { .. } => "not_ready",
+            Self::QueueFull { .. } => "queue_full",
+            Self::AdaptersInUse { .. } => "adapters_in_use",
+            Self::Timeout { .. } => "timeout",
+            Self::Stalled { .. } => "stalled",
+            Self::Crowded { .. } => "crowded",
+            Self::Draining => "draining",
+            Self::WorkerLost { .. } => "worker_lost",
+            Self::BadAnswer { .. } => "bad_answer",
+            Self::Engine { .. } => "engine",
+        }
+    }
+
     /// Whether the same request may succeed later on the same server.
     pub fn retry(&self) -> bool {
         self.blame() == Blame::Capacity

@@ -1,7 +1,7 @@
 //! Counts jobs at the door and in an engine; shared between the submitters and the engine's thread.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::status::Load;
 
@@ -12,6 +12,13 @@ pub struct Gauges {
     running: AtomicUsize,
     used_blocks: AtomicUsize,
     total_blocks: AtomicUsize,
+    batch: AtomicUsize,
+    steps: AtomicU64,
+    prefix_queries: AtomicU64,
+    prefix_hits: AtomicU64,
+    preemptions: AtomicU64,
+    works: AtomicBool,
+    signs: Arc<AtomicU64>,
 }
 
 impl Gauges {
@@ -34,6 +41,34 @@ impl Gauges {
         self.total_blocks.store(total, Relaxed);
     }
 
+    /// Notes that a step was computed, of so many jobs.
+    pub fn count_step(&self, jobs: usize) {
+        self.batch.store(jobs, Relaxed);
+        self.steps.fetch_add(1, Relaxed);
+    }
+
+    /// Notes how many tokens were looked for in the cache since the start, how many of them were there, and how often a
+    /// job gave its blocks back to be computed again.
+    pub fn set_reuse(&self, queries: u64, hits: u64, preemptions: u64) {
+        self.prefix_queries.store(queries, Relaxed);
+        self.prefix_hits.store(hits, Relaxed);
+        self.preemptions.store(preemptions, Relaxed);
+    }
+
+    /// Notes whether the engine's thread has something to do; each call is a sign of life.
+    pub(crate) fn set_works(&self, works: bool) {
+        self.works.store(works, Relaxed);
+        self.signs.fetch_add(1, Relaxed);
+        if !works {
+            self.batch.store(0, Relaxed);
+        }
+    }
+
+    /// What the engine's thread counts its signs of life in.
+    pub fn signs(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.signs)
+    }
+
     /// The counters now.
     pub fn load(&self) -> Load {
         Load {
@@ -41,6 +76,13 @@ impl Gauges {
             running: self.running.load(Relaxed),
             used_blocks: self.used_blocks.load(Relaxed),
             total_blocks: self.total_blocks.load(Relaxed),
+            batch: self.batch.load(Relaxed),
+            steps: self.steps.load(Relaxed),
+            prefix_queries: self.prefix_queries.load(Relaxed),
+            prefix_hits: self.prefix_hits.load(Relaxed),
+            preemptions: self.preemptions.load(Relaxed),
+            works: self.works.load(Relaxed),
+            signs: self.signs.load(Relaxed),
         }
     }
 }
@@ -53,13 +95,15 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Moves from the queue to the running; once.
-    pub fn begin(&mut self) {
-        if !self.running {
+    /// Moves from the queue to the running; once. Whether this is the first time.
+    pub fn begin(&mut self) -> bool {
+        let first = !self.running;
+        if first {
             self.running = true;
             self.gauges.queued.fetch_sub(1, Relaxed);
             self.gauges.running.fetch_add(1, Relaxed);
         }
+        first
     }
 }
 
@@ -83,8 +127,8 @@ mod tests {
         let gauges = Arc::new(Gauges::default());
         let mut first = gauges.enter(1).unwrap();
         assert!(gauges.enter(1).is_none());
-        first.begin();
-        first.begin();
+        assert!(first.begin());
+        assert!(!first.begin());
         let second = gauges.enter(1).unwrap();
         assert_eq!((gauges.load().queued, gauges.load().running), (1, 1));
         drop((first, second));

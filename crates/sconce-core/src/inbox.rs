@@ -5,12 +5,13 @@
 //! at hand hears the cause of an end, and stopping joins the thread.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{
     Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
 };
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tracing::error;
@@ -33,6 +34,22 @@ pub trait Worker {
     fn run(&mut self, outbox: &Outbox<Self::Job>) -> Result<(), String>;
     /// Tells everybody whose job it has taken.
     fn fail_all(&mut self, error: &ServeError);
+}
+
+/// When a thread that has nothing to do proves that it computes.
+#[derive(Default)]
+struct Proofs {
+    /// In milliseconds; 0: never.
+    pause: AtomicU64,
+}
+
+impl Proofs {
+    fn pause(&self) -> Option<Duration> {
+        match self.pause.load(Ordering::Relaxed) {
+            0 => None,
+            pause => Some(Duration::from_millis(pause)),
+        }
+    }
 }
 
 /// Why a thread does not compute.
@@ -69,6 +86,8 @@ pub struct InboxSettings {
 
 enum Message<T> {
     Job(Box<T>),
+    /// How long the thread waits has changed.
+    Wake,
     Stop,
 }
 
@@ -78,6 +97,7 @@ pub struct Inbox<T> {
     limit: usize,
     gauges: Arc<Gauges>,
     failure: Arc<OnceLock<String>>,
+    proofs: Arc<Proofs>,
     queue: SyncSender<Message<T>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -98,11 +118,17 @@ impl<T: Queued> Inbox<T> {
             thread,
             limit,
         } = settings;
-        // As many as have a place, and `Stop`.
-        let (queue, receiver) = sync_channel(limit + 1);
+        // As many as have a place, `Wake` and `Stop`.
+        let (queue, receiver) = sync_channel(limit + 2);
         let (tell_ready, ready) = sync_channel(1);
         let (gauges, failure) = (Arc::new(Gauges::default()), Arc::new(OnceLock::new()));
         let (name, counted, told) = (model.clone(), Arc::clone(&gauges), Arc::clone(&failure));
+        let proofs = Arc::new(Proofs::default());
+        let outbox = Outbox {
+            receiver,
+            gauges: Arc::clone(&gauges),
+            proofs: Arc::clone(&proofs),
+        };
         let thread = std::thread::Builder::new()
             .name(thread.into())
             .spawn(move || {
@@ -113,7 +139,7 @@ impl<T: Queued> Inbox<T> {
                 match loaded {
                     Ok((mut worker, beside)) => {
                         let _ = tell_ready.send(Ok(beside));
-                        work(&mut worker, &Outbox(receiver), &name, &told);
+                        work(&mut worker, &outbox, &name, &told);
                     }
                     Err(error) => {
                         let _ = tell_ready.send(Err(error));
@@ -128,6 +154,7 @@ impl<T: Queued> Inbox<T> {
             limit,
             gauges,
             failure,
+            proofs,
             queue,
             thread: Mutex::new(Some(thread)),
         };
@@ -176,6 +203,14 @@ impl<T> Inbox<T> {
         self.failure.get().cloned()
     }
 
+    /// What [`crate::Backend::prove_every`] asks for.
+    pub fn prove_every(&self, pause: Option<Duration>) {
+        let pause = pause.map_or(0, |pause| pause.as_millis().max(1) as u64);
+        self.proofs.pause.store(pause, Ordering::Relaxed);
+        // Where the queue is full the thread is awake.
+        let _ = self.queue.try_send(Message::Wake);
+    }
+
     /// Ends the thread, which fails what it has at hand, and waits for that.
     pub fn stop(&self) {
         // Nobody listens any more if the thread has ended by itself.
@@ -218,7 +253,11 @@ fn work<W: Worker>(
 }
 
 /// The thread's end of the queue.
-pub struct Outbox<T>(Receiver<Message<T>>);
+pub struct Outbox<T> {
+    receiver: Receiver<Message<T>>,
+    gauges: Arc<Gauges>,
+    proofs: Arc<Proofs>,
+}
 
 /// What came out of the queue.
 #[derive(Debug, PartialEq)]
@@ -232,14 +271,33 @@ pub enum Arrival<T> {
 }
 
 impl<T> Outbox<T> {
-    /// Waits for what comes next.
+    /// Waits for what comes next, where there is nothing else to do. Nothing came for so long that the thread should
+    /// prove that it computes: [`Arrival::Nothing`].
     pub fn wait(&self) -> Arrival<T> {
-        self.0.recv().map_or(Arrival::End, Arrival::from)
+        self.gauges.set_works(false);
+        let arrival = loop {
+            let message = match self.proofs.pause() {
+                None => self
+                    .receiver
+                    .recv()
+                    .map_err(|_| RecvTimeoutError::Disconnected),
+                Some(pause) => self.receiver.recv_timeout(pause),
+            };
+            match message {
+                Ok(Message::Wake) => {}
+                Ok(message) => break message.into(),
+                Err(RecvTimeoutError::Timeout) => break Arrival::Nothing,
+                Err(RecvTimeoutError::Disconnected) => break Arrival::End,
+            }
+        };
+        self.gauges.set_works(true);
+        arrival
     }
 
     /// What is there already.
     pub fn poll(&self) -> Arrival<T> {
-        match self.0.try_recv() {
+        self.gauges.set_works(true);
+        match self.receiver.try_recv() {
             Ok(message) => message.into(),
             Err(TryRecvError::Empty) => Arrival::Nothing,
             Err(TryRecvError::Disconnected) => Arrival::End,
@@ -249,7 +307,7 @@ impl<T> Outbox<T> {
     /// Waits until then.
     pub fn wait_until(&self, end: Instant) -> Arrival<T> {
         let left = end.saturating_duration_since(Instant::now());
-        match self.0.recv_timeout(left) {
+        match self.receiver.recv_timeout(left) {
             Ok(message) => message.into(),
             Err(RecvTimeoutError::Timeout) => Arrival::Nothing,
             Err(RecvTimeoutError::Disconnected) => Arrival::End,
@@ -274,6 +332,7 @@ impl<T> From<Message<T>> for Arrival<T> {
     fn from(message: Message<T>) -> Self {
         match message {
             Message::Job(job) => Self::Job(*job),
+            Message::Wake => Self::Nothing,
             Message::Stop => Self::End,
         }
     }

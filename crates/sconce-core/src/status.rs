@@ -20,6 +20,8 @@ pub enum Phase {
     Warming,
     /// Answers requests.
     Ready,
+    /// Is ready and stands still in the middle of its work; the cause. It may go on.
+    Stalled(String),
     /// Takes nothing new, and finishes what it has begun.
     Unloading,
     /// Will not answer; the first cause.
@@ -44,6 +46,7 @@ impl fmt::Display for Phase {
             Self::Loading => f.write_str("loading"),
             Self::Warming => f.write_str("warming"),
             Self::Ready => f.write_str("ready"),
+            Self::Stalled(cause) => write!(f, "stalled: {cause}"),
             Self::Unloading => f.write_str("unloading"),
             Self::Failed(cause) => write!(f, "failed: {cause}"),
         }
@@ -57,6 +60,17 @@ pub struct Progress {
     pub done: u64,
     /// Bytes to fetch or read.
     pub total: u64,
+}
+
+/// How long a model was, or is, on its way to readiness.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LoadTimes {
+    /// From the beginning to readiness, or until now.
+    pub total: Duration,
+    /// The part of it in which weights were fetched.
+    pub fetching: Duration,
+    /// What is left of the present phase if its bytes go on to come as they came; `None`: bytes say nothing.
+    pub left: Option<Duration>,
 }
 
 /// Told of the phases on the way to readiness and of the bytes of the present one.
@@ -73,6 +87,20 @@ pub struct Load {
     pub used_blocks: usize,
     /// Blocks of the key/value cache in all.
     pub total_blocks: usize,
+    /// Jobs of the last step; 0 while there is nothing to do.
+    pub batch: usize,
+    /// Steps since the start.
+    pub steps: u64,
+    /// Tokens of prompts that were looked for in the cache since the start.
+    pub prefix_queries: u64,
+    /// Those of them that were there.
+    pub prefix_hits: u64,
+    /// How often a job gave its blocks back, to be computed again.
+    pub preemptions: u64,
+    /// Whether the engine's thread has something to do.
+    pub works: bool,
+    /// Signs of life of the engine's thread since the start.
+    pub signs: u64,
 }
 
 /// What works on a model's jobs.
@@ -125,6 +153,8 @@ pub struct ModelStatus {
     pub phase: Phase,
     /// How far that phase has come.
     pub progress: Progress,
+    /// How long the way to readiness takes, or took.
+    pub times: LoadTimes,
     /// What it is working on.
     pub load: Load,
     /// What it does; `None`: that is not known before it is ready.
@@ -136,6 +166,25 @@ pub struct ModelStatus {
 }
 
 impl ModelStatus {
+    /// Whether fewer of its workers take jobs than there always should be.
+    pub fn lacks_workers(&self) -> bool {
+        self.ready_workers() < self.crew.min
+    }
+
+    /// Workers that take jobs.
+    pub fn ready_workers(&self) -> usize {
+        self.crew
+            .workers
+            .iter()
+            .filter(|worker| worker.is_ready)
+            .count()
+    }
+
+    /// Whether it answers requests now.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
     /// The name, with the version if there is one: `name:version`.
     pub fn label(&self) -> String {
         registry::label(&self.name, self.version.as_deref())

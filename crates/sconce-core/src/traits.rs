@@ -1,6 +1,7 @@
 //! The seams between the layers.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::adapters::Adapters;
 use crate::error::ServeError;
@@ -18,6 +19,8 @@ pub trait Reply: Send {
     fn send(&mut self, event: Event) -> bool;
     /// Whether the client has gone; asked while there is nothing to send yet.
     fn gone(&self) -> bool;
+    /// Told when the job leaves the queue and is computed; once, before the first event.
+    fn begins(&mut self) {}
     /// Whether `send` would not wait for the client.
     fn ready(&self) -> bool {
         true
@@ -85,6 +88,9 @@ pub trait Backend: Send + Sync {
     fn load(&self) -> Load;
     /// The first cause, if it can no longer answer.
     fn failure(&self) -> Option<String>;
+    /// Has it prove that it still computes whenever it had nothing to do for so long; `None`: it need not. A proof that
+    /// fails is a failure.
+    fn prove_every(&self, _pause: Option<Duration>) {}
     /// Ends it: jobs that still run fail, threads are joined.
     fn stop(&self);
 }

@@ -2,11 +2,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use candle_core::{Device, Tensor};
 use sconce_core::inbox::{Inbox, InboxSettings};
 use sconce_core::{Ask, Backend, Input, Job, Load, Observer, Phase, Progress, ServeError, Task};
 use sconce_models::diffusion::Conditions;
+use sconce_nn::Pulse;
 use tracing::{info, warn};
 
 use crate::description::DiffusionDescription;
@@ -48,7 +50,7 @@ impl DiffusionEngine {
             Arc::clone(&description),
             Arc::clone(&plan),
         );
-        let (inbox, ()) = Inbox::start(of_inbox, move |_| {
+        let (inbox, ()) = Inbox::start(of_inbox, move |gauges| {
             let models = load(&settings, &read, &*observer)?;
             let worker = DiffusionWorker {
                 name: settings.name,
@@ -58,6 +60,8 @@ impl DiffusionEngine {
                 predict_timeout: settings.predict_timeout,
                 waiting: VecDeque::new(),
                 running: VecDeque::new(),
+                _pulse: Pulse::counting(gauges.signs()).attach(),
+                gauges,
             };
             Ok::<_, DiffusionError>((worker, ()))
         })?;
@@ -106,6 +110,10 @@ impl Backend for DiffusionEngine {
         self.inbox.failure()
     }
 
+    fn prove_every(&self, pause: Option<Duration>) {
+        self.inbox.prove_every(pause);
+    }
+
     fn stop(&self) {
         self.inbox.stop();
     }
@@ -146,16 +154,20 @@ fn load(
     let mut progress = |done, total| observer(Phase::Loading, Progress { done, total });
     let models = Models::load(description, settings, &mut progress)?;
     observer(Phase::Warming, Progress::default());
-    let made =
-        canary(&models, description).map_err(|error| DiffusionError::Canary(error.to_string()))?;
+    canary(&models, description).map_err(DiffusionError::Canary)?;
+    Ok(models)
+}
+
+/// Makes a step of the smallest latents, and their picture; its numbers must be finite.
+pub(crate) fn canary(models: &Models, description: &DiffusionDescription) -> Result<(), String> {
+    let made = smallest(models, description).map_err(|error| error.to_string())?;
     match made.iter().find(|number| !number.is_finite()) {
-        Some(number) => Err(DiffusionError::Canary(format!("an output is {number}"))),
-        None => Ok(models),
+        Some(number) => Err(format!("an output is {number}")),
+        None => Ok(()),
     }
 }
 
-/// One step of the smallest latents, and their picture.
-fn canary(models: &Models, description: &DiffusionDescription) -> candle_core::Result<Vec<f32>> {
+fn smallest(models: &Models, description: &DiffusionDescription) -> candle_core::Result<Vec<f32>> {
     let unet = &description.unet.spec;
     let side = 1 << unet.halvings();
     let zeros = |shape: &[usize]| Tensor::zeros(shape, candle_core::DType::F32, &Device::Cpu);

@@ -349,6 +349,8 @@ pub(crate) fn worker(settings: DiffusionSettings) -> DiffusionWorker {
         predict_timeout: 600,
         waiting: Default::default(),
         running: Default::default(),
+        gauges: Default::default(),
+        _pulse: sconce_nn::Pulse::default().attach(),
     }
 }
 

@@ -10,12 +10,14 @@ use std::time::Instant;
 use candle_core::Tensor;
 use sconce_core::inbox::{Outbox, Queued, Worker, panic_message};
 use sconce_core::task::{Answered, TaskAnswer};
-use sconce_core::{Event, Progressed, ServeError};
+use sconce_core::{Event, Gauges, Progressed, ServeError};
 use sconce_models::diffusion::Conditions;
+use sconce_nn::Attached;
 use tracing::{debug, error, info};
 
 use crate::description::DiffusionDescription;
 use crate::drawing::Drawing;
+use crate::engine::canary;
 use crate::memory::MemoryPlan;
 use crate::models::Models;
 use crate::running::{Client, Parts, Running};
@@ -43,6 +45,9 @@ pub(crate) struct DiffusionWorker {
     pub(crate) waiting: VecDeque<Waiting>,
     /// Whose turn is next comes first.
     pub(crate) running: VecDeque<Running>,
+    pub(crate) gauges: Arc<Gauges>,
+    /// Counts what this thread gets done as signs of life.
+    pub(crate) _pulse: Attached,
 }
 
 impl Worker for DiffusionWorker {
@@ -53,6 +58,11 @@ impl Worker for DiffusionWorker {
             let idle = self.running.is_empty() && self.waiting.is_empty();
             if !outbox.take_in(idle, |waiting| self.waiting.push_back(waiting)) {
                 return Ok(());
+            }
+            if self.running.is_empty() && self.waiting.is_empty() {
+                canary(&self.models, &self.description)?;
+                self.gauges.count_step(0);
+                continue;
             }
             self.sweep();
             self.join();
@@ -113,7 +123,9 @@ impl DiffusionWorker {
             else {
                 return;
             };
-            client.permit.begin();
+            if client.permit.begin() {
+                client.reply.begins();
+            }
             if let Some(tiling) = self.plan.tiling(drawing.size) {
                 let ([height, width], side) = (drawing.size, tiling.pixels);
                 debug!(
@@ -142,6 +154,7 @@ impl DiffusionWorker {
             .drain(..)
             .partition(|running| running.size == size);
         self.running = rest.into();
+        self.gauges.count_step(group.len());
         let mut group = self.stepped(group);
         group.retain_mut(|running| self.tell(running));
         // Others have their turn before these.

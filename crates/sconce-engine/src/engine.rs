@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sconce_core::{
     Adapters, Backend, Gauges, Generate, Inbox, InboxSettings, Input, Job, Load, MaxTokens,
     Observer, Permit, Phase, Progress, Sampling, ServeError, Task,
 };
 use sconce_models::AdapterLoader;
-use sconce_nn::KvDtype;
+use sconce_nn::{KvDtype, Pulse};
 use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
 use tracing::{info, warn};
 
@@ -24,7 +25,7 @@ use crate::pace::Pace;
 use crate::prompt::Prompts;
 use crate::ranks::Ranks;
 use crate::settings::EngineSettings;
-use crate::worker::Worker;
+use crate::worker::{Worker, check_numbers};
 
 /// A text-generation engine that has passed its canary.
 pub struct Engine {
@@ -155,6 +156,10 @@ impl Backend for Engine {
         self.inbox.failure()
     }
 
+    fn prove_every(&self, pause: Option<Duration>) {
+        self.inbox.prove_every(pause);
+    }
+
     fn stop(&self) {
         self.inbox.stop();
     }
@@ -212,6 +217,7 @@ fn prepare(
         tokenizer: checkpoint.tokenizer,
         eos: checkpoint.eos.into(),
         predict_timeout: settings.predict_timeout,
+        _pulse: Pulse::counting(gauges.signs()).attach(),
         gauges,
         pace: Pace::new(settings.max_step_tokens, settings.max_rows),
         draws: Draws::default(),
@@ -278,12 +284,5 @@ fn canary(ranks: &mut Ranks) -> Result<(), EngineError> {
     let logits = ranks
         .forward(&StepPlan { rows: vec![row] }, &[])
         .map_err(EngineError::Canary)?;
-    let values = logits
-        .flatten_all()
-        .and_then(|logits| logits.to_vec1::<f32>());
-    let values = values.map_err(|error| EngineError::Canary(error.to_string()))?;
-    match values.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(EngineError::Canary(format!("logit {at} is {}", values[at]))),
-        None => Ok(()),
-    }
+    check_numbers(&logits).map_err(EngineError::Canary)
 }

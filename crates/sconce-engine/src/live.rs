@@ -173,9 +173,11 @@ impl Live {
         Leave::Failed
     }
 
-    /// Says that computing has begun, for the gauges.
+    /// Says that computing begins, for the gauges and whoever waits.
     pub(crate) fn begin(&mut self) {
-        self.job.permit.begin();
+        if self.job.permit.begin() {
+            self.job.reply.begins();
+        }
     }
 
     /// Takes the log-probability of the prompt token at `position + 1` from the logits at

@@ -11,7 +11,8 @@ use candle_core::{Storage, Tensor};
 use sconce_core::inbox::{self, Outbox, Queued};
 use sconce_core::{Event, Gauges, ServeError};
 use sconce_models::Adapter;
-use sconce_sched::{Picked, Row, Scheduler, SeqId, Sequence, StepPlan, Want};
+use sconce_nn::Attached;
+use sconce_sched::{Picked, Reuse, Row, Scheduler, SeqId, Sequence, StepPlan, Want};
 use sconce_text::Tokenizer;
 use tracing::debug;
 
@@ -22,6 +23,18 @@ use crate::pack::logit_rows;
 use crate::ranks::Ranks;
 use crate::speculation::Speculation;
 use crate::speculation::draft::Draft;
+
+/// Why these logits are none.
+pub(crate) fn check_numbers(logits: &Tensor) -> Result<(), String> {
+    let values = logits
+        .flatten_all()
+        .and_then(|logits| logits.to_vec1::<f32>())
+        .map_err(|error| error.to_string())?;
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(at) => Err(format!("logit {at} is {}", values[at])),
+        None => Ok(()),
+    }
+}
 
 impl Queued for Admitted {
     fn fail(mut self, error: ServeError) {
@@ -61,6 +74,8 @@ pub(crate) struct Worker {
     pub(crate) live: HashMap<SeqId, Live>,
     /// The next sequence's name.
     pub(crate) next: u64,
+    /// Counts what this thread gets done as signs of life.
+    pub(crate) _pulse: Attached,
 }
 
 impl inbox::Worker for Worker {
@@ -69,6 +84,10 @@ impl inbox::Worker for Worker {
     fn run(&mut self, outbox: &Outbox<Admitted>) -> Result<(), String> {
         let mut plan = StepPlan::default();
         while outbox.take_in(self.live.is_empty(), |job| self.add(job)) {
+            if self.live.is_empty() {
+                self.prove(&mut plan)?;
+                continue;
+            }
             self.sweep();
             self.guess();
             let load = self.scheduler.load();
@@ -77,6 +96,7 @@ impl inbox::Worker for Worker {
                 .prompts(load.generating, load.running + load.waiting);
             self.scheduler.plan(prompts, &mut plan);
             if !plan.rows.is_empty() {
+                self.begin(&plan);
                 let began = Instant::now();
                 self.draft(&mut plan)?;
                 self.find_adapters(&plan);
@@ -85,9 +105,9 @@ impl inbox::Worker for Worker {
                 self.answer(&plan, &logits)?;
                 let tokens = plan.rows.iter().map(|row| row.tokens.len()).sum();
                 self.pace.record(tokens, began.elapsed());
+                self.gauges.count_step(plan.rows.len());
             }
-            let load = self.scheduler.load();
-            self.gauges.set_blocks(load.used_blocks, load.total_blocks);
+            self.tell_load();
         }
         Ok(())
     }
@@ -100,6 +120,53 @@ impl inbox::Worker for Worker {
 }
 
 impl Worker {
+    fn tell_load(&self) {
+        let load = self.scheduler.load();
+        self.gauges.set_blocks(load.used_blocks, load.total_blocks);
+        let Reuse {
+            queries,
+            hits,
+            preemptions,
+        } = load.reuse;
+        self.gauges.set_reuse(queries, hits, preemptions);
+    }
+
+    /// Tells those who are computed for the first time.
+    fn begin(&mut self, plan: &StepPlan) {
+        for row in &plan.rows {
+            if let Some(live) = self.live.get_mut(&row.seq) {
+                live.begin();
+            }
+        }
+    }
+
+    /// Computes a token for nobody, in a block that the scheduler gives: the logits must be numbers.
+    fn prove(&mut self, plan: &mut StepPlan) -> Result<(), String> {
+        let seq = SeqId(self.next);
+        self.next += 1;
+        let sequence = Sequence {
+            id: seq,
+            prompt: vec![0],
+            max_new_tokens: 1,
+            all_logits: false,
+            adapter: 0,
+        };
+        self.scheduler
+            .add(sequence)
+            .map_err(|refusal| refusal.to_string())?;
+        self.scheduler.plan(1, plan);
+        let logits = self.ranks.forward(plan, &[])?;
+        check_numbers(&logits)?;
+        let picked = Picked {
+            seq,
+            token: 0,
+            ends: true,
+        };
+        self.scheduler.commit(plan, &[picked]);
+        self.gauges.count_step(0);
+        Ok(())
+    }
+
     fn add(&mut self, job: Admitted) {
         let id = SeqId(self.next);
         self.next += 1;
@@ -241,7 +308,6 @@ impl Worker {
             .live
             .get_mut(&row.seq)
             .expect("planned sequences are live");
-        live.begin();
         let count = logit_rows(row);
         let end = row.start + row.tokens.len();
         if row.want == Want::All {

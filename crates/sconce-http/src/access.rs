@@ -1,4 +1,4 @@
-//! What surrounds every request: its id, the open door, the panic net, the log line.
+//! What surrounds every request: its id and trace, the open door, the panic net, the log line.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use axum::response::Response;
 use futures_util::FutureExt;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, SizeHint};
+use sconce_telemetry::{Incoming, Request as Watched, RequestTrace};
 use tracing::{debug, error, info};
 
 use crate::app::Shared;
@@ -47,11 +48,15 @@ pub(crate) async fn envelope(
     next: Next,
 ) -> Response {
     let id = headers::request_id(request.headers(), &shared.settings.request_id_header);
-    let mut line = Line::new(&request, id.clone());
+    let mut line = Line::new(&request, id.clone(), &shared);
     request.extensions_mut().insert(line.tally.clone());
     request
         .extensions_mut()
         .insert(RequestId(line.id().to_owned()));
+    request.extensions_mut().insert(Watched {
+        id: line.id().into(),
+        trace: line.trace.clone(),
+    });
     let (flight, mut response) = match shared.flights.enter() {
         Err(draining) => (None, shared.native().failure(&draining.into())),
         Ok(flight) => {
@@ -91,19 +96,48 @@ struct Line {
     status: Option<u16>,
     cause: Option<Cause>,
     complete: bool,
+    trace: Option<RequestTrace>,
+    shared: Arc<Shared>,
+}
+
+/// What asks how the server is, again and again: neither traced nor counted, and of little interest to the log.
+fn is_probe(path: &str) -> bool {
+    const PROBES: [&str; 5] = [
+        "/ping",
+        "/health",
+        "/metrics",
+        "/server/metrics",
+        "/v2/health/",
+    ];
+    PROBES.iter().any(|probe| match probe.strip_suffix('/') {
+        Some(_) => path.starts_with(probe),
+        None => path == *probe,
+    })
 }
 
 impl Line {
-    fn new(request: &Request, id: HeaderValue) -> Self {
+    fn new(request: &Request, id: HeaderValue, shared: &Arc<Shared>) -> Self {
+        let (method, path) = (request.method().as_str(), request.uri().path());
+        let header = |name: &str| request.headers().get(name)?.to_str().ok();
+        let incoming = Incoming {
+            parent: header("traceparent"),
+            state: header("tracestate"),
+        };
+        let traces = shared.settings.telemetry.traces.as_ref();
+        let trace = traces.filter(|_| !is_probe(path)).map(|traces| {
+            traces.request(incoming, (method, path), id.to_str().unwrap_or_default())
+        });
         Self {
-            method: request.method().to_string(),
-            path: request.uri().path().to_owned(),
+            method: method.into(),
+            path: path.to_owned(),
             id,
             began: Instant::now(),
             tally: Tally::default(),
             status: None,
             cause: None,
             complete: false,
+            trace,
+            shared: Arc::clone(shared),
         }
     }
 
@@ -116,6 +150,20 @@ impl Line {
 
 impl Drop for Line {
     fn drop(&mut self) {
+        let probes = is_probe(&self.path);
+        if let Some(status) = self.status.filter(|_| !probes) {
+            self.shared
+                .settings
+                .telemetry
+                .metrics
+                .count_response(status);
+        }
+        if let Some(trace) = &self.trace {
+            trace.end(self.status, self.complete);
+        }
+        if !self.shared.settings.access_log {
+            return;
+        }
         let Self {
             method,
             path,
@@ -134,7 +182,7 @@ impl Drop for Line {
                 None => status.to_string(),
             },
         };
-        if path == "/ping" {
+        if probes {
             debug!(id, ms, "{method} {path} → {outcome}");
         } else {
             info!(id, ms, tokens, "{method} {path} → {outcome}");

@@ -20,7 +20,7 @@ use crate::limits::Bodies;
 use crate::respond::{self, Responder};
 use crate::results::Results;
 use crate::settings::HttpSettings;
-use crate::{access, auth, health, inference, management, openai};
+use crate::{access, auth, console, health, inference, management, openai};
 
 /// So many models may be registered, scaled and removed at the same time. The threads for that are those in which requests
 /// are read, of which there are hundreds.
@@ -112,6 +112,8 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .merge(openai_texts())
         .merge(pictures())
         .merge(managing())
+        .merge(readiness())
+        .merge(console::routes())
         .fallback(unknown)
         .layer(middleware::from_fn_with_state(
             Arc::clone(&shared),
@@ -206,6 +208,19 @@ fn pictures() -> Router<Arc<Shared>> {
     Router::new().route("/v1/images/generations", posted)
 }
 
+/// Whether the server, and each model, is ready: the routes of KServe's protocol, version 2.
+fn readiness() -> Router<Arc<Shared>> {
+    let asked = |handler: MethodRouter<Arc<Shared>>| handler.fallback(management::only_get);
+    Router::new()
+        .route("/v2/health/live", asked(get(health::live)))
+        .route("/v2/health/ready", asked(get(health::ready)))
+        .route("/v2/models/{model}/ready", asked(get(health::model_ready)))
+        .route(
+            "/v2/models/{model}/versions/{version}/ready",
+            asked(get(health::version_ready)),
+        )
+}
+
 /// What manages the server.
 fn managing() -> Router<Arc<Shared>> {
     use management::{
@@ -254,13 +269,14 @@ fn managing() -> Router<Arc<Shared>> {
         .route("/models/{model}/adapters/{*more}", any(adapters))
         .route("/server/logging", any(logging))
         .route("/server/metrics", get(metrics).fallback(only_get))
+        .route("/metrics", get(metrics).fallback(only_get))
 }
 
 async fn welcome() -> Response {
     let text = concat!(
         "sconce ",
         env!("CARGO_PKG_VERSION"),
-        ": POST {\"inputs\": \"...\"} to /invocations; GET /ping tells the state\n"
+        ": POST {\"inputs\": \"...\"} to /invocations; GET /ping tells the state, /console shows it\n"
     );
     ([(CONTENT_TYPE, "text/plain")], text).into_response()
 }

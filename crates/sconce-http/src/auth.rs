@@ -19,8 +19,8 @@ use crate::refusal::Refusal;
 use crate::respond;
 
 /// Paths that need no key, and what is below them: who watches over the server, SageMaker among them, sends none. They tell
-/// of health and nothing else.
-pub(crate) const PUBLIC: &[&str] = &["/ping", "/health", "/v2/health"];
+/// of health and nothing else, and the files of the console are everybody's: what it asks of the server needs the key.
+pub(crate) const PUBLIC: &[&str] = &["/ping", "/health", "/v2/health", "/console"];
 
 /// The header for keys of gateways that keep `Authorization` for themselves.
 const API_KEY: &str = "x-api-key";

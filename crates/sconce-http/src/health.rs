@@ -3,10 +3,12 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use sconce_api::{Dialect, models, ping, tgi};
-use sconce_core::{Phase, ServeError};
+use sconce_core::{ModelStatus, Phase, ServeError};
 
 use crate::app::Shared;
 use crate::respond;
@@ -15,7 +17,7 @@ use crate::respond;
 /// failed.
 pub(crate) async fn ping(State(shared): State<Arc<Shared>>) -> Response {
     let (health, body) = ping::ping(&shared.gateway.status());
-    respond::health(health, shared.settings.allow_multi_status, body)
+    respond::health(health, shared.settings.ping, body)
 }
 
 /// What batch transform may send.
@@ -43,6 +45,67 @@ pub(crate) async fn health(State(shared): State<Arc<Shared>>) -> Response {
             shared.speaking(Some(Dialect::Tgi)).failure(&failure.into())
         }
     }
+}
+
+/// KServe's `/v2/health/live`: whoever reads this has been answered.
+pub(crate) async fn live() -> Response {
+    respond::success(respond::JSON, models::live().into())
+}
+
+/// KServe's `/v2/health/ready`: whether all models of the start answer; 200, or 503.
+pub(crate) async fn ready(State(shared): State<Arc<Shared>>) -> Response {
+    let models = shared.gateway.status();
+    let ready = models
+        .iter()
+        .filter(|model| model.at_startup)
+        .all(ModelStatus::is_ready);
+    readiness(ready, models::ready(ready))
+}
+
+/// KServe's `/v2/models/{model}/ready`: whether a version of it answers.
+pub(crate) async fn model_ready(
+    State(shared): State<Arc<Shared>>,
+    model: Result<Path<String>, PathRejection>,
+) -> Response {
+    one_ready(&shared, model.map(|Path(name)| (name, None)))
+}
+
+/// The same of one version.
+pub(crate) async fn version_ready(
+    State(shared): State<Arc<Shared>>,
+    model: Result<Path<(String, String)>, PathRejection>,
+) -> Response {
+    one_ready(
+        &shared,
+        model.map(|Path((name, version))| (name, Some(version))),
+    )
+}
+
+fn one_ready(shared: &Shared, model: Result<(String, Option<String>), PathRejection>) -> Response {
+    let unknown = |name: String| {
+        shared
+            .native()
+            .failure(&ServeError::UnknownModel(name).into())
+    };
+    let Ok((name, version)) = model else {
+        return unknown("a name that is no UTF-8".into());
+    };
+    let mut versions = shared.gateway.status();
+    versions.retain(|model| model.name == name && (version.is_none() || model.version == version));
+    if versions.is_empty() {
+        return unknown(name);
+    }
+    let ready = versions.iter().find(|model| model.is_ready());
+    let told = ready.unwrap_or(&versions[0]);
+    readiness(ready.is_some(), models::model_ready(told))
+}
+
+fn readiness(ready: bool, body: Vec<u8>) -> Response {
+    let status = match ready {
+        true => StatusCode::OK,
+        false => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    respond::with_type(status, respond::JSON, body.into())
 }
 
 /// TGI's `/info`.

@@ -481,7 +481,7 @@ fn accept(
         let text = format!("The adapter {adapter} has not been registered: LoRA is not enabled");
         return Err(ServeError::Malformed(text).into());
     }
-    if let Some(waiter) = raw::accept(shared, door, asked)? {
+    if let Some(waiter) = raw::accept(shared, door, asked, status)? {
         return Ok(Work::Raw(waiter));
     }
     refuse_encoded(asked.parts)?;
@@ -526,6 +526,8 @@ fn accept(
             }
         }
     }
+    let watched = asked.parts.extensions.get().cloned().unwrap_or_default();
+    let telemetry = &shared.settings.telemetry;
     let submit = |input: Input| {
         let most = match &input {
             Input::Generate(generate) => generate.params.max_tokens.bound(),
@@ -534,12 +536,14 @@ fn accept(
             Input::Task(_) | Input::Raw(_) => 1,
         };
         let (reply, events) = reply::reply(most);
-        asked.model.submit(Job {
-            id: shared.next_job(),
+        let id = shared.next_job();
+        let submitted = asked.model.submit(Job {
+            id,
             input,
-            reply: Box::new(reply),
+            reply: telemetry.measure(Box::new(reply), id, status, &watched),
             deadline: asked.deadline.into_std(),
-        })?;
+        });
+        submitted.inspect_err(|error| telemetry.refused(status, error))?;
         Ok(Waiter {
             events,
             deadline: asked.deadline,

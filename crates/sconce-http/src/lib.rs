@@ -9,6 +9,7 @@ mod adapters;
 mod app;
 mod auth;
 mod blocking;
+mod console;
 mod deferred;
 mod flights;
 mod formatted;
@@ -34,7 +35,9 @@ mod tls;
 pub use app::{Models, router};
 pub use auth::ApiKeys;
 pub use server::serve;
-pub use settings::{Cors, ErrorCodes, HttpSettings, LogSwitch, Management, ResultLimits, SetLevel};
+pub use settings::{
+    Cors, ErrorCodes, HttpSettings, LogSwitch, Management, PingCodes, ResultLimits, SetLevel,
+};
 pub use tls::{Tls, TlsError};
 
 #[cfg(test)]

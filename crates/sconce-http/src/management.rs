@@ -266,10 +266,20 @@ fn set_level(shared: &Shared, request: Request) -> Answer {
     Ok(respond::success(respond::JSON, models::status("OK").into()))
 }
 
-/// `/server/metrics`: what DJL Serving answers where its exporter is not switched on is 400.
-pub(crate) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let text = "Prometheus metrics are not served.";
-    shared.native().failure(&Refusal::Unsupported(text))
+/// `/metrics` and `/server/metrics`, whose parameter `name[]` chooses some; where they are switched off it is 400, as in
+/// DJL Serving.
+pub(crate) async fn metrics(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+    if !shared.settings.metrics {
+        let off = "Prometheus metrics are switched off: SERVING_PROMETHEUS is false.";
+        return shared.native().failure(&Refusal::BadRequest(off.into()));
+    }
+    let (parts, _) = request.into_parts();
+    let query = Properties::new(&parts);
+    let named = query.query().iter().filter(|(name, _)| name == "name[]");
+    let names: Vec<String> = named.map(|(_, value)| value.clone()).collect();
+    let metrics = &shared.settings.telemetry.metrics;
+    let text = metrics.text(&shared.gateway.status(), &names);
+    respond::success(sconce_telemetry::CONTENT_TYPE, text.into())
 }
 
 /// Any other method, on a list of models or workflows.

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use sconce_api::content::Raw;
 use sconce_api::raw;
-use sconce_core::{Event, Input, Job, RawEvent, RawInput, ServeError, Served};
+use sconce_core::{Event, Input, Job, ModelStatus, RawEvent, RawInput, ServeError, Served};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
@@ -52,6 +52,7 @@ pub(crate) fn accept(
     shared: &Shared,
     door: &Door,
     asked: &Asked<'_>,
+    status: &ModelStatus,
 ) -> Result<Option<Waiter>, Refusal> {
     if !asked.model.takes_raw() {
         return Ok(None);
@@ -70,15 +71,18 @@ pub(crate) fn accept(
     }
     let pause = shared.settings.chunked_read_timeout;
     let (reply, events) = reply::patient(AHEAD, pause);
-    asked.model.submit(Job {
-        id: shared.next_job(),
+    let watched = asked.parts.extensions.get().cloned().unwrap_or_default();
+    let (id, telemetry) = (shared.next_job(), &shared.settings.telemetry);
+    let submitted = asked.model.submit(Job {
+        id,
         input: Input::Raw(RawInput {
             properties,
             content: contents.pairs,
         }),
-        reply: Box::new(reply),
+        reply: telemetry.measure(Box::new(reply), id, status, &watched),
         deadline: asked.deadline.into_std(),
-    })?;
+    });
+    submitted.inspect_err(|error| telemetry.refused(status, error))?;
     Ok(Some(Waiter {
         events,
         deadline: asked.deadline,

@@ -37,7 +37,7 @@ use sconce_core::{AdapterRefusal, RegistryError, ServeError};
 use crate::access::Cause;
 use crate::head::Head;
 use crate::refusal::Refusal;
-use crate::settings::ErrorCodes;
+use crate::settings::{ErrorCodes, PingCodes};
 
 pub(crate) const JSON: &str = "application/json";
 
@@ -247,13 +247,19 @@ fn retry_after(failure: &ServeError) -> HeaderValue {
     }
 }
 
-/// The answer to a ping; `multi` is `allow_multi_status`.
-pub(crate) fn health(health: Health, multi: bool, body: Vec<u8>) -> Response {
+/// The answer to a ping.
+pub(crate) fn health(health: Health, codes: PingCodes, body: Vec<u8>) -> Response {
     let status = match health {
         Health::Ready => StatusCode::OK,
-        Health::Loading if multi => StatusCode::MULTI_STATUS,
+        Health::Loading if codes.multi_status => StatusCode::MULTI_STATUS,
+        Health::Loading if codes.djl => StatusCode::OK,
         Health::Loading => StatusCode::SERVICE_UNAVAILABLE,
-        Health::Failed => StatusCode::INTERNAL_SERVER_ERROR,
+        Health::Lacking | Health::Stalled if codes.unhealthy_fails => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        Health::Lacking => StatusCode::OK,
+        Health::Stalled if codes.djl => StatusCode::OK,
+        Health::Stalled | Health::Failed => StatusCode::INTERNAL_SERVER_ERROR,
     };
     with_type(status, JSON, body.into())
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode};
+use sconce_telemetry::Telemetry;
 
 use crate::auth::ApiKeys;
 use crate::tls::Tls;
@@ -24,8 +25,16 @@ pub struct HttpSettings {
     pub codes: ErrorCodes,
     /// What browsers of other origins are told (`cors_allowed_*`).
     pub cors: Cors,
-    /// Whether `/ping` answers 207 instead of 503 while a model is loading (`allow_multi_status`).
-    pub allow_multi_status: bool,
+    /// Statuses of `/ping`.
+    pub ping: PingCodes,
+    /// Whether requests have a line in the log.
+    pub access_log: bool,
+    /// Whether `/console` answers.
+    pub console: bool,
+    /// Whether metrics are told (`SERVING_PROMETHEUS`).
+    pub metrics: bool,
+    /// What watches requests.
+    pub telemetry: Arc<Telemetry>,
     /// Who may register, scale and remove models, and change the log.
     pub management: Management,
     /// What requests must bring.
@@ -72,6 +81,17 @@ impl Default for ErrorCodes {
             server_error: StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
+}
+
+/// Statuses of `/ping` where not all is well.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PingCodes {
+    /// While a model is loading 207 instead of 503 (`allow_multi_status`).
+    pub multi_status: bool,
+    /// DJL Serving's: 200 while a model is loading or stands still, instead of 503 and 500 (`SCONCE_PING`).
+    pub djl: bool,
+    /// 500 while workers are missing, or a model stands still (`SAGEMAKER_HEALTH_CHECK_OVERRIDE`).
+    pub unhealthy_fails: bool,
 }
 
 /// The values of `access-control-allow-…`; each header is sent only if it has one.
@@ -138,7 +158,11 @@ impl Default for HttpSettings {
             request_id_header: HeaderName::from_static("x-request-id"),
             codes: ErrorCodes::default(),
             cors: Cors::default(),
-            allow_multi_status: false,
+            ping: PingCodes::default(),
+            access_log: true,
+            console: true,
+            metrics: true,
+            telemetry: Arc::default(),
             management: Management::default(),
             api_keys: ApiKeys::default(),
             tls: None,

@@ -1,10 +1,12 @@
 //! The server on a real port, with a scripted gateway behind it and a real client before it.
 
 mod access;
+mod console;
 mod deferred;
 mod faults;
 mod lifecycle;
 mod management;
+mod observed;
 mod raw;
 mod requests;
 mod routes;

@@ -11,6 +11,7 @@ use sconce_core::{
 use sconce_python::Formatters;
 
 use crate::build::Built;
+use crate::times::Times;
 use crate::{manner, python};
 
 /// A model by name and version, shared between its loading thread and the requests.
@@ -25,6 +26,9 @@ pub(crate) struct Entry {
 struct State {
     phase: Phase,
     progress: Progress,
+    times: Times,
+    /// Why it stands still, if it does.
+    stalled: Option<String>,
     built: Option<Arc<Built>>,
     /// When it became ready.
     since: SystemTime,
@@ -54,6 +58,8 @@ impl Entry {
         let state = State {
             phase: Phase::Pending,
             progress: Progress::default(),
+            times: Times::begin(),
+            stalled: None,
             built: None,
             since: SystemTime::now(),
             is_loading: true,
@@ -108,6 +114,9 @@ impl Entry {
     pub(crate) fn advance(&self, phase: Phase, progress: Progress) {
         let mut state = self.lock();
         if state.phase.is_coming() {
+            if state.phase != phase {
+                state.times.enter(&phase);
+            }
             (state.phase, state.progress) = (phase, progress);
         }
     }
@@ -119,6 +128,7 @@ impl Entry {
         state.is_loading = false;
         state.since = SystemTime::now();
         if state.phase.is_coming() {
+            state.times.enter(&Phase::Ready);
             (state.phase, state.progress) = (Phase::Ready, Progress::default());
         }
         let answers = state.phase == Phase::Ready;
@@ -142,7 +152,9 @@ impl Entry {
         let mut state = self.lock();
         state.is_loading = false;
         if state.phase.is_coming() {
-            state.phase = Phase::Failed(cause);
+            let failed = Phase::Failed(cause);
+            state.times.enter(&failed);
+            state.phase = failed;
         }
         self.changed.notify_all();
         state.phase != Phase::Unloading
@@ -154,7 +166,9 @@ impl Entry {
         let mut state = self.lock();
         let is_late = state.phase.is_coming();
         if is_late {
-            state.phase = Phase::Failed(cause.into());
+            let failed = Phase::Failed(cause.into());
+            state.times.enter(&failed);
+            state.phase = failed;
         }
         self.changed.notify_all();
         is_late
@@ -248,6 +262,25 @@ impl Entry {
         built.is_ok_and(|built| built.failure().is_none()) && self.lock().phase == Phase::Ready
     }
 
+    /// How busy it is, while it is ready.
+    pub(crate) fn ready_load(&self) -> Option<Load> {
+        let built = {
+            let state = self.lock();
+            Arc::clone(
+                state
+                    .built
+                    .as_ref()
+                    .filter(|_| state.phase == Phase::Ready)?,
+            )
+        };
+        Some(built.backend.load())
+    }
+
+    /// Says that it stands still, or that it goes on.
+    pub(crate) fn set_stalled(&self, cause: Option<String>) {
+        self.lock().stalled = cause;
+    }
+
     pub(crate) fn is_unloading(&self) -> bool {
         self.lock().phase == Phase::Unloading
     }
@@ -302,10 +335,20 @@ impl Entry {
 
     /// The truth of now: a ready model whose backend has failed is failed.
     pub(crate) fn status(&self) -> ModelStatus {
-        let (built, phase, progress, since) = {
+        let (built, phase, progress, times, since) = {
             let state = self.lock();
-            let built = state.built.clone();
-            (built, state.phase.clone(), state.progress, state.since)
+            let phase = match (&state.phase, &state.stalled) {
+                (Phase::Ready, Some(cause)) => Phase::Stalled(cause.clone()),
+                (phase, _) => phase.clone(),
+            };
+            let times = state.times.so_far(state.progress);
+            (
+                state.built.clone(),
+                phase,
+                state.progress,
+                times,
+                state.since,
+            )
         };
         let built = built.as_deref();
         let broken = built
@@ -318,6 +361,7 @@ impl Entry {
             at_startup: self.at_startup,
             phase: broken.map_or(phase, Phase::Failed),
             progress,
+            times,
             load: built.map_or_else(Load::default, |built| built.backend.load()),
             task: built.and_then(|built| built.backend.task()),
             crew: self.crew(built, since),

@@ -24,8 +24,10 @@ mod remote;
 mod s3;
 mod store;
 mod task;
+mod times;
 mod torch_headers;
 mod wanted;
+mod watchdog;
 mod worker_gpus;
 
 pub use device::require_device;

@@ -15,6 +15,7 @@ use crate::entry::Entry;
 use crate::error::ManagerError;
 use crate::memory::Memory;
 use crate::progress::ProgressLog;
+use crate::watchdog;
 
 /// How the loading of a model ended.
 pub type Outcome = Result<(), ManagerError>;
@@ -59,6 +60,9 @@ impl Manager {
             evicting: Mutex::default(),
             is_ending: AtomicBool::new(false),
         });
+        if let Some(patience) = shelf.configuration.server().health.watchdog {
+            watchdog::start(&shelf, patience)?;
+        }
         let loaded = Arc::new(loaded);
         for settings in models {
             let entry = Arc::new(Entry::new(settings, true));
@@ -138,6 +142,8 @@ impl Shelf {
         loop {
             match self.build(entry) {
                 Ok(built) => {
+                    let pause = self.configuration.server().health.canary_pause;
+                    built.backend.prove_every(pause);
                     let answers = entry.ready(built);
                     info!(
                         "model {} is {} after {:.2} s",

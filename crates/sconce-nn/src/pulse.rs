@@ -23,6 +23,11 @@ pub struct Pulse(Arc<AtomicU64>);
 pub struct Attached(());
 
 impl Pulse {
+    /// Counts where others can read it.
+    pub fn counting(signs: Arc<AtomicU64>) -> Self {
+        Self(signs)
+    }
+
     /// Counts a sign of life.
     pub fn beat(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
@@ -92,6 +97,8 @@ impl Silence {
         } else {
             self.heard = count;
             self.lasts = Duration::ZERO;
+            // Who waits for them lives as long as they do.
+            beat();
         }
         self.lasts >= self.limit
     }

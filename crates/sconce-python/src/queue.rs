@@ -189,6 +189,7 @@ impl Shared {
         Load {
             queued: state.queue.len(),
             running: state.running,
+            batch: state.running,
             ..Load::default()
         }
     }
@@ -378,13 +379,14 @@ impl Shared {
 
     /// The next job that somebody still waits for.
     fn take(&self, state: &mut State) -> Option<Waiting> {
-        while let Some(job) = state.queue.pop_front() {
+        while let Some(mut job) = state.queue.pop_front() {
             if job.reply.gone() {
                 tracing::debug!("{} is dropped: its client has left", job.id);
             } else if job.deadline <= Instant::now() {
                 let seconds = self.settings.predict_timeout.as_secs();
                 job.fail(ServeError::Timeout { seconds });
             } else {
+                job.reply.begins();
                 return Some(job);
             }
         }

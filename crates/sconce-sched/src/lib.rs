@@ -15,5 +15,5 @@ mod sequence;
 mod simulation;
 
 pub use plan::{BLOCK, BlockId, Picked, Row, StepPlan, Want};
-pub use scheduler::{Limits, Load, Scheduler};
+pub use scheduler::{Limits, Load, Reuse, Scheduler};
 pub use sequence::{Refusal, SeqId, Sequence};

@@ -54,6 +54,19 @@ pub struct Load {
     pub used_blocks: usize,
     /// All blocks.
     pub total_blocks: usize,
+    /// What happened since the start.
+    pub reuse: Reuse,
+}
+
+/// What was computed by others already, or has to be computed again; since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reuse {
+    /// Tokens of sequences that began to run.
+    pub queries: u64,
+    /// Those of them whose keys and values were in the cache.
+    pub hits: u64,
+    /// How often a sequence stepped back.
+    pub preemptions: u64,
 }
 
 /// All sequences that are not over, and the blocks of the cache.
@@ -65,6 +78,7 @@ pub struct Scheduler {
     /// In the order of arrival.
     running: Vec<Tracked>,
     arrivals: u64,
+    reuse: Reuse,
     /// Whether a plan waits for its commit.
     in_flight: bool,
 }
@@ -186,6 +200,7 @@ impl Scheduler {
             generating: self.running.iter().filter(|one| one.generates()).count(),
             used_blocks: self.blocks.used(),
             total_blocks: self.blocks.total(),
+            reuse: self.reuse,
         }
     }
 
@@ -211,6 +226,7 @@ impl Scheduler {
             waiting: VecDeque::new(),
             running: Vec::new(),
             arrivals: 0,
+            reuse: Reuse::default(),
             in_flight: false,
         }
     }
@@ -253,6 +269,9 @@ impl Scheduler {
                 let (computed, reusable) = (sequence.computed, sequence.reusable());
                 let (table, known) = (&mut sequence.table, &sequence.known);
                 sequence.computed = self.blocks.adopt(table, known, computed, reusable);
+                if !sequence.again {
+                    self.reuse.hits += (sequence.computed - computed) as u64;
+                }
                 let proposed = self.room_for_proposed(at, rows);
                 rows.push(&mut self.running[at], proposed);
                 at += 1;
@@ -319,6 +338,7 @@ impl Scheduler {
         if let Some(mut youngest) = self.running.pop() {
             self.blocks.release(&mut youngest.table);
             youngest.restart();
+            self.reuse.preemptions += 1;
             self.waiting.push_front(youngest);
         }
     }
@@ -345,6 +365,10 @@ impl Scheduler {
             };
             let mut sequence = self.waiting.pop_front().expect("the oldest is in front");
             sequence.start(table);
+            if !sequence.again {
+                self.reuse.queries += sequence.known.len() as u64;
+                self.reuse.hits += sequence.computed as u64;
+            }
             rows.push(&mut sequence, 0);
             self.running.push(sequence);
         }

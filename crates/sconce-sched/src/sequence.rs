@@ -88,6 +88,8 @@ pub(crate) struct Tracked {
     pub(crate) proposed: Vec<u32>,
     pub(crate) table: Table,
     pub(crate) adapter: u64,
+    /// Whether it stepped back, and finds its own blocks.
+    pub(crate) again: bool,
     prompt: usize,
     max_new_tokens: usize,
     /// Positions below need no logits any more, except to pick from.
@@ -106,6 +108,7 @@ impl Tracked {
             proposed: Vec::new(),
             table: Table::default(),
             adapter: sequence.adapter,
+            again: false,
             prompt,
             max_new_tokens: sequence.max_new_tokens,
             scored: if sequence.all_logits { 0 } else { prompt },
@@ -211,6 +214,7 @@ impl Tracked {
     pub(crate) fn restart(&mut self) {
         self.proposed.clear();
         self.computed = 0;
+        self.again = true;
     }
 
     fn want(&self, end: usize) -> Want {

@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sconce_core::{
     Backend, Gauges, Inbox, InboxSettings, Job, Load, Observer, Phase, Progress, ServeError, Task,
 };
 use sconce_engine::{EngineError, Place, Plan, RankLoader, Room, Team};
 use sconce_models::seq2seq::{Reading, Seq2Seq};
-use sconce_nn::{Step, StepRow};
+use sconce_nn::{Pulse, Step, StepRow};
 use tracing::{info, warn};
 
 use crate::describe::Seq2SeqDescription;
@@ -78,6 +79,10 @@ impl Backend for Seq2SeqEngine {
         self.inbox.failure()
     }
 
+    fn prove_every(&self, pause: Option<Duration>) {
+        self.inbox.prove_every(pause);
+    }
+
     fn stop(&self) {
         self.inbox.stop();
     }
@@ -140,14 +145,14 @@ fn load(
     let reserved = ranks.obey(Place::Reserving, Order::Reserve(plan.blocks));
     reserved.map_err(EngineError::Canary)?;
     observer(Phase::Warming, Progress::default());
-    canary(&mut ranks)?;
+    canary(&mut ranks, 0).map_err(EngineError::Canary)?;
     gauges.set_blocks(0, plan.blocks);
     Ok(Worker {
         ranks,
-        // Those of the canary.
-        orders: 2,
+        orders: ORDERS_OF_CANARY,
         pool: Pool::new(plan.blocks),
         tokenizer: Arc::clone(&description.tokenizer),
+        _pulse: Pulse::counting(gauges.signs()).attach(),
         gauges,
         max_rows: settings.max_rows,
         max_read_tokens: settings.max_read_tokens,
@@ -157,16 +162,18 @@ fn load(
     })
 }
 
-/// Reads and writes one token; the logits must be numbers. The blocks are free afterwards: nothing reads a slot before
-/// a text has written it.
-fn canary(ranks: &mut Team<Rank>) -> Result<(), EngineError> {
+/// A canary gives so many orders.
+pub(crate) const ORDERS_OF_CANARY: u64 = 2;
+
+/// Reads and writes one token while nobody has blocks; the logits must be numbers. The blocks are free afterwards:
+/// nothing reads a slot before a text has written it.
+pub(crate) fn canary(ranks: &mut Team<Rank>, orders: u64) -> Result<(), String> {
     let reading = Reading {
         ids: vec![0],
         lens: vec![1],
         slots: vec![0],
     };
-    let read = ranks.obey(Place::Step(0), Order::Read(Arc::new(reading)));
-    read.map_err(EngineError::Canary)?;
+    ranks.obey(Place::Step(orders), Order::Read(Arc::new(reading)))?;
     let row = |block| StepRow {
         q_start: 0,
         q_len: 1,
@@ -188,16 +195,12 @@ fn canary(ranks: &mut Team<Rank>) -> Result<(), EngineError> {
             ..Step::default()
         },
     };
-    let written = ranks.obey(Place::Step(1), Order::Write(Arc::new(writing)));
-    let Answer::Logits(logits) = written.map_err(EngineError::Canary)? else {
-        let cause = "rank 0 did something else than it was told";
-        return Err(EngineError::Canary(cause.into()));
+    let written = ranks.obey(Place::Step(orders + 1), Order::Write(Arc::new(writing)));
+    let Answer::Logits(logits) = written? else {
+        return Err("rank 0 did something else than it was told".into());
     };
     match logits.numbers.iter().position(|value| !value.is_finite()) {
-        Some(at) => Err(EngineError::Canary(format!(
-            "logit {at} is {}",
-            logits.numbers[at]
-        ))),
+        Some(at) => Err(format!("logit {at} is {}", logits.numbers[at])),
         None => Ok(()),
     }
 }

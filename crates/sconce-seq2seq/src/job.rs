@@ -100,11 +100,13 @@ impl Running {
             read,
             decoding,
             way,
-            reply,
+            mut reply,
             deadline,
             mut permit,
         } = admitted;
-        permit.begin();
+        if permit.begin() {
+            reply.begins();
+        }
         let clean_up = matches!(way, Way::Whole { clean_up: true });
         let search = match way {
             Way::Told(params) => {

@@ -11,9 +11,10 @@ use sconce_core::inbox::{self, Outbox, Queued};
 use sconce_core::{Event, Gauges, ServeError};
 use sconce_engine::{Place, Team};
 use sconce_models::seq2seq::Reading;
-use sconce_nn::{BLOCK, Step, StepRow, pool};
+use sconce_nn::{Attached, BLOCK, Step, StepRow, pool};
 use sconce_text::Tokenizer;
 
+use crate::engine::{ORDERS_OF_CANARY, canary};
 use crate::job::{Admitted, Next, Running};
 use crate::pool::Pool;
 use crate::rank::{Answer, Order, Rank, Writing};
@@ -34,6 +35,8 @@ pub(crate) struct Worker {
     pub(crate) predict_timeout: u64,
     pub(crate) waiting: VecDeque<Admitted>,
     pub(crate) running: Vec<Running>,
+    /// Counts what this thread gets done as signs of life.
+    pub(crate) _pulse: Attached,
 }
 
 impl inbox::Worker for Worker {
@@ -41,6 +44,12 @@ impl inbox::Worker for Worker {
 
     fn run(&mut self, outbox: &Outbox<Admitted>) -> Result<(), String> {
         while self.take_in(outbox) {
+            if self.running.is_empty() && self.waiting.is_empty() {
+                canary(&mut self.ranks, self.orders)?;
+                self.orders += ORDERS_OF_CANARY;
+                self.gauges.count_step(0);
+                continue;
+            }
             self.sweep();
             self.compute()?;
             self.gauges.set_blocks(self.pool.used(), self.pool.len());
@@ -99,6 +108,7 @@ impl Worker {
         if self.running.is_empty() {
             return Ok(());
         }
+        self.gauges.count_step(self.running.len());
         self.write()
     }
 

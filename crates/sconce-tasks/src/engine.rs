@@ -1,6 +1,7 @@
 //! The engine's handle: loads the model in its thread, makes texts of requests at the door, queues them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sconce_core::{
     Backend, Inbox, InboxSettings, Input, Job, Load, Observer, Permit, Phase, Progress, ServeError,
@@ -39,10 +40,10 @@ impl TaskEngine {
             thread: "tasks",
             limit: settings.queue,
         };
-        let (inbox, ()) = Inbox::start(door, move |_| {
+        let (inbox, ()) = Inbox::start(door, move |gauges| {
             let encoder = load(&settings, &description, &*observer)?;
             let per_token = description.gives_rows_per_token();
-            let worker = Worker::new(&settings, encoder, per_token);
+            let worker = Worker::new(&settings, encoder, per_token, gauges);
             Ok::<_, StartError>((worker, ()))
         })?;
         Ok(Self {
@@ -94,6 +95,10 @@ impl Backend for TaskEngine {
         self.inbox.failure()
     }
 
+    fn prove_every(&self, pause: Option<Duration>) {
+        self.inbox.prove_every(pause);
+    }
+
     fn stop(&self) {
         self.inbox.stop();
     }
@@ -138,16 +143,21 @@ fn load(
         &mut progress,
     )?;
     observer(Phase::Warming, Progress::default());
+    canary(&encoder).map_err(EngineError::Canary)?;
+    Ok(encoder)
+}
+
+/// Computes a text of two tokens; the outputs must be numbers.
+pub(crate) fn canary(encoder: &Encoder) -> Result<(), String> {
     let batch = Batch {
         ids: vec![0, 0],
         types: vec![0, 0],
         lens: vec![2],
         wanted: None,
     };
-    let rows = encoder.forward(&batch);
-    let rows = rows.map_err(|error| EngineError::Canary(error.to_string()))?;
+    let rows = encoder.forward(&batch).map_err(|error| error.to_string())?;
     match rows.numbers.iter().find(|number| !number.is_finite()) {
-        Some(number) => Err(EngineError::Canary(format!("an output is {number}")).into()),
-        None => Ok(encoder),
+        Some(number) => Err(format!("an output is {number}")),
+        None => Ok(()),
     }
 }

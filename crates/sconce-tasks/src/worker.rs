@@ -5,14 +5,17 @@
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sconce_core::inbox::{self, Arrival, Outbox, Queued, panic_message};
 use sconce_core::task::Answered;
-use sconce_core::{Event, Permit, Reply, ServeError};
+use sconce_core::{Event, Gauges, Permit, Reply, ServeError};
 use sconce_models::encoder::{Batch, Encoder, Rows};
+use sconce_nn::{Attached, Pulse};
 use tracing::error;
 
+use crate::engine::canary;
 use crate::settings::TaskSettings;
 use crate::work::{Finish, Text, Work};
 
@@ -85,6 +88,9 @@ pub(crate) struct Worker {
     delay: Duration,
     predict_timeout: u64,
     waiting: VecDeque<Pending>,
+    gauges: Arc<Gauges>,
+    /// Counts what this thread gets done as signs of life.
+    _pulse: Attached,
 }
 
 impl inbox::Worker for Worker {
@@ -92,6 +98,11 @@ impl inbox::Worker for Worker {
 
     fn run(&mut self, outbox: &Outbox<Pending>) -> Result<(), String> {
         while self.gather(outbox) {
+            if self.waiting.is_empty() {
+                canary(&self.encoder)?;
+                self.gauges.count_step(0);
+                continue;
+            }
             self.drop_the_lost();
             self.compute();
             self.answer_the_finished();
@@ -107,7 +118,12 @@ impl inbox::Worker for Worker {
 }
 
 impl Worker {
-    pub(crate) fn new(settings: &TaskSettings, encoder: Encoder, per_token: bool) -> Self {
+    pub(crate) fn new(
+        settings: &TaskSettings,
+        encoder: Encoder,
+        per_token: bool,
+        gauges: Arc<Gauges>,
+    ) -> Self {
         Self {
             name: settings.name.clone(),
             encoder,
@@ -117,16 +133,19 @@ impl Worker {
             delay: settings.max_batch_delay,
             predict_timeout: settings.predict_timeout,
             waiting: VecDeque::new(),
+            _pulse: Pulse::counting(gauges.signs()).attach(),
+            gauges,
         }
     }
 
-    /// Waits for a request if there is none, then for more of them until a batch is full or the delay is over. False:
-    /// the end.
+    /// Waits for a request if there is none, then for more of them until a batch is full or the delay is over. None came
+    /// for so long that the model should prove itself: true, with nothing at hand. False: the end.
     fn gather(&mut self, outbox: &Outbox<Pending>) -> bool {
         if self.waiting.is_empty() {
             match outbox.wait() {
                 Arrival::Job(pending) => self.waiting.push_back(pending),
-                Arrival::Nothing | Arrival::End => return false,
+                Arrival::Nothing => return true,
+                Arrival::End => return false,
             }
         }
         let end = Instant::now() + self.delay;
@@ -166,7 +185,9 @@ impl Worker {
         let mut taken: Vec<(usize, Text)> = Vec::new();
         let mut tokens = 0;
         'full: for (index, pending) in self.waiting.iter_mut().enumerate().take(self.batch_size) {
-            pending.permit.begin();
+            if pending.permit.begin() {
+                pending.reply.begins();
+            }
             while let Some(text) = pending.texts.front() {
                 if tokens > 0 && tokens + text.ids.len() > self.batch_tokens {
                     break 'full;
@@ -175,6 +196,8 @@ impl Worker {
                 taken.extend(pending.texts.pop_front().map(|text| (index, text)));
             }
         }
+        let requests = taken.last().map_or(0, |(index, _)| index + 1);
+        self.gauges.count_step(requests);
         let texts: Vec<&Text> = taken.iter().map(|(_, text)| text).collect();
         let results: Vec<Result<Rows, String>> = match self.forward(&texts) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),

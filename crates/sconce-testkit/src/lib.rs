@@ -1,5 +1,6 @@
 //! Only for tests: goldens, tolerances, HTTP client, fakes.
 
+pub mod browser;
 pub mod client;
 pub mod close;
 pub mod fakes;

@@ -1,8 +1,9 @@
 //! Starts the built program on a free port and reads its log.
 
+use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
@@ -27,6 +28,7 @@ pub struct Launch<'a> {
     program: &'a str,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
+    output: Option<PathBuf>,
 }
 
 impl<'a> Launch<'a> {
@@ -53,7 +55,14 @@ impl<'a> Launch<'a> {
             program,
             arguments: vec![],
             environment: vec![],
+            output: None,
         }
+    }
+
+    /// Writes its standard output to a file; otherwise nobody reads it.
+    pub fn output(mut self, file: &Path) -> Self {
+        self.output = Some(file.into());
+        self
     }
 
     /// Adds an argument.
@@ -105,9 +114,13 @@ impl<'a> Launch<'a> {
             }
         }
         command.envs(self.environment);
+        let output = match &self.output {
+            Some(file) => File::create(file)?.into(),
+            None => Stdio::null(),
+        };
         command
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(output)
             .stderr(Stdio::piped());
         let mut child = command
             .spawn()

@@ -83,7 +83,7 @@ impl EmulateArguments {
 
 /// Runs until a signal; the exit code is 1 if there is no port or, with `--wait`, no container.
 pub(crate) fn run(arguments: EmulateArguments) -> ExitCode {
-    logging::start("info");
+    logging::start("info", false);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -1,13 +1,15 @@
 //! From the configuration to what the HTTP layer needs to know of it.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use sconce_config::{Configuration, Management as Configured, ServerSettings};
 use sconce_http::{
-    ApiKeys, Cors, ErrorCodes, HttpSettings, LogSwitch, Management, ResultLimits, Tls,
+    ApiKeys, Cors, ErrorCodes, HttpSettings, LogSwitch, Management, PingCodes, ResultLimits, Tls,
 };
+use sconce_telemetry::Telemetry;
 use tracing::warn;
 
 /// So many bodies of the longest kind may be at hand at the same time.
@@ -17,10 +19,11 @@ const BODIES: usize = 16;
 const SAGEMAKER: &str = "/opt/ml/.sagemaker_infra/endpoint-metadata.json";
 
 /// All limits and choices; requests in flight at the end have `drain_deadline` to finish, and `log`
-/// changes the level of the log.
+/// changes the level of the log, `telemetry` watches requests.
 pub(crate) fn settings(
     configuration: &Configuration,
     log: LogSwitch,
+    telemetry: Arc<Telemetry>,
     drain_deadline: Duration,
 ) -> anyhow::Result<HttpSettings> {
     let server = configuration.server();
@@ -36,7 +39,15 @@ pub(crate) fn settings(
         })?,
         codes: codes(server)?,
         cors: cors(server)?,
-        allow_multi_status: server.allow_multi_status,
+        ping: PingCodes {
+            multi_status: server.allow_multi_status,
+            djl: server.health.djl_codes,
+            unhealthy_fails: server.health.unhealthy_fails,
+        },
+        access_log: server.observed.access_log,
+        console: server.observed.console,
+        metrics: server.observed.metrics,
+        telemetry,
         management: management(server.management, is_on_sagemaker),
         api_keys: api_keys(server, is_on_sagemaker),
         tls: tls(server)?,

@@ -6,17 +6,21 @@ use std::sync::Arc;
 use sconce_http::LogSwitch;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, fmt, reload};
+use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
-/// Starts logging at a level or with a filter such as `info,sconce_engine=debug`; what changes that
-/// later.
-pub(crate) fn start(filter: &str) -> LogSwitch {
+/// Starts logging at a level or with a filter such as `info,sconce_engine=debug`, in lines for people or of JSON; what
+/// changes the level later.
+pub(crate) fn start(filter: &str, json: bool) -> LogSwitch {
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer()
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr);
+    let lines = match json {
+        true => lines.json().flatten_event(true).with_target(true).boxed(),
+        false => lines.boxed(),
+    };
     // Fails only if logging has been started before, which main does not do.
     let _ = tracing_subscriber::registry()
         .with(filter)

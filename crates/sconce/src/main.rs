@@ -8,6 +8,7 @@ mod http;
 mod logging;
 mod serve;
 mod signals;
+mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -22,7 +22,7 @@ use tracing::{error, info, warn};
 use crate::command::ServeArguments;
 use crate::signals::terminated;
 use crate::{NO_DEVICE, STARTUP_FAILED};
-use crate::{http, logging};
+use crate::{http, logging, watch};
 
 /// SageMaker kills 30 s after SIGTERM; what runs longer than this is cut off in order.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -44,7 +44,10 @@ pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
             return ExitCode::from(sconce_config::EXIT_CODE);
         }
     };
-    let log = logging::start(&configuration.server().log);
+    let log = {
+        let server = configuration.server();
+        logging::start(&server.log, server.observed.json_log)
+    };
     for model in &models {
         if let Err(cause) = sconce_manager::require_device(&model.model) {
             error!("sconce ends: {cause}");
@@ -87,7 +90,8 @@ async fn serve(
         }
     );
     report(&configuration.warnings(), &models);
-    let settings = http::settings(&configuration, log, DRAIN)?;
+    let telemetry = watch::start(&configuration.server().observed)?;
+    let settings = http::settings(&configuration, log, Arc::clone(&telemetry), DRAIN)?;
     let loading: Vec<_> = models
         .iter()
         .map(|model| model.model.model_loading_timeout)
@@ -99,6 +103,7 @@ async fn serve(
         // Nobody listens any more if a signal came first.
         let _ = tell.send(outcome);
     })?;
+    watch::follow(&telemetry, &manager);
     let (tell_end, end) = oneshot::channel();
     let watched = manager.clone();
     let watch = tokio::spawn(async move {
@@ -109,7 +114,11 @@ async fn serve(
     let ended = async { end.await.unwrap_or_default() };
     let models = Models::of(Arc::new(manager.clone()));
     sconce_http::serve(listener, models, settings, ended).await?;
-    tokio::task::spawn_blocking(move || manager.stop()).await?;
+    let ending = move || {
+        manager.stop();
+        telemetry.shutdown();
+    };
+    tokio::task::spawn_blocking(ending).await?;
     info!("the port is closed and all models are stopped; goodbye");
     Ok(watch.await?)
 }

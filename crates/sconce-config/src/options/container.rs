@@ -3,7 +3,7 @@
 
 use super::placement::degree;
 use super::reason::{
-    CLUSTERS, KEPT, LONG_PROMPTS, MEMORY_PLAN, METRICS, NO_CUDA, NO_JAVA, NO_WORKERS, ONE_BACKEND,
+    CLUSTERS, KEPT, LONG_PROMPTS, MEMORY_PLAN, NO_CUDA, NO_JAVA, NO_WORKERS, ONE_BACKEND,
     ONE_ENGINE, PYTHON_ONLY, SECURE,
 };
 use super::{ENVIRONMENT, own_code, refused};
@@ -163,14 +163,6 @@ pub(super) const CONTAINER: &[Entry] = &[
         ..ENVIRONMENT
     },
     Entry {
-        key: "SAGEMAKER_HEALTH_CHECK_OVERRIDE",
-        variables: &[Fills("SAGEMAKER_HEALTH_CHECK_OVERRIDE")],
-        since: "0.33",
-        doc: "Whether /ping fails while workers are missing.",
-        status: Status::NoOp("/ping always fails while the model cannot answer"),
-        ..ENVIRONMENT
-    },
-    Entry {
         key: "SM_NEO_EXECUTION_CONTEXT",
         variables: &[Overrides("SM_NEO_EXECUTION_CONTEXT")],
         since: "0.28",
@@ -306,14 +298,6 @@ pub(super) const CONTAINER: &[Entry] = &[
         since: "0.33",
         doc: "Whether a model that has failed is still called healthy.",
         status: refused("/ping tells the truth; remove it", &["false"]),
-        ..ENVIRONMENT
-    },
-    Entry {
-        key: "SERVING_PROMETHEUS",
-        variables: &[Fills("SERVING_PROMETHEUS")],
-        since: "0.27",
-        doc: "Whether metrics are exported for Prometheus.",
-        status: Status::NoOp(METRICS),
         ..ENVIRONMENT
     },
     Entry {

@@ -12,7 +12,9 @@ pub(super) const KEPT: &str = "answers are not kept anywhere but in this process
 pub(super) const LONG_PROMPTS: &str = "a prompt may be as long as option.max_model_len leaves room";
 pub(super) const MEMORY_PLAN: &str =
     "memory is planned before the model is loaded; option.kv_cache_memory";
-pub(super) const METRICS: &str = "there are no metrics yet; nothing else changes";
+pub(super) const METRICS: &str =
+    "/metrics always tells all of it, and SCONCE_EMF has it logged; answers are the same";
+pub(super) const TRACES: &str = "OTEL_EXPORTER_OTLP_ENDPOINT says where traces of all models go";
 pub(super) const NEURON: &str = "there is no Neuron device; nothing is compiled for one";
 pub(super) const NOT_COMPILED: &str =
     "no engine is compiled ahead of time; how it is computed is built in";

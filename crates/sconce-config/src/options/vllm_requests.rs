@@ -1,7 +1,9 @@
 //! Fields of vLLM's `EngineArgs` that DJL Serving hands on as they stand: what requests and answers
 //! are made of, what is logged, and caches that several servers share.
 
-use super::reason::{BUILT_IN, CACHE_STAYS, GRAMMARS, METRICS, POOLED, PYTHON_ONLY, TEXT_ONLY};
+use super::reason::{
+    BUILT_IN, CACHE_STAYS, GRAMMARS, METRICS, POOLED, PYTHON_ONLY, TEXT_ONLY, TRACES,
+};
 use super::{OPTION, refused};
 use crate::entry::{Entry, Status, Variable::Fills};
 use crate::kind::Kind;
@@ -251,14 +253,14 @@ pub(super) const VLLM_REQUESTS: &[Entry] = &[
         key: "option.otlp_traces_endpoint",
         since: "0.32",
         doc: "vLLM: where traces are sent.",
-        status: Status::NoOp(METRICS),
+        status: Status::NoOp(TRACES),
         ..OPTION
     },
     Entry {
         key: "option.collect_detailed_traces",
         since: "0.32",
         doc: "vLLM: what is traced.",
-        status: Status::NoOp(METRICS),
+        status: Status::NoOp(TRACES),
         ..OPTION
     },
     Entry {

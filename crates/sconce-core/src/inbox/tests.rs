@@ -22,6 +22,8 @@ impl Queued for Number {
 struct Doubler {
     go_on: Receiver<()>,
     at_hand: Vec<Number>,
+    /// So many proofs succeed.
+    proofs: usize,
 }
 
 impl Worker for Doubler {
@@ -33,9 +35,16 @@ impl Worker for Doubler {
             if !outbox.take_in(hand.is_empty(), |number| hand.push(number)) {
                 return Ok(());
             }
-            self.at_hand
-                .iter_mut()
-                .for_each(|number| number.permit.begin());
+            if hand.is_empty() {
+                match self.proofs.checked_sub(1) {
+                    Some(left) => self.proofs = left,
+                    None => return Err("the proof failed".into()),
+                }
+                continue;
+            }
+            for number in &mut self.at_hand {
+                number.permit.begin();
+            }
             let _ = self.go_on.recv();
             match self.at_hand[0].value {
                 13 => return Err("13 was asked for".into()),
@@ -106,6 +115,7 @@ fn start(limit: usize) -> Started {
         let worker = Doubler {
             go_on: wait,
             at_hand: Vec::new(),
+            proofs: 2,
         };
         Ok::<_, Unstarted>((worker, "beside"))
     };
@@ -136,7 +146,8 @@ fn a_full_queue_refuses_before_anything_is_made_and_takes_more_when_a_job_begins
     started.go_on.send(()).unwrap();
     started.go_on.send(()).unwrap();
     assert_eq!((started.hear(), started.hear()), (Ok(2), Ok(4)));
-    assert_eq!(started.inbox.load(), Load::default());
+    let load = started.inbox.load();
+    assert_eq!((load.queued, load.running), (0, 0));
 }
 
 #[test]
@@ -204,11 +215,51 @@ fn a_thread_that_cannot_load_says_why() {
 #[test]
 fn a_thread_waits_for_more_until_a_moment() {
     let (queue, receiver) = sync_channel(2);
-    let outbox = Outbox(receiver);
+    let outbox = Outbox {
+        receiver,
+        gauges: Arc::default(),
+        proofs: Arc::default(),
+    };
     let soon = Instant::now() + Duration::from_millis(5);
     assert_eq!(outbox.wait_until(soon), Arrival::Nothing);
     queue.send(Message::Job(Box::new(7))).unwrap();
     assert_eq!(outbox.wait_until(Instant::now()), Arrival::Job(7));
     drop(queue);
     assert_eq!(outbox.wait(), Arrival::End);
+}
+
+#[test]
+fn an_idle_thread_proves_itself_until_that_fails() {
+    let started = start(2);
+    started.inbox.prove_every(Some(Duration::from_millis(2)));
+    let end = Instant::now() + Duration::from_secs(60);
+    while started.inbox.failure().is_none() {
+        assert!(Instant::now() < end, "nothing is proved");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    assert_eq!(started.inbox.failure().as_deref(), Some("the proof failed"));
+    assert!(matches!(started.ask(1), Err(ServeError::Engine { .. })));
+}
+
+#[test]
+fn nobody_proves_anything_unless_asked_and_waiting_is_not_working() {
+    let started = start(2);
+    let end = Instant::now() + Duration::from_secs(60);
+    let works = || started.inbox.load().works;
+    while works() {
+        assert!(Instant::now() < end, "it waits for jobs");
+        std::thread::yield_now();
+    }
+    started.ask(1).unwrap();
+    started.wait_for_running(1);
+    let signs = started.inbox.load().signs;
+    assert!(works(), "it has a job");
+    assert_eq!(started.inbox.load().signs, signs, "and stands still in it");
+    started.go_on.send(()).unwrap();
+    assert_eq!(started.hear(), Ok(2));
+    started.inbox.prove_every(None);
+    started.ask(2).unwrap();
+    started.go_on.send(()).unwrap();
+    assert_eq!(started.hear(), Ok(4));
+    assert_eq!(started.inbox.failure(), None);
 }

@@ -52,7 +52,11 @@ fn paths() -> BTreeSet<String> {
 }
 
 fn is_public(path: &str) -> bool {
-    PUBLIC.contains(&path)
+    let below = |public: &&str| {
+        let rest = path.strip_prefix(*public);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    };
+    PUBLIC.iter().any(below)
 }
 
 #[test]

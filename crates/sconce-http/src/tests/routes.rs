@@ -8,7 +8,7 @@ use sconce_testkit::fakes::FakeGateway;
 use serde_json::json;
 
 use super::*;
-use crate::{Cors, ErrorCodes};
+use crate::{Cors, ErrorCodes, PingCodes};
 
 fn greeting() -> (Arc<FakeGateway>, Server) {
     let gateway = Arc::new(FakeGateway::greeting());
@@ -300,7 +300,10 @@ fn headers_and_codes_follow_the_settings() {
             wlm_error: 504.try_into().unwrap(),
             server_error: 599.try_into().unwrap(),
         },
-        allow_multi_status: true,
+        ping: PingCodes {
+            multi_status: true,
+            ..PingCodes::default()
+        },
         ..HttpSettings::default()
     };
     let fails = |error: ServeError| {
@@ -381,8 +384,13 @@ fn ping_tells_the_truth() {
             Phase::Loading,
             503,
             json!({"test": {
-                "status": "PENDING", "phase": "loading", "bytes_done": 1, "bytes_total": 2
+                "status": "PENDING", "phase": "loading", "bytes_done": 1, "bytes_total": 2, "elapsed_seconds": 0.0
             }}),
+        ),
+        (
+            Phase::Stalled("step 7".into()),
+            500,
+            json!({"test": {"status": "Unhealthy", "cause": "step 7"}}),
         ),
         (
             Phase::Failed("no weights".into()),

@@ -7,6 +7,7 @@ use sconce_core::{Backend, Event, Generate, Input, JobId, Reply, Task};
 
 use super::*;
 use crate::memory::Memory;
+use crate::watchdog::Watchdog;
 
 struct Nobody;
 impl Reply for Nobody {
@@ -21,6 +22,8 @@ impl Reply for Nobody {
 #[derive(Default)]
 pub(crate) struct Broken {
     pub(crate) failure: Option<String>,
+    /// Its thread is in the middle of something.
+    pub(crate) works: Arc<AtomicBool>,
     pub(crate) stopped: Arc<AtomicBool>,
 }
 
@@ -34,6 +37,7 @@ impl Backend for Broken {
     fn load(&self) -> Load {
         Load {
             running: 3,
+            works: self.works.load(Ordering::SeqCst),
             ..Load::default()
         }
     }
@@ -202,4 +206,29 @@ fn a_model_that_nobody_wants_any_more_ends_when_it_is_loaded() {
     unloading.join().unwrap();
     assert!(stopped.load(Ordering::SeqCst));
     assert!(entry.status().crew.workers.is_empty());
+}
+
+#[test]
+fn a_model_that_stands_still_is_not_ready_until_it_goes_on() {
+    let (entry, works) = (entry(), Arc::new(AtomicBool::new(true)));
+    entry.ready(built(Broken {
+        works: Arc::clone(&works),
+        ..Broken::default()
+    }));
+    let tick = Duration::from_secs(1);
+    let mut watchdog = Watchdog::new(tick, 2 * tick);
+    let mut look = || {
+        watchdog.look(std::slice::from_ref(&entry));
+        entry.status().phase
+    };
+    assert_eq!([look(), look()], [Phase::Ready, Phase::Ready]);
+    let stalled = look();
+    assert!(
+        matches!(&stalled, Phase::Stalled(cause) if cause.contains("3 requests")),
+        "{stalled}"
+    );
+    // Whoever asks it meanwhile waits, as it may go on.
+    entry.lease().unwrap().submit(job()).unwrap();
+    works.store(false, Ordering::SeqCst);
+    assert_eq!(look(), Phase::Ready);
 }

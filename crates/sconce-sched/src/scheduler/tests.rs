@@ -567,3 +567,31 @@ fn planned_known(scheduler: &mut Scheduler) -> usize {
     scheduler.audit().unwrap();
     scheduler.running[0].known.len()
 }
+
+#[test]
+fn what_is_found_in_the_cache_is_counted_once_and_so_is_who_steps_back() {
+    let mut shared = scheduler(LIMITS);
+    shared.add(sequence(0, 40, 2)).unwrap();
+    step(&mut shared);
+    shared.add(twin(1, 40, 2)).unwrap();
+    step(&mut shared);
+    let reuse = shared.load().reuse;
+    assert_eq!((reuse.queries, reuse.hits), (80, BLOCK as u64));
+    assert_eq!(reuse.preemptions, 0);
+    // Both fill four blocks in the end, and there are five.
+    let mut scarce = scheduler(Limits {
+        blocks: 5,
+        prefix_sharing: false,
+        ..LIMITS
+    });
+    for id in 0..2 {
+        scarce.add(sequence(id, 2 * BLOCK - 1, 40)).unwrap();
+    }
+    while !scarce.is_idle() {
+        step(&mut scarce);
+    }
+    let reuse = scarce.load().reuse;
+    assert_eq!(reuse.hits, 0);
+    assert_eq!(reuse.queries, 2 * (2 * BLOCK as u64 - 1), "not again");
+    assert_eq!(reuse.preemptions, 1);
+}
