@@ -5,6 +5,7 @@ mod attention;
 mod block;
 mod experts;
 mod footprint;
+mod kept;
 mod layout;
 mod load;
 mod load_error;
@@ -26,6 +27,7 @@ use sconce_nn::{
 };
 
 pub use footprint::{Footprint, Working};
+pub(crate) use kept::holding;
 pub use load::LoadOptions;
 pub use load_error::LoadError;
 pub use quantise::Quantisation;
