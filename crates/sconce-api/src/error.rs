@@ -82,7 +82,9 @@ pub fn exception(error: &ServeError) -> &'static str {
         | ServeError::Stalled { .. }
         | ServeError::WorkerLost { .. } => "WlmException",
         ServeError::BadAnswer { .. } => "TranslateException",
-        ServeError::QueueFull { .. } | ServeError::Crowded { .. } => "WlmCapacityException",
+        ServeError::QueueFull { .. } | ServeError::Crowded { .. } | ServeError::NoMemory { .. } => {
+            "WlmCapacityException"
+        }
         ServeError::Draining => "WlmShutdownException",
         ServeError::Engine { .. } => "EngineException",
     }

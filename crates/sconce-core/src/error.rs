@@ -98,6 +98,14 @@ pub enum ServeError {
         /// `job_queue_size`.
         limit: usize,
     },
+    /// The memory that it takes is taken by other models at present.
+    #[error(
+        "{wanted} take more memory than other models leave at present; retry when they are gone, ask for less, or unload one"
+    )]
+    NoMemory {
+        /// What takes the memory.
+        wanted: String,
+    },
     /// The request did not finish in time.
     #[error("the request was not finished after predict_timeout = {seconds} s")]
     Timeout {
@@ -155,6 +163,7 @@ impl ServeError {
             Self::NotReady { .. }
             | Self::Crowded { .. }
             | Self::QueueFull { .. }
+            | Self::NoMemory { .. }
             | Self::Timeout { .. }
             | Self::Stalled { .. }
             | Self::WorkerLost { .. }

@@ -75,7 +75,9 @@ impl Responder {
             ServeError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ServeError::Unnamed => codes.bad_request,
             ServeError::UnknownModel(_) | ServeError::UnknownRoute => StatusCode::NOT_FOUND,
-            ServeError::QueueFull { .. } | ServeError::Crowded { .. } => {
+            ServeError::QueueFull { .. }
+            | ServeError::Crowded { .. }
+            | ServeError::NoMemory { .. } => {
                 let full = StatusCode::TOO_MANY_REQUESTS;
                 ours(codes.throttle_error, full, full)
             }
