@@ -9,8 +9,10 @@ use sconce_core::{
 };
 use sconce_nn::KvDtype;
 use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
+use sconce_text::Tokenizer;
 use tracing::{info, warn};
 
+use crate::converse;
 use crate::draws::Draws;
 use crate::error::EngineError;
 use crate::guided::Guided;
@@ -26,6 +28,8 @@ use crate::worker::Worker;
 
 /// A text-generation engine that has passed its canary.
 pub struct Engine {
+    task: Task,
+    tokenizer: Arc<Tokenizer>,
     max_len: usize,
     planned: u64,
     vocab: usize,
@@ -62,13 +66,15 @@ impl Engine {
         );
         let (sampling, length) = (checkpoint.sampling.clone(), checkpoint.length);
         let eos = checkpoint.eos.clone();
-        let ranks = settings.ranks as u64;
+        let (task, ranks) = (settings.task, settings.ranks as u64);
         let (inbox, (vocab, plan)) = Inbox::start(door, move |gauges| {
             let (worker, plan) = prepare(&settings, checkpoint, gauges, &*observer)?;
             let vocab = worker.ranks.vocab();
             Ok::<_, EngineError>((worker, (vocab, plan)))
         })?;
         Ok(Self {
+            task,
+            tokenizer: Arc::clone(&tokenizer),
             max_len: plan.max_len,
             planned: plan.total() * ranks,
             vocab,
@@ -86,6 +92,13 @@ impl Engine {
     }
 
     fn admit(&self, job: Job, permit: Permit) -> Result<Admitted, ServeError> {
+        let (job, unsaid) = match self.task {
+            Task::Conversational => (
+                converse::prompt(job, &self.tokenizer, &self.sampling)?,
+                converse::UNSAID,
+            ),
+            _ => (job, self.length),
+        };
         let Input::Generate(Generate {
             prompt,
             params,
@@ -96,10 +109,27 @@ impl Engine {
             return Err(ServeError::Malformed(problem.into()));
         };
         let params = params.clone();
+<<<<<<< HEAD
         ServeError::check_ids("stop_token_ids", &params.stop.token_ids, self.vocab)?;
         let tokens = tokens.get_or_find(|| self.prompts.tokens(prompt))?;
         let tokens = truncated(&tokens, params.truncate);
         let length = Length::of(&params, tokens.len(), self.max_len, self.length)?;
+=======
+        if let Some(&id) = params
+            .stop
+            .token_ids
+            .iter()
+            .find(|&&id| id as usize >= self.vocab)
+        {
+            let problem = format!(
+                "the vocabulary ends at {}; name token ids below",
+                self.vocab
+            );
+            return Err(ServeError::parameter("stop_token_ids", id, problem));
+        }
+        let tokens = truncated(self.prompts.tokens(prompt)?, params.truncate);
+        let length = Length::of(&params, tokens.len(), self.max_len, unsaid)?;
+>>>>>>> 0f6b6cb (Answer dialogues with models that continue texts; try templates of dialogues in sconce check)
         let sampling = params.sampling.over(&self.sampling);
         let biased = sampling.logit_bias.iter().map(|(id, _)| id);
         ServeError::check_ids("logit_bias", biased, self.vocab)?;
@@ -118,7 +148,7 @@ impl Backend for Engine {
     }
 
     fn task(&self) -> Option<Task> {
-        Some(Task::TextGeneration)
+        Some(self.task)
     }
 
     fn load(&self) -> Load {

@@ -4,6 +4,7 @@
 //! it, and its thread repeats plan → forward → pick → answer → commit. What is computed next is
 //! decided in `sconce-sched`, how in `sconce-models` and `sconce-nn`.
 
+mod converse;
 mod describe;
 mod device;
 mod draws;

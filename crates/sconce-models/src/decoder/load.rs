@@ -82,22 +82,6 @@ pub(crate) struct Tied {
     matrix: Matrix,
 }
 
-impl Slot {
-    /// Its only tensor in a layer.
-    pub(crate) fn of(self, layer: usize) -> At {
-        self.item(layer, 0)
-    }
-
-    /// Its tensor of one expert or head.
-    pub(crate) fn item(self, layer: usize, item: usize) -> At {
-        At {
-            slot: self,
-            layer,
-            item,
-        }
-    }
-}
-
 impl<'a> Loader<'a> {
     pub(crate) fn new(
         arch: &'static Arch,

@@ -206,3 +206,19 @@ impl Axis {
         }
     }
 }
+
+impl Slot {
+    /// Its only tensor in a layer.
+    pub(crate) fn of(self, layer: usize) -> At {
+        self.item(layer, 0)
+    }
+
+    /// Its tensor of one expert or head.
+    pub(crate) fn item(self, layer: usize, item: usize) -> At {
+        At {
+            slot: self,
+            layer,
+            item,
+        }
+    }
+}
