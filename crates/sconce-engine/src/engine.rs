@@ -109,27 +109,10 @@ impl Engine {
             return Err(ServeError::Malformed(problem.into()));
         };
         let params = params.clone();
-<<<<<<< HEAD
         ServeError::check_ids("stop_token_ids", &params.stop.token_ids, self.vocab)?;
         let tokens = tokens.get_or_find(|| self.prompts.tokens(prompt))?;
         let tokens = truncated(&tokens, params.truncate);
-        let length = Length::of(&params, tokens.len(), self.max_len, self.length)?;
-=======
-        if let Some(&id) = params
-            .stop
-            .token_ids
-            .iter()
-            .find(|&&id| id as usize >= self.vocab)
-        {
-            let problem = format!(
-                "the vocabulary ends at {}; name token ids below",
-                self.vocab
-            );
-            return Err(ServeError::parameter("stop_token_ids", id, problem));
-        }
-        let tokens = truncated(self.prompts.tokens(prompt)?, params.truncate);
         let length = Length::of(&params, tokens.len(), self.max_len, unsaid)?;
->>>>>>> 0f6b6cb (Answer dialogues with models that continue texts; try templates of dialogues in sconce check)
         let sampling = params.sampling.over(&self.sampling);
         let biased = sampling.logit_bias.iter().map(|(id, _)| id);
         ServeError::check_ids("logit_bias", biased, self.vocab)?;
