@@ -7,6 +7,7 @@
 
 use std::hint::black_box;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use sconce_core::guide::Rule;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 const ROUNDS: usize = 5;
 
 /// A name, a rule, and an answer that keeps to it.
-type Case = (&'static str, Rule, String);
+type Case = (&'static str, Arc<Rule>, String);
 
 fn main() {
     let dir = PathBuf::from(concat!(
@@ -68,7 +69,7 @@ fn shown(times: &mut [f64]) -> String {
 /// Follows an answer; the times of each token.
 fn walk(
     guides: &Guides,
-    (rule, answer): (&Rule, &str),
+    (rule, answer): (&Arc<Rule>, &str),
     words: &Words,
     (masks, both): (&mut Vec<f64>, &mut Vec<f64>),
 ) {
@@ -137,7 +138,7 @@ impl Words {
 fn cases() -> Vec<Case> {
     let prose = "The candle stands in its sconce on the wall; when the evening comes, somebody lights it, and its light \
                  falls on the faces of those who sit in the hall and wait for the story to go on.";
-    let schema = |schema: Value| Rule::Schema(schema.to_string());
+    let schema = |schema: Value| Arc::new(Rule::Schema(schema.to_string()));
     let weather = json!({
         "type": "object", "required": ["city", "unit", "days"], "additionalProperties": false,
         "properties": {
@@ -177,7 +178,7 @@ fn cases() -> Vec<Case> {
             schema(person),
             someone.to_string(),
         ),
-        ("any JSON object", Rule::Json, free.to_string()),
+        ("any JSON object", Arc::new(Rule::Json), free.to_string()),
         (
             "a list of sentences",
             schema(json!({"type": "array", "items": {"type": "string"}})),
@@ -185,12 +186,12 @@ fn cases() -> Vec<Case> {
         ),
         (
             "an expression",
-            Rule::Regex(r"[A-Z][a-z]+( [a-z]+)*\.".into()),
+            Arc::new(Rule::Regex(r"[A-Z][a-z]+( [a-z]+)*\.".into())),
             "The candle stands in its sconce on the wall.".into(),
         ),
         (
             "one of three texts",
-            Rule::Choice(choice),
+            Arc::new(Rule::Choice(choice)),
             "it depends on the weather".into(),
         ),
     ]

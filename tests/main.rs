@@ -2,10 +2,12 @@
 #![allow(clippy::unwrap_used, clippy::panic, unreachable_pub)]
 
 mod access;
+mod adapters;
 mod bad_checkpoints;
 mod blocks;
 mod check;
 mod dialects;
+mod dialogues;
 mod folders;
 mod gguf;
 mod goldens;
@@ -23,6 +25,7 @@ mod python_formatters;
 mod python_mode;
 mod ranks;
 mod readme;
+mod record;
 mod s3;
 mod sdk;
 mod seq2seq;

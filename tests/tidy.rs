@@ -24,13 +24,14 @@ const EDGES: &[(&str, &[&str])] = &[
             "sconce-emulate",
             "sconce-http",
             "sconce-manager",
+            "sconce-record",
         ],
     ),
     (
         "sconce-check",
         &["sconce-config", "sconce-engine", "sconce-manager"],
     ),
-    ("sconce-http", &["sconce-api"]),
+    ("sconce-http", &["sconce-api", "sconce-record"]),
     (
         "sconce-manager",
         &[
@@ -64,6 +65,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sconce-emulate", &[]),
     ("sconce-nn", &[]),
     ("sconce-python", &[]),
+    ("sconce-record", &[]),
     ("sconce-sched", &[]),
     ("sconce-text", &[]),
     ("sconce-testkit", &[]),

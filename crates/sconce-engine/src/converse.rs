@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sconce_core::task::{Answered, Message, Source, Write, Written};
 use sconce_core::{
-    Ask, AskedDecoding, Dialogue, Event, Generate, GenerateParams, Input, Job, MaxTokens,
-    Reply, Sampling, ServeError, Stop, TaskAnswer,
+    Ask, AskedDecoding, Dialogue, Event, Generate, GenerateParams, Input, Job, MaxTokens, Reply,
+    Sampling, ServeError, Stop, TaskAnswer,
 };
 use sconce_text::Tokenizer;
 use serde_json::json;

@@ -19,7 +19,7 @@ use crate::limits::Bodies;
 use crate::respond::{self, Responder};
 use crate::results::Results;
 use crate::settings::HttpSettings;
-use crate::{access, auth, health, inference, management, openai};
+use crate::{access, auth, health, inference, management, openai, record};
 
 /// So many models may be registered, scaled and removed at the same time. The threads for that are those in which requests
 /// are read, of which there are hundreds.
@@ -112,6 +112,10 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .merge(pictures())
         .merge(managing())
         .fallback(unknown)
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared),
+            record::keep,
+        ))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&shared),
             auth::require,

@@ -21,6 +21,7 @@ mod openai;
 mod produce;
 mod properties;
 mod raw;
+mod record;
 mod refusal;
 mod reply;
 mod respond;
@@ -32,6 +33,7 @@ mod tls;
 
 pub use app::{Models, router};
 pub use auth::ApiKeys;
+pub use record::Replayer;
 pub use server::serve;
 pub use settings::{Cors, ErrorCodes, HttpSettings, LogSwitch, Management, ResultLimits, SetLevel};
 pub use tls::{Tls, TlsError};

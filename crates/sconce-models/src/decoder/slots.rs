@@ -1,5 +1,6 @@
 //! The places of a decoder that weights go to: their shapes and how they are cut across ranks, said once for all families.
 
+use super::load::At;
 use super::spec::Dims;
 
 /// A place that weights go to, once per decoder or once per layer (or once per expert of a layer).
