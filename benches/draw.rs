@@ -1,6 +1,6 @@
 //! Steps of a UNet of middle size and pictures of an autoencoder, in process: milliseconds of each.
 //!
-//! `python benches/peers/draw.py` first: it makes the folder with random weights and measures diffusers on them. Then
+//! `python benches/peers/draw.py --make` first: it makes the folder with random weights. Then
 //! `cargo bench --bench draw`. One guided prediction, two rows of 64 × 64 latents with 77 tokens; one decoded picture of
 //! 256 × 256. Medians of rounds.
 #![allow(clippy::panic, clippy::print_stdout, missing_docs)]
@@ -21,7 +21,9 @@ fn main() {
         "/../../target/bench-diffusion"
     ));
     if !root.join("unet/config.json").exists() {
-        println!("skipped: the weights are not there; run `python benches/peers/draw.py` first");
+        println!(
+            "skipped: the weights are not there; run `python benches/peers/draw.py --make` first"
+        );
         return;
     }
     let options = LoadOptions::default();

@@ -27,6 +27,7 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
     let settings = EngineSettings {
         name: "llama".into(),
         dir: tiny("llama"),
+        task: Default::default(),
         gguf_file: None,
         dtype: None,
         quantise: None,

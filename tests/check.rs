@@ -410,3 +410,49 @@ fn edit(dir: &Path, file: &str, change: impl Fn(&mut Value)) {
     change(&mut value);
     fs::write(path, value.to_string()).unwrap();
 }
+
+#[test]
+fn templates_of_dialogues_are_tried() {
+    let dir = TempDir::new().unwrap();
+    let model = copy_checkpoint("llama", dir.path());
+    let told = |report: &Value| {
+        let warnings = report["warnings"].as_array().unwrap();
+        let found = warnings.iter().find(|one| one["code"] == "chat-template");
+        found.map(|one| one["message"].as_str().unwrap().to_owned())
+    };
+    // None is nothing wrong.
+    let (code, report) = check(&model, &[]);
+    assert_eq!((code, told(&report)), (0, None), "{report}");
+    let template = model.join("chat_template.jinja");
+    for (text, part) in [
+        ("{% for m in messages %}{{ m.content }}{% endfor %}", None),
+        ("{% for m in messages %}", Some("dialogues are refused")),
+        (
+            "{{ raise_exception('never') }}",
+            Some("of one message of the user: never"),
+        ),
+        (
+            "{{ messages[0].content.nothing() }}",
+            Some("cannot write out a dialogue"),
+        ),
+    ] {
+        fs::write(&template, text).unwrap();
+        let (code, report) = check(&model, &[]);
+        let told = told(&report);
+        assert_eq!(code, 0, "{report}");
+        assert_eq!(told.is_some(), part.is_some(), "{text}: {report}");
+        let fits = part.is_none_or(|part| told.unwrap().contains(part));
+        assert!(fits, "{text}: {report}");
+    }
+    fs::write(
+        model.join("serving.properties"),
+        "option.chat_template=elsewhere.jinja\n",
+    )
+    .unwrap();
+    let (code, report) = check(&model, &[]);
+    assert_eq!(code, 1, "{report}");
+    assert!(
+        report["reasons"].to_string().contains("elsewhere.jinja"),
+        "{report}"
+    );
+}

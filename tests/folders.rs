@@ -29,7 +29,8 @@ pub struct Golden<Run> {
     pub name: String,
     /// The value of `option.task`.
     pub task: String,
-    /// The model's numbers.
+    /// The model's numbers; those of models that only continue texts are in `models/tiny`.
+    #[serde(default = "Vec::new")]
     pub logits: Vec<Run>,
     /// The same with weights rounded to blocks of fewer bits.
     #[serde(default = "Vec::new")]

@@ -312,6 +312,53 @@ fn half_precision_weights_compute_as_their_f32_values() {
     }
 }
 
+/// A checkpoint of which one matrix in each layer has a number that float16 does not hold.
+struct Large<'a>(&'a dyn WeightSource);
+
+impl WeightSource for Large<'_> {
+    fn names(&self) -> Vec<String> {
+        self.0.names()
+    }
+
+    fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
+        let tensor = self.0.get(name)?;
+        if !name.ends_with("o_proj.weight") {
+            return Ok(tensor);
+        }
+        let mut numbers = tensor.to_vec_f32()?;
+        numbers[0] = 65_520.0;
+        Ok(HostTensor::from_f32(numbers, tensor.shape()))
+    }
+
+    fn total_bytes(&self) -> u64 {
+        self.0.total_bytes()
+    }
+
+    fn describe(&self) -> String {
+        self.0.describe()
+    }
+}
+
+#[test]
+fn weights_that_float16_does_not_hold_stay_as_they_are() {
+    let golden = all().into_iter().find(|golden| golden.name == "llama");
+    let golden = golden.expect("the tiny Llama");
+    let source = weights::open(&golden.dir).expect("a checkpoint");
+    let run = &golden.runs[0];
+    let logits = |dtype| {
+        let options = LoadOptions {
+            dtype,
+            ..LoadOptions::default()
+        };
+        let player = Player::load(&golden.dir, &Large(&*source), Box::new(Solo), &options);
+        player.expect("loadable").logits(&run.ids, &[run.ids.len()])
+    };
+    let (whole, half) = (logits(None), logits(Some(StoredDtype::F16)));
+    assert!(half.iter().all(|logit| logit.is_finite()), "{half:?}");
+    let apart = relative_distance(&half, &whole);
+    assert!(apart < 0.02, "{apart}");
+}
+
 #[test]
 fn a_cache_in_bf16_changes_little_and_the_same_for_any_chunks() {
     for golden in all() {

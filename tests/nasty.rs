@@ -11,7 +11,7 @@ use sconce_testkit::client::Client;
 use serde_json::Value;
 
 use crate::folders::Folders;
-use crate::{seq2seq, tasks};
+use crate::{dialogues, seq2seq, tasks};
 
 /// A folder for each task, and more where models differ in how they read.
 const ASKED: &[(&Folders, &str)] = &[
@@ -31,6 +31,7 @@ const ASKED: &[(&Folders, &str)] = &[
     (&seq2seq::FOLDERS, "mbart-translation"),
     (&seq2seq::FOLDERS, "nllb-translation"),
     (&seq2seq::FOLDERS, "t5-conversational"),
+    (&dialogues::FOLDERS, "gpt2-conversational"),
 ];
 
 /// The tasks that the folders are asked for: what they are made for, and what those with vectors do too.

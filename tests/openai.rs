@@ -16,9 +16,9 @@ const TEMPLATE: &str = "{{ bos_token }}{% for m in messages %}{% if m.role == 's
     {{ raise_exception('roles must alternate') }}{% endif %}{{ m.role }}: {{ m.content }}\n{% endif %}{% endfor %}\
     {% if add_generation_prompt %}assistant:{% endif %}";
 /// What it makes of the client's dialogue, without the token that the tokenizer puts before a text.
-const RENDERED: &str = "Be brief.\n\nuser: Who are you?\nassistant:";
+pub(crate) const RENDERED: &str = "Be brief.\n\nuser: Who are you?\nassistant:";
 
-fn serve(properties: &str) -> Serving {
+pub(crate) fn serve(properties: &str) -> Serving {
     let files = [
         ("serving.properties", properties),
         ("chat_template.jinja", TEMPLATE),

@@ -145,6 +145,7 @@ fn settings(patience: Duration) -> EngineSettings {
     EngineSettings {
         name: "llama".into(),
         dir: tiny("llama"),
+        task: Default::default(),
         gguf_file: None,
         dtype: None,
         quantise: None,

@@ -17,6 +17,7 @@ const JOBS: usize = 24;
 
 fn settings(speculation: Option<Speculation>) -> EngineSettings {
     EngineSettings {
+        task: Default::default(),
         name: "llama".into(),
         dir: tiny("llama"),
         gguf_file: None,

@@ -24,6 +24,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "sconce-emulate",
             "sconce-http",
             "sconce-manager",
+            "sconce-record",
             "sconce-telemetry",
         ],
     ),
@@ -31,7 +32,10 @@ const EDGES: &[(&str, &[&str])] = &[
         "sconce-check",
         &["sconce-config", "sconce-engine", "sconce-manager"],
     ),
-    ("sconce-http", &["sconce-api", "sconce-telemetry"]),
+    (
+        "sconce-http",
+        &["sconce-api", "sconce-record", "sconce-telemetry"],
+    ),
     (
         "sconce-manager",
         &[
@@ -65,6 +69,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("sconce-emulate", &[]),
     ("sconce-nn", &[]),
     ("sconce-python", &[]),
+    ("sconce-record", &[]),
     ("sconce-sched", &[]),
     ("sconce-telemetry", &[]),
     ("sconce-text", &[]),

@@ -76,6 +76,7 @@ impl Rig {
         let settings = EngineSettings {
             name: "smollm2".into(),
             dir,
+            task: Default::default(),
             gguf_file: None,
             dtype,
             quantise,

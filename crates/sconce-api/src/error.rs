@@ -84,6 +84,7 @@ pub fn exception(error: &ServeError) -> &'static str {
         ServeError::BadAnswer { .. } => "TranslateException",
         ServeError::QueueFull { .. }
         | ServeError::Crowded { .. }
+        | ServeError::NoMemory { .. }
         | ServeError::AdaptersInUse { .. } => "WlmCapacityException",
         ServeError::Draining => "WlmShutdownException",
         ServeError::Engine { .. } => "EngineException",

@@ -120,6 +120,7 @@ fn sentence(failure: &ServeError) -> (String, &'static str) {
         ServeError::QueueFull { .. }
         | ServeError::Crowded { .. }
         | ServeError::AdaptersInUse { .. } => ("Model is overloaded".into(), "overloaded"),
+        ServeError::NoMemory { .. } => (failure.to_string(), "overloaded"),
         ServeError::Timeout { .. } | ServeError::Stalled { .. } => (
             format!("Incomplete generation: {failure}"),
             "incomplete_generation",

@@ -86,6 +86,15 @@ fn examine(
     report.reasons.extend(problems);
     let vocabulary = description.check_vocabulary().err();
     report.reasons.extend(vocabulary.as_ref().map(Reason::from));
+    let untold = description.check_dialogues(inspection.settings.task).err();
+    report.reasons.extend(untold.as_ref().map(Reason::from));
+    let template = inspection.template.as_ref();
+    report.reasons.extend(template.map(Reason::from));
+    let doubtful = description.template_problem();
+    report.warnings.extend(doubtful.map(|message| Reason {
+        code: "chat-template",
+        message,
+    }));
     let engine = for_target(inspection.settings, description, target);
     model.dtype = kept(&engine, description);
     let threads = engine.threads.unwrap_or_else(sconce_engine::threads);

@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use crate::entry;
+use crate::prefix::Prefix;
+
 /// Environment variables by name. The only place of the program that reads the process's own.
 #[derive(Clone, Debug, Default)]
 pub struct Environment(BTreeMap<String, String>);
@@ -24,6 +27,19 @@ impl Environment {
             .filter(|value| !value.is_empty())
     }
 
+    /// The variables that set options, but for secrets: what has to be the same for the same settings.
+    pub fn settings(&self) -> Vec<(String, String)> {
+        let known = self.iter().filter(|(name, _)| sets_an_option(name));
+        let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+        known.map(owned).collect()
+    }
+
+    /// The same with other variables in place of [`settings`](Self::settings).
+    pub fn with_settings(self, others: &[(String, String)]) -> Self {
+        let rest = self.0.into_iter().filter(|(name, _)| !sets_an_option(name));
+        rest.chain(others.iter().cloned()).collect()
+    }
+
     /// Every variable that is not empty, in order of name.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs = self
@@ -32,6 +48,13 @@ impl Environment {
             .map(|(name, value)| (name.as_str(), value.as_str()));
         pairs.filter(|(_, value)| !value.is_empty())
     }
+}
+
+/// Whether a variable sets an option that is no secret.
+fn sets_an_option(name: &str) -> bool {
+    let by_prefix = || Prefix::of(name)?.entry(name);
+    let entry = entry::of_variable(name).map(|(entry, ..)| entry);
+    entry.or_else(by_prefix).is_some_and(|entry| !entry.secret)
 }
 
 impl<N: Into<String>, V: Into<String>> FromIterator<(N, V)> for Environment {

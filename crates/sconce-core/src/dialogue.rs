@@ -21,4 +21,6 @@ pub struct Dialogue {
     pub template: Option<String>,
     /// Further variables of the template (`enable_thinking`); they count before its special tokens.
     pub arguments: Map<String, Value>,
+    /// The time that a template is told, in seconds since 1970; `None`: the present.
+    pub now: Option<u64>,
 }

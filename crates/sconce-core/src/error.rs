@@ -107,6 +107,14 @@ pub enum ServeError {
         /// Adapters in memory at the same time.
         most: usize,
     },
+    /// The memory that it takes is taken by other models at present.
+    #[error(
+        "{wanted} take more memory than other models leave at present; retry when they are gone, ask for less, or unload one"
+    )]
+    NoMemory {
+        /// What takes the memory.
+        wanted: String,
+    },
     /// The request did not finish in time.
     #[error("the request was not finished after predict_timeout = {seconds} s")]
     Timeout {
@@ -165,6 +173,7 @@ impl ServeError {
             | Self::Crowded { .. }
             | Self::QueueFull { .. }
             | Self::AdaptersInUse { .. }
+            | Self::NoMemory { .. }
             | Self::Timeout { .. }
             | Self::Stalled { .. }
             | Self::WorkerLost { .. }
@@ -186,6 +195,7 @@ impl ServeError {
             Self::NotReady { .. } => "not_ready",
             Self::QueueFull { .. } => "queue_full",
             Self::AdaptersInUse { .. } => "adapters_in_use",
+            Self::NoMemory { .. } => "no_memory",
             Self::Timeout { .. } => "timeout",
             Self::Stalled { .. } => "stalled",
             Self::Crowded { .. } => "crowded",

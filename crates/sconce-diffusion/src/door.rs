@@ -307,6 +307,11 @@ impl Door<'_> {
         if images >= wanted {
             return Ok(());
         }
+        if self.plan.images_alone([height, width]) >= wanted {
+            return Err(ServeError::NoMemory {
+                wanted: format!("{wanted} pictures of {height} × {width} pixels"),
+            });
+        }
         let most = self.plan.most_pixels().unwrap_or(0);
         let (key, value, problem) = match images {
             0 => (

@@ -53,19 +53,22 @@ pub enum DiffusionError {
     },
     /// Not even one picture of the pipeline's own size fits into memory.
     #[error(
-        "not enough memory: {weights} MiB of weights and {picture} MiB for one picture of {height} × {width} pixels need \
-         more than the {bytes} MiB at hand; serve it on a larger instance, or with option.dtype=bf16"
+        "not enough memory: {} MiB of weights, {} MiB for one picture of {height} × {width} pixels and {} MiB beside them \
+         need more than the {} MiB at hand; serve it on a larger instance, or with option.dtype=bf16",
+        weights >> 20, picture >> 20, beside >> 20, bytes >> 20
     )]
     Memory {
-        /// Bytes of the weights, in MiB.
+        /// Bytes of the weights.
         weights: u64,
-        /// Bytes of one picture's activations, in MiB.
+        /// Bytes that are taken whatever the picture.
+        beside: u64,
+        /// Bytes of one picture's activations.
         picture: u64,
         /// Its pixels.
         height: usize,
         /// Its pixels.
         width: usize,
-        /// Bytes at hand, in MiB.
+        /// Bytes at hand.
         bytes: u64,
     },
     /// A picture before the first request failed or had no numbers.
@@ -82,10 +85,11 @@ impl DiffusionError {
         match self {
             Self::Memory {
                 weights,
+                beside,
                 picture,
                 bytes,
                 ..
-            } => Some((weights + picture).saturating_sub(*bytes) << 20),
+            } => Some((weights + beside + picture).saturating_sub(*bytes)),
             _ => None,
         }
     }

@@ -173,6 +173,7 @@ pub(crate) fn settings(name: &str) -> DiffusionSettings {
         threads: None,
         max_images: 8,
         room: None,
+        spare: None,
         queue: 64,
         skips_safety_checker: false,
         tiles: None,

@@ -39,4 +39,4 @@ pub use engine::DiffusionEngine;
 pub use error::DiffusionError;
 pub use random::Generator;
 pub use schedulers::names as scheduler_names;
-pub use settings::DiffusionSettings;
+pub use settings::{DiffusionSettings, Spare};

@@ -7,7 +7,7 @@ use sconce_nn::CONV_SCRATCH;
 
 use crate::description::DiffusionDescription;
 use crate::error::DiffusionError;
-use crate::settings::DiffusionSettings;
+use crate::settings::{DiffusionSettings, Spare};
 
 /// Bytes of an f32, the type of all that is computed.
 const F32: u64 = 4;
@@ -29,8 +29,12 @@ pub(crate) struct MemoryPlan {
     pub(crate) weights: u64,
     /// Bytes that are taken whatever the picture.
     beside: u64,
-    /// Bytes for pictures; `None`: the system does not tell.
+    /// Bytes that there were for pictures when the plan was made; `None`: the system does not tell.
     room: Option<u64>,
+    /// Bytes of these that stay whatever models come.
+    promised: u64,
+    /// What can be had beside them.
+    spare: Option<Spare>,
     unet: UnetSpec,
     vae: VaeSpec,
     most_images: usize,
@@ -47,9 +51,11 @@ impl MemoryPlan {
         let weights = description.survey(settings)?.weights;
         let room = Room::of_this_machine(1, sconce_nn::pool::threads()).at_most(settings.room, 1);
         let beside = room.overhead + room.scratch + CONV_SCRATCH as u64;
-        let plan = Self {
+        let mut plan = Self {
             weights,
             beside,
+            promised: 0,
+            spare: None,
             room: room
                 .bytes
                 .map(|bytes| bytes.saturating_sub(weights + beside)),
@@ -60,22 +66,34 @@ impl MemoryPlan {
         };
         let [height, width] = description.size();
         if plan.images([height, width]) == 0 {
-            let mib = |bytes: u64| bytes >> 20;
             return Err(DiffusionError::Memory {
-                weights: mib(weights),
-                picture: mib(plan.picture([height, width])),
+                weights,
+                beside,
+                picture: plan.picture([height, width]),
                 height,
                 width,
-                bytes: mib(room.bytes.unwrap_or(0)),
+                bytes: room.bytes.unwrap_or(0),
             });
         }
+        plan.promised = plan.of_pictures([height, width]);
+        plan.spare.clone_from(&settings.spare);
         Ok(plan)
     }
 
     /// Bytes of all that is there while as many pictures of that size are made as may be.
     pub(crate) fn usual(&self, size: [usize; 2]) -> u64 {
-        let steps = self.images(size) as u64 * self.step(size);
-        self.weights + self.beside + steps + self.decoding(size)
+        self.weights + self.beside + self.of_pictures(size)
+    }
+
+    fn of_pictures(&self, size: [usize; 2]) -> u64 {
+        self.images(size) as u64 * self.step(size) + self.decoding(size)
+    }
+
+    /// Bytes that pictures may take now: what was promised, and what nobody else was since, up to what there was.
+    fn now(&self) -> Option<u64> {
+        let room = self.room?;
+        let left = self.spare.as_ref().and_then(Spare::left);
+        Some(left.map_or(room, |left| room.min(self.promised + left)))
     }
 
     /// Bytes of one picture: a guided step of the UNet, or the autoencoder, whichever takes more.
@@ -97,25 +115,37 @@ impl MemoryPlan {
         2 * F32 * (kept + working.max().unwrap_or(0))
     }
 
-    /// The tiles in which pictures of that size pass the autoencoder; `None`: in one piece.
+    /// The tiles in which pictures of that size pass the autoencoder; `None`: in one piece. They change a picture a little,
+    /// so they do not depend on what comes and goes beside it.
     pub(crate) fn tiling(&self, size: [usize; 2]) -> Option<Tiling> {
+        let candidates = self.candidates(size);
+        let bytes = |tiling: &Option<Tiling>| self.decoded(size, *tiling);
         let room = self.room.unwrap_or(u64::MAX);
+        let fits = candidates.iter().find(|tiling| bytes(tiling) <= room);
+        // Where nothing fits the least is what is said to be missing.
+        let least = || candidates.iter().min_by_key(|tiling| bytes(tiling));
+        fits.or_else(least).copied().flatten()
+    }
+
+    /// The ways through the autoencoder, best first: in one piece, then in ever smaller tiles.
+    fn candidates(&self, size: [usize; 2]) -> Vec<Option<Tiling>> {
         let trained = self.vae.tiling(self.vae.sample);
         let is_larger = |tiling: &Tiling| size.iter().any(|side| *side > tiling.pixels);
-        match self.tiles {
-            Some(false) => None,
-            Some(true) => Some(trained).filter(is_larger),
-            None if self.in_one_piece(size) <= room => None,
-            None => (0..=HALVINGS)
-                .map(|halved| self.vae.tiling(trained.pixels >> halved))
-                .filter(is_larger)
-                .find(|tiling| self.in_tiles(size, *tiling) <= room),
-        }
+        let whole = self.tiles != Some(true) || !is_larger(&trained);
+        let tiles = (0..=HALVINGS)
+            .map(|halved| self.vae.tiling(trained.pixels >> halved))
+            .filter(|tiling| self.tiles != Some(false) && is_larger(tiling));
+        let whole = whole.then_some(None);
+        whole.into_iter().chain(tiles.map(Some)).collect()
     }
 
     /// Bytes of the autoencoder for one picture.
     fn decoding(&self, size: [usize; 2]) -> u64 {
-        match self.tiling(size) {
+        self.decoded(size, self.tiling(size))
+    }
+
+    fn decoded(&self, size: [usize; 2], tiling: Option<Tiling>) -> u64 {
+        match tiling {
             Some(tiling) => self.in_tiles(size, tiling),
             None => self.in_one_piece(size),
         }
@@ -138,9 +168,18 @@ impl MemoryPlan {
         F32 * levels.max().unwrap_or(0)
     }
 
-    /// Pictures of that size that are denoised together; 0: not even one has room.
+    /// Pictures of that size that may be denoised together now; 0: not even one has room.
     pub(crate) fn images(&self, size: [usize; 2]) -> usize {
-        let Some(room) = self.room else {
+        self.images_within(self.now(), size)
+    }
+
+    /// The same while no other model has more than when the plan was made.
+    pub(crate) fn images_alone(&self, size: [usize; 2]) -> usize {
+        self.images_within(self.room, size)
+    }
+
+    fn images_within(&self, room: Option<u64>, size: [usize; 2]) -> usize {
+        let Some(room) = room else {
             return self.most_images;
         };
         // One is decoded while the others wait.
@@ -172,6 +211,9 @@ impl MemoryPlan {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
     use sconce_core::Draw;
 
     use super::*;
@@ -237,15 +279,77 @@ mod tests {
         plan.room = Some(whole - 1);
         assert_eq!(plan.tiling(size), Some(trained));
         assert!(plan.images(size) > 0);
-        // A smaller tile where that does not fit, in the end none.
+        // A smaller tile where that does not fit, in the end the one that takes least.
+        let least = plan.vae.tiling(16);
         plan.room = Some(plan.in_tiles(size, trained) - 1);
         assert_eq!(plan.tiling(size), Some(plan.vae.tiling(32)));
         plan.room = Some(1);
-        assert_eq!(plan.tiling(size), None);
+        assert_eq!(plan.tiling(size), Some(least));
+        assert_eq!(
+            plan.picture(size),
+            plan.step(size).max(plan.in_tiles(size, least))
+        );
         assert_eq!(plan.images(size), 0);
-        // When it is asked for, what is larger than a tile.
+        // When it is asked for, what is larger than a tile, and smaller ones where that does not fit either.
         (plan.room, plan.tiles) = (None, Some(true));
         assert_eq!(plan.tiling([64, 72]), Some(trained));
         assert_eq!(plan.tiling([64, 64]), None);
+        plan.room = Some(whole);
+        assert_eq!(plan.tiling(size), Some(trained));
+        plan.room = Some(plan.in_tiles(size, trained) - 1);
+        assert_eq!(plan.tiling(size), Some(plan.vae.tiling(32)));
+        // When it is forbidden, never.
+        plan.tiles = Some(false);
+        assert_eq!(plan.tiling(size), None);
+    }
+
+    #[test]
+    fn what_other_models_were_promised_is_not_there_for_pictures() {
+        let left = Arc::new(AtomicU64::new(u64::MAX >> 1));
+        let told = Arc::clone(&left);
+        let settings = DiffusionSettings {
+            spare: Some(Spare::new(move || Some(told.load(Ordering::SeqCst)))),
+            ..settings("sd1")
+        };
+        let description = DiffusionDescription::read(&settings).expect("the pipeline");
+        let mut plan = MemoryPlan::new(&description, &settings).expect("room");
+        let (own, large) = (description.size(), [256, 256]);
+        plan.room = Some(plan.of_pictures(large));
+        let ask = |plan: &MemoryPlan, [height, width]: [usize; 2]| {
+            let asked = Draw {
+                prompts: vec!["x".into()],
+                height: Some(height),
+                width: Some(width),
+                ..Draw::default()
+            };
+            door::admit(&description, plan, 8, asked).map(|_| ())
+        };
+        let tiling = plan.tiling(large);
+        assert_eq!((ask(&plan, own), ask(&plan, large)), (Ok(()), Ok(())));
+        // Another model came: what was promised is still there.
+        left.store(0, Ordering::SeqCst);
+        assert_eq!(ask(&plan, own), Ok(()));
+        let refused = ask(&plan, large).expect_err("it takes more");
+        assert!(refused.retry(), "{refused}");
+        assert!(refused.to_string().contains("other models"), "{refused}");
+        assert_eq!(plan.tiling(large), tiling);
+        // It went again.
+        left.store(u64::MAX >> 1, Ordering::SeqCst);
+        assert_eq!(ask(&plan, large), Ok(()));
+    }
+
+    #[test]
+    fn what_is_missing_counts_all_that_is_taken() {
+        let mut settings = settings("sd1");
+        settings.room = Some(1 << 20);
+        let description = DiffusionDescription::read(&settings).expect("the pipeline");
+        let error = MemoryPlan::new(&description, &settings).err();
+        let error = error.expect("no room for anything");
+        let missing = error.missing_memory().expect("nothing but memory");
+        // With so much more it starts, with a byte less it does not.
+        settings.room = Some((1 << 20) + missing);
+        assert!(MemoryPlan::new(&description, &settings).is_ok());
+        settings.room = Some((1 << 20) + missing - 1);
+        assert!(MemoryPlan::new(&description, &settings).is_err());
     }
 }

@@ -1,6 +1,8 @@
 //! What the engine has to know of the configuration.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use sconce_models::LoadOptions;
 use sconce_nn::weights::{StoredDtype, has_huge_pages};
@@ -21,6 +23,8 @@ pub struct DiffusionSettings {
     /// Bytes that all of it may take, where others were promised memory that they do not use yet;
     /// `None`: as many as the machine has left.
     pub room: Option<u64>,
+    /// What is left of the machine's memory beside all that was promised, while it serves; `None`: nobody shares it.
+    pub spare: Option<Spare>,
     /// Requests that may wait; more are refused.
     pub queue: usize,
     /// Whether pictures are shown without asking the safety checker, if the pipeline has one.
@@ -29,6 +33,27 @@ pub struct DiffusionSettings {
     pub tiles: Option<bool>,
     /// Seconds after which a request fails; only for the message.
     pub predict_timeout: u64,
+}
+
+/// Tells how many bytes nobody was promised; `None`: the system does not tell.
+#[derive(Clone)]
+pub struct Spare(Arc<dyn Fn() -> Option<u64> + Send + Sync>);
+
+impl Spare {
+    /// By way of a function.
+    pub fn new(left: impl Fn() -> Option<u64> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(left))
+    }
+
+    pub(crate) fn left(&self) -> Option<u64> {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Spare").field(&self.left()).finish()
+    }
 }
 
 impl DiffusionSettings {

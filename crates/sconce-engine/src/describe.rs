@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sconce_core::{MaxTokens, Sampling};
+use sconce_core::{Dialogue, MaxTokens, Sampling, Task};
 use sconce_models::{AdapterLoader, Arch, Decoder, GgufModel, HfConfig, Packing, Spec};
 use sconce_nn::head_on_gpu;
 use sconce_nn::weights::gguf::{self, Gguf};
 use sconce_nn::weights::{StoredDtype, WeightSource};
 use sconce_text::{ChatTemplate, TextError, Tokenizer};
+use serde_json::json;
 
 use crate::error::EngineError;
 use crate::memory::Needs;
@@ -135,12 +136,31 @@ impl Description {
     }
 
     /// With another template than the checkpoint's own.
-    pub(crate) fn with_template(self, path: &Path) -> Result<Self, EngineError> {
+    pub fn with_template(self, path: &Path) -> Result<Self, EngineError> {
         let template = ChatTemplate::read_file(path, &self.dir)?;
         Ok(Self {
             templates: Ok(Arc::new(template)),
             ..self
         })
+    }
+
+    /// What is wrong with the template of dialogues, though the model starts all the same: it cannot be read, or it fails on
+    /// a dialogue of one message. `None`: nothing, or there is none.
+    pub fn template_problem(&self) -> Option<String> {
+        let templates = match &self.templates {
+            Ok(templates) => templates,
+            Err(cause) if cause == NO_TEMPLATE => return None,
+            Err(cause) => return Some(format!("dialogues are refused: {cause}")),
+        };
+        let probe = Dialogue {
+            messages: vec![json!({"role": "user", "content": "Hello"})],
+            add_generation_prompt: true,
+            ..Dialogue::default()
+        };
+        let told = templates.render(&templates.adapted(&probe)).err()?;
+        Some(format!(
+            "the chat template cannot write out a dialogue of one message of the user: {told}"
+        ))
     }
 
     /// What is wrong with each part, and between tokenizer and model.
@@ -170,6 +190,17 @@ impl Description {
             (Ok(tokenizer), Ok(model)) => {
                 check_vocabulary(&self.dir, tokenizer, model.spec.dims.vocab)
             }
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails when the model is to answer dialogues and nothing says how they are written out.
+    pub fn check_dialogues(&self, task: Task) -> Result<(), EngineError> {
+        match (&self.templates, task) {
+            (Err(cause), Task::Conversational) => Err(EngineError::NoTemplate {
+                dir: self.dir.clone(),
+                cause: cause.clone(),
+            }),
             _ => Ok(()),
         }
     }
@@ -224,10 +255,13 @@ impl Description {
     }
 }
 
+/// Why there are no templates, where nothing is wrong with that.
+const NO_TEMPLATE: &str = "the checkpoint has no chat template";
+
 fn found(read: Result<Option<ChatTemplate>, TextError>) -> Result<Arc<ChatTemplate>, String> {
     match read {
         Ok(Some(templates)) => Ok(Arc::new(templates)),
-        Ok(None) => Err("the checkpoint has no chat template".into()),
+        Ok(None) => Err(NO_TEMPLATE.into()),
         Err(error) => Err(error.to_string()),
     }
 }
@@ -371,6 +405,7 @@ mod tests {
         EngineSettings {
             name: "llama".into(),
             dir: llama(),
+            task: Default::default(),
             gguf_file: None,
             dtype: None,
             quantise: None,

@@ -11,9 +11,11 @@ use sconce_core::{
 use sconce_models::AdapterLoader;
 use sconce_nn::{KvDtype, Pulse};
 use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
+use sconce_text::Tokenizer;
 use tracing::{info, warn};
 
 use crate::adapters::{AdapterStore, Lent};
+use crate::converse;
 use crate::draws::Draws;
 use crate::error::EngineError;
 use crate::guided::Guided;
@@ -29,6 +31,8 @@ use crate::worker::{Worker, check_numbers};
 
 /// A text-generation engine that has passed its canary.
 pub struct Engine {
+    task: Task,
+    tokenizer: Arc<Tokenizer>,
     max_len: usize,
     planned: u64,
     vocab: usize,
@@ -66,14 +70,16 @@ impl Engine {
         );
         let (sampling, length) = (checkpoint.sampling.clone(), checkpoint.length);
         let eos = checkpoint.eos.clone();
-        let ranks = settings.ranks as u64;
         let adapters = adapters(&settings, checkpoint.adapters.clone())?;
+        let (task, ranks) = (settings.task, settings.ranks as u64);
         let (inbox, (vocab, plan)) = Inbox::start(door, move |gauges| {
             let (worker, plan) = prepare(&settings, checkpoint, gauges, &*observer)?;
             let vocab = worker.ranks.vocab();
             Ok::<_, EngineError>((worker, (vocab, plan)))
         })?;
         Ok(Self {
+            task,
+            tokenizer: Arc::clone(&tokenizer),
             max_len: plan.max_len,
             planned: plan.total() * ranks,
             vocab,
@@ -92,6 +98,13 @@ impl Engine {
     }
 
     fn admit(&self, job: Job, permit: Permit) -> Result<Admitted, ServeError> {
+        let (job, unsaid) = match self.task {
+            Task::Conversational => (
+                converse::prompt(job, &self.tokenizer, &self.sampling)?,
+                converse::UNSAID,
+            ),
+            _ => (job, self.length),
+        };
         let Input::Generate(Generate {
             prompt,
             params,
@@ -105,7 +118,7 @@ impl Engine {
         ServeError::check_ids("stop_token_ids", &params.stop.token_ids, self.vocab)?;
         let tokens = tokens.get_or_find(|| self.prompts.tokens(prompt))?;
         let tokens = truncated(&tokens, params.truncate);
-        let length = Length::of(&params, tokens.len(), self.max_len, self.length)?;
+        let length = Length::of(&params, tokens.len(), self.max_len, unsaid)?;
         let sampling = params.sampling.over(&self.sampling);
         let biased = sampling.logit_bias.iter().map(|(id, _)| id);
         ServeError::check_ids("logit_bias", biased, self.vocab)?;
@@ -140,7 +153,7 @@ impl Backend for Engine {
     }
 
     fn task(&self) -> Option<Task> {
-        Some(Task::TextGeneration)
+        Some(self.task)
     }
 
     fn adapters(&self) -> Option<Arc<dyn Adapters>> {

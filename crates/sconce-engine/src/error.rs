@@ -46,6 +46,18 @@ pub enum EngineError {
         /// Rows of the embedding.
         model: usize,
     },
+    /// Nothing says how a dialogue is written out.
+    #[error(
+        "{}: conversational needs a chat_template, but {cause}; add it to tokenizer_config.json, or set \
+         option.task=text-generation and send what the model reads",
+        dir.join("tokenizer_config.json").display()
+    )]
+    NoTemplate {
+        /// The model's directory.
+        dir: PathBuf,
+        /// Why there is none.
+        cause: String,
+    },
     /// The wanted context is longer than the model's.
     #[error(
         "option.max_model_len = {wanted}: the model's context is {context} tokens; set at most \
@@ -199,6 +211,7 @@ impl EngineError {
             Self::Gpu(_) => "gpu-unusable",
             Self::Unopened => "unopened",
             Self::Vocabulary { .. } => "tokenizer-of-another-model",
+            Self::NoTemplate { .. } => "template-missing",
             Self::Context { .. } => "context-too-long",
             Self::Memory { .. } => "cache-too-small",
             Self::TooLarge { .. } => "not-enough-memory",

@@ -5,6 +5,7 @@
 //! decided in `sconce-sched`, how in `sconce-models` and `sconce-nn`.
 
 mod adapters;
+mod converse;
 mod describe;
 mod device;
 mod draws;

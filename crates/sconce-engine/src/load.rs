@@ -49,6 +49,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
         None => description,
     };
     let templates = description.templates.clone();
+    description.check_dialogues(settings.task)?;
     let (model, tokenizer, weights) = description.parts()?;
     let dims = model.spec.dims;
     check_vocabulary(&settings.dir, &tokenizer, dims.vocab)?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use sconce_core::Task;
 use sconce_models::{LoadOptions, Packing, Quantisation};
 use sconce_nn::KvDtype;
 use sconce_nn::weights::{StoredDtype, has_huge_pages};
@@ -17,6 +18,8 @@ pub struct EngineSettings {
     pub name: String,
     /// Directory of the checkpoint.
     pub dir: PathBuf,
+    /// What it is for: to continue texts, or to answer dialogues, each at its end.
+    pub task: Task,
     /// The GGUF file in it to serve; `None`: another format, or the only GGUF file there.
     pub gguf_file: Option<String>,
     /// Weights are converted to this dtype; `None`: as stored.

@@ -144,6 +144,7 @@ fn settings() -> EngineSettings {
     EngineSettings {
         name: "fake".into(),
         dir: "fake".into(),
+        task: Default::default(),
         gguf_file: None,
         dtype: None,
         quantise: None,

@@ -29,6 +29,7 @@ use crate::app::Shared;
 use crate::formatted::Script;
 use crate::produce::{self, Body as Answered, Produced, Waiter, Watch, Work};
 use crate::properties::Properties;
+use crate::record::Fate;
 use crate::refusal::Refusal;
 use crate::respond::Responder;
 use crate::target::{self, Place};
@@ -347,6 +348,9 @@ async fn answer(
         _ => shared.gateway.manner().predict_timeout,
     };
     let body = shared.bodies.read(body, began, timeout).await?;
+    if let Some(fate) = parts.extensions.get::<Fate>() {
+        fate.read(&body, defers);
+    }
     let tally = parts.extensions.get::<Tally>().cloned().unwrap_or_default();
     let accepted = {
         let shared = Arc::clone(shared);
@@ -494,10 +498,12 @@ fn accept(
         None => content::decode(&asked.raw)?.json,
     };
     let task = task?;
-    let id = Uuid::new_v4().to_string();
+    let fate = asked.parts.extensions.get::<Fate>();
+    let drawn = || (Uuid::new_v4().to_string(), crate::openai::now());
+    let (id, created) = fate.map_or_else(drawn, Fate::stamp);
     let stamp = Stamp {
         id: &id,
-        created: crate::openai::now(),
+        created,
         model: asked.name,
     };
     let native = door
@@ -528,6 +534,12 @@ fn accept(
     }
     let watched = asked.parts.extensions.get().cloned().unwrap_or_default();
     let telemetry = &shared.settings.telemetry;
+    if let Some(fate) = fate {
+        fate.settle(&mut inputs);
+        if script.is_some() {
+            fate.by_code();
+        }
+    }
     let submit = |input: Input| {
         let most = match &input {
             Input::Generate(generate) => generate.params.max_tokens.bound(),

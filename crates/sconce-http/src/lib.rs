@@ -23,6 +23,7 @@ mod openai;
 mod produce;
 mod properties;
 mod raw;
+mod record;
 mod refusal;
 mod reply;
 mod respond;
@@ -34,6 +35,7 @@ mod tls;
 
 pub use app::{Models, router};
 pub use auth::ApiKeys;
+pub use record::Replayer;
 pub use server::serve;
 pub use settings::{
     Cors, ErrorCodes, HttpSettings, LogSwitch, Management, PingCodes, ResultLimits, SetLevel,

@@ -22,6 +22,7 @@ use crate::head::Head;
 use crate::inference::Door;
 use crate::produce::{Body, Broken, Produced, Waiter, Watch};
 use crate::properties::Properties;
+use crate::record::Fate;
 use crate::refusal::Refusal;
 use crate::reply;
 
@@ -60,6 +61,9 @@ pub(crate) fn accept(
     if !door.is_native() {
         // The other routes ask for something certain.
         return Err(ServeError::UnknownRoute.into());
+    }
+    if let Some(fate) = asked.parts.extensions.get::<Fate>() {
+        fate.by_code();
     }
     let contents = raw::contents(&asked.raw, asked.body)?;
     let mut properties = asked.properties.all();

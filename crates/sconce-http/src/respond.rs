@@ -77,6 +77,7 @@ impl Responder {
             ServeError::UnknownModel(_) | ServeError::UnknownRoute => StatusCode::NOT_FOUND,
             ServeError::QueueFull { .. }
             | ServeError::Crowded { .. }
+            | ServeError::NoMemory { .. }
             | ServeError::AdaptersInUse { .. } => {
                 let full = StatusCode::TOO_MANY_REQUESTS;
                 ours(codes.throttle_error, full, full)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue, StatusCode};
+use sconce_record::Recorder;
 use sconce_telemetry::Telemetry;
 
 use crate::auth::ApiKeys;
@@ -56,6 +57,8 @@ pub struct HttpSettings {
     pub body_timeout: Duration,
     /// Bytes of request bodies that are kept at the same time; whoever sends more is refused.
     pub max_bodies_size: usize,
+    /// Keeps requests with their answers; `None`: nobody does.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 /// The statuses that DJL Serving lets its operator choose. `timeout_http_code` is not among them:
@@ -173,6 +176,7 @@ impl Default for HttpSettings {
             header_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(30),
             max_bodies_size: 16 * 64 * 1024 * 1024,
+            recorder: None,
         }
     }
 }

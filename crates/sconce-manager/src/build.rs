@@ -7,7 +7,7 @@ use sconce_config::{
     Dtype, KvDtype, LoraSettings, ModelSettings, Quantize, SpeculationSettings, Speculator,
 };
 use sconce_core::{Backend, Observer, Task};
-use sconce_diffusion::{DiffusionEngine, DiffusionSettings};
+use sconce_diffusion::{DiffusionEngine, DiffusionSettings, Spare};
 use sconce_engine::{
     BlockFormat, CacheDtype, Engine, EngineSettings, Guesser, Lora, Packing, Quantisation,
     Speculation, StoredDtype,
@@ -86,7 +86,7 @@ pub(crate) fn build(
     }
     // Nobody waits for what others fetch.
     let dir = store::directory(&settings.source, &*observer)?;
-    let load = |room| native(settings, dir, room, observer);
+    let load = |room| native(settings, dir, (room, &site.memory), observer);
     let (backend, promise) = site.memory.promise(load)?;
     Ok(Built {
         backend,
@@ -100,21 +100,22 @@ pub(crate) fn build(
 fn native(
     settings: &ModelSettings,
     dir: PathBuf,
-    room: Option<u64>,
+    (room, memory): (Option<u64>, &Arc<Memory>),
     observer: Arc<Observer>,
 ) -> Result<(Arc<dyn Backend>, u64), ManagerError> {
     let served = task::served(&dir, Wish::of(settings))?;
-    if served != Task::TextGeneration {
+    let continues = task::continues_texts(&dir, served);
+    if !continues {
         task::require_no_adapters(settings, served)?;
     }
     match served {
-        Task::TextGeneration => {
+        task if continues => {
             let gpus = device::gpus(settings)?;
             let settings = EngineSettings {
                 room,
                 ranks: gpus.len().max(settings.ranks),
                 gpus,
-                ..engine_settings(settings, dir)
+                ..engine_settings(settings, dir, task)
             };
             let on_gpus = !settings.gpus.is_empty();
             let engine = Engine::start(settings, observer)?;
@@ -129,8 +130,10 @@ fn native(
             device::require_processor(settings, Task::TextToImage)?;
             task::require_one_rank(settings, Task::TextToImage)?;
             task::require_plain_weights(settings)?;
+            let memory = Arc::clone(memory);
             let settings = DiffusionSettings {
                 room,
+                spare: Some(Spare::new(move || memory.left())),
                 ..diffusion_settings(settings, dir)
             };
             let engine = DiffusionEngine::start(settings, observer)?;
@@ -174,6 +177,7 @@ pub(crate) fn diffusion_settings(settings: &ModelSettings, dir: PathBuf) -> Diff
         skips_safety_checker: settings.skips_safety_checker,
         tiles: settings.vae_tiling,
         room: None,
+        spare: None,
         predict_timeout: settings.predict_timeout.as_secs(),
     }
 }
@@ -236,8 +240,13 @@ pub(crate) fn task_settings(settings: &ModelSettings, dir: PathBuf, task: Task) 
     }
 }
 
-pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineSettings {
+pub(crate) fn engine_settings(
+    settings: &ModelSettings,
+    dir: PathBuf,
+    task: Task,
+) -> EngineSettings {
     EngineSettings {
+        task,
         name: settings.name.clone(),
         chat_template: settings.chat_template.as_ref().map(|path| dir.join(path)),
         speculation: speculation(&settings.speculation, &dir),
@@ -254,7 +263,8 @@ pub(crate) fn engine_settings(settings: &ModelSettings, dir: PathBuf) -> EngineS
         max_rows: settings.max_rolling_batch_size,
         max_step_tokens: settings.max_batched_tokens,
         prefix_sharing: settings.prefix_caching,
-        model_sampling: settings.model_sampling,
+        // transformers' pipelines always do as generation_config.json says.
+        model_sampling: settings.model_sampling || task == Task::Conversational,
         kv_dtype: cache_dtype(settings.kv_dtype),
         kv_cache_bytes: settings.kv_cache_bytes,
         room: None,

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use sconce_config::{ModelSettings, ModelSource};
 use sconce_core::Task;
 use sconce_diffusion::{DiffusionDescription, DiffusionError, DiffusionOverview};
-use sconce_engine::{Description, EngineSettings, TaskOverview};
+use sconce_engine::{Description, EngineError, EngineSettings, TaskOverview};
 use sconce_seq2seq::Seq2SeqDescription;
 use sconce_tasks::TaskDescription;
 use tempfile::TempDir;
@@ -30,8 +30,10 @@ pub struct Inspection {
     pub overview: Option<Result<TaskOverview, ManagerError>>,
     /// What its files say, if it makes pictures.
     pub diffusion: Option<Result<DiffusionOverview, DiffusionError>>,
-    /// What its files say.
+    /// What its files say; with the template that the configuration names, if that can be read.
     pub description: Description,
+    /// What is wrong with that template.
+    pub template: Option<EngineError>,
     /// Where the files of a model elsewhere are, until they have been looked at.
     _headers: Option<TempDir>,
 }
@@ -59,7 +61,8 @@ impl Inspection {
             task => Ok(task),
         });
         let overview = match &served {
-            Ok(Task::TextGeneration | Task::TextToImage) | Err(_) => None,
+            Ok(Task::TextToImage) | Err(_) => None,
+            Ok(task) if task::continues_texts(&dir, *task) => None,
             Ok(task) => Some(overview(settings, dir.clone(), *task)),
         };
         let diffusion = matches!(served, Ok(Task::TextToImage)).then(|| {
@@ -67,13 +70,22 @@ impl Inspection {
             let description = DiffusionDescription::read(&settings)?;
             description.overview(&settings)
         });
+        let generates = served.as_ref().copied().unwrap_or_default();
+        let describe = || Description::read(&dir, gguf_file, settings.model_sampling);
+        let named = settings.chat_template.as_ref().map(|path| dir.join(path));
+        let (description, template) = match named.map(|path| describe().with_template(&path)) {
+            None => (describe(), None),
+            Some(Ok(description)) => (description, None),
+            Some(Err(error)) => (describe(), Some(error)),
+        };
         Ok(Self {
             diffusion,
             task: task::of(&dir, wish),
             served,
             overview,
-            description: Description::read(&dir, gguf_file, settings.model_sampling),
-            settings: engine_settings(settings, dir),
+            description,
+            template,
+            settings: engine_settings(settings, dir, generates),
             _headers: kept,
         })
     }

@@ -41,4 +41,5 @@ pub use sconce_diffusion::{DiffusionError, DiffusionOverview};
 pub use sconce_engine::DeviceError;
 pub use sconce_seq2seq::Seq2SeqError;
 pub use sconce_tasks::StartError;
+pub use store::files_of;
 pub use task::TaskError;

@@ -3,7 +3,7 @@
 
 use std::path::PathBuf;
 
-use sconce_config::ModelSource;
+use sconce_config::{ModelSettings, ModelSource};
 use sconce_core::Observer;
 
 use crate::error::ManagerError;
@@ -18,5 +18,14 @@ pub(crate) fn directory(
         ModelSource::Directory(dir) => Ok(dir.clone()),
         ModelSource::Hub(model) => Ok(hub::snapshot(model, observer)?),
         ModelSource::S3(model) => Ok(s3::snapshot(model, observer)?),
+    }
+}
+
+/// The directory with the files of a model that has been loaded; `None`: it was not fetched yet.
+pub fn files_of(model: &ModelSettings) -> Option<PathBuf> {
+    match &model.source {
+        ModelSource::Directory(dir) => Some(dir.clone()),
+        ModelSource::Hub(model) => hub::cached(model),
+        ModelSource::S3(model) => s3::cached(model),
     }
 }

@@ -196,6 +196,15 @@ pub(crate) fn require_no_adapters(settings: &ModelSettings, task: Task) -> Resul
     }
 }
 
+/// Whether the engine of text generation serves the model in `dir` for a task: dialogues are answered by decoders too.
+pub(crate) fn continues_texts(dir: &Path, task: Task) -> bool {
+    match task {
+        Task::TextGeneration => true,
+        Task::Conversational => !sconce_seq2seq::is_seq2seq(dir) && !sconce_tasks::is_encoder(dir),
+        _ => false,
+    }
+}
+
 /// Fails on several ranks for a model that is not divided.
 pub(crate) fn require_one_rank(settings: &ModelSettings, task: Task) -> Result<(), TaskError> {
     match settings.ranks {

@@ -7,7 +7,9 @@ use candle_core::Device;
 use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype};
 use sconce_nn::{Conv2d, ConvShape, Embedding, GroupNorm, Linear, Norm};
 
-use crate::decoder::{Affine, Footprint, LoadError, LoadOptions, NormKind, Tally, Tensors};
+use crate::decoder::{
+    Affine, Footprint, LoadError, LoadOptions, NormKind, Tally, Tensors, holding,
+};
 
 /// A checkpoint that is being turned into layers.
 pub(crate) struct Layers<'a> {
@@ -456,15 +458,7 @@ impl<'a> Layers<'a> {
             (StoredDtype::F64, None) => self.options.dtype.unwrap_or(StoredDtype::F32),
             (other, None) => self.options.dtype.unwrap_or(other),
         };
-        if !weight.overflows(wanted)? {
-            return Ok(wanted);
-        }
-        let kept = match stored {
-            StoredDtype::F64 => StoredDtype::F32,
-            other => other,
-        };
-        tracing::warn!("`{name}` has numbers that {wanted} does not hold: it stays {kept}");
-        Ok(kept)
+        holding(name, weight, wanted)
     }
 }
 

@@ -316,6 +316,61 @@ mod tests {
         }
     }
 
+    /// Of the UNets and the autoencoder of Stable Diffusion: with so many terms rounding adds up, and weights take several
+    /// bands.
+    #[test]
+    fn both_ways_agree_at_the_channels_of_real_models() {
+        for (dtype, [side, channels], outputs, seen) in [
+            (StoredDtype::F16, [64, 320], 320, 64),
+            (StoredDtype::F32, [32, 640], 640, 32),
+            (StoredDtype::BF16, [24, 960], 320, 24),
+            (StoredDtype::F32, [32, 512], 512, 64),
+            (StoredDtype::F32, [96, 256], 128, 96),
+        ] {
+            // Products of normal size, as behind a norm, with weights as training leaves them.
+            let scale = (9.0 * channels as f32).sqrt().recip();
+            let weight: Vec<f32> = numbers(outputs * channels * 9, 1)
+                .into_iter()
+                .map(|x| scale * x)
+                .collect();
+            let bias = numbers(outputs, 2);
+            let image = numbers(side * side * channels, 3);
+            let conv = layer_of(&weight, &bias, (channels, dtype), ConvShape::same(3));
+            let patches = Patches {
+                input: [side, side, channels],
+                seen: [seen; 2],
+                output: [seen; 2],
+                kernel: 3,
+                stride: 1,
+                before: 1,
+            };
+            let Some(winograd) = conv.winograd(&patches) else {
+                println!("skipped: weights lie in rows on this machine");
+                return;
+            };
+            let (mut fewer, mut plain) = (
+                vec![0.0; seen * seen * outputs],
+                vec![0.0; seen * seen * outputs],
+            );
+            winograd.run(&image, &mut fewer);
+            conv.in_bands(&patches, &image, &mut plain).unwrap();
+            let largest = plain.iter().fold(0f32, |most, x| most.max(x.abs()));
+            let apart = fewer.iter().zip(&plain).map(|(a, b)| (a - b).abs());
+            let apart = apart.fold(0f32, f32::max);
+            assert!(
+                largest > 1.0 && apart < 1e-5 * largest,
+                "{channels} to {outputs}: {apart} of {largest}"
+            );
+            let x = Tensor::from_slice(&image, (1, side, side, channels), &Device::Cpu).unwrap();
+            let out = conv.forward_resized(&x, [seen; 2]).unwrap();
+            let out = out.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(
+                out, fewer,
+                "{channels} to {outputs} goes the way with fewer products"
+            );
+        }
+    }
+
     #[test]
     fn inputs_that_do_not_fit_are_errors() {
         let shape = ConvShape {

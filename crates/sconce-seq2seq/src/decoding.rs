@@ -207,11 +207,19 @@ impl Decoding {
             };
             return refuse("num_return_sequences", returned, problem);
         }
+        let biased = self.sampling.logit_bias.len();
+        if beams > 1 && biased > 0 {
+            let problem = "is added where each token is picked by itself; set num_beams to 1, or leave it out";
+            let found = format!("{biased} tokens");
+            return Err(ServeError::parameter("logit_bias", found, problem));
+        }
         let rules = &self.rules;
+        let biased: Vec<u32> = self.sampling.logit_bias.iter().map(|(id, _)| *id).collect();
         let first: Vec<u32> = rules.forced_bos.into_iter().collect();
         let words = rules.bad_words.concat();
         for (key, ids) in [
             ("bad_words_ids", &words),
+            ("logit_bias", &biased),
             ("forced_bos_token_id", &first),
             ("forced_eos_token_id", &rules.forced_eos),
             ("eos_token_id", &rules.eos),
@@ -273,6 +281,17 @@ mod tests {
         Decoding::of_task(asked, said, LIMITS).map_err(|error| error.to_string())
     }
 
+    fn biased(beams: usize, token: u32) -> AskedDecoding {
+        AskedDecoding {
+            num_beams: Some(beams),
+            sampling: AskedSampling {
+                logit_bias: Some(vec![(token, 1.0)]),
+                ..AskedSampling::default()
+            },
+            ..none()
+        }
+    }
+
     fn none() -> AskedDecoding {
         AskedDecoding::default()
     }
@@ -304,7 +323,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_is_refused_with_the_limit() {
-        let cases: [(AskedDecoding, &str); 7] = [
+        let cases: [(AskedDecoding, &str); 9] = [
             (
                 AskedDecoding {
                     max_new_tokens: Some(100),
@@ -359,6 +378,8 @@ mod tests {
                 },
                 "num_beams to 1",
             ),
+            (biased(2, 3), "`logit_bias` is 1 tokens"),
+            (biased(1, 50), "ends at 50"),
         ];
         for (asked, part) in cases {
             let error = task(asked, none()).unwrap_err();

@@ -13,7 +13,7 @@ use sconce_text::Tokenizer;
 use crate::beams::{Beams, Step};
 use crate::decoding::Decoding;
 use crate::pool::Pool;
-use crate::scores::log_softmax;
+use crate::scores::{log_softmax, require_numbers};
 use crate::singles::Singles;
 use crate::told::{Told, Turn};
 
@@ -190,6 +190,8 @@ impl Running {
             if beams {
                 log_softmax(row, scores)?;
             } else {
+                // Rules could cover what is no number, before a token is picked that nothing speaks for.
+                require_numbers(row)?;
                 scores.clear();
                 scores.extend_from_slice(row);
             }

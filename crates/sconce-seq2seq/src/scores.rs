@@ -1,16 +1,22 @@
 //! Log-probabilities of a row of logits, and the best of many scores.
 
-/// The log-probabilities of the logits, or which of them is no number.
-pub(crate) fn log_softmax(logits: &[f32], out: &mut Vec<f32>) -> Result<(), String> {
+/// Fails with the first logit that is no number, or plus infinity.
+pub(crate) fn require_numbers(logits: &[f32]) -> Result<(), String> {
     let broken = logits
         .iter()
         .position(|x| x.is_nan() || *x == f32::INFINITY);
-    if let Some(token) = broken {
-        let value = logits[token];
-        return Err(format!(
-            "the model gave the logit {value} for token {token}"
-        ));
+    match broken {
+        None => Ok(()),
+        Some(token) => Err(format!(
+            "the model gave the logit {} for token {token}",
+            logits[token]
+        )),
     }
+}
+
+/// The log-probabilities of the logits, or which of them is no number.
+pub(crate) fn log_softmax(logits: &[f32], out: &mut Vec<f32>) -> Result<(), String> {
+    require_numbers(logits)?;
     let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
     let total: f64 = logits.iter().map(|x| f64::from((x - largest).exp())).sum();
     let total = total.ln() as f32;

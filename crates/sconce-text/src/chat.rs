@@ -203,6 +203,10 @@ impl ChatTemplate {
         for (key, value) in arguments.chain(known) {
             context.insert(key, values::of_json(value));
         }
+        if let Some(seconds) = dialogue.now {
+            let clock = environment::clock_at(environment::at(seconds));
+            context.insert("strftime_now".into(), clock);
+        }
         let template = self.environment.get_template(name)?;
         let mut page = Page::default();
         let written = template.render_captured_to(context, &mut page).map(|_| ());

@@ -149,11 +149,18 @@ impl Follower {
             .matcher
             .compute_mask_or_eos()
             .map_err(|error| told(&error.to_string()))?;
-        mask.iter_unset_entries(|token| {
-            if let Some(score) = scores.get_mut(token) {
-                *score = f32::NEG_INFINITY;
+        // Of most words of the mask all tokens are impossible, or none is.
+        for (word, scores) in mask.as_slice().iter().zip(scores.chunks_mut(32)) {
+            match *word {
+                u32::MAX => {}
+                0 => scores.fill(f32::NEG_INFINITY),
+                word => {
+                    let bits = scores.iter_mut().enumerate();
+                    bits.filter(|(bit, _)| word >> bit & 1 == 0)
+                        .for_each(|(_, score)| *score = f32::NEG_INFINITY);
+                }
             }
-        });
+        }
         let ends = self.ends.iter().filter(|&&end| mask.is_allowed(end));
         Ok(match mask.num_set() > ends.count() {
             true => Fits::Words,
@@ -229,5 +236,7 @@ fn told(text: &str) -> String {
     }
 }
 
+#[cfg(test)]
+mod suite;
 #[cfg(test)]
 mod tests;

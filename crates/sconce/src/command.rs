@@ -9,6 +9,7 @@ use sconce_config::CommandLine;
 use crate::check::CheckArguments;
 use crate::emulate::EmulateArguments;
 use crate::health::HealthArguments;
+use crate::replay::ReplayArguments;
 
 /// A self-hosted model server: takes DJL Serving's place behind Amazon SageMaker.
 #[derive(Debug, Parser)]
@@ -45,6 +46,12 @@ pub(crate) enum Command {
     /// Address and port are those of the same environment and config.properties as for `sconce serve`.
     /// Behind TLS it only sees whether the port is open.
     Health(HealthArguments),
+    /// Ask the requests of a recording again, and tell every answer that is not what it was, byte for byte.
+    ///
+    /// The recording is a folder that `sconce serve --record` wrote. The same models are served with the
+    /// same settings, without a port; seeds that requests left open are what they were. Changes of the
+    /// program, the processor, settings and files are told first.
+    Replay(ReplayArguments),
     /// DJL Serving's partitioning ahead of time, which nothing needs here.
     #[command(hide = true, alias = "train")]
     Partition {
@@ -83,6 +90,10 @@ pub(crate) struct ServeArguments {
     /// inference_address]; 0 takes a free one and logs it.
     #[arg(long, value_name = "N")]
     pub(crate) port: Option<u16>,
+    /// Keep all requests and answers in this folder, with seeds, settings and hashes of the models'
+    /// files, for `sconce replay`. It must be empty or not there.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) record: Option<PathBuf>,
 }
 
 impl ServeArguments {

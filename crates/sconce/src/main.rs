@@ -6,6 +6,8 @@ mod emulate;
 mod health;
 mod http;
 mod logging;
+mod record;
+mod replay;
 mod serve;
 mod signals;
 mod watch;
@@ -35,6 +37,7 @@ fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Emulate(arguments) => emulate::run(arguments),
         Command::Health(arguments) => health::run(arguments),
+        Command::Replay(arguments) => replay::run(&arguments),
         Command::Partition { .. } => {
             let _ = writeln!(std::io::stderr(), "{PARTITION}");
             ExitCode::from(sconce_config::EXIT_CODE)

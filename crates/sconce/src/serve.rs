@@ -13,8 +13,9 @@ use std::time::{Duration, Instant};
 
 use sconce_config::{Configuration, Environment, Resolved, ServerSettings};
 use sconce_core::{Gateway, ModelStatus, Task};
-use sconce_http::{LogSwitch, Models};
+use sconce_http::{HttpSettings, LogSwitch, Models};
 use sconce_manager::{Manager, Outcome};
+use sconce_record::Recorder;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
@@ -22,7 +23,7 @@ use tracing::{error, info, warn};
 use crate::command::ServeArguments;
 use crate::signals::terminated;
 use crate::{NO_DEVICE, STARTUP_FAILED};
-use crate::{http, logging, watch};
+use crate::{http, logging, record, watch};
 
 /// SageMaker kills 30 s after SIGTERM; what runs longer than this is cut off in order.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -35,7 +36,8 @@ const LAST_WORDS: Duration = Duration::from_secs(3);
 pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
     let began = Instant::now();
     let environment = Environment::from_process();
-    let configuration = Configuration::read(&arguments.to_command_line(), &environment);
+    let line = arguments.to_command_line();
+    let configuration = Configuration::read(&line, &environment);
     let models = match configuration.models(&sconce_manager::Reached) {
         Ok(models) => models,
         Err(errors) => {
@@ -54,11 +56,21 @@ pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
             return ExitCode::from(NO_DEVICE);
         }
     }
+    let recorder = match &arguments.record {
+        None => None,
+        Some(dir) => match record::begin(dir, &line, &environment, &models) {
+            Ok(recorder) => Some(recorder),
+            Err(cause) => {
+                error!("sconce ends: --record {cause}");
+                return ExitCode::from(STARTUP_FAILED);
+            }
+        },
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let served = runtime.block_on(serve(configuration, models, log, began));
+        let served = runtime.block_on(serve(configuration, models, (log, recorder), began));
         // Tokenisation of a refused request may still run in a blocking thread.
         runtime.shutdown_timeout(Duration::from_secs(1));
         served
@@ -75,7 +87,7 @@ pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
 async fn serve(
     configuration: Configuration,
     models: Vec<Resolved>,
-    log: LogSwitch,
+    (log, recorder): (LogSwitch, Option<Arc<Recorder>>),
     began: Instant,
 ) -> anyhow::Result<ExitCode> {
     let listener = bind(configuration.server()).await?;
@@ -91,14 +103,18 @@ async fn serve(
     );
     report(&configuration.warnings(), &models);
     let telemetry = watch::start(&configuration.server().observed)?;
-    let settings = http::settings(&configuration, log, Arc::clone(&telemetry), DRAIN)?;
+    let settings = HttpSettings {
+        recorder: recorder.clone(),
+        ..http::settings(&configuration, log, Arc::clone(&telemetry), DRAIN)?
+    };
     let loading: Vec<_> = models
         .iter()
         .map(|model| model.model.model_loading_timeout)
         .collect();
     let server = configuration.server().clone();
     let (tell, told) = mpsc::unbounded_channel();
-    let models = models.into_iter().map(|model| model.model).collect();
+    let models: Vec<_> = models.into_iter().map(|model| model.model).collect();
+    let recording = recorder.clone().map(|recorder| (recorder, models.clone()));
     let manager = Manager::start(configuration, models, move |_, outcome| {
         // Nobody listens any more if a signal came first.
         let _ = tell.send(outcome);
@@ -107,7 +123,12 @@ async fn serve(
     let (tell_end, end) = oneshot::channel();
     let watched = manager.clone();
     let watch = tokio::spawn(async move {
-        let code = end_of_service(told, &loading, (address, server), &watched).await;
+        let ready = || {
+            if let Some((recorder, models)) = recording {
+                record::note_checkpoints(recorder, models);
+            }
+        };
+        let code = end_of_service(told, &loading, (address, server), &watched, ready).await;
         let _ = tell_end.send(());
         code
     });
@@ -119,17 +140,21 @@ async fn serve(
         telemetry.shutdown();
     };
     tokio::task::spawn_blocking(ending).await?;
+    if let Some(recorder) = recorder {
+        recorder.close();
+    }
     info!("the port is closed and all models are stopped; goodbye");
     Ok(watch.await?)
 }
 
 /// Waits for a signal or for the failure of a model of the start; the exit code tells which.
-/// `loading` is the time that each of them has.
+/// `loading` is the time that each of them has; `ready` is called once all have been loaded.
 async fn end_of_service(
     mut loaded: mpsc::UnboundedReceiver<Outcome>,
     loading: &[Duration],
     (address, server): (SocketAddr, ServerSettings),
     manager: &Manager,
+    ready: impl FnOnce(),
 ) -> ExitCode {
     let failed = async {
         // They are loaded one after the other, since each plans with what the others leave.
@@ -147,6 +172,7 @@ async fn end_of_service(
             // Nothing is on its way.
             _ if loading.is_empty() => std::future::pending().await,
             Ok(true) => {
+                ready();
                 if let Some(line) = example_of(address.port(), &server, &manager.status()) {
                     info!("try: {line}");
                 }

@@ -85,6 +85,7 @@ fn dialogue(fields: &mut Fields) -> Result<(Dialogue, Choice)> {
         continue_final_message: continues,
         template: None,
         arguments: arguments(fields)?,
+        now: None,
     };
     Ok((dialogue, choice))
 }

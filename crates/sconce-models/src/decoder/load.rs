@@ -6,6 +6,7 @@ use sconce_nn::weights::{Arena, HostTensor, Matrix, StoredDtype, WeightSource};
 use sconce_nn::{Embedding, KvDtype, Linear, Norm, Rope, RopeSpec};
 
 use super::footprint::Footprint;
+use super::kept::holding;
 use super::layout::{Projection, rows_of};
 use super::load_error::LoadError;
 use super::numbers::{kept_as, one_type, tensors_of};
@@ -79,22 +80,6 @@ pub(crate) struct Tied {
     /// As it is in the checkpoint.
     stored: HostTensor,
     matrix: Matrix,
-}
-
-impl Slot {
-    /// Its only tensor in a layer.
-    pub(crate) fn of(self, layer: usize) -> At {
-        self.item(layer, 0)
-    }
-
-    /// Its tensor of one expert or head.
-    pub(crate) fn item(self, layer: usize, item: usize) -> At {
-        At {
-            slot: self,
-            layer,
-            item,
-        }
-    }
 }
 
 impl<'a> Loader<'a> {
@@ -305,15 +290,15 @@ impl<'a> Loader<'a> {
         let stored = self
             .tensor(at, Part::Weight)?
             .narrow(0, rows.start, rows.len())?;
+        let tensor = self.name(at, Part::Weight);
         let matrix = match self.spec.head {
-            Head::Tied => self.kept(Slot::Embed, &stored, self.share.world)?,
+            Head::Tied => self.kept(Slot::Embed, &tensor, &stored, self.share.world)?,
             // Single rows are read from it, so they stay together.
             Head::Own => {
-                let table = self.table(Slot::Embed, &stored, self.share.world)?;
+                let table = self.table(Slot::Embed, &tensor, &stored, self.share.world)?;
                 return Ok((self.lookup(at, table, rows.start)?, None));
             }
         };
-        let tensor = self.name(at, Part::Weight);
         let table = Embedding::of(matrix.clone(), rows.start, &self.device)
             .map_err(|cause| LoadError::Layer { tensor, cause })?;
         Ok((table, Some(Tied { stored, matrix })))
@@ -325,7 +310,8 @@ impl<'a> Loader<'a> {
         let dims = &self.spec.dims;
         let (padding, context) = (dims.positions - dims.context, dims.context);
         let weight = self.tensor(at, Part::Weight)?.narrow(0, padding, context)?;
-        let weight = self.table(Slot::Position, &weight, 1)?;
+        let name = self.name(at, Part::Weight);
+        let weight = self.table(Slot::Position, &name, &weight, 1)?;
         self.lookup(at, weight, 0)
     }
 
@@ -346,7 +332,7 @@ impl<'a> Loader<'a> {
                     "`{name}` differs from the embedding it should be tied to: it is used as it is"
                 );
                 self.footprint.tables += weight.storage().byte_len() as u64;
-                weight = self.kept(Slot::Head, &own, self.share.world)?;
+                weight = self.kept(Slot::Head, &name, &own, self.share.world)?;
             }
         }
         let bias = self.bias(at)?;
@@ -435,7 +421,7 @@ impl<'a> Loader<'a> {
         weight: HostTensor,
         bias: Option<HostTensor>,
     ) -> Result<Linear, LoadError> {
-        let weight = self.kept(slot, &weight, self.share.world)?;
+        let weight = self.kept(slot, name, &weight, self.share.world)?;
         if let Some(bias) = &bias {
             self.tensors.touch(bias, self.share.world);
             self.footprint.add_as_f32(bias);
@@ -459,8 +445,14 @@ impl<'a> Loader<'a> {
     }
 
     /// The weight as it is multiplied with, in the type that it is computed from, all its pages in memory.
-    fn kept(&mut self, slot: Slot, weight: &HostTensor, parts: usize) -> Result<Matrix, LoadError> {
-        let wanted = self.wanted(slot, weight);
+    fn kept(
+        &mut self,
+        slot: Slot,
+        name: &str,
+        weight: &HostTensor,
+        parts: usize,
+    ) -> Result<Matrix, LoadError> {
+        let wanted = self.wanted(slot, name, weight)?;
         if self.numbers.is_some() {
             let rows = weight.to_dtype(wanted)?.packed()?;
             self.counted(slot, weight, &rows, parts);
@@ -484,10 +476,11 @@ impl<'a> Loader<'a> {
     fn table(
         &mut self,
         slot: Slot,
+        name: &str,
         weight: &HostTensor,
         parts: usize,
     ) -> Result<HostTensor, LoadError> {
-        let wanted = self.wanted(slot, weight);
+        let wanted = self.wanted(slot, name, weight)?;
         let table = match &mut self.arena {
             Some(arena) => arena.hold(weight, wanted)?,
             None => weight.to_dtype(wanted)?.packed()?,
@@ -498,19 +491,25 @@ impl<'a> Loader<'a> {
         Ok(table)
     }
 
-    /// The type that a weight is computed from.
-    fn wanted(&self, slot: Slot, weight: &HostTensor) -> StoredDtype {
+    /// The type that a weight is computed from; `name` is for messages.
+    fn wanted(
+        &self,
+        slot: Slot,
+        name: &str,
+        weight: &HostTensor,
+    ) -> Result<StoredDtype, LoadError> {
         if let Some(numbers) = self.numbers {
-            return numbers;
+            return Ok(numbers);
         }
         let width = weight.shape().last().copied().unwrap_or(0);
         let format = |wanted: Quantisation| wanted.format(slot, self.spec, width);
-        match (weight.dtype(), self.options.quantise.and_then(format)) {
-            (blocks @ StoredDtype::Quantised(_), _) => blocks,
-            (_, Some(format)) => StoredDtype::Quantised(format),
+        let wanted = match (weight.dtype(), self.options.quantise.and_then(format)) {
+            (blocks @ StoredDtype::Quantised(_), _) => return Ok(blocks),
+            (_, Some(format)) => return Ok(StoredDtype::Quantised(format)),
             (StoredDtype::F64, None) => self.options.dtype.unwrap_or(StoredDtype::F32),
             (other, None) => self.options.dtype.unwrap_or(other),
-        }
+        };
+        holding(name, weight, wanted)
     }
 
     /// Counts what a weight is kept as.

@@ -6,6 +6,7 @@ mod attention;
 mod block;
 mod experts;
 mod footprint;
+mod kept;
 mod layout;
 mod load;
 mod load_error;
@@ -27,6 +28,7 @@ use sconce_nn::{
 };
 
 pub use footprint::{Footprint, Working};
+pub(crate) use kept::holding;
 pub use load::LoadOptions;
 pub use load_error::LoadError;
 pub use quantise::Quantisation;

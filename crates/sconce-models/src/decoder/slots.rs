@@ -1,5 +1,6 @@
 //! The places of a decoder that weights go to: their shapes and how they are cut across ranks, said once for all families.
 
+use super::load::At;
 use super::spec::Dims;
 
 /// A place that weights go to, once per decoder or once per layer (or once per expert of a layer).
@@ -203,6 +204,22 @@ impl Axis {
             Self::One => "1",
             Self::Vocab => "vocab_size",
             Self::Positions => "max_position_embeddings (n_positions)",
+        }
+    }
+}
+
+impl Slot {
+    /// Its only tensor in a layer.
+    pub(crate) fn of(self, layer: usize) -> At {
+        self.item(layer, 0)
+    }
+
+    /// Its tensor of one expert or head.
+    pub(crate) fn item(self, layer: usize, item: usize) -> At {
+        At {
+            slot: self,
+            layer,
+            item,
         }
     }
 }

@@ -33,8 +33,6 @@ pub(super) struct Normed<T> {
 /// The weights of a layer.
 pub(super) struct Block {
     pub(super) attention: Normed<Attention>,
-    /// Of sums of blocks that the encoder attends to.
-    pub(super) sums: Option<Norm>,
     /// Of the decoder.
     pub(super) cross: Option<Normed<Attention>>,
     pub(super) mlp: Normed<Mlp>,
@@ -72,10 +70,6 @@ impl Block {
                 part: Attention::load(loader, side, own, layer)?,
                 norm: loader.norm(side, Seat::AttnNorm, layer)?,
                 order: loader.spec.order,
-            },
-            sums: match (side, loader.spec.block) {
-                (Side::Encoder, Some(_)) => Some(loader.norm(side, Seat::SumsNorm, layer)?),
-                _ => None,
             },
             cross: match side {
                 Side::Encoder => None,

@@ -175,11 +175,9 @@ impl<'a> Seq2SeqLoader<'a> {
         tables.collect()
     }
 
-    /// The biases of distances of blocks whose sums the encoder attends to, if it does.
-    pub(super) fn block_distances(&mut self) -> Result<Option<DistanceBiases>, LoadError> {
-        let wanted = self.spec.block.is_some();
-        let biases = wanted.then(|| self.biases(Side::Encoder, Seat::BlockDistances, 0));
-        biases.transpose()
+    /// The biases of distances of blocks whose sums the encoder attends to.
+    pub(super) fn block_distances(&mut self) -> Result<DistanceBiases, LoadError> {
+        self.biases(Side::Encoder, Seat::BlockDistances, 0)
     }
 
     /// A table of biases by distance.

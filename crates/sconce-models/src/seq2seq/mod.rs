@@ -51,11 +51,21 @@ pub struct Seq2Seq {
     decoder: Stack,
     /// Biases of distances in the encoder: none, one for all layers, or one for each.
     mutual: Vec<DistanceBiases>,
-    /// Biases of distances of blocks whose sums are attended to.
-    far: Option<DistanceBiases>,
+    /// What the encoder needs to attend to sums of blocks, if it does.
+    sums: Option<Sums>,
     /// Self-attention of the decoder, of all layers or of each.
     own: Vec<Attend>,
     head: Linear,
+}
+
+/// How the encoder attends to sums of blocks of what is read.
+struct Sums {
+    /// Tokens of a block.
+    block: usize,
+    /// Biases of distances of blocks.
+    far: DistanceBiases,
+    /// Norm of the sums in each layer.
+    norms: Vec<Norm>,
 }
 
 struct Stack {
@@ -113,7 +123,7 @@ impl Seq2Seq {
         let decoder = Stack::load(&mut loader, Side::Decoder)?;
         let mutual = loader.distances(Side::Encoder)?;
         let before = loader.distances(Side::Decoder)?;
-        let far = loader.block_distances()?;
+        let sums = Sums::load(&mut loader)?;
         let kept = loader.finish()?;
         let own = |look_back| Attend {
             scale: decoder.scale,
@@ -135,7 +145,7 @@ impl Seq2Seq {
             encoder,
             decoder,
             mutual,
-            far,
+            sums,
             own,
             head,
         };
@@ -166,8 +176,8 @@ impl Seq2Seq {
                 let projections = [&part.query, &part.key, &part.value];
                 let all = Linear::forward_all(projections, x)?;
                 let lens = &reading.lens;
-                let attended = match &block.sums {
-                    Some(norm) => self.attend_to_sums(layer, (part, norm), x, (all, lens))?,
+                let attended = match &self.sums {
+                    Some(sums) => self.attend_to_sums(layer, (part, sums), x, (all, lens))?,
                     None => self.attend_mutually(layer, all, lens)?,
                 };
                 self.summed(part.out.forward(&attended)?)
@@ -204,23 +214,22 @@ impl Seq2Seq {
     fn attend_to_sums(
         &self,
         layer: usize,
-        (part, norm): (&Attention, &Norm),
+        (part, of_blocks): (&Attention, &Sums),
         x: &Tensor,
         (all, lens): ([Tensor; 3], &[usize]),
     ) -> Result<Tensor> {
-        let (Some(block), Some(near), Some(far)) =
-            (self.spec.block, of_layer(&self.mutual, layer), &self.far)
-        else {
-            candle_core::bail!("there are no biases for sums of blocks");
+        let Some(near) = of_layer(&self.mutual, layer) else {
+            candle_core::bail!("there are no biases of distances beside sums of blocks");
         };
-        let sums = norm.forward(&sums_of_blocks(x, lens, block)?)?;
+        let sums = sums_of_blocks(x, lens, of_blocks.block)?;
+        let sums = of_blocks.norms[layer].forward(&sums)?;
         let [keys, values] = Linear::forward_all([&part.key, &part.value], &sums)?;
         let how = AttendToSums {
             scale: self.encoder.scale,
             reach: self.spec.reaches.get(layer).copied().unwrap_or(usize::MAX),
-            block,
+            block: of_blocks.block,
             near,
-            far,
+            far: &of_blocks.far,
         };
         attend_to_sums(
             all.each_ref(),
@@ -356,6 +365,21 @@ impl Seq2Seq {
 /// What a layer has, where all have one or each has its own.
 fn of_layer<T>(all: &[T], layer: usize) -> Option<&T> {
     all.get(layer).or(all.first())
+}
+
+impl Sums {
+    fn load(loader: &mut Seq2SeqLoader<'_>) -> std::result::Result<Option<Self>, LoadError> {
+        let Some(block) = loader.spec.block else {
+            return Ok(None);
+        };
+        let far = loader.block_distances()?;
+        let layers = loader.dims(Side::Encoder).layers;
+        let norm = |layer| loader.norm(Side::Encoder, Seat::SumsNorm, layer);
+        let norms = (0..layers)
+            .map(norm)
+            .collect::<std::result::Result<_, _>>()?;
+        Ok(Some(Self { block, far, norms }))
+    }
 }
 
 impl Stack {

@@ -183,6 +183,33 @@ mod tests {
     }
 
     #[test]
+    fn what_is_no_number_stays_so_wherever_it_is_seen() {
+        let (len, width, heads) = (40, 8, 2);
+        let how = AttendAcross {
+            scale: 0.4,
+            causal: true,
+        };
+        let with_key = |number: Option<f32>| {
+            let [q, mut k, v] = [1, 2, 3].map(|seed| numbers(len * width, seed));
+            // Of the second head, at the place 21.
+            number.into_iter().for_each(|x| k[21 * width + 5] = x);
+            let [q, k, v] = [q, k, v].map(|all| tensor(&all, width));
+            let out = attend_across([&q, &k, &v], heads, 1, how).unwrap();
+            out.flatten_all().unwrap().to_vec1::<f32>().unwrap()
+        };
+        let (whole, broken) = (with_key(None), with_key(Some(f32::NAN)));
+        for (at, (whole, broken)) in whole.iter().zip(&broken).enumerate() {
+            let sees = at / width >= 21 && at % width >= 4;
+            let kept = if sees {
+                broken.is_nan()
+            } else {
+                broken == whole
+            };
+            assert!(kept, "{at}: {broken}");
+        }
+    }
+
+    #[test]
     fn lengths_that_do_not_fit_are_errors() {
         let (q, k) = (tensor(&[0.0; 32], 8), tensor(&[0.0; 24], 8));
         let how = AttendAcross {

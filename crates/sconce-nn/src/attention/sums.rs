@@ -95,29 +95,32 @@ impl Text {
         texts.collect()
     }
 
-    /// What is added to the scores of `count` queries from `first` on with the tokens from `begin` to `end` and all sums.
-    fn added(
+    /// Writes what is added to the scores of `count` queries from `first` on with the tokens from `begin` to `end` and all
+    /// sums.
+    fn add(
         &self,
         head: usize,
         (first, count): (usize, usize),
         (begin, end): (usize, usize),
         how: &AttendToSums<'_>,
-    ) -> Vec<f32> {
+        added: &mut [f32],
+    ) {
         let near = &self.near[head * (2 * self.len - 1)..][..2 * self.len - 1];
         let far = self.far.chunks(2 * self.blocks.max(1) - 1).nth(head);
-        let mut added = Vec::with_capacity(count * (end - begin + self.blocks));
-        for query in first..first + count {
-            added.extend(
-                (begin..end).map(|key| match key.abs_diff(query) <= how.reach {
+        let rows = added.chunks_exact_mut(end - begin + self.blocks);
+        for (query, row) in (first..first + count).zip(rows) {
+            let (of_tokens, of_blocks) = row.split_at_mut(end - begin);
+            for (key, added) in (begin..end).zip(of_tokens) {
+                *added = match key.abs_diff(query) <= how.reach {
                     true => near[self.len - 1 + key - query],
                     false => f32::NEG_INFINITY,
-                }),
-            );
+                };
+            }
             let own = block_of(query, how.block, self.blocks);
-            let of_block = |block: usize| far.map_or(0.0, |far| far[self.blocks - 1 + block - own]);
-            added.extend((0..self.blocks).map(of_block));
+            for (block, added) in of_blocks.iter_mut().enumerate() {
+                *added = far.map_or(0.0, |far| far[self.blocks - 1 + block - own]);
+            }
         }
-        added
     }
 }
 
@@ -155,31 +158,42 @@ pub fn attend_to_sums(
         let count = (RUNS * RUN).min(text.len - first);
         let begin = first.saturating_sub(how.reach);
         let end = (first + count).saturating_add(how.reach).min(text.len);
-        let seen = |near: &[f32], far: &[f32]| -> Vec<f32> {
-            let row = |all: &[f32], row: usize| all[row * width + which * head..][..head].to_vec();
-            let near = (begin..end).flat_map(|token| row(near, text.from + token));
-            let far = (0..text.blocks).flat_map(|block| row(far, text.sums_from + block));
-            near.chain(far).collect()
-        };
-        let (keys, values) = (seen(&keys, &far_keys), seen(&values, &far_values));
-        let asked = (first..first + count).flat_map(|token| {
-            let at = (text.from + token) * width + which * head;
-            queries[at..at + head].iter().copied()
-        });
-        let asked: Vec<f32> = asked.collect();
-        let added = text.added(which, (first, count), (begin, end), how);
-        let places = Places::Each(&added);
         let key_len = end - begin + text.blocks;
         let write = |token: usize, result: &[f32]| {
             let at = (text.from + first + token) * width + which * head;
             // SAFETY: each pair of token and head belongs to one task, and `out` is borrowed during the call.
             unsafe { shared.part(at, head) }.copy_from_slice(result);
         };
-        scratch::with(scratch_len(key_len, head, &places), |scratch| {
+        // Rows of one head, end to end.
+        let gather = |all: &[f32], rows: std::ops::Range<usize>, to: &mut [f32]| {
+            for (row, to) in rows.zip(to.chunks_exact_mut(head)) {
+                to.copy_from_slice(&all[row * width + which * head..][..head]);
+            }
+        };
+        let seen = |near: &[f32], far: &[f32], to: &mut [f32]| {
+            let (of_tokens, of_blocks) = to.split_at_mut((end - begin) * head);
+            gather(near, text.from + begin..text.from + end, of_tokens);
+            gather(far, text.sums_from..text.sums_from + text.blocks, of_blocks);
+        };
+        let own = count * head + 2 * key_len * head + count * key_len;
+        let room = own + scratch_len(key_len, head, &Places::Each(&[]));
+        scratch::with(room, |room| {
+            let (asked, room) = room.split_at_mut(count * head);
+            let (of_keys, room) = room.split_at_mut(key_len * head);
+            let (of_values, room) = room.split_at_mut(key_len * head);
+            let (added, scratch) = room.split_at_mut(count * key_len);
+            gather(
+                &queries,
+                text.from + first..text.from + first + count,
+                asked,
+            );
+            seen(&keys, &far_keys, of_keys);
+            seen(&values, &far_values, of_values);
+            text.add(which, (first, count), (begin, end), how, added);
             dispatch(Mutual {
-                queries: &asked,
-                keys: &keys,
-                values: &values,
+                queries: asked,
+                keys: of_keys,
+                values: of_values,
                 stride: head,
                 len: count,
                 key_len,
@@ -187,7 +201,7 @@ pub fn attend_to_sums(
                 scale: how.scale,
                 before: usize::MAX,
                 behind: usize::MAX,
-                places,
+                places: Places::Each(added),
                 scratch,
                 out: &write,
             });

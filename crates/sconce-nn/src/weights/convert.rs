@@ -19,6 +19,9 @@ const PIECE: usize = 4096;
 /// Bytes that are copied between two signs of life: a slow disk takes less than a second for them.
 const COPIED: usize = 8 << 20;
 
+/// The least number that rounds to infinity in f16: half a step above the largest finite one.
+const ROUNDED_UP: f32 = 65520.0;
+
 impl HostTensor {
     /// Itself when kernels can read it in place (see [`HostTensor::is_packed`]), else a row-major copy.
     pub fn packed(&self) -> Result<Self, WeightError> {
@@ -113,13 +116,12 @@ impl HostTensor {
             return Ok(false);
         }
         let source = self.in_order()?;
-        let (mut wide, mut rounded) = ([0.0; PIECE], [f16::ZERO; PIECE]);
+        let mut wide = [0.0; PIECE];
         for first in (0..self.elements()).step_by(PIECE) {
-            let count = PIECE.min(self.elements() - first);
-            source.widen(first, &mut wide[..count])?;
-            rounded[..count].convert_from_f32_slice(&wide[..count]);
-            let mut all = wide[..count].iter().zip(&rounded[..count]);
-            if all.any(|(wide, rounded)| wide.is_finite() && rounded.is_infinite()) {
+            let wide = &mut wide[..PIECE.min(self.elements() - first)];
+            source.widen(first, wide)?;
+            let over = |x: &f32| x.abs() >= ROUNDED_UP && x.is_finite();
+            if wide.iter().any(over) {
                 return Ok(true);
             }
             pulse::beat();
@@ -392,6 +394,37 @@ mod tests {
             turned.transpose().unwrap().to_vec_f32().unwrap(),
             matrix.to_vec_f32().unwrap()
         );
+    }
+
+    #[test]
+    fn what_rounds_to_infinity_in_f16_is_found_and_nothing_else() {
+        let below = f32::from_bits(ROUNDED_UP.to_bits() - 1);
+        for (number, over) in [
+            (ROUNDED_UP, true),
+            (-ROUNDED_UP, true),
+            (f32::MAX, true),
+            (below, false),
+            (-below, false),
+            (f32::INFINITY, false),
+            (f32::NAN, false),
+        ] {
+            let mut numbers = vec![0.5; 1000];
+            numbers[777] = number;
+            let tensor = f32s(&numbers);
+            assert_eq!(
+                tensor.overflows(StoredDtype::F16).unwrap(),
+                over,
+                "{number}"
+            );
+            assert!(!tensor.overflows(StoredDtype::BF16).unwrap());
+            let rounded = tensor.to_dtype(StoredDtype::F16).unwrap();
+            let rounded = rounded.to_vec_f32().unwrap()[777];
+            assert_eq!(
+                number.is_finite() && rounded.is_infinite(),
+                over,
+                "{number}"
+            );
+        }
     }
 
     #[test]

@@ -61,6 +61,18 @@ pub(super) fn set_clock(environment: &mut Environment<'static>, clock: Clock) {
     });
 }
 
+/// The local time so many seconds after 1970 began; the present where that is no time.
+pub(super) fn at(seconds: u64) -> NaiveDateTime {
+    let seconds = i64::try_from(seconds).ok();
+    let time = seconds.and_then(|seconds| chrono::DateTime::from_timestamp(seconds, 0));
+    time.map_or_else(now, |time| time.with_timezone(&chrono::Local).naive_local())
+}
+
+/// `strftime_now` of that time.
+pub(super) fn clock_at(time: NaiveDateTime) -> Value {
+    Value::from_function(move |format: String| strftime(&format, time))
+}
+
 /// The template's own words, of an error that it raised.
 pub(super) fn raised(error: &Error) -> Option<String> {
     let detail = error.detail()?.strip_prefix(RAISED)?;

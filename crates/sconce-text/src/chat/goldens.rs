@@ -35,6 +35,7 @@ fn dialogue(said: &Value) -> Dialogue {
         continue_final_message: flag("continue_final_message"),
         template: None,
         arguments: said["kwargs"].as_object().cloned().unwrap_or_default(),
+        now: None,
     }
 }
 

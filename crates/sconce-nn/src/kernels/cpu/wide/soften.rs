@@ -8,7 +8,8 @@ use super::vectors::LANES;
 /// Below it exponentials are zero: none that is smaller than what products compute quickly with.
 const LEAST: f32 = -87.33;
 
-/// Turns scores into the exponentials of their distance to the largest, within two units in the last place; their sum.
+/// Turns scores into the exponentials of their distance to the largest, within two units in the last place; their sum. What
+/// is no number stays so, and makes the sum none.
 ///
 /// # Safety
 /// Inlined into code that has the instructions.
@@ -41,13 +42,14 @@ pub(in crate::kernels::cpu) unsafe fn soften(scores: &mut [f32]) -> f32 {
     }
 }
 
-/// e to the power of each lane, of which none is above zero.
+/// e to the power of each lane, of which none is above zero; what is no number stays so.
 #[inline(always)]
 unsafe fn exp(x: __m512) -> __m512 {
     // SAFETY: arithmetic of registers, for which the caller has the instructions.
     unsafe {
-        let counts = _mm512_cmp_ps_mask::<_CMP_GE_OQ>(x, _mm512_set1_ps(LEAST));
-        let x = _mm512_max_ps(x, _mm512_set1_ps(LEAST));
+        let counts = _mm512_cmp_ps_mask::<_CMP_NLT_UQ>(x, _mm512_set1_ps(LEAST));
+        // The second one where either is no number.
+        let x = _mm512_max_ps(_mm512_set1_ps(LEAST), x);
         let scaled = _mm512_mul_ps(x, _mm512_set1_ps(std::f32::consts::LOG2_E));
         let whole =
             _mm512_roundscale_ps::<{ _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC }>(scaled);
