@@ -242,7 +242,17 @@ fn adapters_come_and_go_while_the_model_answers() {
     assert_eq!(status("DELETE", "/adapters/new").0, 200);
     let (code, text) = ask();
     assert!(code == 424 && text.contains("is not registered"), "{text}");
+}
 
+#[test]
+fn what_is_wrong_with_adapters_is_named_and_memory_is_what_was_planned() {
+    let serving = serve("");
+    let client = Client::new(serving.address());
+    let status = |method: &str, path: &str| {
+        let answer = client.request(method, path, &[], b"").unwrap();
+        (answer.status, answer.text())
+    };
+    let source = |name: &str| folder(name).display().to_string();
     for (method, path, code, part) in [
         (
             "GET",

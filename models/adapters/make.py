@@ -19,7 +19,7 @@ import torch
 import transformers
 from peft import LoraConfig
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 HERE = Path(__file__).parent
 TINY = HERE.parent / "tiny"
@@ -44,6 +44,16 @@ CASES = {
     "gptj/neighbours": dict(r=4, lora_alpha=8, target_modules=["q_proj", "k_proj", "v_proj", "fc_in", "fc_out"]),
     "qwen2/biased": dict(r=3, lora_alpha=3, target_modules=["q_proj", "k_proj", "o_proj"]),
 }
+
+
+def config_of(base):
+    """Some folders have transformers 5's spelling of rotations, which 4 does not read: it would rotate as by default."""
+    config = AutoConfig.from_pretrained(TINY / base)
+    written = json.loads((TINY / base / "config.json").read_text()).get("rope_parameters")
+    if written:
+        assert written["rope_type"] == "default" and written.get("partial_rotary_factor", 1.0) == 1.0, base
+        config.rope_theta = written["rope_theta"]
+    return config
 
 
 def fill(model, seed):
@@ -80,7 +90,7 @@ def make(case, keys):
     prompts = load_file(TINY / base / "golden.safetensors")
     texts = json.loads((TINY / base / "golden.json").read_text())["runs"]
     for seed in range(1000):
-        model = AutoModelForCausalLM.from_pretrained(TINY / base, dtype=torch.float32).eval()
+        model = AutoModelForCausalLM.from_pretrained(TINY / base, config=config_of(base), dtype=torch.float32).eval()
         adapted = peft.get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **keys)).eval()
         fill(adapted, seed)
         found = [continue_greedily(adapted, prompts[f"prompt.{at}"]) for at in PROMPTS]

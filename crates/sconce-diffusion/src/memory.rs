@@ -320,6 +320,7 @@ mod tests {
                 prompts: vec!["x".into()],
                 height: Some(height),
                 width: Some(width),
+                images_per_prompt: 1,
                 ..Draw::default()
             };
             door::admit(&description, plan, 8, asked).map(|_| ())

@@ -172,7 +172,7 @@ impl Drop for Line {
             ..
         } = &*self;
         let id = self.id();
-        let ms = began.elapsed().as_millis();
+        let ms = began.elapsed().as_millis() as u64;
         let tokens = self.tally.0.load(Ordering::Relaxed);
         let outcome = match (status, self.complete) {
             (None, _) => "the client left before the answer".into(),

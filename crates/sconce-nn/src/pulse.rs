@@ -67,6 +67,7 @@ pub struct Silence {
     heard: u64,
     looked: Instant,
     lasts: Duration,
+    passes_on: bool,
 }
 
 impl Silence {
@@ -78,6 +79,16 @@ impl Silence {
             limit,
             looked: Instant::now(),
             lasts: Duration::ZERO,
+            passes_on: false,
+        }
+    }
+
+    /// What is heard counts as a sign of life of the thread that listens, which must not be attached to the same pulse.
+    #[must_use]
+    pub fn passed_on(self) -> Self {
+        Self {
+            passes_on: true,
+            ..self
         }
     }
 
@@ -97,8 +108,9 @@ impl Silence {
         } else {
             self.heard = count;
             self.lasts = Duration::ZERO;
-            // Who waits for them lives as long as they do.
-            beat();
+            if self.passes_on {
+                beat();
+            }
         }
         self.lasts >= self.limit
     }

@@ -100,7 +100,8 @@ impl<R: Obey> Group<R> {
     fn gather(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<News<R::Answer>, EngineError> {
         let mut unfinished: Vec<usize> = (0..self.members.len()).collect();
         let mut leader = None;
-        let mut silence = Silence::of(self.handle.pulse(), self.patience + GRACE);
+        // Who waits for the ranks lives as long as they do.
+        let mut silence = Silence::of(self.handle.pulse(), self.patience + GRACE).passed_on();
         loop {
             match self.reports.recv_timeout(silence.tick()) {
                 Ok(Report { rank, news }) => match news {
