@@ -511,7 +511,7 @@ fn the_random_cases_preempt_share_and_evict_all_the_time() {
         rewriting += usize::from(counts.rewritten > 0);
     }
     assert!(
-        preempting >= 40 && sharing >= 20 && rewriting >= 60,
+        preempting >= 40 && sharing >= 15 && rewriting >= 60,
         "of 100 cases {preempting} preempt, {sharing} share and {rewriting} use blocks again"
     );
 }

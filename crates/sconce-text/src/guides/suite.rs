@@ -51,7 +51,8 @@ fn suite() -> Vec<Case> {
 /// A text by a rule, of which each token is drawn among those that may come; `None`: it did not end.
 fn written(guides: &Guides, rule: &Arc<Rule>, seed: u64) -> Option<String> {
     let tokenizer = byte_level();
-    let vocab = tokenizer.vocab_size();
+    let end = end_of(&tokenizer);
+    let vocab = end as usize + 1;
     let mut follower = guides.follow(rule).expect("it was followed before");
     let mut random = fastrand(seed);
     let mut tokens = Vec::new();
@@ -68,7 +69,7 @@ fn written(guides: &Guides, rule: &Arc<Rule>, seed: u64) -> Option<String> {
             None => all[random() as usize % all.len()],
         };
         follower.take(token).expect("a step");
-        if token == END {
+        if token == end {
             return Some(tokenizer.decode(&tokens, true).expect("a text"));
         }
         tokens.push(token);
@@ -76,14 +77,23 @@ fn written(guides: &Guides, rule: &Arc<Rule>, seed: u64) -> Option<String> {
     None
 }
 
-/// The token that ends a text.
-const END: u32 = 0;
+/// The token that ends a text: one without a text of its own, behind all others.
+fn end_of(tokenizer: &crate::Tokenizer) -> u32 {
+    tokenizer.vocab_size() as u32
+}
+
+/// Whether a number has more digits than the judge's floating-point numbers tell apart.
+fn has_long_number(text: &str) -> bool {
+    let digits = |run: &[u8]| run.len() > 15 && run[0].is_ascii_digit();
+    let same = |one: &u8, other: &u8| one.is_ascii_digit() == other.is_ascii_digit();
+    text.as_bytes().chunk_by(same).any(digits)
+}
 
 /// Tokens that end something, the whole text first.
 fn closing(tokenizer: &crate::Tokenizer) -> Vec<u32> {
     let of = |text: &str| tokenizer.id_of(text);
     let bytes = ["\"", "}", "]"].into_iter().filter_map(of);
-    std::iter::once(END).chain(bytes).collect()
+    std::iter::once(end_of(tokenizer)).chain(bytes).collect()
 }
 
 fn fastrand(seed: u64) -> impl FnMut() -> u64 {
@@ -99,7 +109,8 @@ fn fastrand(seed: u64) -> impl FnMut() -> u64 {
 #[test]
 fn whatever_is_written_by_a_schema_is_valid_by_it() {
     let tokenizer = byte_level();
-    let guides = Guides::new(&tokenizer, tokenizer.vocab_size(), &[END]).expect("a trie");
+    let end = end_of(&tokenizer);
+    let guides = Guides::new(&tokenizer, end as usize + 1, &[end]).expect("a trie");
     let (mut kept, mut ended, mut open) = (0, 0, 0);
     let mut refused: BTreeMap<String, usize> = BTreeMap::new();
     let mut wrong = Vec::new();
@@ -129,6 +140,7 @@ fn whatever_is_written_by_a_schema_is_valid_by_it() {
             ended += 1;
             let told = match serde_json::from_str(&text) {
                 Ok(value) if judge.is_valid(&value) => continue,
+                Ok(_) if has_long_number(&text) => continue,
                 Ok(_) => String::new(),
                 // JSON has no largest number, and floating-point numbers have.
                 Err(error) if error.to_string().contains("out of range") => continue,
