@@ -23,16 +23,16 @@ model: need-python ## Fetch the default model unless it is there
 
 sdk: need-python ## Fetch the clients that the tests ask the server with: the SageMaker SDK, OpenAI's, LangChain and litellm
 	@$(PYTHON) tests/sdk/fetch.py
-	@$(PYTHON) tests/openai/fetch.py
-	@$(PYTHON) tests/clients/fetch.py
+	@$(PYTHON) tests/fetch_clients.py openai
+	@$(PYTHON) tests/fetch_clients.py clients
 
 # The tests against the default model and with the SDK say "skipped" where it cannot be fetched.
 test: lint ## Check format, lints and documentation, then run all tests
 	@$(PYTHON) models/fetch_smollm2.py || echo "skipped: tests that need the default model"
 	@$(PYTHON) models/fetch_minilm.py || echo "skipped: the test of the sentence model"
 	@$(PYTHON) tests/sdk/fetch.py || echo "skipped: tests with the SageMaker SDK"
-	@$(PYTHON) tests/openai/fetch.py || echo "skipped: the test with OpenAI's client"
-	@$(PYTHON) tests/clients/fetch.py || echo "skipped: the test with LangChain and litellm"
+	@$(PYTHON) tests/fetch_clients.py openai || echo "skipped: the test with OpenAI's client"
+	@$(PYTHON) tests/fetch_clients.py clients || echo "skipped: the test with LangChain and litellm"
 	$(CARGO) test --workspace
 
 lint: need-cargo ## Check format, lints and documentation

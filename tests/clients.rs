@@ -1,5 +1,5 @@
 //! The adapters of LangChain and litellm, for OpenAI's routes and for SageMaker's behind `sconce emulate`. Skipped where
-//! `tests/clients/fetch.py` has not been able to fetch them.
+//! `tests/fetch_clients.py` has not been able to fetch them.
 
 use std::path::Path;
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! OpenAI's Python client against a served checkpoint with a chat template. Skipped where `tests/openai/fetch.py` has not
+//! OpenAI's Python client against a served checkpoint with a chat template. Skipped where `tests/fetch_clients.py` has not
 //! been able to fetch it. What LMI does with the same bodies is asked without it.
 
 use std::net::SocketAddr;

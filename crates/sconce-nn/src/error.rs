@@ -7,8 +7,10 @@ use crate::weights::{StoredDtype, WeightError};
 /// Why a layer could not be built or a computation could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum NnError {
-    /// The device has no kernels in this build.
-    #[error("{what} is on {device}: this build computes on the CPU only, set option.device=cpu")]
+    /// The device has no kernel for it in this build.
+    #[error(
+        "{what} is on {device}, where this build computes nothing of the kind: set option.device=cpu"
+    )]
     Device {
         /// The tensor or layer.
         what: &'static str,
