@@ -72,19 +72,6 @@ pub fn open_gpu(ordinal: usize) -> Result<Device, GpuError> {
     }
 }
 
-/// The bytes of a GPU that are free, if it tells.
-pub fn free_bytes(device: &Device) -> Option<u64> {
-    #[cfg(feature = "cuda")]
-    if let Device::Cuda(device) = device {
-        let context = device.cuda_stream().context().clone();
-        context.bind_to_thread().ok()?;
-        let (free, _) = candle_core::cuda_backend::cudarc::driver::result::mem_get_info().ok()?;
-        return Some(free as u64);
-    }
-    let _ = device;
-    None
-}
-
 /// The numbers of keys and values that GPUs keep for a head of so many: kernels have some sizes only. `None`: none is
 /// large enough.
 pub fn head_on_gpu(head: usize) -> Option<usize> {

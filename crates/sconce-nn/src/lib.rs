@@ -40,7 +40,7 @@ pub use comm::{Communicator, GroupFailure, GroupHandle, Place, Solo, SoloOn, Thr
 pub use conv::{CONV_SCRATCH, Conv2d, ConvShape};
 pub use embedding::Embedding;
 pub use error::NnError;
-pub use gpus::{GpuError, GpuInfo, free_bytes, gpus, head_on_gpu, open_gpu};
+pub use gpus::{GpuError, GpuInfo, gpus, head_on_gpu, open_gpu};
 pub use group_norm::GroupNorm;
 pub use kernels::cpu::stream::read_bandwidth;
 pub use kernels::cpu::{logits, pool};
