@@ -1,8 +1,8 @@
 //! Prefill and decode of the default model, in process, against two floors measured in the same
 //! run: reading the weights from memory (decode) and candle's own f32 matmul (prefill).
 //!
-//! `cargo bench --bench decode [-- WORD..]`: of stored, bf16, q8_0 and q4_0, and of 1, 8 and 32
-//! streams; without, all. Medians of interleaved rounds: the machine may be noisy, the ratios are
+//! `cargo bench --bench decode [-- WORD..]`: of stored, bf16, q8_0, q8_row and q4_0, and of 1, 8 and
+//! 32 streams; without, all. Medians of interleaved rounds: the machine may be noisy, the ratios are
 //! what counts.
 #![allow(clippy::panic, clippy::print_stdout, unreachable_pub, missing_docs)]
 
@@ -21,10 +21,11 @@ const PROMPT: usize = 512;
 const NEW: usize = 64;
 
 /// What to measure, by the word that asks for it: weights as they are stored and f32 products, bf16 products, blocks.
-const WAYS: [(&str, Option<StoredDtype>, Option<BlockFormat>); 4] = [
+const WAYS: [(&str, Option<StoredDtype>, Option<BlockFormat>); 5] = [
     ("stored", None, None),
     ("bf16", Some(StoredDtype::BF16), None),
     ("q8_0", None, Some(BlockFormat::Q8_0)),
+    ("q8_row", None, Some(BlockFormat::Q8Row)),
     ("q4_0", None, Some(BlockFormat::Q4_0)),
 ];
 

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use half::{bf16, f16};
-use sconce_nn::weights::HostTensor;
+use sconce_nn::weights::{BlockFormat, HostTensor, Matrix, StoredDtype};
 use sconce_nn::{Linear, pool};
 
 const ROUNDS: usize = 7;
@@ -49,8 +49,8 @@ fn main() {
         read_speed()
     );
     println!(
-        "{:>16} {:>4}  {:>28} {:>28} {:>28} {:>28} {:>28}",
-        "in x out", "rows", "f32", "f16", "bf16", "bf16 x bf16", "candle f32"
+        "{:>16} {:>4}  {:>28} {:>28} {:>28} {:>28} {:>28} {:>28} {:>28}",
+        "in x out", "rows", "f32", "f16", "bf16", "bf16 x bf16", "q8_0", "q8_row", "candle f32"
     );
     for (k, n) in SIZES {
         let name = format!("{k}x{n}");
@@ -83,7 +83,7 @@ fn compare(name: &str, rows: usize, k: usize, n: usize) {
     for (index, contender) in contenders.iter().enumerate() {
         let seconds = median(times.iter().map(|round| round[index]).collect());
         let (bytes, flops) = (
-            (k * n * contender.size) as f64 / seconds / 1e9,
+            contender.bytes as f64 / seconds / 1e9,
             operations as f64 / seconds / 1e9,
         );
         print!("  {:>8.1}us {bytes:>5.1}GB {flops:>6.1}GF", seconds * 1e6);
@@ -93,8 +93,8 @@ fn compare(name: &str, rows: usize, k: usize, n: usize) {
 
 /// A kind of product with copies of its weight.
 struct Contender {
-    /// Bytes of one weight.
-    size: usize,
+    /// Bytes of the weights.
+    bytes: usize,
     products: Vec<Box<dyn Fn(&Tensor) -> Tensor>>,
 }
 
@@ -114,11 +114,18 @@ fn contenders(k: usize, n: usize) -> Vec<Contender> {
     let wide = numbers(k * n);
     let halves: Vec<f16> = wide.iter().map(|&w| f16::from_f32(w)).collect();
     let brains: Vec<bf16> = wide.iter().map(|&w| bf16::from_f32(w)).collect();
-    let ours = |size: usize, make: &dyn Fn() -> Linear| Contender {
-        size,
-        products: (0..copies(k * n * size)).map(|_| product(make())).collect(),
+    let ours = |bytes: usize, make: &dyn Fn() -> Linear| Contender {
+        bytes,
+        products: (0..copies(bytes)).map(|_| product(make())).collect(),
     };
     let linear = |weight| Linear::new(weight, None, &Device::Cpu).expect("a packed matrix");
+    let all = HostTensor::from_slice(&wide, &[n, k]);
+    let blocks = |format: BlockFormat| {
+        ours(k * n / format.numbers() * format.bytes(), &|| {
+            let matrix = Matrix::of(&all, StoredDtype::Quantised(format)).expect("whole blocks");
+            Linear::of(matrix, None, &Device::Cpu).expect("a matrix")
+        })
+    };
     let candle = |_| {
         let weight = Tensor::from_vec(wide.clone(), (n, k), &Device::Cpu).expect("lengths fit");
         let product = move |x: &Tensor| {
@@ -128,15 +135,21 @@ fn contenders(k: usize, n: usize) -> Vec<Contender> {
         Box::new(product) as Box<dyn Fn(&Tensor) -> Tensor>
     };
     vec![
-        ours(4, &|| linear(HostTensor::from_slice(&wide, &[n, k]))),
-        ours(2, &|| linear(HostTensor::from_slice(&halves, &[n, k]))),
-        ours(2, &|| linear(HostTensor::from_slice(&brains, &[n, k]))),
-        ours(2, &|| {
+        ours(4 * k * n, &|| linear(all.clone())),
+        ours(2 * k * n, &|| {
+            linear(HostTensor::from_slice(&halves, &[n, k]))
+        }),
+        ours(2 * k * n, &|| {
+            linear(HostTensor::from_slice(&brains, &[n, k]))
+        }),
+        ours(2 * k * n, &|| {
             let weight = HostTensor::from_slice(&brains, &[n, k]);
             linear(weight).with_bf16_products()
         }),
+        blocks(BlockFormat::Q8_0),
+        blocks(BlockFormat::Q8Row),
         Contender {
-            size: 4,
+            bytes: 4 * k * n,
             products: (0..copies(k * n * 4)).map(candle).collect(),
         },
     ]

@@ -86,6 +86,7 @@ fn main() {
     ];
     for format in [
         BlockFormat::Q8_0,
+        BlockFormat::Q8Row,
         BlockFormat::Q6K,
         BlockFormat::Q5_1,
         BlockFormat::Q5K,

@@ -121,7 +121,7 @@ fn weights_that_are_in_blocks_are_kept_so_whatever_the_options_say() {
     for (name, kept) in [
         ("awq", "q4_1"),
         ("gptq", "q4_0"),
-        ("gptq-act-order", "q8_0"),
+        ("gptq-act-order", "q8_row"),
     ] {
         for dtype in ["", "option.dtype=bf16\n"] {
             let dir = TempDir::new().unwrap();

@@ -55,7 +55,7 @@ impl<Run> Rounded<Run> {
     /// How a model is loaded for it.
     pub fn options(&self) -> LoadOptions {
         let quantise = match self.format.as_str() {
-            "int8" => Quantisation::Blocks(BlockFormat::Q8_0),
+            "int8" => Quantisation::Blocks(BlockFormat::Q8Row),
             "int4" => Quantisation::Int4,
             other => panic!("no golden is rounded to {other}"),
         };

@@ -140,6 +140,12 @@ FAMILIES = {
         config=lambda **k: transformers.UMT5Config(**(T5_SIZES | dict(tie_word_embeddings=False) | k)),
         tokenizer=fast(lambda: unigram(T5, "$A </s>"), "T5TokenizerFast", extra_ids=0, **T5_TOKENS),
         generation=dict(max_length=18)),
+    # Bytes, and no file with a vocabulary.
+    "byt5": dict(
+        # Its tokenizer fails where an id is beyond its own.
+        config=lambda vocab_size, **k: t5_config(feed_forward_proj="gated-gelu", tie_word_embeddings=False, vocab_size=384, **k),
+        tokenizer=lambda folder: transformers.ByT5Tokenizer(model_max_length=96).save_pretrained(folder),
+        generation=dict(max_length=18)),
     "longt5": dict(
         config=lambda **k: transformers.LongT5Config(
             **(T5_SIZES | dict(decoder_start_token_id=0, local_radius=7, feed_forward_proj="gated-gelu") | k)),
@@ -241,6 +247,7 @@ CASES = {
         family="wide-t5", task="text2text-generation", requests=ANY[:3], rounded=("int8", "int4")),
     "flan-t5-text2text-generation": dict(family="flan-t5", task="text2text-generation", requests=ANY),
     "mt5-summarization": dict(family="mt5", task="summarization", requests=ANY),
+    "byt5-text2text-generation": dict(family="byt5", task="text2text-generation", requests=ANY),
     "umt5-text2text-generation": dict(family="umt5", task="text2text-generation", requests=ANY),
     "longt5-summarization": dict(family="longt5", task="summarization", requests=ANY),
     "longt5-global-summarization": dict(family="longt5-global", task="summarization", requests=ANY),

@@ -194,7 +194,7 @@ impl Planner<'_> {
             cures.push("option.dtype=fp16".into());
         }
         let quantised = [
-            ("int8", Quantisation::Blocks(BlockFormat::Q8_0)),
+            ("int8", Quantisation::Blocks(BlockFormat::Q8Row)),
             ("int4", Quantisation::Int4),
         ];
         let quantised = quantised

@@ -86,9 +86,9 @@ impl<'a> Settings<'a> {
             meant.then_some((setting, bits))
         };
         let old = [
-            bits("option.dtype", "int8", Quantize::Q8_0),
+            bits("option.dtype", "int8", Quantize::Q8Row),
             bits("option.dtype", "int4", Quantize::Int4),
-            bits("option.load_in_8bit", "", Quantize::Q8_0),
+            bits("option.load_in_8bit", "", Quantize::Q8Row),
             bits("option.load_in_4bit", "", Quantize::Int4),
         ];
         let new = self.get("option.quantize");

@@ -392,6 +392,8 @@ pub enum Quantize {
     Q5_1,
     /// 8 bits around zero.
     Q8_0,
+    /// 8 bits around zero with one scale for a row.
+    Q8Row,
     /// 4 bits above a minimum, in blocks of 256.
     Q4K,
     /// 5 bits above a minimum, in blocks of 256.

@@ -307,6 +307,7 @@ pub(crate) fn quantisation(quantize: Quantize) -> Option<Quantisation> {
         Quantize::Q5_0 => BlockFormat::Q5_0,
         Quantize::Q5_1 => BlockFormat::Q5_1,
         Quantize::Q8_0 => BlockFormat::Q8_0,
+        Quantize::Q8Row => BlockFormat::Q8Row,
         Quantize::Q4K => BlockFormat::Q4K,
         Quantize::Q5K => BlockFormat::Q5K,
         Quantize::Q6K => BlockFormat::Q6K,

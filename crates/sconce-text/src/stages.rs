@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use tokenizers::normalizers::Replace;
 use tokenizers::{Decoder, DecoderWrapper};
 
 use crate::bytes::{spell, take_characters};
@@ -82,6 +83,13 @@ pub(crate) fn stages(decoder: Option<&DecoderWrapper>) -> Vec<Stage> {
                 });
                 joined = true;
             }
+            (DecoderWrapper::Replace(replace), true) if *replace == without_invalid() => {
+                stages.push(Stage::Replace {
+                    from: INVALID,
+                    to: "",
+                    held: String::new(),
+                });
+            }
             (_, false) => stages.push(token_stage(decoder)),
             (_, true) => {
                 let decoders = decoders[at..].into();
@@ -94,6 +102,14 @@ pub(crate) fn stages(decoder: Option<&DecoderWrapper>) -> Vec<Stage> {
         }
     }
     stages
+}
+
+/// What stands in a text for bytes that are none.
+const INVALID: &str = "\u{FFFD}";
+
+/// Drops bytes that are no text, behind a decoder that says where they are. A text that spells U+FFFD loses it too.
+pub(crate) fn without_invalid() -> Replace {
+    Replace::new(INVALID, "").expect("a plain pattern")
 }
 
 /// The stages of transformers' `clean_up_tokenization`.

@@ -25,7 +25,7 @@ pub(super) const PLACEMENT: &[Entry] = &[
               int4 are those of option.quantize; what the checkpoint has in blocks stays so.",
         status: Status::Honoured(|d, v| {
             match v {
-                "int8" => d.model.quantize = Quantize::Q8_0,
+                "int8" => d.model.quantize = Quantize::Q8Row,
                 "int4" => d.model.quantize = Quantize::Int4,
                 _ => {}
             }

@@ -41,9 +41,10 @@ const REFUSED: &[(&[&str], &str)] = &[
 pub(crate) fn quantize(value: &str) -> Value<Quantize> {
     const WORDS: &[(&str, Quantize)] = &[
         ("none", Quantize::None),
-        ("int8", Quantize::Q8_0),
+        ("int8", Quantize::Q8Row),
         ("int4", Quantize::Int4),
         ("q8_0", Quantize::Q8_0),
+        ("q8_row", Quantize::Q8Row),
         ("q6_k", Quantize::Q6K),
         ("q5_k", Quantize::Q5K),
         ("q5_1", Quantize::Q5_1),
@@ -55,14 +56,14 @@ pub(crate) fn quantize(value: &str) -> Value<Quantize> {
         ("awq_marlin", Quantize::Awq),
         ("gptq", Quantize::Gptq),
         ("gptq_marlin", Quantize::Gptq),
-        ("bitsandbytes", Quantize::Q8_0),
-        ("bitsandbytes8", Quantize::Q8_0),
+        ("bitsandbytes", Quantize::Q8Row),
+        ("bitsandbytes8", Quantize::Q8Row),
         ("bitsandbytes4", Quantize::Int4),
         ("bitsandbytes-nf4", Quantize::Int4),
         ("bitsandbytes-fp4", Quantize::Int4),
-        ("dynamic_int8", Quantize::Q8_0),
-        ("static_int8", Quantize::Q8_0),
-        ("eetq", Quantize::Q8_0),
+        ("dynamic_int8", Quantize::Q8Row),
+        ("static_int8", Quantize::Q8Row),
+        ("eetq", Quantize::Q8Row),
     ];
     let value = value.to_ascii_lowercase();
     let refused = |(names, _): &&(&[&str], &str)| names.contains(&value.as_str());
@@ -80,8 +81,8 @@ mod tests {
     fn names_of_others_mean_the_format_of_as_many_bits() {
         for (value, wanted) in [
             ("None", Quantize::None),
-            ("int8", Quantize::Q8_0),
-            ("bitsandbytes8", Quantize::Q8_0),
+            ("int8", Quantize::Q8Row),
+            ("bitsandbytes8", Quantize::Q8Row),
             ("bitsandbytes-nf4", Quantize::Int4),
             ("Q4_K", Quantize::Q4K),
             ("gptq_marlin", Quantize::Gptq),

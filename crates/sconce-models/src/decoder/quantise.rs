@@ -54,7 +54,7 @@ impl Quantisation {
     /// As the output projection is kept: it decides between tokens whose scores are close, and gets more bits.
     pub(crate) fn of_head(self) -> Self {
         match self {
-            Self::Blocks(BlockFormat::Q8_0) => self,
+            Self::Blocks(BlockFormat::Q8_0 | BlockFormat::Q8Row) => Self::Blocks(BlockFormat::Q8_0),
             _ => Self::Blocks(BlockFormat::Q6K),
         }
     }

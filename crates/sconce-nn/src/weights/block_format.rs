@@ -1,5 +1,6 @@
-//! The block formats of quantised weights, as ggml defines them (`ggml-common.h`): so many numbers of a row share a
-//! block of so many bytes. What the bytes mean is left to the kernels, changing between formats to `blocks`.
+//! The block formats of quantised weights, as ggml defines them (`ggml-common.h`), and one that is not ggml's: so many
+//! numbers of a row share a block of so many bytes. What the bytes mean is left to the kernels, changing between formats
+//! to `blocks`.
 
 use std::fmt;
 
@@ -16,6 +17,9 @@ pub enum BlockFormat {
     Q5_1,
     /// 8 bits, one f16 scale for 32.
     Q8_0,
+    /// 8 bits, one f16 scale for a whole row: blocks of [`Self::Q8_0`] that all have the same scale. Products then add
+    /// integers over more than a block; ggml has no such format.
+    Q8Row,
     /// 4 bits, eight runs of 32 with 6-bit scales and minima under one f16 pair for 256.
     Q4K,
     /// 5 bits, otherwise as [`Self::Q4K`].
@@ -26,12 +30,13 @@ pub enum BlockFormat {
 
 impl BlockFormat {
     /// Every format, for tables and tests.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Q4_0,
         Self::Q4_1,
         Self::Q5_0,
         Self::Q5_1,
         Self::Q8_0,
+        Self::Q8Row,
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
@@ -40,7 +45,7 @@ impl BlockFormat {
     /// Numbers in a block; a row has whole blocks only.
     pub const fn numbers(self) -> usize {
         match self {
-            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 => 32,
+            Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Q8_0 | Self::Q8Row => 32,
             Self::Q4K | Self::Q5K | Self::Q6K => 256,
         }
     }
@@ -52,14 +57,14 @@ impl BlockFormat {
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
-            Self::Q8_0 => 34,
+            Self::Q8_0 | Self::Q8Row => 34,
             Self::Q4K => 144,
             Self::Q5K => 176,
             Self::Q6K => 210,
         }
     }
 
-    /// The name that llama.cpp and GGUF files use, in lower case: `q4_k`.
+    /// The name that llama.cpp and GGUF files use, in lower case: `q4_k`; `q8_row` for the one that they do not have.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Q4_0 => "q4_0",
@@ -67,6 +72,7 @@ impl BlockFormat {
             Self::Q5_0 => "q5_0",
             Self::Q5_1 => "q5_1",
             Self::Q8_0 => "q8_0",
+            Self::Q8Row => "q8_row",
             Self::Q4K => "q4_k",
             Self::Q5K => "q5_k",
             Self::Q6K => "q6_k",

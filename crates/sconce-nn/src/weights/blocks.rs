@@ -1,5 +1,5 @@
 //! Numbers to blocks and back, as ggml defines both. Candle's `k_quants` is a port of its reference and does most of
-//! the arithmetic; this adds checks, rows in parallel, and the tensors around them. Products with blocks are kernels.
+//! the arithmetic; this adds the format that ggml has not, checks, rows in parallel, and the tensors around them. Products with blocks are kernels.
 
 mod super_blocks;
 
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use candle_core::quantized::k_quants::{
     BlockQ4_0, BlockQ4_1, BlockQ4K, BlockQ5_0, BlockQ5_1, BlockQ5K, BlockQ6K, BlockQ8_0,
 };
+use half::f16;
 
 use super::block_format::BlockFormat;
 use super::buffer::{self, Block};
@@ -36,14 +37,14 @@ pub(crate) fn dequantise(format: BlockFormat, blocks: &[u8], out: &mut [f32]) {
         BlockFormat::Q4_1 => widen::<BlockQ4_1>(blocks, out),
         BlockFormat::Q5_0 => widen::<BlockQ5_0>(blocks, out),
         BlockFormat::Q5_1 => widen::<BlockQ5_1>(blocks, out),
-        BlockFormat::Q8_0 => widen::<BlockQ8_0>(blocks, out),
+        BlockFormat::Q8_0 | BlockFormat::Q8Row => widen::<BlockQ8_0>(blocks, out),
         BlockFormat::Q4K => widen::<BlockQ4K>(blocks, out),
         BlockFormat::Q5K => widen::<BlockQ5K>(blocks, out),
         BlockFormat::Q6K => widen::<BlockQ6K>(blocks, out),
     }
 }
 
-/// Writes the blocks of finite numbers into zeroed bytes.
+/// Writes the blocks of the finite numbers of a row into zeroed bytes.
 fn quantise(format: BlockFormat, numbers: &[f32], out: &mut [u8]) {
     match format {
         BlockFormat::Q4_0 => narrow::<BlockQ4_0>(numbers, out),
@@ -51,6 +52,7 @@ fn quantise(format: BlockFormat, numbers: &[f32], out: &mut [u8]) {
         BlockFormat::Q5_0 => narrow::<BlockQ5_0>(numbers, out),
         BlockFormat::Q5_1 => narrow::<BlockQ5_1>(numbers, out),
         BlockFormat::Q8_0 => narrow::<BlockQ8_0>(numbers, out),
+        BlockFormat::Q8Row => narrow_row(numbers, out),
         BlockFormat::Q4K | BlockFormat::Q5K | BlockFormat::Q6K => dispatch(SuperBlocks {
             format,
             numbers,
@@ -74,6 +76,27 @@ fn narrow<B: Block>(numbers: &[f32], out: &mut [u8]) {
         let mut block = [B::zeros()];
         B::from_float(numbers, &mut block);
         out.copy_from_slice(buffer::bytes_of_blocks(&block));
+    }
+}
+
+/// The blocks of a row that share one scale: that with which 127 is the largest, as an f16 number.
+fn narrow_row(numbers: &[f32], out: &mut [u8]) {
+    let largest = numbers
+        .iter()
+        .fold(0.0, |largest: f32, x| largest.max(x.abs()));
+    let scale = f16::from_f32(largest / 127.0);
+    let inverse = match scale.to_f32() {
+        0.0 => 0.0,
+        scale => 1.0 / scale,
+    };
+    let numbers = numbers.as_chunks::<{ BlockFormat::Q8Row.numbers() }>().0;
+    let blocks = out.as_chunks_mut::<{ BlockFormat::Q8Row.bytes() }>().0;
+    for (numbers, block) in numbers.iter().zip(blocks) {
+        let (half, bytes) = block.split_at_mut(size_of::<f16>());
+        half.copy_from_slice(&scale.to_le_bytes());
+        for (number, byte) in numbers.iter().zip(bytes) {
+            *byte = (number * inverse).round_ties_even().clamp(-127.0, 127.0) as i8 as u8;
+        }
     }
 }
 

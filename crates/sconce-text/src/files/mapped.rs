@@ -2,6 +2,7 @@
 //! has no files, as its tokens are bytes.
 
 use serde_json::Value;
+use tokenizers::decoders::sequence::Sequence;
 use tokenizers::models::bpe::{BPE, Vocab};
 use tokenizers::models::wordlevel::WordLevel;
 use tokenizers::normalizers::{Replace, Sequence as Normalizers, replace::ReplacePattern};
@@ -17,6 +18,7 @@ use crate::files::folder::{Folder, Source};
 use crate::files::roles::{Form, Named, Role, Roles};
 use crate::files::sentence_piece::SentencePiece;
 use crate::guard::guarded;
+use crate::stages::without_invalid;
 
 const VOCAB: &str = "vocab.json";
 const MARIAN: &str = "source.spm";
@@ -183,7 +185,8 @@ fn byt5(folder: &Folder, roles: &Roles) -> Result<Parts, TextError> {
         tokens: Vec::new(),
         normalizer: None,
         pre_tokenizer: Some(ByteLevel::new(false, true, false).into()),
-        decoder: ByteLevel::default().into(),
+        // Its Python class decodes with `errors="ignore"`.
+        decoder: Sequence::new(vec![ByteLevel::default().into(), without_invalid().into()]).into(),
         frame: Some(Frame::new(&["$A", eos], &["$A", eos, "$B", eos])),
         additional: if listed.is_empty() {
             sentinels.collect()

@@ -147,7 +147,7 @@ impl Way for Widened {
             let (even, odd) = rows.split_at_mut(n);
             let pairs = pairs.as_chunks::<2>().0;
             for (pair, (even, odd)) in pairs.iter().zip(even.iter_mut().zip(odd)) {
-                (*even, *odd) = (pair[0].to_f32(), pair[1].to_f32());
+                (*even, *odd) = (widen(pair[0]), widen(pair[1]));
             }
         }
         room.as_ptr()
@@ -164,6 +164,12 @@ impl Way for Widened {
         // SAFETY: promised by the caller.
         unsafe { Exact::multiply::<L>(a, b, c, sizes, seen) };
     }
+}
+
+/// The number as f32. `bf16::to_f32` also makes signalling NaNs quiet, which no vector does.
+#[inline(always)]
+fn widen(number: bf16) -> f32 {
+    f32::from_bits(u32::from(number.to_bits()) << 16)
 }
 
 /// Kept in bf16; queries and weights are rounded to bf16 too, and pairs are summed in f32.

@@ -1,4 +1,5 @@
-//! Activations as bytes: every 32 numbers of a row share a scale, as in ggml's q8_0, but one of single precision.
+//! Activations as bytes: every 32 numbers of a row share a scale, as in ggml's q8_0, but one of single precision. For
+//! weights with one scale for a row more of them do, so that products are integers for longer.
 #![allow(unsafe_code)]
 
 use super::isa::{Instructions, Isa, Kernel, SIDE};
@@ -20,12 +21,16 @@ const SMALLEST: f32 = f32::MIN_POSITIVE * 256.0;
 /// Elementary operations that quantising takes for each number.
 const COST: usize = 2;
 
+/// The most blocks that share a scale.
+const MOST_SHARED: usize = 8;
+
 /// What belongs to the bytes of a block.
 #[derive(Clone, Copy, Default)]
 #[repr(C)]
 pub(super) struct Block {
     pub(super) scale: f32,
-    /// The negated sum of the bytes; negated, so that offsets of weights are added.
+    /// The negated sum of the bytes; negated, so that offsets of weights are added. The first of blocks that share a scale
+    /// has the sum of all.
     pub(super) minus_sum: i32,
     /// The same for the first and the last 16 bytes.
     pub(super) minus_sums: [i32; 2],
@@ -39,6 +44,8 @@ pub(super) struct Activations<'a> {
     pub(super) rows: usize,
     /// Blocks of a row.
     pub(super) width: usize,
+    /// Neighbours that share a scale.
+    pub(super) shared: usize,
 }
 
 /// Words of memory that `rows` rows of `width` blocks take.
@@ -46,11 +53,18 @@ pub(super) fn words(rows: usize, width: usize) -> usize {
     rows * width * (BLOCK + size_of::<Block>()) / size_of::<f32>()
 }
 
+/// How many of the `width` blocks of a row share a scale where they may: as many as divide the row evenly.
+pub(super) fn shared(width: usize) -> usize {
+    let even = |count: &usize| width.is_multiple_of(*count);
+    (1..=MOST_SHARED).rev().find(even).unwrap_or(1)
+}
+
 impl<'a> Activations<'a> {
-    /// Quantises rows of `width` blocks into [`words`] of memory.
+    /// Quantises rows of `width` blocks, of which `shared` neighbours share a scale, into [`words`] of memory.
     pub(super) fn new(
         x: &[f32],
         width: usize,
+        shared: usize,
         room: &'a mut [f32],
         instructions: Instructions,
     ) -> Self {
@@ -81,6 +95,7 @@ impl<'a> Activations<'a> {
                 x: &x[first * BLOCK..][..len * BLOCK],
                 bytes,
                 blocks,
+                shared,
             });
         });
         Self {
@@ -88,6 +103,7 @@ impl<'a> Activations<'a> {
             blocks,
             rows,
             width,
+            shared,
         }
     }
 }
@@ -96,58 +112,97 @@ struct Quantise<'a> {
     x: &'a [f32],
     bytes: &'a mut [i8],
     blocks: &'a mut [Block],
+    shared: usize,
 }
 
 impl Kernel for Quantise<'_> {
     #[inline(always)]
     unsafe fn run<I: Isa>(self) {
-        let x = self.x.as_chunks::<BLOCK>().0;
+        let x = self.x.as_chunks::<BLOCK>().0.chunks_exact(self.shared);
         let bytes = self.bytes.as_chunks_mut::<BLOCK>().0;
-        for ((x, bytes), block) in x.iter().zip(bytes).zip(self.blocks) {
+        let bytes = bytes.chunks_exact_mut(self.shared);
+        let blocks = self.blocks.chunks_exact_mut(self.shared);
+        for ((x, bytes), blocks) in x.zip(bytes).zip(blocks) {
             // SAFETY: promised by the caller.
-            *block = unsafe { quantise::<I>(x, bytes) };
+            unsafe { quantise::<I>(x, bytes, blocks) };
         }
     }
 }
 
+/// Blocks that share a scale.
+///
 /// # Safety
 /// As for [`Isa`].
 #[inline(always)]
-unsafe fn quantise<I: Isa>(x: &[f32; BLOCK], bytes: &mut [i8; BLOCK]) -> Block {
+unsafe fn quantise<I: Isa>(x: &[[f32; BLOCK]], bytes: &mut [[i8; BLOCK]], blocks: &mut [Block]) {
+    // Bits without the sign are ordered as the numbers are, with infinity and what is no number above all.
+    let largest = x.iter().fold(0, |most: u32, x| {
+        // SAFETY: promised by the caller.
+        most.max(unsafe { largest::<I>(x) })
+    });
+    let largest = f32::from_bits(largest);
+    let (scale, inverse) = if !largest.is_finite() {
+        (f32::NAN, 0.0)
+    } else if largest < SMALLEST {
+        (0.0, 0.0)
+    } else {
+        (largest / LARGEST, LARGEST / largest)
+    };
+    let mut minus_sum = 0;
+    for ((x, bytes), block) in x.iter().zip(bytes).zip(&mut *blocks) {
+        // SAFETY: promised by the caller.
+        let minus_sums = unsafe { round::<I>(x, inverse, bytes) };
+        let own = minus_sums[0].wrapping_add(minus_sums[1]);
+        minus_sum = own.wrapping_add(minus_sum);
+        *block = Block {
+            scale,
+            minus_sum: own,
+            minus_sums,
+        };
+    }
+    if let Some(first) = blocks.first_mut() {
+        first.minus_sum = minus_sum;
+    }
+}
+
+/// The bits of the largest number, without its sign.
+///
+/// # Safety
+/// As for [`Isa`].
+#[inline(always)]
+unsafe fn largest<I: Isa>(x: &[f32; BLOCK]) -> u32 {
     // SAFETY: promised by the caller; a block is two vectors.
     unsafe {
         let x = x.as_ptr();
-        let x = [I::load_floats(x.cast()), I::load_floats(x.add(SIDE).cast())];
-        // Bits without the sign are ordered as the numbers are, with infinity and what is no number above all.
         let magnitude = I::splat(0x7fff_ffff);
-        let largest = [
-            I::largest(I::and(I::bits(x[0]), magnitude)),
-            I::largest(I::and(I::bits(x[1]), magnitude)),
-        ];
-        let largest = f32::from_bits(largest[0].max(largest[1]));
-        let (scale, inverse) = if !largest.is_finite() {
-            (f32::NAN, 0.0)
-        } else if largest < SMALLEST {
-            (0.0, 0.0)
-        } else {
-            (largest / LARGEST, LARGEST / largest)
-        };
-        let mut minus_sums = [0; 2];
-        for half in 0..2 {
-            let rounded =
-                I::multiply_add(x[half], I::splat_float(inverse), I::splat_float(ROUNDING));
+        let largest = [0, SIDE].map(|at| {
+            let x = I::load_floats(x.add(at).cast());
+            I::largest(I::and(I::bits(x), magnitude))
+        });
+        largest[0].max(largest[1])
+    }
+}
+
+/// Rounds the multiples of `inverse` to bytes, and gives the negated sums of both halves.
+///
+/// # Safety
+/// As for [`Isa`].
+#[inline(always)]
+unsafe fn round<I: Isa>(x: &[f32; BLOCK], inverse: f32, bytes: &mut [i8; BLOCK]) -> [i32; 2] {
+    let mut minus_sums = [0; 2];
+    for (half, minus_sum) in minus_sums.iter_mut().enumerate() {
+        // SAFETY: promised by the caller; a block is two vectors.
+        unsafe {
+            let x = I::load_floats(x.as_ptr().add(half * SIDE).cast());
+            let rounded = I::multiply_add(x, I::splat_float(inverse), I::splat_float(ROUNDING));
             let words = I::bits(rounded);
             I::store_bytes(words, bytes.as_mut_ptr().add(half * SIDE));
             // Every word is that of zero and the byte.
             let zeros = ROUNDING.to_bits().wrapping_mul(SIDE as u32);
-            minus_sums[half] = zeros.wrapping_sub(I::sum(words)) as i32;
-        }
-        Block {
-            scale,
-            minus_sum: minus_sums[0].wrapping_add(minus_sums[1]),
-            minus_sums,
+            *minus_sum = zeros.wrapping_sub(I::sum(words)) as i32;
         }
     }
+    minus_sums
 }
 
 #[cfg(test)]
@@ -158,12 +213,13 @@ mod tests {
     fn with<R>(
         x: &[f32],
         width: usize,
+        shared: usize,
         instructions: Instructions,
         work: impl Fn(Activations<'_>) -> R,
     ) -> R {
         let rows = x.len() / (width * BLOCK);
         let mut room = vec![f32::NAN; words(rows, width)];
-        work(Activations::new(x, width, &mut room, instructions))
+        work(Activations::new(x, width, shared, &mut room, instructions))
     }
 
     #[test]
@@ -173,7 +229,7 @@ mod tests {
         x[..4].copy_from_slice(&[127.0, 0.5, 1.5, -2.5]);
         x[4..BLOCK].fill(-3.0);
         for instructions in Instructions::available() {
-            with(&x, 3, instructions, |x_bytes| {
+            with(&x, 3, 1, instructions, |x_bytes| {
                 assert_eq!((x_bytes.rows, x_bytes.width), (7, 3));
                 assert_eq!(x_bytes.bytes[..5], [127, 0, 2, -2, -3]);
                 for (index, block) in x_bytes.blocks.iter().enumerate() {
@@ -200,12 +256,36 @@ mod tests {
             x[BLOCK + 3] = bad;
             x[2 * BLOCK..].fill(1e-44);
             for instructions in Instructions::available() {
-                with(&x, 3, instructions, |x| {
+                with(&x, 3, 1, instructions, |x| {
                     assert_eq!(x.blocks[0].scale, 1.0 / 127.0);
                     assert!(x.blocks[1].scale.is_nan());
                     assert_eq!((x.blocks[2].scale, x.blocks[2].minus_sum), (0.0, 0));
                 });
             }
+        }
+    }
+
+    #[test]
+    fn blocks_share_the_scale_of_their_largest_number_and_the_first_has_their_sum() {
+        assert_eq!([1, 2, 7, 9, 11, 18, 48].map(shared), [1, 2, 7, 3, 1, 6, 8]);
+        let x = numbers(2 * 6 * BLOCK, 2);
+        for instructions in Instructions::available() {
+            with(&x, 6, 3, instructions, |quantised| {
+                let groups = x.chunks_exact(3 * BLOCK);
+                let bytes = quantised.bytes.chunks_exact(3 * BLOCK);
+                let blocks = quantised.blocks.chunks_exact(3);
+                assert_eq!((groups.len(), blocks.len()), (4, 4));
+                for ((x, bytes), blocks) in groups.zip(bytes).zip(blocks) {
+                    let largest = x.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
+                    assert!(blocks.iter().all(|block| block.scale == largest / 127.0));
+                    for (byte, x) in bytes.iter().zip(x) {
+                        let error = f64::from(*byte) * f64::from(blocks[0].scale) - f64::from(*x);
+                        assert!(error.abs() <= f64::from(blocks[0].scale) * 0.500_001);
+                    }
+                    let sum: i32 = bytes.iter().map(|&byte| -i32::from(byte)).sum();
+                    assert_eq!(blocks[0].minus_sum, sum);
+                }
+            });
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What the words of each block format mean, read for sixteen rows of weights at once.
 //!
-//! Layouts are those of `ggml-common.h`, meanings those of `dequantize_row_*` in `ggml-quants.c`; how the rows lie is told
-//! by [`super::panels`]. A weight is `scale * (q - offset)` or `scale * q + minimum`, with `q` an unsigned byte here in
+//! Layouts are those of `ggml-common.h`, meanings those of `dequantize_row_*` in `ggml-quants.c`, but for `q8_row`, which has
+//! the layout of `q8_0`; how the rows lie is told by [`super::panels`]. A weight is `scale * (q - offset)` or `scale * q + minimum`, with `q` an unsigned byte here in
 //! every format.
 #![allow(unsafe_code)]
 // Counted loops over constant sizes unroll into registers.
@@ -63,6 +63,8 @@ pub(super) trait Kind {
     const HALVES: bool;
     /// Bytes may be above 127.
     const FULL: bool;
+    /// All blocks of a row have one scale, so that products are added as integers over the blocks of `x` that share one.
+    const WHOLE_ROWS: bool = false;
 }
 
 /// Offset `2^OFFSET` for 32 weights with one scale.
@@ -73,6 +75,17 @@ impl<const LOG: u32> Kind for Around<LOG> {
     const MINIMA: bool = false;
     const HALVES: bool = false;
     const FULL: bool = LOG == 7;
+}
+
+/// Offset 128 and one scale for a row.
+pub(super) struct WholeRows;
+
+impl Kind for WholeRows {
+    const OFFSET: u32 = 7;
+    const MINIMA: bool = false;
+    const HALVES: bool = false;
+    const FULL: bool = true;
+    const WHOLE_ROWS: bool = true;
 }
 
 /// A minimum instead of an offset.
@@ -304,6 +317,24 @@ impl Format for Q8_0 {
     #[inline(always)]
     unsafe fn scales<I: Isa>(from: Source, _: usize) -> [I::Floats; 2] {
         unsafe { [from.half::<I>(8); 2] }
+    }
+}
+
+pub(super) struct Q8Row;
+
+impl Format for Q8Row {
+    type Kind = WholeRows;
+    const BLOCKS: usize = Q8_0::BLOCKS;
+    const BYTES: usize = Q8_0::BYTES;
+
+    #[inline(always)]
+    unsafe fn weights<I: Isa>(from: Source, block: usize, index: usize) -> I::Words {
+        unsafe { Q8_0::weights::<I>(from, block, index) }
+    }
+
+    #[inline(always)]
+    unsafe fn scales<I: Isa>(from: Source, block: usize) -> [I::Floats; 2] {
+        unsafe { Q8_0::scales::<I>(from, block) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! `y[m, n] = x[m, k] · w[n, k]ᵀ + bias[n]` with weights in ggml's block formats, which lie in [`panels`].
 //!
-//! Activations become bytes with a scale for every 32 numbers, products are summed in integers, and the blocks of a row
-//! are added up as floats from the first to the last: the same bits for any number of rows, threads and any
+//! Activations become bytes with a scale for every 32 numbers (more where weights have one scale for a row), products are
+//! summed in integers, and the blocks of a row are added up as floats from the first to the last: the same bits for any number of rows, threads and any
 //! [instructions](isa). Weights are unpacked in registers, for as many rows of `x` as there are registers for.
 #![allow(unsafe_code)]
 
@@ -19,7 +19,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use activations::{Activations, BLOCK};
-use formats::{Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0};
+use formats::{Format, Q4_0, Q4_1, Q4K, Q5_0, Q5_1, Q5K, Q6K, Q8_0, Q8Row};
 use isa::{Instructions, SIDE};
 use tile::Job;
 
@@ -71,17 +71,26 @@ fn matmul_with(instructions: Instructions, x: &[f32], parts: &mut [Part<'_>]) {
     if m == 0 {
         return;
     }
-    let width = k / BLOCK;
-    scratch::with(activations::words(m, width), |room| {
-        let x = Activations::new(x, width, room, instructions);
-        let call = Call {
-            instructions,
-            x,
-            parts: parts.as_mut_ptr(),
-            count: parts.len(),
+    // Which blocks of `x` share a scale depends on the format, so neighbours of one kind are a call.
+    let kind = |part: &Part<'_>| part.matrix.format == BlockFormat::Q8Row;
+    for parts in parts.chunk_by_mut(|one, next| kind(one) == kind(next)) {
+        let width = k / BLOCK;
+        let shared = if kind(&parts[0]) {
+            activations::shared(width)
+        } else {
+            1
         };
-        call.run();
-    });
+        scratch::with(activations::words(m, width), |room| {
+            let x = Activations::new(x, width, shared, room, instructions);
+            let call = Call {
+                instructions,
+                x,
+                parts: parts.as_mut_ptr(),
+                count: parts.len(),
+            };
+            call.run();
+        });
+    }
 }
 
 /// What is left of a product without an inner dimension.
@@ -196,6 +205,7 @@ impl<'b> Call<'_, 'b> {
                 BlockFormat::Q5_0 => self.multiply::<Q5_0>(&task),
                 BlockFormat::Q5_1 => self.multiply::<Q5_1>(&task),
                 BlockFormat::Q8_0 => self.multiply::<Q8_0>(&task),
+                BlockFormat::Q8Row => self.multiply::<Q8Row>(&task),
                 BlockFormat::Q4K => self.multiply::<Q4K>(&task),
                 BlockFormat::Q5K => self.multiply::<Q5K>(&task),
                 BlockFormat::Q6K => self.multiply::<Q6K>(&task),
@@ -204,7 +214,7 @@ impl<'b> Call<'_, 'b> {
     }
 
     fn multiply<F: Format>(&self, task: &Task<'_>) {
-        scratch::with(tile::room(task.rows.len(), self.x.width), |room| {
+        scratch::with(tile::room::<F>(task.rows.len(), self.x.width), |room| {
             self.instructions.run(Job::<F> {
                 x: self.x,
                 task,

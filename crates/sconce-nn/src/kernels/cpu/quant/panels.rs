@@ -22,7 +22,7 @@ const UPPER_BITS: u32 = 0x8080_8080;
 /// Where the f16 number of a block lies that is not part of a word.
 fn half_at(format: BlockFormat) -> Option<usize> {
     match format {
-        BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 => Some(0),
+        BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 | BlockFormat::Q8Row => Some(0),
         BlockFormat::Q6K => Some(208),
         BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K => None,
     }
@@ -31,7 +31,7 @@ fn half_at(format: BlockFormat) -> Option<usize> {
 /// What is exchanged in every word.
 fn exchanged(format: BlockFormat) -> u32 {
     match format {
-        BlockFormat::Q8_0 => UPPER_BITS,
+        BlockFormat::Q8_0 | BlockFormat::Q8Row => UPPER_BITS,
         _ => 0,
     }
 }

@@ -2,7 +2,6 @@
 
 use half::f16;
 
-use super::activations::BLOCK;
 use crate::kernels::cpu::testing::numbers;
 use crate::weights::BlockFormat;
 
@@ -15,7 +14,7 @@ pub(super) fn bytes(len: usize, seed: u64) -> Vec<u8> {
 /// Where the f16 numbers of a block begin.
 fn halves(format: BlockFormat) -> &'static [usize] {
     match format {
-        BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 => &[0],
+        BlockFormat::Q4_0 | BlockFormat::Q5_0 | BlockFormat::Q8_0 | BlockFormat::Q8Row => &[0],
         BlockFormat::Q4_1 | BlockFormat::Q5_1 | BlockFormat::Q4K | BlockFormat::Q5K => &[0, 2],
         BlockFormat::Q6K => &[208],
     }
@@ -40,6 +39,20 @@ pub(super) fn blocks(format: BlockFormat, count: usize, seed: u64) -> Vec<u8> {
     bytes
 }
 
+/// Rows of `count` [`blocks`]: of the formats with one scale for a row, they have the first one's.
+pub(super) fn rows(format: BlockFormat, n: usize, count: usize, seed: u64) -> Vec<u8> {
+    let mut bytes = blocks(format, n * count, seed);
+    if format == BlockFormat::Q8Row {
+        for row in bytes.chunks_exact_mut(count * format.bytes()) {
+            let scale = f16::from_le_bytes([row[0], row[1]]);
+            for block in row.chunks_exact_mut(format.bytes()) {
+                set_half(format, block, 0, scale);
+            }
+        }
+    }
+    bytes
+}
+
 /// One weight as `scale * quant + minimum`, after the loops of `dequantize_row_*` in `ggml-quants.c`.
 fn weight(format: BlockFormat, block: &[u8], index: usize) -> (f64, i32, f64) {
     let half = |at: usize| f64::from(f16::from_le_bytes([block[at], block[at + 1]]));
@@ -59,7 +72,7 @@ fn weight(format: BlockFormat, block: &[u8], index: usize) -> (f64, i32, f64) {
             let quant = nibble(&block[8..], 16, index) | fifth(&block[4..]);
             (half(0), quant, half(2))
         }
-        BlockFormat::Q8_0 => (half(0), i32::from(block[2 + index] as i8), 0.0),
+        BlockFormat::Q8_0 | BlockFormat::Q8Row => (half(0), i32::from(block[2 + index] as i8), 0.0),
         BlockFormat::Q4K | BlockFormat::Q5K => {
             let (run, scales) = (index / 32, &block[4..16]);
             let (scale, minimum) = if run < 4 {
@@ -108,8 +121,8 @@ pub(super) fn weights(format: BlockFormat, row: &[u8]) -> Vec<f64> {
         .collect()
 }
 
-/// What is left of numbers that were bytes with a scale.
-pub(super) fn rounded(x: &[f32]) -> Vec<f64> {
+/// What is left of numbers that were bytes with a scale for so many.
+pub(super) fn rounded(x: &[f32], shared: usize) -> Vec<f64> {
     let round = |x: &[f32]| {
         let largest = x.iter().fold(0.0, |largest: f32, x| largest.max(x.abs()));
         let (scale, inverse) = (largest / 127.0, 127.0 / largest);
@@ -123,7 +136,7 @@ pub(super) fn rounded(x: &[f32]) -> Vec<f64> {
         };
         x.iter().map(round).collect::<Vec<f64>>()
     };
-    x.chunks_exact(BLOCK).flat_map(round).collect()
+    x.chunks_exact(shared).flat_map(round).collect()
 }
 
 /// The product in double precision, with the sum of the magnitudes of its terms.

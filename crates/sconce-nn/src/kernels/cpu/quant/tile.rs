@@ -1,7 +1,8 @@
 //! The inner loops: some rows of `x` against panels of weights. For few rows weights pass from memory through registers
-//! once; for many they are unpacked into the cache first.
+//! once; for many they are unpacked into the cache first, unless they are bytes already.
 //!
-//! A vector of sums belongs to sixteen outputs of a row and begins with the bias. Integers of a block are exact, and blocks
+//! A vector of sums belongs to sixteen outputs of a row and begins with the bias, or ends with it where a row of weights
+//! has one scale. Integers of a block are exact, and blocks
 //! are added from the first to the last: the same bits for any number of rows at a time.
 #![allow(unsafe_code)]
 // Counted loops over constant sizes unroll into registers.
@@ -41,8 +42,8 @@ pub(super) struct Job<'a, F> {
 }
 
 /// Numbers that a task with so many rows of so many blocks needs to unpack weights; lines have an alignment.
-pub(super) fn room(rows: usize, width: usize) -> usize {
-    if rows <= FEW_OF_HALVES {
+pub(super) fn room<F: Format>(rows: usize, width: usize) -> usize {
+    if rows <= FEW_OF_HALVES || F::Kind::WHOLE_ROWS {
         return 0;
     }
     (PAIR * LINES * width + 1) * SIDE
@@ -55,6 +56,8 @@ impl<F: Format> Kernel for Job<'_, F> {
         unsafe {
             if self.task.rows.len() <= few::<I, F::Kind>() {
                 self.run_few::<I>();
+            } else if F::Kind::WHOLE_ROWS {
+                self.run_in_place::<I>();
             } else {
                 self.run_many::<I>();
             }
@@ -80,20 +83,36 @@ const fn with_pairs<I: Isa, K: Kind>() -> usize {
 }
 
 impl<F: Format> Job<'_, F> {
-    #[inline(always)]
-    unsafe fn run_few<I: Isa>(&self) {
-        let tiles = Tiles::<F> {
+    /// The panels as they lie, from panel `first` on.
+    fn in_place(&self, first: usize, from_memory: bool) -> Tiles<'_, F> {
+        let panel_bytes = self.x.width / F::BLOCKS * F::BYTES;
+        Tiles {
             x: self.x,
             task: self.task,
-            panels: self.task.panels.as_ptr(),
-            panel_bytes: self.x.width / F::BLOCKS * F::BYTES,
-            column: 0,
-            from_memory: true,
+            panels: self.task.panels[first * panel_bytes..].as_ptr(),
+            panel_bytes,
+            column: first * SIDE,
+            from_memory,
             format: PhantomData,
-        };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn run_few<I: Isa>(&self) {
+        let tiles = self.in_place(0, true);
         for panel in 0..self.task.columns.div_ceil(SIDE) {
             // SAFETY: as for `Tiles::tile`.
             unsafe { tiles.one::<I>(self.task.rows, panel) };
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn run_in_place<I: Isa>(&self) {
+        let panels = self.task.columns.div_ceil(SIDE);
+        for first in (0..panels).step_by(PAIR) {
+            let tiles = self.in_place(first, false);
+            // SAFETY: as for `Tiles::tile`.
+            unsafe { tiles.strips::<I>(PAIR.min(panels - first)) };
         }
     }
 
@@ -102,7 +121,6 @@ impl<F: Format> Job<'_, F> {
         let width = self.x.width;
         let panels = self.task.columns.div_ceil(SIDE);
         let (packed, unpacked) = (width / F::BLOCKS * F::BYTES, width * LINES);
-        let strips = self.task.rows.len().div_ceil(with_pairs::<I, F::Kind>());
         // SAFETY: any bits are a line.
         let (_, room, _) = unsafe { self.room.align_to_mut::<Line>() };
         for first in (0..panels).step_by(PAIR) {
@@ -122,17 +140,8 @@ impl<F: Format> Job<'_, F> {
                 from_memory: false,
                 format: PhantomData,
             };
-            for strip in 0..strips {
-                let rows = parallel::share(self.task.rows, strip, strips);
-                // SAFETY: as for `Tiles::tile`.
-                unsafe {
-                    if count == PAIR {
-                        tiles.pair::<I>(&rows);
-                    } else {
-                        tiles.one::<I>(&rows, 0);
-                    }
-                }
-            }
+            // SAFETY: as for `Tiles::tile`.
+            unsafe { tiles.strips::<I>(count) };
         }
     }
 }
@@ -152,6 +161,23 @@ struct Tiles<'a, F> {
 }
 
 impl<F: Format> Tiles<'_, F> {
+    /// All rows against the first `count` panels, one or two.
+    #[inline(always)]
+    unsafe fn strips<I: Isa>(&self, count: usize) {
+        let strips = self.task.rows.len().div_ceil(with_pairs::<I, F::Kind>());
+        for strip in 0..strips {
+            let rows = parallel::share(self.task.rows, strip, strips);
+            // SAFETY: as for `tile`.
+            unsafe {
+                if count == PAIR {
+                    self.pair::<I>(&rows);
+                } else {
+                    self.one::<I>(&rows, 0);
+                }
+            }
+        }
+    }
+
     #[inline(always)]
     unsafe fn pair<I: Isa>(&self, rows: &Range<usize>) {
         // SAFETY: as for `tile`.
@@ -196,6 +222,11 @@ impl<F: Format> Tiles<'_, F> {
     /// As for [`Isa`]; all this exists.
     #[inline(always)]
     unsafe fn tile<I: Isa, const M: usize, const N: usize>(&self, row: usize, panel: usize) {
+        if F::Kind::WHOLE_ROWS {
+            // SAFETY: promised by the caller.
+            unsafe { self.tile_of_whole_rows::<I, M, N>(row, panel) };
+            return;
+        }
         let width = self.x.width;
         // SAFETY: promised by the caller; addresses ahead are not read.
         unsafe {
@@ -203,7 +234,7 @@ impl<F: Format> Tiles<'_, F> {
             let bytes = self.x.bytes.as_ptr().add(first * BLOCK);
             let blocks = self.x.blocks.as_ptr().add(first);
             let panels = self.panels.add(panel * self.panel_bytes);
-            let mut sums = self.begin::<I, M, N>(panel);
+            let mut sums = [self.begin::<I, N>(panel); M];
             for own in 0..width / F::BLOCKS {
                 let mut from = [Source(panels.add(own * F::BYTES)); N];
                 for n in 1..N {
@@ -226,12 +257,72 @@ impl<F: Format> Tiles<'_, F> {
         }
     }
 
-    /// Sums begin with the bias.
+    /// The same where each row of weights has one scale: integers are added up over the blocks of `x` that share one.
+    ///
+    /// # Safety
+    /// As for [`Self::tile`].
     #[inline(always)]
-    unsafe fn begin<I: Isa, const M: usize, const N: usize>(
+    unsafe fn tile_of_whole_rows<I: Isa, const M: usize, const N: usize>(
         &self,
+        row: usize,
         panel: usize,
-    ) -> [[I::Floats; N]; M] {
+    ) {
+        let Activations { width, shared, .. } = self.x;
+        // SAFETY: promised by the caller; addresses ahead are not read.
+        unsafe {
+            let mut x = Rows {
+                bytes: self.x.bytes.as_ptr().add(row * width * BLOCK),
+                blocks: self.x.blocks.as_ptr().add(row * width),
+                width,
+            };
+            let mut from = [Source(self.panels.add(panel * self.panel_bytes)); N];
+            for n in 1..N {
+                from[n] = Source(from[0].0.add(n * self.panel_bytes));
+            }
+            let mut scales = [I::splat_float(0.0); N];
+            for n in 0..N {
+                scales[n] = F::scales::<I>(from[n], 0)[0];
+            }
+            let mut sums = [[I::splat_float(0.0); N]; M];
+            for _ in 0..width / shared {
+                let mut words = [[I::splat(0); N]; M];
+                for m in 0..M {
+                    let minus_sum = (*x.blocks.add(m * width)).minus_sum;
+                    words[m] = [offset::<I, F::Kind>(minus_sum); N];
+                }
+                for _ in 0..shared {
+                    if self.from_memory {
+                        ask::<I, F>(from[0], 0);
+                    }
+                    for index in 0..WORDS {
+                        x.add_word::<I, F, M, N>(&mut words, from, 0, index);
+                    }
+                    x.bytes = x.bytes.add(BLOCK);
+                    for n in 0..N {
+                        from[n] = Source(from[n].0.add(F::BYTES));
+                    }
+                }
+                for m in 0..M {
+                    let scale = I::splat_float((*x.blocks.add(m * width)).scale);
+                    for n in 0..N {
+                        sums[m][n] = I::multiply_add(I::convert(words[m][n]), scale, sums[m][n]);
+                    }
+                }
+                x.blocks = x.blocks.add(shared);
+            }
+            let bias = self.begin::<I, N>(panel);
+            for m in 0..M {
+                for n in 0..N {
+                    sums[m][n] = I::multiply_add(sums[m][n], scales[n], bias[n]);
+                }
+            }
+            self.end::<I, M, N>(row, panel, sums);
+        }
+    }
+
+    /// What outputs have of the bias.
+    #[inline(always)]
+    unsafe fn begin<I: Isa, const N: usize>(&self, panel: usize) -> [I::Floats; N] {
         // SAFETY: as for `Isa`.
         unsafe {
             let mut sums = [I::splat_float(0.0); N];
@@ -244,7 +335,7 @@ impl<F: Format> Tiles<'_, F> {
                     sums[n] = I::load_floats(line.as_ptr().cast());
                 }
             }
-            [sums; M]
+            sums
         }
     }
 
@@ -301,6 +392,36 @@ struct Rows {
 }
 
 impl Rows {
+    /// Adds the products of a word of each row of `x` with four weights of each output.
+    #[inline(always)]
+    unsafe fn add_word<I: Isa, F: Format, const M: usize, const N: usize>(
+        &self,
+        sums: &mut [[I::Words; N]; M],
+        from: [Source; N],
+        block: usize,
+        index: usize,
+    ) {
+        // SAFETY: promised by the caller of `tile`.
+        unsafe {
+            let mut weights = [I::splat(0); N];
+            for n in 0..N {
+                weights[n] = F::weights::<I>(from[n], block, index);
+            }
+            for m in 0..M {
+                let x = self.bytes.add(m * self.width * BLOCK + index * WORD);
+                let x = I::splat(x.cast::<u32>().read_unaligned());
+                for n in 0..N {
+                    let sum = &mut sums[m][n];
+                    *sum = if F::Kind::FULL {
+                        I::dot::<true>(*sum, weights[n], x)
+                    } else {
+                        I::dot::<false>(*sum, weights[n], x)
+                    };
+                }
+            }
+        }
+    }
+
     /// Adds the products with block `block` of the weights of `N` panels.
     #[inline(always)]
     unsafe fn add_block<I: Isa, F: Format, const M: usize, const N: usize>(
@@ -323,23 +444,8 @@ impl Rows {
                 }
             }
             for index in 0..WORDS {
-                let mut weights = [I::splat(0); N];
-                for n in 0..N {
-                    weights[n] = F::weights::<I>(from[n], block, index);
-                }
                 let half = if F::Kind::HALVES { index / 4 } else { 0 };
-                for m in 0..M {
-                    let x = self.bytes.add(m * self.width * BLOCK + index * WORD);
-                    let x = I::splat(x.cast::<u32>().read_unaligned());
-                    for n in 0..N {
-                        let sum = &mut words[half][m][n];
-                        *sum = if F::Kind::FULL {
-                            I::dot::<true>(*sum, weights[n], x)
-                        } else {
-                            I::dot::<false>(*sum, weights[n], x)
-                        };
-                    }
-                }
+                self.add_word::<I, F, M, N>(&mut words[half], from, block, index);
             }
             for n in 0..N {
                 let scales = F::scales::<I>(from[n], block);
