@@ -169,6 +169,7 @@ fn blank_model() -> ModelSettings {
         pooling: None,
         normalize: None,
         max_model_len: None,
+        streams: false,
         prefix_caching: false,
         skips_safety_checker: false,
         vae_tiling: None,

@@ -171,6 +171,8 @@ pub struct ModelSettings {
     pub normalize: Option<bool>,
     /// Longest sequence, prompt and answer, in tokens; `None`: the model's context.
     pub max_model_len: Option<usize>,
+    /// Whether weights come straight from S3 into memory.
+    pub streams: bool,
     /// Whether equal beginnings of prompts share their part of the key/value cache.
     pub prefix_caching: bool,
     /// Whether pictures are answered without asking the safety checker that the pipeline has.
