@@ -141,7 +141,7 @@ impl Drop for Release {
     }
 }
 
-fn settings(patience: Duration) -> EngineSettings {
+pub fn settings(patience: Duration) -> EngineSettings {
     EngineSettings {
         name: "llama".into(),
         dir: tiny("llama"),
