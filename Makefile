@@ -25,6 +25,7 @@ sdk: need-python ## Fetch the clients that the tests ask the server with: the Sa
 	@$(PYTHON) tests/sdk/fetch.py
 	@$(PYTHON) tests/fetch_clients.py openai
 	@$(PYTHON) tests/fetch_clients.py clients
+	@$(PYTHON) tests/fetch_clients.py metrics
 
 # The tests against the default model and with the SDK say "skipped" where it cannot be fetched.
 test: lint ## Check format, lints and documentation, then run all tests
@@ -33,6 +34,7 @@ test: lint ## Check format, lints and documentation, then run all tests
 	@$(PYTHON) tests/sdk/fetch.py || echo "skipped: tests with the SageMaker SDK"
 	@$(PYTHON) tests/fetch_clients.py openai || echo "skipped: the test with OpenAI's client"
 	@$(PYTHON) tests/fetch_clients.py clients || echo "skipped: the test with LangChain and litellm"
+	@$(PYTHON) tests/fetch_clients.py metrics || echo "skipped: the test with Prometheus' parser"
 	$(CARGO) test --workspace
 
 lint: need-cargo ## Check format, lints and documentation

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Checks an image that has been built: `docker/check.sh IMAGE [FOLDER]`, FOLDER with a model (the default one unless named).
+# TARGET=cuda for an image with the libraries of CUDA, which is run without a GPU here.
 # ENGINE is what runs images (docker; podman takes the same commands), NETWORK the options with which the port 18080 of a
 # container is that of this machine, if publishing it is not possible (--network host). It needs curl and gzip.
 set -eu
@@ -9,8 +10,13 @@ MODEL=$(cd "${2:-$(dirname "$0")/../models/smollm2-135m-instruct}" && pwd)
 ENGINE=${ENGINE:-docker}
 NAME=sconce-check-$$
 PORT=18080
+TARGET=${TARGET:-cpu}
 # Compressed, as it is pulled.
-MOST_BYTES=60000000
+case $TARGET in
+cpu) MOST_BYTES=60000000 ;;
+cuda) MOST_BYTES=700000000 ;;
+*) echo "TARGET=$TARGET: must be cpu or cuda" >&2; exit 1 ;;
+esac
 
 fail() {
   echo "$IMAGE: $1" >&2
@@ -35,6 +41,18 @@ done
 
 bytes=$($ENGINE save "$IMAGE" | gzip -c | wc -c)
 [ "$bytes" -le "$MOST_BYTES" ] || fail "it has $bytes bytes compressed, and $MOST_BYTES are allowed"
+
+if [ "$TARGET" = cuda ]; then
+  # All libraries are there and can be opened, with what they need of others.
+  for library in libcublas.so libcublasLt.so libcurand.so libnccl.so; do
+    $ENGINE run --rm --entrypoint sh "$IMAGE" -c "ldd /usr/local/lib/cuda/$library" >/tmp/$NAME.ldd 2>&1 || fail "it lacks $library"
+    ! grep "not found" /tmp/$NAME.ldd || fail "$library lacks what is named above"
+    rm -f "/tmp/$NAME.ldd"
+  done
+  # Where a GPU is asked for and there is none, one line says what is missing.
+  said=$($ENGINE run --rm --read-only --tmpfs /tmp -e OPTION_DEVICE=cuda -v "$MODEL:/opt/ml/model:ro" "$IMAGE" serve 2>&1) && fail "option.device=cuda needs no GPU"
+  equals "the lines that say so" "$(printf '%s\n' "$said" | grep -c 'libcuda.so.1')" 1
+fi
 
 trap '$ENGINE rm -f "$NAME" >/dev/null 2>&1' EXIT
 # A root that can only be read, no rights, as SageMaker runs it.

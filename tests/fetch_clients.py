@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Puts the clients of tests/NAME/requirements.txt under target/NAME, for the tests in tests/NAME.rs.
+"""Puts the clients of tests/NAME/requirements.txt under target/NAME, for their tests.
 
     python3 tests/fetch_clients.py openai      # OpenAI's own
     python3 tests/fetch_clients.py clients     # LangChain and litellm
+    python3 tests/fetch_clients.py metrics     # the parser of Prometheus' client
 
 They come from the package index that pip uses. What is there is left alone. Needs Python 3.10 or newer with pip.
 """
@@ -36,5 +37,5 @@ def main(name):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not (HERE / sys.argv[1] / "requirements.txt").is_file():
-        sys.exit("usage: fetch_clients.py openai|clients")
+        sys.exit("usage: fetch_clients.py openai|clients|metrics")
     main(sys.argv[1])

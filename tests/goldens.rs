@@ -2,6 +2,7 @@
 //! The reference values come from transformers; `models/tiny/make.py` made them.
 
 mod adapters;
+mod elsewhere;
 mod gguf;
 #[cfg(feature = "cuda")]
 mod gpus;

@@ -4,6 +4,7 @@ mod collector;
 mod console;
 mod health;
 mod metrics;
+mod stalled;
 
 use std::fs;
 use std::path::Path;

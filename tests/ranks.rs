@@ -141,7 +141,7 @@ impl Drop for Release {
     }
 }
 
-fn settings(patience: Duration) -> EngineSettings {
+pub fn settings(patience: Duration) -> EngineSettings {
     EngineSettings {
         name: "llama".into(),
         dir: tiny("llama"),
@@ -183,7 +183,7 @@ fn start(
         ..settings(patience)
     };
     let released = Arc::new(AtomicBool::new(false));
-    let mut checkpoint = open_checkpoint(&settings).expect("the tiny Llama");
+    let mut checkpoint = open_checkpoint(&settings, None).expect("the tiny Llama");
     let (real, free) = (checkpoint.loader, Arc::clone(&released));
     let loader: Arc<Loader> = Arc::new(move |inner, progress| {
         if inner.rank() != rank {

@@ -1,5 +1,7 @@
 //! Models in S3, against a bucket on this machine: named in each way, cached, refused.
 
+mod streams;
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 """Checks the manifests beside it: those of Kubernetes against its published schemas, those of KServe against the models of
-its own client, which are made from the definitions of its resources.
+its own client, which are made from the definitions of its resources, and LeaderWorkerSet, which has no client, against the
+list of its fields below, its pods as those of a StatefulSet.
 
     pip install PyYAML kubernetes kubernetes-validate && pip install --no-deps kserve
     python docker/kubernetes/check.py
@@ -18,6 +19,29 @@ import kubernetes_validate
 import yaml
 
 HERE = Path(__file__).parent
+
+# Of leaderworkerset.x-k8s.io/v1 (LeaderWorkerSet 0.7): fields and what they hold; a tuple has all values.
+LEADER_WORKER_SET = {
+    "apiVersion": "str",
+    "kind": "str",
+    "metadata": "V1ObjectMeta",
+    "spec": {
+        "replicas": "int",
+        "leaderWorkerTemplate": {
+            "size": "int",
+            "restartPolicy": ("RecreateGroupOnPodRestart", "None"),
+            "leaderTemplate": "template",
+            "workerTemplate": "template",
+            "subGroupPolicy": {"subGroupSize": "int", "subGroupPolicyType": ("LeaderWorker", "LeaderExcluded")},
+        },
+        "rolloutStrategy": {
+            "type": ("RollingUpdate",),
+            "rollingUpdateConfiguration": {"partition": "int", "maxUnavailable": "int", "maxSurge": "int"},
+        },
+        "startupPolicy": ("LeaderCreated", "LeaderReady"),
+        "networkConfig": {"subdomainPolicy": ("Shared", "UniquePerReplica")},
+    },
+}
 
 
 def kserve_models():
@@ -75,6 +99,33 @@ def check(value, kind, place, models):
         yield f"{place} is of the unknown kind {kind}"
 
 
+def check_groups(value, wanted, place, models):
+    """The same for a LeaderWorkerSet."""
+    if wanted == "template":
+        labels = value["metadata"]["labels"]
+        pods = {
+            "apiVersion": "apps/v1",
+            "kind": "StatefulSet",
+            "metadata": {"name": "group"},
+            "spec": {"serviceName": "group", "selector": {"matchLabels": labels}, "template": value},
+        }
+        try:
+            kubernetes_validate.validate(pods, "1.37", strict=True)
+        except kubernetes_validate.ValidationError as problem:
+            yield f"{place}: {problem.message}"
+    elif isinstance(wanted, dict):
+        for key, item in value.items():
+            if key in wanted:
+                yield from check_groups(item, wanted[key], f"{place}.{key}", models)
+            else:
+                yield f"{place} has no field {key}"
+    elif isinstance(wanted, tuple):
+        if value not in wanted:
+            yield f"{place} is {value!r}, and must be one of {', '.join(wanted)}"
+    else:
+        yield from check(value, wanted, place, models)
+
+
 def main():
     models = kserve_models()
     problems = []
@@ -86,6 +137,8 @@ def main():
                 if version.startswith("serving.kserve.io/"):
                     name = version.split("/")[1].capitalize() + kind
                     problems += check(manifest, name, place, models)
+                elif version == "leaderworkerset.x-k8s.io/v1":
+                    problems += check_groups(manifest, LEADER_WORKER_SET, place, models)
                 else:
                     kubernetes_validate.validate(manifest, "1.37", strict=True)
             except kubernetes_validate.ValidationError as problem:

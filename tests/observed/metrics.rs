@@ -114,8 +114,16 @@ fn generations_are_measured_token_by_token() {
         assert_eq!(of(name), wanted, "{name}");
     }
     assert_eq!(metrics.ended("length"), 4.0);
-    // A step for each token, and none of these requests shares one.
-    assert!(of("engine_steps_total") >= 14.0);
+    // A step of one request for each token; prompts have more.
+    let steps = of("step_batch_size");
+    assert!(
+        steps >= 14.0 && steps <= of("engine_steps_total"),
+        "{steps}"
+    );
+    assert_eq!(of("step_batch_size_sum"), steps);
+    let tokens = of("prompt_tokens_total") - of("prefix_cache_hits_total");
+    let further = of("generation_tokens_total") - 4.0;
+    assert_eq!(of("iteration_tokens_total_sum"), tokens + further);
     assert_eq!(of("prefix_cache_queries_total"), of("prompt_tokens_total"));
     let hits = of("prefix_cache_hits_total");
     assert!(
@@ -133,6 +141,33 @@ fn generations_are_measured_token_by_token() {
         ),
         1.0
     );
+}
+
+#[test]
+fn the_parser_of_prometheus_own_client_reads_what_is_told() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let package = root.join("target/metrics");
+    if !package.is_dir() {
+        println!("skipped: target/metrics is not there; `make sdk` fetches it");
+        return;
+    }
+    let dir = TempDir::new().unwrap();
+    let server = started(llama(dir.path()));
+    post(&server, &ask(6, false));
+    let refused = Client::new(server.address()).post("/invocations", &json!({"inputs": 7}));
+    assert_eq!(refused.unwrap().status, 424);
+    let output = Command::new("python3")
+        .arg(root.join("tests/metrics/check.py"))
+        .args([server.url("/metrics"), server.url("/server/metrics")])
+        .env("PYTHONPATH", &package)
+        .env("NO_PROXY", "127.0.0.1")
+        .env("PYTHONDONTWRITEBYTECODE", "1")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    let failed = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}{failed}");
+    println!("{said}");
 }
 
 #[test]

@@ -32,6 +32,14 @@ pub struct ServerSettings {
     pub cors: Cors,
     /// Longest wait for the next part of an answer.
     pub chunked_read_timeout: Duration,
+    /// Most connections at the same time, at least 1.
+    pub max_connections: usize,
+    /// Longest time for the headers of a request, and for a connection without one.
+    pub header_timeout: Duration,
+    /// Longest pause within the body of a request.
+    pub body_timeout: Duration,
+    /// Longest time in which a client takes nothing of its answer.
+    pub write_timeout: Duration,
     /// Whether `/ping` answers 207 while the model is being loaded.
     pub allow_multi_status: bool,
     /// Most answers that are kept for clients that fetch them later, at least 1.
@@ -171,6 +179,8 @@ pub struct ModelSettings {
     pub normalize: Option<bool>,
     /// Longest sequence, prompt and answer, in tokens; `None`: the model's context.
     pub max_model_len: Option<usize>,
+    /// Whether weights come straight from S3 into memory.
+    pub streams: bool,
     /// Whether equal beginnings of prompts share their part of the key/value cache.
     pub prefix_caching: bool,
     /// Whether pictures are answered without asking the safety checker that the pipeline has.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::status::Load;
+use crate::status::{Load, Spread};
 
 /// The counters of one engine.
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub struct Gauges {
     total_blocks: AtomicUsize,
     batch: AtomicUsize,
     steps: AtomicU64,
+    batches: Spreading,
+    tokens: Spreading,
     prefix_queries: AtomicU64,
     prefix_hits: AtomicU64,
     preemptions: AtomicU64,
@@ -41,10 +43,12 @@ impl Gauges {
         self.total_blocks.store(total, Relaxed);
     }
 
-    /// Notes that a step was computed, of so many jobs.
-    pub fn count_step(&self, jobs: usize) {
+    /// Notes that a step was computed, of so many jobs and tokens; 0 where there are none of these.
+    pub fn count_step(&self, jobs: usize, tokens: usize) {
         self.batch.store(jobs, Relaxed);
         self.steps.fetch_add(1, Relaxed);
+        self.batches.count(jobs);
+        self.tokens.count(tokens);
     }
 
     /// Notes how many tokens were looked for in the cache since the start, how many of them were there, and how often a
@@ -78,11 +82,39 @@ impl Gauges {
             total_blocks: self.total_blocks.load(Relaxed),
             batch: self.batch.load(Relaxed),
             steps: self.steps.load(Relaxed),
+            batches: self.batches.now(),
+            tokens: self.tokens.now(),
             prefix_queries: self.prefix_queries.load(Relaxed),
             prefix_hits: self.prefix_hits.load(Relaxed),
             preemptions: self.preemptions.load(Relaxed),
             works: self.works.load(Relaxed),
             signs: self.signs.load(Relaxed),
+        }
+    }
+}
+
+/// A [`Spread`] that is being counted.
+#[derive(Debug, Default)]
+struct Spreading {
+    counts: [AtomicU64; Spread::LIMITS.len() + 1],
+    sum: AtomicU64,
+}
+
+impl Spreading {
+    fn count(&self, value: usize) {
+        if value == 0 {
+            return;
+        }
+        let value = value as u64;
+        let at = Spread::LIMITS.partition_point(|&limit| limit < value);
+        self.counts[at].fetch_add(1, Relaxed);
+        self.sum.fetch_add(value, Relaxed);
+    }
+
+    fn now(&self) -> Spread {
+        Spread {
+            counts: std::array::from_fn(|at| self.counts[at].load(Relaxed)),
+            sum: self.sum.load(Relaxed),
         }
     }
 }
@@ -121,6 +153,20 @@ impl Drop for Permit {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_are_counted_by_their_size() {
+        let gauges = Gauges::default();
+        for (jobs, tokens) in [(1, 1), (2, 3), (0, 0), (3, 40_000)] {
+            gauges.count_step(jobs, tokens);
+        }
+        let load = gauges.load();
+        assert_eq!((load.steps, load.batch), (4, 3));
+        assert_eq!((load.batches.sum, load.tokens.sum), (6, 40_004));
+        assert_eq!(load.batches.counts[..4], [1, 1, 1, 0]);
+        assert_eq!(load.tokens.counts[Spread::LIMITS.len()], 1);
+        assert_eq!(load.tokens.counts.iter().sum::<u64>(), 3);
+    }
 
     #[test]
     fn a_full_queue_refuses_until_a_job_begins_or_leaves() {

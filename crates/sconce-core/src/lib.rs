@@ -37,6 +37,8 @@ pub use manner::{Dialect, Manner, OutputFormatter};
 pub use params::{AskedSampling, GenerateParams, MaxTokens, Report, Sampling, Stop};
 pub use raw::{Formats, RawEvent, RawHead, RawInput};
 pub use registry::{Coming, Registration, Registry, RegistryError, Scaled};
-pub use status::{Batching, Crew, Load, LoadTimes, ModelStatus, Observer, Phase, Progress, Worker};
+pub use status::{
+    Batching, Crew, Load, LoadTimes, ModelStatus, Observer, Phase, Progress, Spread, Worker,
+};
 pub use task::{Answered, Ask, Task, TaskAnswer};
 pub use traits::{Backend, Gateway, Reply, Served};

@@ -91,6 +91,10 @@ pub struct Load {
     pub batch: usize,
     /// Steps since the start.
     pub steps: u64,
+    /// By their jobs.
+    pub batches: Spread,
+    /// By their tokens; none where steps are not of tokens.
+    pub tokens: Spread,
     /// Tokens of prompts that were looked for in the cache since the start.
     pub prefix_queries: u64,
     /// Those of them that were there.
@@ -101,6 +105,22 @@ pub struct Load {
     pub works: bool,
     /// Signs of life of the engine's thread since the start.
     pub signs: u64,
+}
+
+/// How often something was how large.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// For each of the limits how often it was that large at most, and larger than the one before; then the others.
+    pub counts: [u64; Self::LIMITS.len() + 1],
+    /// Of all values.
+    pub sum: u64,
+}
+
+impl Spread {
+    /// Powers of two, among which are vLLM's buckets of the tokens of a step.
+    pub const LIMITS: [u64; 15] = [
+        1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16_384,
+    ];
 }
 
 /// What works on a model's jobs.

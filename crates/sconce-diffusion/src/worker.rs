@@ -61,7 +61,7 @@ impl Worker for DiffusionWorker {
             }
             if self.running.is_empty() && self.waiting.is_empty() {
                 canary(&self.models, &self.description)?;
-                self.gauges.count_step(0);
+                self.gauges.count_step(0, 0);
                 continue;
             }
             self.sweep();
@@ -154,7 +154,7 @@ impl DiffusionWorker {
             .drain(..)
             .partition(|running| running.size == size);
         self.running = rest.into();
-        self.gauges.count_step(group.len());
+        self.gauges.count_step(group.len(), 0);
         let mut group = self.stepped(group);
         group.retain_mut(|running| self.tell(running));
         // Others have their turn before these.

@@ -9,7 +9,7 @@ use sconce_core::{Dialogue, MaxTokens, Sampling, Task};
 use sconce_models::{AdapterLoader, Arch, Decoder, GgufModel, HfConfig, Packing, Spec};
 use sconce_nn::head_on_gpu;
 use sconce_nn::weights::gguf::{self, Gguf};
-use sconce_nn::weights::{StoredDtype, WeightSource};
+use sconce_nn::weights::{Numbers, StoredDtype, WeightSource};
 use sconce_text::{ChatTemplate, TextError, Tokenizer};
 use serde_json::json;
 
@@ -81,9 +81,22 @@ impl Description {
     /// Reads configuration, tokenizer and the headers of the weights. `gguf_file` and
     /// `model_sampling` as in [`EngineSettings`].
     pub fn read(dir: &Path, gguf_file: Option<&str>, model_sampling: bool) -> Self {
+        Self::read_with(dir, gguf_file, model_sampling, None)
+    }
+
+    /// The same of a folder whose weight files may have headers alone, and who has the numbers then.
+    pub(crate) fn read_with(
+        dir: &Path,
+        gguf_file: Option<&str>,
+        model_sampling: bool,
+        numbers: Option<&Arc<dyn Numbers>>,
+    ) -> Self {
         let file = match gguf::find(dir, gguf_file) {
-            Ok(None) => return Self::of_folder(dir, model_sampling),
-            Ok(Some(path)) => Gguf::open(&path),
+            Ok(None) => return Self::of_folder(dir, model_sampling, numbers),
+            Ok(Some(path)) => Gguf::open(&path).map(|file| match numbers {
+                Some(numbers) => file.elsewhere(dir, numbers),
+                None => file,
+            }),
             Err(error) => Err(error),
         };
         match file {
@@ -98,9 +111,13 @@ impl Description {
         }
     }
 
-    fn of_folder(dir: &Path, model_sampling: bool) -> Self {
+    fn of_folder(dir: &Path, model_sampling: bool, numbers: Option<&Arc<dyn Numbers>>) -> Self {
         let config = HfConfig::read(dir);
-        let weights = sconce_nn::weights::open(dir).map(Arc::from);
+        let weights = match numbers {
+            Some(numbers) => sconce_nn::weights::open_elsewhere(dir, numbers),
+            None => sconce_nn::weights::open(dir),
+        };
+        let weights = weights.map(Arc::from);
         let weights = match &config {
             Ok(config) => weights.and_then(|source| sconce_models::unpacked(config, source)),
             Err(_) => weights,

@@ -49,11 +49,11 @@ impl Engine {
     /// Loads the checkpoint of `settings.dir` and starts computing; returns when a canary
     /// forward pass succeeded on every rank.
     pub fn start(settings: EngineSettings, observer: Arc<Observer>) -> Result<Self, EngineError> {
-        let checkpoint = open_checkpoint(&settings)?;
+        let checkpoint = open_checkpoint(&settings, None)?;
         Self::start_with(settings, checkpoint, observer)
     }
 
-    /// Starts with a model that is already described; tests bring their own.
+    /// Starts with a model that is already described, such as one whose numbers are elsewhere; tests bring their own.
     pub fn start_with(
         settings: EngineSettings,
         checkpoint: Checkpoint,
@@ -204,6 +204,9 @@ fn prepare(
         sconce_nn::pool::configure(threads);
     }
     let plan = plan(settings, &checkpoint)?;
+    if let Some(planned) = checkpoint.planned {
+        planned(plan.total() * settings.ranks as u64);
+    }
     observer(Phase::Loading, Progress::default());
     let mut progress = |done, total| observer(Phase::Loading, Progress { done, total });
     let (world, patience) = (settings.ranks, settings.collective_timeout);

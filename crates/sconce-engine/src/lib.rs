@@ -32,7 +32,7 @@ pub use describe::{Description, Overview, Stored, check_context, check_packing, 
 pub use device::{DeviceError, DeviceWish, Gpus, choose_gpus};
 pub use engine::Engine;
 pub use error::EngineError;
-pub use load::{Checkpoint, open_checkpoint};
+pub use load::{Checkpoint, Planned, open_checkpoint};
 pub use memory::{DraftNeeds, Keys, Needs, Plan, Room, available_memory};
 pub use overview::{TaskMemory, TaskOverview, parameters};
 pub use pack::pack;
@@ -43,7 +43,7 @@ pub use sconce_nn::GpuInfo;
 pub use sconce_nn::KvDtype as CacheDtype;
 pub use sconce_nn::pool::threads;
 pub use sconce_nn::weights::gguf::{find as find_gguf, first_files, header_end, set_of};
-pub use sconce_nn::weights::{BlockFormat, StoredDtype, WeightError};
+pub use sconce_nn::weights::{BlockFormat, Numbers, Part, StoredDtype, WeightError};
 pub use sconce_nn::{Place, read_bandwidth};
 pub use sconce_text::TextError;
 pub use settings::{EngineSettings, GpuShare};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use sconce_core::{MaxTokens, Sampling};
 use sconce_models::{AdapterLoader, Decoder, Model};
+use sconce_nn::weights::Numbers;
 use sconce_text::{ChatTemplate, Tokenizer};
 use tracing::info;
 
@@ -38,12 +39,22 @@ pub struct Checkpoint {
     pub draft: Option<DraftCheckpoint>,
     /// What each rank takes in memory.
     pub needs: Needs,
+    /// Told what all ranks take, before a weight is read.
+    pub planned: Option<Planned>,
 }
 
-/// Reads configuration, tokenizer and the headers of the weights.
-pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineError> {
+/// Hears how many bytes were planned.
+pub type Planned = Box<dyn FnOnce(u64) + Send>;
+
+/// Reads configuration, tokenizer and the headers of the weights. With `numbers`, the weight files of the folder have
+/// headers alone, and what follows them is fetched while it is loaded.
+pub fn open_checkpoint(
+    settings: &EngineSettings,
+    numbers: Option<&Arc<dyn Numbers>>,
+) -> Result<Checkpoint, EngineError> {
     let gguf_file = settings.gguf_file.as_deref();
-    let description = Description::read(&settings.dir, gguf_file, settings.model_sampling);
+    let sampling = settings.model_sampling;
+    let description = Description::read_with(&settings.dir, gguf_file, sampling, numbers);
     let description = match &settings.chat_template {
         Some(path) => description.with_template(path)?,
         None => description,
@@ -90,5 +101,6 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
         adapters,
         draft,
         needs,
+        planned: None,
     })
 }

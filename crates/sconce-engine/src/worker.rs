@@ -105,7 +105,7 @@ impl inbox::Worker for Worker {
                 self.answer(&plan, &logits)?;
                 let tokens = plan.rows.iter().map(|row| row.tokens.len()).sum();
                 self.pace.record(tokens, began.elapsed());
-                self.gauges.count_step(plan.rows.len());
+                self.gauges.count_step(plan.rows.len(), tokens);
             }
             self.tell_load();
         }
@@ -163,7 +163,7 @@ impl Worker {
             ends: true,
         };
         self.scheduler.commit(plan, &[picked]);
-        self.gauges.count_step(0);
+        self.gauges.count_step(0, 0);
         Ok(())
     }
 

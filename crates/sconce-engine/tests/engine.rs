@@ -200,6 +200,7 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
         adapters: None,
         draft: None,
         needs,
+        planned: None,
     };
     Engine::start_with(settings, checkpoint, Arc::new(|_, _| {}))
 }

@@ -20,7 +20,7 @@ use crate::limits::Bodies;
 use crate::respond::{self, Responder};
 use crate::results::Results;
 use crate::settings::HttpSettings;
-use crate::{access, auth, console, health, inference, management, openai, record};
+use crate::{access, auth, connections, console, health, inference, management, openai, record};
 
 /// So many models may be registered, scaled and removed at the same time. The threads for that are those in which requests
 /// are read, of which there are hundreds.
@@ -122,6 +122,10 @@ pub(crate) fn routes(shared: Arc<Shared>) -> Router {
         .layer(middleware::from_fn_with_state(
             Arc::clone(&shared),
             auth::require,
+        ))
+        .layer(middleware::from_fn_with_state(
+            Arc::clone(&shared),
+            connections::turn_away,
         ))
         .layer(middleware::from_fn_with_state(
             Arc::clone(&shared),

@@ -79,7 +79,7 @@ pub(crate) async fn require(
     shared.speaking(dialect).failure(&refusal)
 }
 
-fn is_public(path: &str) -> bool {
+pub(crate) fn is_public(path: &str) -> bool {
     let below = |public: &&str| {
         let rest = path.strip_prefix(*public);
         rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))

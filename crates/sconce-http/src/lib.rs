@@ -9,6 +9,7 @@ mod adapters;
 mod app;
 mod auth;
 mod blocking;
+mod connections;
 mod console;
 mod deferred;
 mod flights;

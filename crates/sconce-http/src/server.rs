@@ -21,12 +21,15 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, error, info, warn};
 
 use crate::app::{self, Models, Shared};
+use crate::connections::{Patient, PlaceTaken, Places, Surplus};
 use crate::management::Peer;
 use crate::settings::HttpSettings;
 use crate::tls::Tls;
 
 /// After the last request has landed, so long its bytes may take to leave.
 const FLUSH: Duration = Duration::from_secs(2);
+/// Who is one too many has so long to say what it wants.
+const SHORT: Duration = Duration::from_secs(5);
 /// Pause after an error of accept, which is mostly a lack of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -41,6 +44,7 @@ pub async fn serve(
 ) -> io::Result<()> {
     let shared = Shared::new(models, settings);
     let router = app::routes(Arc::clone(&shared));
+    let places = Places::new(shared.settings.max_connections);
     let (end, ending) = watch::channel(false);
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
@@ -49,11 +53,17 @@ pub async fn serve(
             () = &mut shutdown => break,
             accepted = listener.accept() => match accepted {
                 Ok((socket, peer)) => {
+                    let Some(place) = places.take() else {
+                        debug!("a connection of {peer} is one too many");
+                        continue;
+                    };
                     let tls = shared.settings.tls.clone();
                     let guest = Guest {
                         peer: Peer(peer),
                         router: router.clone(),
+                        place,
                         header_timeout: shared.settings.header_timeout,
+                        write_timeout: shared.settings.write_timeout,
                         ending: ending.clone(),
                     };
                     connections.spawn(admit(socket, tls, guest));
@@ -103,7 +113,9 @@ async fn drain(shared: &Shared) {
 struct Guest {
     peer: Peer,
     router: Router,
+    place: PlaceTaken,
     header_timeout: Duration,
+    write_timeout: Duration,
     ending: watch::Receiver<bool>,
 }
 
@@ -129,18 +141,27 @@ async fn connection(socket: impl AsyncRead + AsyncWrite + Unpin, guest: Guest) {
     let Guest {
         peer,
         router,
+        place,
         header_timeout,
+        write_timeout,
         mut ending,
     } = guest;
+    let (is_surplus, header_timeout) = match place.is_surplus {
+        true => (true, header_timeout.min(SHORT)),
+        false => (false, header_timeout),
+    };
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
+        if is_surplus {
+            request.extensions_mut().insert(Surplus);
+        }
         router.call(request)
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(header_timeout)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(Patient::new(socket, write_timeout)), service);
     let mut serving = pin!(serving);
     let ended = async { ending.wait_for(|ended| *ended).await.is_ok() };
     let served = tokio::select! {

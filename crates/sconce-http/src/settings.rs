@@ -53,6 +53,10 @@ pub struct HttpSettings {
     /// Time for the headers of a request to arrive, which is also how long an idle connection is
     /// kept.
     pub header_timeout: Duration,
+    /// Longest time in which a client takes nothing of what it is sent.
+    pub write_timeout: Duration,
+    /// Most connections at the same time, at least 1.
+    pub max_connections: usize,
     /// Longest pause between two pieces of a request body.
     pub body_timeout: Duration,
     /// Bytes of request bodies that are kept at the same time; whoever sends more is refused.
@@ -174,6 +178,8 @@ impl Default for HttpSettings {
             results: ResultLimits::default(),
             drain_deadline: Duration::from_secs(25),
             header_timeout: Duration::from_secs(60),
+            write_timeout: Duration::from_secs(60),
+            max_connections: 8192,
             body_timeout: Duration::from_secs(30),
             max_bodies_size: 16 * 64 * 1024 * 1024,
             recorder: None,

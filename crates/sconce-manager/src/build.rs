@@ -10,18 +10,19 @@ use sconce_core::{Backend, Observer, Task};
 use sconce_diffusion::{DiffusionEngine, DiffusionSettings, Spare};
 use sconce_engine::{
     BlockFormat, CacheDtype, Engine, EngineSettings, Guesser, Lora, Packing, Quantisation,
-    Speculation, StoredDtype,
+    Speculation, StoredDtype, open_checkpoint,
 };
 use sconce_python::{Formatters, Pool};
 use sconce_seq2seq::{Seq2SeqEngine, Seq2SeqSettings};
 use sconce_tasks::{TaskEngine, TaskSettings, VectorWish};
 use tracing::warn;
 
+use crate::coming::Coming;
 use crate::device;
 use crate::error::ManagerError;
-use crate::memory::{self, Memory, Promise};
+use crate::memory::{self, Memory, Planned, Promise};
 use crate::python;
-use crate::store;
+use crate::store::{self, Place};
 use crate::task::{self, Wish};
 
 /// What answers for a model.
@@ -85,9 +86,28 @@ pub(crate) fn build(
         });
     }
     // Nobody waits for what others fetch.
-    let dir = store::directory(&settings.source, &*observer)?;
-    let load = |room| native(settings, dir, (room, &site.memory), observer);
-    let (backend, promise) = site.memory.promise(load)?;
+    let place = store::begin(&settings.source, settings.streams, &*observer)?;
+    let served = task::served(place.headers(), Wish::of(settings))?;
+    let place = match place {
+        Place::Coming(coming) if !task::continues_texts(coming.headers(), served) => {
+            Place::Here(coming.whole(served, &*observer)?)
+        }
+        place => place,
+    };
+    let (backend, promise) = match place {
+        Place::Here(dir) => {
+            let load = |room| native(settings, (served, dir), (room, &site.memory), observer);
+            site.memory.promise(load)?
+        }
+        Place::Coming(coming) => {
+            let load =
+                |room, planned| decoder(settings, (served, &coming), room, planned, observer);
+            let loaded = site.memory.promise_early(load);
+            let loaded = loaded.map_err(|error| coming.cause(error))?;
+            coming.settle();
+            loaded
+        }
+    };
     Ok(Built {
         backend,
         pool: None,
@@ -99,24 +119,17 @@ pub(crate) fn build(
 /// Loads the engine of the model in a directory, within `room` bytes; it, and what it takes.
 fn native(
     settings: &ModelSettings,
-    dir: PathBuf,
+    (served, dir): (Task, PathBuf),
     (room, memory): (Option<u64>, &Arc<Memory>),
     observer: Arc<Observer>,
 ) -> Result<(Arc<dyn Backend>, u64), ManagerError> {
-    let served = task::served(&dir, Wish::of(settings))?;
     let continues = task::continues_texts(&dir, served);
     if !continues {
         task::require_no_adapters(settings, served)?;
     }
     match served {
         task if continues => {
-            let gpus = device::gpus(settings)?;
-            let settings = EngineSettings {
-                room,
-                ranks: gpus.len().max(settings.ranks),
-                gpus,
-                ..engine_settings(settings, dir, task)
-            };
+            let settings = decoder_settings(settings, dir, task, room)?;
             let on_gpus = !settings.gpus.is_empty();
             let engine = Engine::start(settings, observer)?;
             // Memory of the machine is promised; that of GPUs is planned for each model alone.
@@ -161,6 +174,43 @@ fn native(
             Ok((Arc::new(engine), planned))
         }
     }
+}
+
+/// Loads a decoder while its weights come.
+fn decoder(
+    settings: &ModelSettings,
+    (task, coming): (Task, &Coming),
+    room: Option<u64>,
+    planned: Planned,
+    observer: Arc<Observer>,
+) -> Result<Arc<dyn Backend>, ManagerError> {
+    let settings = decoder_settings(settings, coming.dir(), task, room)?;
+    let there = EngineSettings {
+        dir: coming.headers().into(),
+        ..settings.clone()
+    };
+    let on_gpus = !settings.gpus.is_empty();
+    let mut checkpoint = open_checkpoint(&there, Some(&coming.numbers()))?;
+    checkpoint.planned = Some(Box::new(move |bytes| {
+        planned(if on_gpus { 0 } else { bytes })
+    }));
+    let engine = Engine::start_with(settings, checkpoint, observer)?;
+    Ok(Arc::new(engine))
+}
+
+fn decoder_settings(
+    settings: &ModelSettings,
+    dir: PathBuf,
+    task: Task,
+    room: Option<u64>,
+) -> Result<EngineSettings, ManagerError> {
+    let gpus = device::gpus(settings)?;
+    Ok(EngineSettings {
+        room,
+        ranks: gpus.len().max(settings.ranks),
+        gpus,
+        ..engine_settings(settings, dir, task)
+    })
 }
 
 /// Requests that are computed together where nobody says.

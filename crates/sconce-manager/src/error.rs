@@ -1,5 +1,6 @@
 //! Why a model cannot be served.
 
+use sconce_core::Task;
 use sconce_diffusion::DiffusionError;
 use sconce_engine::{DeviceError, EngineError};
 use sconce_python::PythonError;
@@ -90,6 +91,14 @@ pub enum ManagerError {
         /// What is to stay free beside it.
         spare: u64,
     },
+    /// The engine of the task reads files.
+    #[error(
+        "option.load_format = stream: models for {task} are loaded from files; remove the option, and they are fetched first"
+    )]
+    NotStreamed {
+        /// The task.
+        task: Task,
+    },
     /// A library that loads failed in a way that it should not.
     #[error("loading panicked; the lines above say where")]
     Panic,
@@ -145,6 +154,7 @@ impl ManagerError {
             Self::NoSuchGpu { .. } => "no-such-gpu",
             Self::TooFewGpus { .. } => "too-few-gpus",
             Self::NoMemory { .. } => "not-enough-memory",
+            Self::NotStreamed { .. } => "not-streamed",
             Self::Panic => "panic",
         }
     }

@@ -6,6 +6,7 @@
 
 mod archive;
 mod build;
+mod coming;
 mod device;
 mod disk;
 mod entry;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use sconce_config::{Configuration, ModelSettings};
-use sconce_core::{Gateway, Manner, ModelStatus, Phase, ServeError, Served};
+use sconce_core::{Backend, Gateway, Manner, ModelStatus, Phase, ServeError, Served};
 use tracing::{error, info};
 
 use crate::build::{self, Built, Site};
@@ -73,6 +73,19 @@ impl Manager {
             })?;
         }
         Ok(Self(shelf))
+    }
+
+    /// Serves a backend that somebody else has built, as a model of the start with these settings. It is watched as the
+    /// others are, and ends with them.
+    pub fn adopt(&self, settings: ModelSettings, backend: Arc<dyn Backend>) {
+        let entry = Arc::new(Entry::new(settings, true));
+        self.0.place(&mut self.0.lock(), &entry);
+        entry.ready(Built {
+            backend,
+            pool: None,
+            formatters: None,
+            promise: self.0.site.memory.grant(0),
+        });
     }
 
     /// Ends all models, and lets none come any more; jobs that still run fail.

@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use sconce_config::PythonSettings;
 
@@ -18,9 +18,24 @@ pub(crate) struct Memory {
     whole: Option<u64>,
     /// What was promised to those that are there.
     promised: Mutex<u64>,
-    /// Held by whoever plans and loads: two plans at the same time would share out the same bytes.
-    turn: Mutex<()>,
+    /// Whether somebody plans and loads: two plans at the same time would share out the same bytes.
+    is_planning: Mutex<bool>,
+    planned: Condvar,
 }
+
+/// The only one who plans, until it is dropped.
+struct Turn(Arc<Memory>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let planning = self.0.is_planning.lock();
+        *planning.unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.planned.notify_one();
+    }
+}
+
+/// Hears what a model takes as soon as it has planned.
+pub(crate) type Planned = Box<dyn FnOnce(u64) + Send>;
 
 /// Bytes that were promised to a model, until it gives them back or this is dropped.
 pub(crate) struct Promise {
@@ -34,7 +49,8 @@ impl Memory {
         Arc::new(Self {
             whole: sconce_engine::available_memory(),
             promised: Mutex::default(),
-            turn: Mutex::default(),
+            is_planning: Mutex::default(),
+            planned: Condvar::new(),
         })
     }
 
@@ -49,9 +65,42 @@ impl Memory {
         self: &Arc<Self>,
         load: impl FnOnce(Option<u64>) -> Result<(T, u64), E>,
     ) -> Result<(T, Promise), E> {
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         let (loaded, bytes) = load(self.left())?;
         Ok((loaded, self.grant(bytes)))
+    }
+
+    /// The same for a model whose weights are still on their way: others have their turn once it has planned.
+    pub(crate) fn promise_early<T, E>(
+        self: &Arc<Self>,
+        load: impl FnOnce(Option<u64>, Planned) -> Result<T, E>,
+    ) -> Result<(T, Promise), E> {
+        let turn = self.turn();
+        let left = self.left();
+        let promise: Arc<Mutex<Option<Promise>>> = Arc::default();
+        let (memory, promised) = (Arc::clone(self), Arc::clone(&promise));
+        let planned = move |bytes| {
+            let mut promised = promised.lock().unwrap_or_else(PoisonError::into_inner);
+            *promised = Some(memory.grant(bytes));
+            drop(turn);
+        };
+        let loaded = load(left, Box::new(planned))?;
+        let promise = promise
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        Ok((loaded, promise.unwrap_or_else(|| self.grant(0))))
+    }
+
+    /// Waits until nobody else plans.
+    fn turn(self: &Arc<Self>) -> Turn {
+        let planning = self
+            .is_planning
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let waited = self.planned.wait_while(planning, |planning| *planning);
+        *waited.unwrap_or_else(PoisonError::into_inner) = true;
+        Turn(Arc::clone(self))
     }
 
     /// Promises what somebody needs before any of it is touched, if it is left beside what stays free. Who can name nothing
@@ -64,7 +113,7 @@ impl Memory {
         let Some(needed) = need else {
             return Ok(self.grant(0));
         };
-        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn();
         let now = sconce_engine::available_memory();
         match now.into_iter().chain(self.left()).min() {
             Some(left) if left.saturating_sub(spare) < needed => Err(ManagerError::NoMemory {
@@ -151,7 +200,8 @@ mod tests {
         Arc::new(Memory {
             whole: Some(whole),
             promised: Mutex::default(),
-            turn: Mutex::default(),
+            is_planning: Mutex::default(),
+            planned: Condvar::new(),
         })
     }
 

@@ -107,7 +107,7 @@ fn lay_out(remote: &dyn Remote, file: &RemoteFile, dir: &Path) -> Result<(), Man
 }
 
 fn is_text(name: &str) -> bool {
-    [".json", ".txt", ".model", ".properties"]
+    [".jinja", ".json", ".txt", ".model", ".properties"]
         .iter()
         .any(|end| name.ends_with(end))
 }

@@ -1,18 +1,22 @@
 //! Models below a prefix of an S3 bucket, fetched into a folder of this machine.
 //!
 //! `access` says how the environment wants S3 to be asked, `connector` carries the requests,
-//! `bucket` lists and reads, `cache` keeps the files, `fetch` brings the two together. Objects are
-//! fetched before loading begins; loading straight from S3 is not here.
+//! `bucket` lists and reads, `cache` keeps the files, `fetch` brings the two together. Decoders are loaded while
+//! their weights come: those in files by `arriving`, those of which nothing is kept by `stream`.
 
 mod access;
+mod arriving;
 mod bucket;
 mod cache;
+#[cfg(test)]
+mod coming_tests;
 mod connector;
 mod error;
 mod fetch;
 mod files;
 mod nothing;
 mod object;
+mod stream;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -24,9 +28,11 @@ use std::time::Duration;
 use sconce_config::{BucketFile, BucketFolder, S3Model};
 use sconce_core::{Observer, Phase, Progress};
 
+use crate::store::Place;
 use bucket::Bucket;
 use cache::Folder;
 pub use error::S3Error;
+use fetch::Fetched;
 pub(crate) use files::S3Files;
 
 /// The port is not open yet while settings are looked for: failures are the loader's to tell.
@@ -40,6 +46,24 @@ const SETTINGS: &str = "serving.properties";
 pub(crate) fn snapshot(model: &S3Model, observer: &Observer) -> Result<PathBuf, Box<S3Error>> {
     observer(Phase::Fetching, Progress::default());
     fetch::snapshot(model, observer).map_err(|problem| Box::new(S3Error::new(model, problem)))
+}
+
+/// The same for who can begin with what does not take long; `streams`: nothing is kept on the disk.
+pub(crate) fn begin(
+    model: &S3Model,
+    streams: bool,
+    observer: &Observer,
+) -> Result<Place, Box<S3Error>> {
+    observer(Phase::Fetching, Progress::default());
+    let fetched = match streams {
+        true => fetch::stream(model, observer),
+        false => fetch::begin(model, observer),
+    };
+    match fetched {
+        Ok(Fetched::Whole(dir)) => Ok(Place::Here(dir)),
+        Ok(Fetched::Coming(coming)) => Ok(Place::Coming(coming)),
+        Err(problem) => Err(Box::new(S3Error::new(model, problem))),
+    }
 }
 
 /// What there is below a prefix that settings depend on. `None`: that cannot be known now, and

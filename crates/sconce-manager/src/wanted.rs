@@ -72,6 +72,7 @@ pub(crate) fn wanted_files<'a>(
         // SentencePiece: tokenizer.model, spiece.model and the like.
         (file.ends_with(".json") && !is_index)
             || file.ends_with(".model")
+            || *file == "chat_template.jinja"
             || matches!(*file, "merges.txt" | "vocab.txt")
     });
     let has_modules = top().any(|file| file == MODULES);

@@ -47,7 +47,7 @@ impl inbox::Worker for Worker {
             if self.running.is_empty() && self.waiting.is_empty() {
                 canary(&mut self.ranks, self.orders)?;
                 self.orders += ORDERS_OF_CANARY;
-                self.gauges.count_step(0);
+                self.gauges.count_step(0, 0);
                 continue;
             }
             self.sweep();
@@ -108,7 +108,7 @@ impl Worker {
         if self.running.is_empty() {
             return Ok(());
         }
-        self.gauges.count_step(self.running.len());
+        self.gauges.count_step(self.running.len(), 0);
         self.write()
     }
 

@@ -100,7 +100,7 @@ impl inbox::Worker for Worker {
         while self.gather(outbox) {
             if self.waiting.is_empty() {
                 canary(&self.encoder)?;
-                self.gauges.count_step(0);
+                self.gauges.count_step(0, 0);
                 continue;
             }
             self.drop_the_lost();
@@ -197,7 +197,7 @@ impl Worker {
             }
         }
         let requests = taken.last().map_or(0, |(index, _)| index + 1);
-        self.gauges.count_step(requests);
+        self.gauges.count_step(requests, tokens);
         let texts: Vec<&Text> = taken.iter().map(|(_, text)| text).collect();
         let results: Vec<Result<Rows, String>> = match self.forward(&texts) {
             Ok(rows) => rows.into_iter().map(Ok).collect(),

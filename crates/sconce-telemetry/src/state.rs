@@ -2,11 +2,13 @@
 
 use std::sync::atomic::AtomicU64;
 
+use prometheus_client::encoding::{EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
-use sconce_core::ModelStatus;
+use sconce_core::{ModelStatus, Spread};
 
 use crate::labels::OfModel;
 use crate::{djl, process};
@@ -119,6 +121,20 @@ pub(crate) fn registry(models: &[ModelStatus]) -> Registry {
         "How often a request gave its part of the cache back, to be computed again",
         |model| model.load.preemptions,
     );
+    spread(
+        r,
+        models,
+        "step_batch_size",
+        "Requests of a step",
+        |model| model.load.batches,
+    );
+    spread(
+        r,
+        models,
+        "iteration_tokens_total",
+        "Tokens of a step",
+        |model| model.load.tokens,
+    );
     djl::register_states(r, models);
     process::register(r);
     registry
@@ -154,6 +170,41 @@ fn ratio(
         }
     }
     registry.register(format!("sconce_{name}"), help, family);
+}
+
+fn spread(
+    registry: &mut Registry,
+    models: &[ModelStatus],
+    name: &str,
+    help: &str,
+    value: impl Fn(&ModelStatus) -> Spread,
+) {
+    let of = |model: &ModelStatus| (OfModel::from(model), value(model));
+    let spreads = Spreads(models.iter().map(of).collect());
+    registry.register(format!("sconce_{name}"), help, spreads);
+}
+
+/// Histograms that engines have counted.
+#[derive(Debug)]
+struct Spreads(Vec<(OfModel, Spread)>);
+
+impl EncodeMetric for Spreads {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> std::fmt::Result {
+        let limits = Spread::LIMITS.iter().map(|&limit| limit as f64);
+        let limits: Vec<f64> = limits.chain([f64::MAX]).collect();
+        for (model, spread) in &self.0 {
+            let counts = spread.counts.iter().copied();
+            let buckets: Vec<(f64, u64)> = limits.iter().copied().zip(counts.clone()).collect();
+            encoder
+                .encode_family(model)?
+                .encode_histogram::<NoLabelSet>(spread.sum as f64, counts.sum(), &buckets, None)?;
+        }
+        Ok(())
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
 }
 
 fn count(

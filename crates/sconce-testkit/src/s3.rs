@@ -31,6 +31,7 @@ pub struct FakeS3 {
     region: Option<String>,
     faults: Vec<Fault>,
     half: Option<Gate>,
+    behind: Option<(usize, Gate)>,
 }
 
 /// A planned failure.
@@ -40,6 +41,8 @@ pub struct Fault {
     pub on: &'static str,
     /// So many of them; others succeed.
     pub times: usize,
+    /// Only those for bytes that begin so far behind their file's beginning, or farther.
+    pub behind: usize,
     /// How.
     pub what: Failure,
 }
@@ -119,7 +122,24 @@ impl FakeS3 {
 
     /// Plans a failure.
     pub fn fault(mut self, on: &'static str, times: usize, what: Failure) -> Self {
-        self.faults.push(Fault { on, times, what });
+        let behind = 0;
+        self.faults.push(Fault {
+            on,
+            times,
+            behind,
+            what,
+        });
+        self
+    }
+
+    /// Plans that parts of weights fail for ever that begin so far behind their file's beginning, or farther.
+    pub fn fault_behind(mut self, behind: usize, what: Failure) -> Self {
+        self.faults.push(Fault {
+            on: ".safetensors",
+            times: usize::MAX,
+            behind,
+            what,
+        });
         self
     }
 
@@ -127,6 +147,12 @@ impl FakeS3 {
     pub fn wait_at_half(self, gate: &Gate) -> Self {
         let half = Some(gate.clone());
         Self { half, ..self }
+    }
+
+    /// Sends parts of weights that begin so far behind their file's beginning, or farther, when the gate is open.
+    pub fn wait_behind(self, first: usize, gate: &Gate) -> Self {
+        let behind = Some((first, gate.clone()));
+        Self { behind, ..self }
     }
 
     /// Starts answering.
@@ -158,7 +184,10 @@ impl FakeS3 {
     /// What is to be sent, and the gate at its half.
     fn answer(&mut self, request: &S3Request) -> (Answer, Option<Gate>) {
         let mut fails = self.faults.iter_mut();
-        let fault = fails.find(|fault| fault.times > 0 && request.path.contains(fault.on));
+        let begin = request.range.map_or(0, |(begin, _)| begin);
+        let fault = fails.find(|fault| {
+            fault.times > 0 && request.path.contains(fault.on) && begin >= fault.behind
+        });
         let cut = match fault {
             Some(fault) => {
                 fault.times -= 1;
@@ -195,6 +224,14 @@ impl FakeS3 {
         answer.cut = cut;
         let is_weight = key.ends_with(".safetensors");
         (answer, self.half.clone().filter(|_| is_weight))
+    }
+
+    /// What holds a part of an object up.
+    fn obstacle(&self, request: &S3Request) -> Option<Gate> {
+        let (first, gate) = self.behind.as_ref()?;
+        let (begin, _) = request.range?;
+        let waits = begin >= *first && request.path.ends_with(".safetensors");
+        waits.then(|| gate.clone())
     }
 
     /// ListObjectsV2: the keys and the common prefixes, in one order.
@@ -330,6 +367,13 @@ impl Shared {
         let seen = self.seen.lock();
         seen.unwrap_or_else(PoisonError::into_inner)
             .push(request.clone());
+        let obstacle = {
+            let bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+            bucket.obstacle(&request)
+        };
+        if let Some(gate) = obstacle {
+            gate.wait();
+        }
         let (answer, half) = {
             let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
             bucket.answer(&request)

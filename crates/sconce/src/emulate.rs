@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tracing::{error, info};
 
 use crate::STARTUP_FAILED;
+use crate::bars::Bars;
 use crate::logging;
 use crate::signals::terminated;
 
@@ -83,7 +84,7 @@ impl EmulateArguments {
 
 /// Runs until a signal; the exit code is 1 if there is no port or, with `--wait`, no container.
 pub(crate) fn run(arguments: EmulateArguments) -> ExitCode {
-    logging::start("info", false);
+    logging::start("info", false, &Bars::new());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -59,6 +59,10 @@ pub(crate) fn settings(
             ..defaults
         },
         drain_deadline,
+        max_connections: server.max_connections,
+        header_timeout: server.header_timeout,
+        body_timeout: server.body_timeout,
+        write_timeout: server.write_timeout,
         ..HttpSettings::default()
     })
 }

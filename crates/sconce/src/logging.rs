@@ -8,15 +8,18 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, fmt, reload};
 
+use crate::bars::Bars;
+
 /// Starts logging at a level or with a filter such as `info,sconce_engine=debug`, in lines for people or of JSON; what
 /// changes the level later.
-pub(crate) fn start(filter: &str, json: bool) -> LogSwitch {
+pub(crate) fn start(filter: &str, json: bool, bars: &Bars) -> LogSwitch {
+    let bars = bars.clone();
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let (filter, handle) = reload::Layer::new(filter);
     let lines = fmt::layer()
         .with_target(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .with_writer(std::io::stderr);
+        .with_writer(move || bars.writer());
     let lines = match json {
         true => lines.json().flatten_event(true).with_target(true).boxed(),
         false => lines.boxed(),

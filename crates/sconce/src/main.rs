@@ -1,5 +1,6 @@
 //! The program: reads the command line, does what it says, ends with a code that tells why.
 
+mod bars;
 mod check;
 mod command;
 mod emulate;

@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tracing::error;
 
+use crate::bars::Bars;
 use crate::{NO_DEVICE, STARTUP_FAILED, command, http, logging, record};
 
 /// Arguments of `sconce replay`.
@@ -69,7 +70,7 @@ fn replay(arguments: &ReplayArguments) -> anyhow::Result<ExitCode> {
         }
     };
     let server = configuration.server();
-    let log = logging::start(&server.log, server.observed.json_log);
+    let log = logging::start(&server.log, server.observed.json_log, &Bars::new());
     for model in &models {
         if let Err(cause) = sconce_manager::require_device(&model.model) {
             error!("sconce ends: {cause}");

@@ -20,6 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use crate::bars::Bars;
 use crate::command::ServeArguments;
 use crate::signals::terminated;
 use crate::{NO_DEVICE, STARTUP_FAILED};
@@ -46,9 +47,10 @@ pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
             return ExitCode::from(sconce_config::EXIT_CODE);
         }
     };
+    let bars = Bars::new();
     let log = {
         let server = configuration.server();
-        logging::start(&server.log, server.observed.json_log)
+        logging::start(&server.log, server.observed.json_log, &bars)
     };
     for model in &models {
         if let Err(cause) = sconce_manager::require_device(&model.model) {
@@ -70,7 +72,12 @@ pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
         .enable_all()
         .build();
     let served = runtime.map_err(anyhow::Error::from).and_then(|runtime| {
-        let served = runtime.block_on(serve(configuration, models, (log, recorder), began));
+        let watching = Watching {
+            log,
+            recorder,
+            bars,
+        };
+        let served = runtime.block_on(serve(configuration, models, watching, began));
         // Tokenisation of a refused request may still run in a blocking thread.
         runtime.shutdown_timeout(Duration::from_secs(1));
         served
@@ -84,10 +91,21 @@ pub(crate) fn run(arguments: &ServeArguments) -> ExitCode {
     }
 }
 
+/// What tells of the service beside its answers.
+struct Watching {
+    log: LogSwitch,
+    recorder: Option<Arc<Recorder>>,
+    bars: Bars,
+}
+
 async fn serve(
     configuration: Configuration,
     models: Vec<Resolved>,
-    (log, recorder): (LogSwitch, Option<Arc<Recorder>>),
+    Watching {
+        log,
+        recorder,
+        bars,
+    }: Watching,
     began: Instant,
 ) -> anyhow::Result<ExitCode> {
     let listener = bind(configuration.server()).await?;
@@ -120,6 +138,8 @@ async fn serve(
         let _ = tell.send(outcome);
     })?;
     watch::follow(&telemetry, &manager);
+    let loading_models = manager.clone();
+    bars.follow(move || loading_models.status());
     let (tell_end, end) = oneshot::channel();
     let watched = manager.clone();
     let watch = tokio::spawn(async move {

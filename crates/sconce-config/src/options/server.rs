@@ -69,6 +69,43 @@ pub(super) const SERVER_KEYS: &[Entry] = &[
         ..SERVER
     },
     Entry {
+        key: "max_connections",
+        kind: Kind::Whole(1, 1 << 20),
+        default: "8192",
+        since: "sconce",
+        doc: "Most connections at the same time. The next ones are told to come again (503), but for /ping and \
+              the like, which are answered.",
+        status: Status::Honoured(|d, v| put(&mut d.server.max_connections, count(v, 1..=1 << 20))),
+        ..SERVER
+    },
+    Entry {
+        key: "header_timeout",
+        kind: Kind::Seconds,
+        default: "60",
+        since: "sconce",
+        doc: "Longest time for the headers of a request, and for a connection without one, in seconds.",
+        status: Status::Honoured(|d, v| put(&mut d.server.header_timeout, seconds(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "body_timeout",
+        kind: Kind::Seconds,
+        default: "30",
+        since: "sconce",
+        doc: "Longest pause within the body of a request, in seconds.",
+        status: Status::Honoured(|d, v| put(&mut d.server.body_timeout, seconds(v))),
+        ..SERVER
+    },
+    Entry {
+        key: "write_timeout",
+        kind: Kind::Seconds,
+        default: "60",
+        since: "sconce",
+        doc: "Longest time in which a client takes nothing of its answer, in seconds; then the connection is closed.",
+        status: Status::Honoured(|d, v| put(&mut d.server.write_timeout, seconds(v))),
+        ..SERVER
+    },
+    Entry {
         key: "request_id_header_key",
         default: "x-request-id",
         since: "0.30",

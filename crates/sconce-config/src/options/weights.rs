@@ -207,8 +207,14 @@ pub(super) const WEIGHTS: &[Entry] = &[
     Entry {
         key: "option.load_format",
         since: "0.26",
-        doc: "Format of the weights.",
-        status: Status::NoOp("the files of the checkpoint tell their format"),
+        default: "auto",
+        doc: "stream, or vLLM's runai_streamer: weights of decoders come straight from S3 into memory, each rank's \
+              part alone, and nothing but texts and headers is written to the disk. Anything else has no effect: the \
+              files of the checkpoint tell their format.",
+        status: Status::Honoured(|d, v| {
+            d.model.streams = matches!(v, "stream" | "runai_streamer");
+            Ok(())
+        }),
         ..OPTION
     },
     Entry {

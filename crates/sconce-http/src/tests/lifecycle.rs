@@ -215,3 +215,70 @@ fn what_outlives_the_drain_deadline_is_cut_off() {
         "the end of the stream is missing, and the client sees it"
     );
 }
+
+#[test]
+fn a_client_that_takes_nothing_of_its_answer_is_left() {
+    let long = "x".repeat(1 << 20);
+    let gateway = Arc::new(FakeGateway::new(move |_| {
+        let mut script: Vec<Act> = (1..100).map(|id| token(id, &long)).collect();
+        script.push(Act::UntilGone);
+        script
+    }));
+    let settings = HttpSettings {
+        write_timeout: Duration::from_millis(50),
+        ..HttpSettings::default()
+    };
+    let server = Server::start(&gateway, settings);
+    let mut raw = server.client.raw().unwrap();
+    let body = br#"{"inputs": "x", "stream": true, "parameters": {"max_new_tokens": 200}}"#;
+    let head = format!(
+        "POST /invocations HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n",
+        body.len()
+    );
+    raw.send(head.as_bytes()).unwrap();
+    raw.send(body).unwrap();
+    assert!(gateway.gone().wait());
+}
+
+#[test]
+fn who_is_one_too_many_is_told_so_and_may_still_ask_for_health() {
+    let gateway = Arc::new(FakeGateway::greeting());
+    let settings = HttpSettings {
+        max_connections: 2,
+        ..HttpSettings::default()
+    };
+    let server = Server::start(&gateway, settings);
+    let ping = b"GET /ping HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut kept: Vec<_> = (0..2).map(|_| server.client.raw().unwrap()).collect();
+    for raw in &mut kept {
+        raw.send(ping).unwrap();
+        raw.read_until("}\n}\n").unwrap();
+    }
+    let answer = server.client.post("/invocations", &json!({"inputs": "x"}));
+    let answer = answer.unwrap();
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    assert_eq!(answer.header("retry-after"), Some("1"));
+    assert!(
+        answer.text().contains("max_connections"),
+        "{}",
+        answer.text()
+    );
+    let answer = server.client.get("/ping").unwrap();
+    assert_eq!(
+        (answer.status, answer.header("connection")),
+        (200, Some("close"))
+    );
+    assert!(gateway.jobs().is_empty());
+    // Those that are there are served as ever, and make room when they go.
+    kept[0].send(ping).unwrap();
+    kept[0].read_until("}\n}\n").unwrap();
+    drop(kept);
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let served = || {
+        let answer = server.client.post("/invocations", &json!({"inputs": "x"}));
+        answer.is_ok_and(|answer| answer.status == 200)
+    };
+    while !served() {
+        assert!(std::time::Instant::now() < deadline, "nobody makes room");
+    }
+}

@@ -9,6 +9,7 @@ use thiserror::Error;
 use super::access::{self, Credentials};
 use super::connector::Refusal;
 use super::nothing::{Nothing, UNPACK, is_archive};
+use crate::error::ManagerError;
 use crate::wanted::Unclear;
 
 /// A problem, and the model that has it.
@@ -57,6 +58,7 @@ impl S3Error {
             }
             Problem::Changed { .. } | Problem::Settings(_) => "s3-changed",
             Problem::Space { .. } | Problem::Cache { .. } => "s3-cache",
+            Problem::Headers(_) => "no-temporary-directory",
         }
     }
 }
@@ -104,6 +106,9 @@ pub(crate) enum Problem {
     /// The cache cannot be read or written.
     #[error("{path}: {cause}")]
     Cache { path: String, cause: String },
+    /// There is no place for headers.
+    #[error("{0}")]
+    Headers(String),
     /// The thread that waits for S3 cannot be set up.
     #[error("waiting for S3 is not possible: {0}")]
     Runtime(String),
@@ -165,6 +170,22 @@ impl Problem {
         }
     }
 
+    /// Somebody wants a file that is not there.
+    pub(crate) fn unlisted(name: &str) -> Self {
+        Self::Connection {
+            asked: Asked::Object(name.into()),
+            cause: "the listing does not name it".into(),
+        }
+    }
+
+    /// Headers cannot be laid out: what S3 says, or the disk.
+    pub(crate) fn of_headers(error: ManagerError) -> Self {
+        match error {
+            ManagerError::S3(error) => error.problem,
+            other => Self::Headers(other.to_string()),
+        }
+    }
+
     fn no_weights(files: &[&str]) -> Self {
         let files = files.iter().map(|name| (*name).to_owned()).collect();
         Self::NoWeights { files }
@@ -221,6 +242,7 @@ impl Problem {
             Self::Space { .. } | Self::Cache { .. } => {
                 "set SERVING_DOWNLOAD_DIR to a directory with room that can be written".into()
             }
+            Self::Headers(_) => "headers are read from files".into(),
             Self::Runtime(_) => "raise the limit of threads".into(),
         }
     }

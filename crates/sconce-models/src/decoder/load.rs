@@ -153,7 +153,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Norm, LoadError> {
         let width = shape.iter().product();
         let weight = |loader: &mut Self, part| {
-            let found = loader.norm_part(at, part, shape, items)?;
+            let found = loader.norm_part(at, part, shape, items)?.at_hand()?;
             loader.tensors.touch(&found, 1);
             let weight = HostTensor::from_f32(found.to_vec_f32()?, &[width]);
             loader.footprint.add(&weight);
@@ -324,8 +324,8 @@ impl<'a> Loader<'a> {
         let mut weight = matrix;
         if self.tensors.has(&name) {
             let own = self.tensor(at, Part::Weight)?;
-            let own = self.cut(Slot::Head, &own, Part::Weight)?;
-            if are_same(&own, &stored)? {
+            let own = self.cut(Slot::Head, &own, Part::Weight)?.at_hand()?;
+            if are_same(&own, &stored.at_hand()?)? {
                 self.tensors.touch(&own, self.share.world);
             } else {
                 tracing::warn!(
@@ -422,6 +422,7 @@ impl<'a> Loader<'a> {
         bias: Option<HostTensor>,
     ) -> Result<Linear, LoadError> {
         let weight = self.kept(slot, name, &weight, self.share.world)?;
+        let bias = bias.map(|bias| bias.at_hand()).transpose()?;
         if let Some(bias) = &bias {
             self.tensors.touch(bias, self.share.world);
             self.footprint.add_as_f32(bias);
@@ -438,7 +439,7 @@ impl<'a> Loader<'a> {
         };
         let range = self.share.range(slot.axes()[dim]);
         if !tensor.can_narrow(dim, range.start, range.len()) {
-            let numbers = tensor.to_dtype(StoredDtype::F16)?;
+            let numbers = tensor.at_hand()?.to_dtype(StoredDtype::F16)?;
             return Ok(numbers.narrow(dim, range.start, range.len())?);
         }
         Ok(tensor.narrow(dim, range.start, range.len())?)
@@ -452,6 +453,7 @@ impl<'a> Loader<'a> {
         weight: &HostTensor,
         parts: usize,
     ) -> Result<Matrix, LoadError> {
+        let weight = &weight.at_hand()?;
         let wanted = self.wanted(slot, name, weight)?;
         if self.numbers.is_some() {
             let rows = weight.to_dtype(wanted)?.packed()?;
@@ -480,6 +482,7 @@ impl<'a> Loader<'a> {
         weight: &HostTensor,
         parts: usize,
     ) -> Result<HostTensor, LoadError> {
+        let weight = &weight.at_hand()?;
         let wanted = self.wanted(slot, name, weight)?;
         let table = match &mut self.arena {
             Some(arena) => arena.hold(weight, wanted)?,

@@ -21,7 +21,7 @@ mod spec;
 mod tensors;
 
 use candle_core::{DType, Device, Result, Tensor};
-use sconce_nn::weights::{Outlines, WeightSource};
+use sconce_nn::weights::{Outlines, Rehearsal, WeightSource};
 use sconce_nn::{
     Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Placed, Rope, Solo,
     Step, add, columns, rows, scale, to_host,
@@ -110,6 +110,7 @@ impl Decoder {
             for_gpu: options.for_gpu || device.is_cuda(),
             ..*options
         };
+        rehearse(arch, spec, (share, options), source)?;
         let loader = Loader::new(arch, spec, share, options, device, source, progress);
         let (decoder, _, tally) = Self::of(loader, spec, comm)?;
         if decoder.share.rank == 0 {
@@ -294,6 +295,22 @@ impl Entry {
             None => Ok(x),
         }
     }
+}
+
+/// Tells whoever fetches the numbers what this rank will read, so that they come before they are asked for.
+fn rehearse(
+    arch: &'static Arch,
+    spec: &Spec,
+    (share, options): (Share, LoadOptions),
+    source: &dyn WeightSource,
+) -> std::result::Result<(), LoadError> {
+    if let Some(rehearsal) = Rehearsal::of(source) {
+        let (device, mut nobody) = (Device::Cpu, |_, _| {});
+        let loader = Loader::new(arch, spec, share, options, device, &rehearsal, &mut nobody);
+        Decoder::of(loader, spec, Box::new(Solo))?;
+        rehearsal.tell();
+    }
+    Ok(())
 }
 
 impl Exit {

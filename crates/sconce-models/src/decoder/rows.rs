@@ -9,7 +9,8 @@ pub(crate) fn picked(tensor: &HostTensor, rows: &[usize]) -> Result<HostTensor, 
     let adjacent = rows.windows(2).all(|pair| pair[0] + 1 == pair[1]);
     Ok(match rows {
         [first, ..] if adjacent => tensor.narrow(0, *first, rows.len())?,
-        _ => tensor.select_rows(rows)?,
+        // Row by row, each would be fetched for itself where they are elsewhere.
+        _ => tensor.at_hand()?.select_rows(rows)?,
     })
 }
 

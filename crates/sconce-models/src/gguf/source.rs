@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use sconce_nn::weights::gguf::Gguf;
-use sconce_nn::weights::{HostTensor, WeightError, WeightSource};
+use sconce_nn::weights::{HostTensor, Numbers, WeightError, WeightSource};
 
 /// How the names of stacked experts end.
 const STACKED: &str = "_exps.weight";
@@ -62,6 +62,10 @@ impl WeightSource for Unstacked {
             [width] if name.ends_with(VECTOR) => tensor.reshape(&[1, width]),
             _ => Ok(tensor),
         }
+    }
+
+    fn numbers(&self) -> Option<&Arc<dyn Numbers>> {
+        self.file.numbers()
     }
 
     fn total_bytes(&self) -> u64 {

@@ -12,6 +12,7 @@ use candle_core::quantized::k_quants::{
 use memmap2::{Mmap, MmapMut};
 
 use super::dtype::Element;
+use super::elsewhere::Elsewhere;
 use super::pieces::Piece;
 
 #[cfg(target_endian = "big")]
@@ -32,6 +33,8 @@ pub(crate) enum Buffer {
     Owned(AlignedBytes),
     /// None yet: they are computed when they are copied.
     Computed(Computed),
+    /// None here: they are fetched when they are needed.
+    Elsewhere(Elsewhere),
     /// No bytes at all, but the length that they would have, and whether they would be owned: an outline.
     Outline { len: usize, owned: bool },
 }
@@ -84,22 +87,24 @@ impl Buffer {
         match self {
             Self::Mapped(map) => map,
             Self::Owned(owned) => owned.bytes(),
-            Self::Computed(_) | Self::Outline { .. } => &[],
+            Self::Computed(_) | Self::Elsewhere(_) | Self::Outline { .. } => &[],
         }
     }
 
     /// Number of bytes, also where there are none yet, or none because it is an outline.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Outline { len, .. } | Self::Computed(Computed { len, .. }) => *len,
+            Self::Outline { len, .. }
+            | Self::Computed(Computed { len, .. })
+            | Self::Elsewhere(Elsewhere { len, .. }) => *len,
             other => other.bytes().len(),
         }
     }
 
-    /// Where the bytes begin; the beginning of a page for an outline, as if its file were mapped.
+    /// Where the bytes begin; the beginning of a page where there are none, as if their file were mapped.
     pub(crate) fn address(&self) -> usize {
         match self {
-            Self::Outline { .. } => 0,
+            Self::Outline { .. } | Self::Elsewhere(_) => 0,
             other => other.bytes().as_ptr() as usize,
         }
     }

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::WeightSource;
 use super::buffer::Buffer;
+use super::elsewhere::{self, Numbers};
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
 use super::{safetensors, torch};
@@ -37,13 +39,14 @@ pub(crate) enum Stored {
 pub(crate) type Contents = BTreeMap<String, Stored>;
 
 /// Mapped files and their tensors.
-#[derive(Debug)]
 pub(crate) struct Checkpoint {
     /// The file or index that was opened.
     origin: PathBuf,
     shards: Vec<PathBuf>,
     /// Each tensor with the position of its file in `shards`.
     tensors: BTreeMap<String, (usize, Stored)>,
+    /// Where the numbers are, if the files have headers alone.
+    numbers: Option<Arc<dyn Numbers>>,
 }
 
 impl Checkpoint {
@@ -87,7 +90,24 @@ impl Checkpoint {
             origin,
             shards,
             tensors,
+            numbers: None,
         })
+    }
+
+    /// The same checkpoint, of whose files in `dir` only the headers are true.
+    pub(crate) fn elsewhere(mut self, dir: &Path, numbers: &Arc<dyn Numbers>) -> Self {
+        let files: Vec<Arc<str>> = self
+            .shards
+            .iter()
+            .map(|shard| elsewhere::name_of(shard, dir))
+            .collect();
+        for (shard, stored) in self.tensors.values_mut() {
+            if let Stored::Tensor(tensor) = stored {
+                *tensor = tensor.moved_elsewhere(&files[*shard], numbers);
+            }
+        }
+        self.numbers = Some(Arc::clone(numbers));
+        self
     }
 
     /// Whether the tensor lies in this file.
@@ -105,6 +125,16 @@ impl Checkpoint {
             .keys()
             .filter(|known| self::tail(known) == tail);
         alike.take(SIMILAR).cloned().collect()
+    }
+}
+
+impl fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Checkpoint")
+            .field("origin", &self.origin)
+            .field("shards", &self.shards)
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -127,6 +157,10 @@ impl WeightSource for Checkpoint {
                 similar: self.similar(name),
             }),
         }
+    }
+
+    fn numbers(&self) -> Option<&Arc<dyn Numbers>> {
+        self.numbers.as_ref()
     }
 
     fn total_bytes(&self) -> u64 {

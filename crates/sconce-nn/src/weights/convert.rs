@@ -38,7 +38,7 @@ impl HostTensor {
             return Self::outline_of_copy(self.dtype(), self.shape().to_vec());
         }
         let mut bytes = AlignedBytes::zeroed(self.byte_len());
-        self.write_to(bytes.bytes_mut());
+        self.write_to(bytes.bytes_mut())?;
         Self::owned(bytes, self.dtype(), self.shape().to_vec())
     }
 
@@ -88,7 +88,7 @@ impl HostTensor {
         let mut rest = bytes.bytes_mut();
         for part in parts {
             let (target, later) = rest.split_at_mut(part.byte_len());
-            part.write_to(target);
+            part.write_to(target)?;
             rest = later;
         }
         Self::owned(bytes, first.dtype(), shape)
@@ -150,10 +150,7 @@ impl HostTensor {
         target: &mut [u8],
     ) -> Result<(), WeightError> {
         match wanted {
-            same if same == self.dtype() => {
-                self.write_to(target);
-                Ok(())
-            }
+            same if same == self.dtype() => self.write_to(target),
             StoredDtype::Quantised(format) => self.quantise_to(format, target),
             StoredDtype::F32 => self.convert_to(target, |to, wide| to.copy_from_slice(wide)),
             StoredDtype::F64 => self.convert_to(target, |to, wide| convert(to, wide, f64::from)),
@@ -235,12 +232,15 @@ impl HostTensor {
     }
 
     /// Writes all elements row-major into `target`, which has their size and is zero.
-    pub(super) fn write_to(&self, target: &mut [u8]) {
+    pub(super) fn write_to(&self, target: &mut [u8]) -> Result<(), WeightError> {
         if self.elements() == 0 {
-            return;
+            return Ok(());
         }
         if let Buffer::Computed(computed) = &*self.buffer {
             return self.compute(computed, target);
+        }
+        if let Buffer::Elsewhere(_) = &*self.buffer {
+            return self.at_hand()?.write_to(target);
         }
         if self.is_contiguous() {
             let bytes = self.run(0, self.elements());
@@ -248,7 +248,7 @@ impl HostTensor {
                 target.copy_from_slice(bytes);
                 pulse::beat();
             }
-            return;
+            return Ok(());
         }
         // Two dimensions at a time: the last two, for every index of the others.
         let outer = self.shape().len().saturating_sub(2);
@@ -273,6 +273,7 @@ impl HostTensor {
                 index[dim] = 0;
             }
         }
+        Ok(())
     }
 
     /// Writes one matrix that begins at element `first`.

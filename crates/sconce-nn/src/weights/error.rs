@@ -186,6 +186,14 @@ pub enum WeightError {
         /// The file or index that was read.
         origin: String,
     },
+    /// The numbers are elsewhere and do not come.
+    #[error("the numbers of {file} do not come: {cause}")]
+    Elsewhere {
+        /// The file.
+        file: String,
+        /// Why.
+        cause: String,
+    },
     /// A conversion that is not offered.
     #[error(
         "cannot convert {from} to {to}: only conversions to floating-point types and to block formats exist"
@@ -230,6 +238,7 @@ impl WeightError {
             Self::NoTensor { .. } => "tensor-missing",
             Self::UnsupportedDtype { .. } => "quantised-weights",
             Self::Packed { .. } | Self::NotPacked { .. } => "quantised-weights",
+            Self::Elsewhere { .. } => "weights-unreachable",
             Self::Convert { .. } | Self::Layout { .. } => "bad-weights",
         }
     }

@@ -14,12 +14,12 @@ use super::error::WeightError;
 pub struct HostTensor {
     pub(super) buffer: Arc<Buffer>,
     /// Where element zero begins in the buffer, in bytes.
-    offset: usize,
+    pub(super) offset: usize,
     dtype: StoredDtype,
-    shape: Vec<usize>,
+    pub(super) shape: Vec<usize>,
     /// Distance of neighbours along each dimension, in elements. Of a quantised tensor the neighbours of the last
     /// dimension touch, and all other distances are whole blocks, as is the last dimension.
-    strides: Vec<usize>,
+    pub(super) strides: Vec<usize>,
 }
 
 /// The numbers of a matrix in place: row `r` begins at element `r * stride`.
@@ -283,7 +283,8 @@ impl HostTensor {
             StoredDtype::Quantised(_) => 1,
             plain => plain.size(),
         };
-        if matches!(*self.buffer, Buffer::Computed(_)) {
+        if matches!(*self.buffer, Buffer::Computed(_) | Buffer::Elsewhere(_)) && !self.is_outline()
+        {
             return self.elements() == 0;
         }
         let address = self.buffer.address() + self.offset;
@@ -386,7 +387,7 @@ impl HostTensor {
     /// Bytes of `len` touching elements from element `first`, counted from element zero of the view; whole blocks.
     /// Nothing for an outline, or where nothing is computed yet.
     pub(crate) fn run(&self, first: usize, len: usize) -> &[u8] {
-        if matches!(*self.buffer, Buffer::Outline { .. } | Buffer::Computed(_)) {
+        if !matches!(*self.buffer, Buffer::Owned(_) | Buffer::Mapped(_)) {
             return &[];
         }
         let begin = self.offset + self.dtype.bytes(first);
@@ -394,7 +395,11 @@ impl HostTensor {
     }
 
     /// Writes the elements of a [computed](Self::computed) matrix, which has some, row-major into zeroed bytes.
-    pub(super) fn compute(&self, computed: &Computed, target: &mut [u8]) {
+    pub(super) fn compute(
+        &self,
+        computed: &Computed,
+        target: &mut [u8],
+    ) -> Result<(), WeightError> {
         let row_bytes = self.dtype.bytes(computed.columns);
         let (row, begin) = (self.offset / row_bytes, self.offset % row_bytes);
         let column = begin / self.dtype.size() * self.dtype.per_block();
@@ -402,6 +407,7 @@ impl HostTensor {
             (&[rows, columns], &[down, 1]) if down == computed.columns => {
                 let (rows, columns) = (row..row + rows, column..column + columns);
                 computed.matrix.write(rows, columns, target);
+                Ok(())
             }
             // Turned or folded.
             _ => {
@@ -410,7 +416,7 @@ impl HostTensor {
                 computed.matrix.write(rows, columns, bytes.bytes_mut());
                 let mut whole = self.clone();
                 whole.buffer = Arc::new(Buffer::Owned(bytes));
-                whole.write_to(target);
+                whole.write_to(target)
             }
         }
     }

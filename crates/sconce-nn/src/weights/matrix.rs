@@ -76,7 +76,8 @@ impl Matrix {
             HostTensor::outline_of_copy(wanted, flat)?
         } else {
             let mut bytes = room(wanted.bytes(numbers));
-            write(tensor, wanted, bytes.bytes_mut())?;
+            // Not band by band, where it is elsewhere.
+            write(&tensor.at_hand()?, wanted, bytes.bytes_mut())?;
             tensor.give_back_pages();
             HostTensor::owned(bytes, wanted, flat)?
         };

@@ -8,6 +8,7 @@ mod buffer;
 mod checkpoint;
 mod convert;
 mod dtype;
+mod elsewhere;
 mod error;
 pub mod gguf;
 mod host_tensor;
@@ -21,15 +22,18 @@ mod random;
 mod safetensors;
 mod torch;
 
+use std::sync::Arc;
+
 pub use arena::{Arena, has_huge_pages};
 pub use block_format::BlockFormat;
 pub(crate) use blocks::dequantise;
 pub use checkpoint::is_lfs_pointer;
 pub use dtype::{Element, StoredDtype};
+pub use elsewhere::{Numbers, Part, Rehearsal};
 pub use error::WeightError;
 pub use host_tensor::{Blocks, HostTensor, Rows};
 pub use matrix::Matrix;
-pub use open::{open, open_adapter, open_part};
+pub use open::{open, open_adapter, open_elsewhere, open_part};
 pub use outline::Outlines;
 pub use packed::{Packed, PackedKind, Unpacked};
 pub use random::RandomSource;
@@ -56,6 +60,12 @@ pub trait WeightSource: Send + Sync {
     /// Whether the matrix of that name has outputs as rows, though the checkpoints of its family may have inputs there.
     fn has_outputs_as_rows(&self, _name: &str) -> bool {
         false
+    }
+
+    /// Where its numbers come from, if they are not in its files; `None`: in those, or nobody has to be told what will be
+    /// read.
+    fn numbers(&self) -> Option<&Arc<dyn Numbers>> {
+        None
     }
 
     /// Bytes of all tensors together, shared storages counted for each tensor: the sum of [`HostTensor::byte_len`].

@@ -3,9 +3,11 @@
 use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::WeightSource;
 use super::checkpoint::{Checkpoint, Format};
+use super::elsewhere::Numbers;
 use super::error::WeightError;
 use super::gguf::{self, Gguf};
 use super::index;
@@ -151,7 +153,7 @@ const ADAPTERS_LOOKED_FOR: [&str; 2] = ["adapter_model.safetensors", "adapter_mo
 /// Opens the weights of an adapter's folder.
 pub fn open_adapter(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
     match first_of(dir, &ADAPTERS_LOOKED_FOR)? {
-        Some(checkpoint) => Ok(checkpoint),
+        Some(checkpoint) => Ok(Box::new(checkpoint)),
         None => Err(WeightError::NoPart {
             dir: dir.to_owned(),
             looked_for: ADAPTERS_LOOKED_FOR.join(", "),
@@ -162,7 +164,7 @@ pub fn open_adapter(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
 /// Opens the weights of a part of a pipeline of diffusers, as [`open`] does those of a model.
 pub fn open_part(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
     match first_of(dir, &PARTS_LOOKED_FOR)? {
-        Some(checkpoint) => Ok(checkpoint),
+        Some(checkpoint) => Ok(Box::new(checkpoint)),
         None => Err(WeightError::NoPart {
             dir: dir.to_owned(),
             looked_for: PARTS_LOOKED_FOR.join(", "),
@@ -171,7 +173,7 @@ pub fn open_part(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
 }
 
 /// The first of these files that is there.
-fn first_of(dir: &Path, names: &[&str]) -> Result<Option<Box<dyn WeightSource>>, WeightError> {
+fn first_of(dir: &Path, names: &[&str]) -> Result<Option<Checkpoint>, WeightError> {
     for name in names {
         let path = dir.join(name);
         match fs::symlink_metadata(&path) {
@@ -189,7 +191,7 @@ fn first_of(dir: &Path, names: &[&str]) -> Result<Option<Box<dyn WeightSource>>,
         } else {
             Checkpoint::read(path.clone(), format, vec![path])?
         };
-        return Ok(Some(Box::new(checkpoint)));
+        return Ok(Some(checkpoint));
     }
     Ok(None)
 }
@@ -197,7 +199,7 @@ fn first_of(dir: &Path, names: &[&str]) -> Result<Option<Box<dyn WeightSource>>,
 /// Opens the checkpoint of a model folder: maps its files and reads their headers, but none of the numbers.
 pub fn open(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
     if let Some(checkpoint) = first_of(dir, &LOOKED_FOR)? {
-        return Ok(checkpoint);
+        return Ok(Box::new(checkpoint));
     }
     if let Some(path) = gguf::find(dir, None)? {
         return Ok(Box::new(Gguf::open(&path)?));
@@ -208,6 +210,18 @@ pub fn open(dir: &Path) -> Result<Box<dyn WeightSource>, WeightError> {
         code,
         advice,
     })
+}
+
+/// Opens the checkpoint of a folder whose weight files have headers alone, while `numbers` has what follows these. GGUF
+/// files are opened by [`gguf::Gguf::elsewhere`].
+pub fn open_elsewhere(
+    dir: &Path,
+    numbers: &Arc<dyn Numbers>,
+) -> Result<Box<dyn WeightSource>, WeightError> {
+    match first_of(dir, &LOOKED_FOR)? {
+        Some(checkpoint) => Ok(Box::new(checkpoint.elsewhere(dir, numbers))),
+        None => open(dir),
+    }
 }
 
 /// What is in the folder instead, under its stable name and in words, and the cure where there is one.

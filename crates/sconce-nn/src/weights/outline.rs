@@ -51,14 +51,18 @@ impl HostTensor {
     pub fn is_owned(&self) -> bool {
         match &*self.buffer {
             Buffer::Mapped(_) => false,
-            Buffer::Owned(_) | Buffer::Computed(_) => true,
+            Buffer::Owned(_) | Buffer::Computed(_) | Buffer::Elsewhere(_) => true,
             Buffer::Outline { owned, .. } => *owned,
         }
     }
 
     /// Whether it has no numbers.
     pub(super) fn is_outline(&self) -> bool {
-        matches!(*self.buffer, Buffer::Outline { .. })
+        match &*self.buffer {
+            Buffer::Outline { .. } => true,
+            Buffer::Elsewhere(elsewhere) => elsewhere.is_rehearsed(),
+            _ => false,
+        }
     }
 
     /// What a copy of an outline is: row-major, owned, and an outline.

@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use super::WeightSource;
 use super::checkpoint::{Checkpoint, Contents, map};
+use super::elsewhere::Numbers;
 use super::error::WeightError;
 use super::host_tensor::HostTensor;
 
@@ -57,6 +58,14 @@ impl Gguf {
         })
     }
 
+    /// The same file in a folder, of which only the keys and the list of tensors are true, while `numbers` has the rest.
+    pub fn elsewhere(self, dir: &Path, numbers: &Arc<dyn Numbers>) -> Self {
+        Self {
+            checkpoint: self.checkpoint.elsewhere(dir, numbers),
+            ..self
+        }
+    }
+
     /// The keys of the file, of the first one of a set.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
@@ -70,6 +79,10 @@ impl WeightSource for Gguf {
 
     fn get(&self, name: &str) -> Result<HostTensor, WeightError> {
         self.checkpoint.get(name)
+    }
+
+    fn numbers(&self) -> Option<&Arc<dyn Numbers>> {
+        self.checkpoint.numbers()
     }
 
     fn total_bytes(&self) -> u64 {
