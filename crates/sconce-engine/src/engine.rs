@@ -45,6 +45,8 @@ pub struct Engine {
     sampling: Sampling,
     length: MaxTokens,
     adapters: Option<Arc<AdapterStore>>,
+    /// Of requests that name none.
+    own_adapter: Option<Lent>,
     inbox: Inbox<Admitted>,
 }
 
@@ -74,6 +76,7 @@ impl Engine {
         let (sampling, length) = (checkpoint.sampling.clone(), checkpoint.length);
         let eos = checkpoint.eos.clone();
         let adapters = adapters(&settings, checkpoint.adapters.clone())?;
+        let own_adapter = own_adapter(&settings, checkpoint.own_adapter.as_ref())?;
         let (task, ranks) = (settings.task, settings.ranks as u64);
         let (max_rows, on_gpu) = (settings.max_rows, !settings.gpus.is_empty());
         let (inbox, (vocab, plan)) = Inbox::start(door, move |gauges| {
@@ -97,6 +100,7 @@ impl Engine {
             sampling,
             length,
             adapters,
+            own_adapter,
             inbox,
         })
     }
@@ -151,7 +155,7 @@ impl Engine {
 impl Engine {
     fn adapter(&self, name: Option<&str>) -> Result<Option<Lent>, ServeError> {
         match (name, &self.adapters) {
-            (None, _) => Ok(None),
+            (None, _) => Ok(self.own_adapter.clone()),
             (Some(name), Some(adapters)) => adapters.lend(name).map(Some),
             (Some(name), None) => {
                 let problem =
@@ -206,6 +210,16 @@ fn adapters(
         store.register_all(&settings.dir.join(dir))?;
     }
     Ok(Some(Arc::new(store)))
+}
+
+/// The adapter that changes the model for requests that name none.
+fn own_adapter(
+    settings: &EngineSettings,
+    loader: Option<&AdapterLoader>,
+) -> Result<Option<Lent>, EngineError> {
+    let own = settings.lora.as_ref().and_then(|lora| lora.own.as_ref());
+    let own = own.zip(loader);
+    own.map(|(dir, loader)| Lent::own(loader, dir)).transpose()
 }
 
 /// Plans the memory, loads the ranks, reserves the cache and proves that the model computes.

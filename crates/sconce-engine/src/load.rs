@@ -34,6 +34,8 @@ pub struct Checkpoint {
     pub border: Option<usize>,
     /// Loads adapters; `None`: none are taken.
     pub adapters: Option<AdapterLoader>,
+    /// Loads the one of requests that name none, if there is one.
+    pub own_adapter: Option<AdapterLoader>,
     /// The small model that guesses what comes next.
     pub draft: Option<DraftCheckpoint>,
     /// What each rank takes in memory.
@@ -43,7 +45,9 @@ pub struct Checkpoint {
 /// Reads configuration, tokenizer and the headers of the weights.
 pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineError> {
     let gguf_file = settings.gguf_file.as_deref();
+    let own = settings.lora.as_ref().and_then(|lora| lora.own.as_deref());
     let description = Description::read(&settings.dir, gguf_file, settings.model_sampling);
+    let description = description.with_adapter(own);
     let description = match &settings.chat_template {
         Some(path) => description.with_template(path)?,
         None => description,
@@ -66,6 +70,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
     );
     let needs = model.needs(&*weights, settings)?;
     let adapters = model.adapters(settings)?;
+    let own_adapter = model.own_adapter(settings)?;
     let draft = DraftCheckpoint::open(settings, dims.vocab)?;
     let needs = Needs {
         draft: draft.as_ref().map(DraftCheckpoint::needs),
@@ -88,6 +93,7 @@ pub fn open_checkpoint(settings: &EngineSettings) -> Result<Checkpoint, EngineEr
         length: model.length,
         border,
         adapters,
+        own_adapter,
         draft,
         needs,
     })
