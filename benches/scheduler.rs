@@ -118,6 +118,7 @@ fn sequence(id: u64, length: usize, max_new_tokens: usize, salt: u32) -> Sequenc
         max_new_tokens,
         all_logits: false,
         adapter: 0,
+        beams: 1,
     }
 }
 
@@ -134,11 +135,7 @@ fn step(scheduler: &mut Scheduler, plan: &mut StepPlan, ends: bool) -> (Duration
 
 fn pick(plan: &StepPlan, ends: bool) -> Vec<Picked> {
     let wanted = plan.rows.iter().filter(|row| row.want == Want::Last);
-    let picked = wanted.map(|row| Picked {
-        seq: row.seq,
-        token: row.start as u32,
-        ends,
-    });
+    let picked = wanted.map(|row| Picked::new(row.seq, row.start as u32, ends));
     picked.collect()
 }
 

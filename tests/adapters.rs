@@ -339,3 +339,93 @@ fn what_is_wrong_with_adapters_is_named_and_memory_is_what_was_planned() {
         answer.text()
     );
 }
+
+/// A folder with an adapter of the tiny Llama that names its base in these words.
+fn adapter_that_names(base: &str, dir: &std::path::Path) -> PathBuf {
+    let copy = dir.join("tuned");
+    crate::support::copy_folder(&folder("llama/all"), &copy);
+    crate::support::edit(&copy, "adapter_config.json", |config| {
+        config["base_model_name_or_path"] = json!(base);
+    });
+    copy
+}
+
+#[test]
+fn a_folder_that_is_an_adapter_is_served_on_the_base_that_it_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = crate::support::copy_checkpoint("llama", dir.path());
+    for name in [base.display().to_string(), "../llama".into()] {
+        let tuned = adapter_that_names(&name, dir.path());
+        let properties = "option.rolling_batch=auto\n";
+        std::fs::write(tuned.join("serving.properties"), properties).unwrap();
+        let server = crate::support::started(sconce_testkit::server::Launch::serve(
+            crate::support::PROGRAM,
+            &tuned,
+        ));
+        let client = Client::new(server.address());
+        let answer = client.post("/invocations", &body("")).unwrap();
+        // Asked without a name, it answers as PEFT's merged model does.
+        let wanted = run_of("all");
+        let parameters = json!({"max_new_tokens": wanted.greedy.len(), "do_sample": false});
+        let asked = json!({"inputs": wanted.prompt, "parameters": parameters});
+        let text = generated(&client.post("/invocations", &asked).unwrap().json().unwrap());
+        assert_eq!((answer.status, text), (200, wanted.text.clone()), "{name}");
+        let named = client.post("/invocations", &self::body("all")).unwrap();
+        assert!(
+            named.status == 400 && named.text().contains("LoRA is not enabled"),
+            "{}",
+            named.text()
+        );
+    }
+}
+
+#[test]
+fn an_adapter_beside_others_has_its_own_cache_and_keeps_its_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let base = crate::support::copy_checkpoint("llama", dir.path());
+    let tuned = adapter_that_names(&base.display().to_string(), dir.path());
+    crate::support::copy_folder(&folder("llama/plain"), &tuned.join("adapters/plain"));
+    let properties = "option.rolling_batch=auto\noption.enable_lora=true\n";
+    std::fs::write(tuned.join("serving.properties"), properties).unwrap();
+    let server = crate::support::started(sconce_testkit::server::Launch::serve(
+        crate::support::PROGRAM,
+        &tuned,
+    ));
+    let ask = |adapter: &str, run: &Run| {
+        let parameters = json!({"max_new_tokens": run.greedy.len(), "do_sample": false});
+        let mut asked = json!({"inputs": run.prompt, "parameters": parameters});
+        if !adapter.is_empty() {
+            asked["adapters"] = json!(adapter);
+        }
+        let answer = Client::new(server.address())
+            .post("/invocations", &asked)
+            .unwrap();
+        generated(&answer.json().unwrap())
+    };
+    let (own, plain) = (run_of("all"), run_of("plain"));
+    for _ in 0..2 {
+        assert_eq!(ask("", &own), own.text);
+        assert_eq!(ask("plain", &plain), plain.text);
+    }
+}
+
+#[test]
+fn a_base_that_is_nowhere_and_one_that_is_an_adapter_itself_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    for (base, part) in [
+        ("/no/such/base", "/no/such/base"),
+        (".", "an adapter that does not name its base model"),
+    ] {
+        let tuned = adapter_that_names(base, dir.path());
+        let checked = std::process::Command::new(crate::support::PROGRAM)
+            .args(["check", &tuned.display().to_string()])
+            .output()
+            .unwrap();
+        let text =
+            String::from_utf8_lossy(&checked.stdout) + String::from_utf8_lossy(&checked.stderr);
+        assert!(
+            !checked.status.success() && text.contains(part),
+            "{base}: {text}"
+        );
+    }
+}

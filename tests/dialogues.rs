@@ -32,7 +32,10 @@ fn what_cannot_be_kept_to_is_named() {
         GPT2,
         "",
         &[
-            (asked(json!({"num_beams": 2})), &["`num_beams` is 2"]),
+            (
+                asked(json!({"num_beams": 2, "do_sample": true})),
+                &["`do_sample` is true", "num_beams above 1"],
+            ),
             (
                 asked(json!({"no_repeat_ngram_size": 3})),
                 &["`no_repeat_ngram_size` is 3", "leave it out"],
@@ -45,7 +48,7 @@ fn what_cannot_be_kept_to_is_named() {
             ),
             (
                 asked(json!({"eos_token_id": 100_000})),
-                &["100000", "vocabulary ends at"],
+                &["`eos_token_id`", "100000", "vocabulary ends at"],
             ),
             (json!({"inputs": {"text": "candle ".repeat(400)}}), &["160"]),
             (

@@ -4,6 +4,7 @@
 mod access;
 mod adapters;
 mod bad_checkpoints;
+mod beams;
 mod blocks;
 mod check;
 mod clients;
@@ -16,6 +17,7 @@ mod goldens;
 mod gpus;
 mod hub;
 mod lifecycle;
+mod logprobs;
 mod models;
 mod nasty;
 mod observed;

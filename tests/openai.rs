@@ -224,7 +224,11 @@ fn forms_that_cannot_be_kept_to_are_refused_before_anything_is_computed() {
             json!({"type": "json_schema", "json_schema": {"schema": {"$ref": "http://x/y"}}}),
             "is not fetched",
         ),
-        ("guided_grammar", json!("start: nothing"), "guided_grammar"),
+        (
+            "guided_grammar",
+            json!("start: nothing"),
+            "`guided_grammar` is start: nothing: cannot",
+        ),
         (
             "guided_grammar",
             json!(format!("start: {}", "(".repeat(20_000))),

@@ -12,6 +12,7 @@ use sconce_core::{Generate, GenerateParams, MaxTokens, ServeError};
 use serde::Serialize;
 use serde_json::Map;
 
+use crate::beams;
 use crate::dialect::{Accepted, Answer};
 use crate::error::with_prefix;
 use crate::fields::Fields;
@@ -40,6 +41,7 @@ pub(crate) fn accept(mut payload: Payload<'_>) -> Result<Accepted, ServeError> {
     refuse_cached(&mut payload.fields)?;
     payload.finish(names())?;
     let asked = read(inner)?;
+    beams::refuse_stream("num_beams", asked.params.beams.as_ref(), stream)?;
     let before = asked.full_text.then(|| prompt.clone());
     let answer = if stream {
         Answer::stream(Lines::new(asked.details, before, &asked.params))
@@ -95,6 +97,14 @@ fn read_all(fields: &mut Fields) -> Result<Asked, ServeError> {
         params.max_tokens = MaxTokens::New(most);
     }
     let mut sampling = parameters::sampling(fields)?;
+    let beams = beams::count(fields, "num_beams")?.unwrap_or(1);
+    let weighing = beams::weighing(fields)?;
+    let mut asked = sampling.clone();
+    // Nobody asks for sampling by leaving it open.
+    asked.do_sample = asked.do_sample.or(asked.temperature.map(|_| true));
+    let search = weighing.search("num_beams", (beams, 1), &mut asked)?;
+    weighing.only_with(search.as_ref())?;
+    sampling.do_sample = sampling.do_sample.or(search.map(|_| false));
     // vLLM samples unless told otherwise; a temperature of 0 has told.
     sampling.do_sample = Some(sampling.do_sample.unwrap_or(true));
     let stop = parameters::stop(fields)?;
@@ -103,6 +113,7 @@ fn read_all(fields: &mut Fields) -> Result<Asked, ServeError> {
     let asked = Asked {
         params: GenerateParams {
             sampling,
+            beams: search,
             stop,
             guide,
             report,

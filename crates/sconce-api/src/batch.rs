@@ -11,6 +11,7 @@ mod stream;
 use sconce_core::{Generate, MaxTokens, ServeError};
 use serde::Serialize;
 
+use crate::beams;
 use crate::dialect::{Accepted, Answer, Finished, Whole};
 use crate::json;
 use crate::payload::Payload;
@@ -46,6 +47,7 @@ fn accept(
         mut params,
         full_text,
     } = parameters.read(inner)?;
+    beams::refuse_stream("num_beams", params.beams.as_ref(), streaming)?;
     if streaming {
         parameters.adapt_to_streaming(&mut params);
     }
@@ -82,7 +84,8 @@ impl Whole for Texts {
         let text = |Finished { output, .. }: &Finished| Text {
             generated_text: format!("{}{}", output.echo, output.text),
         };
-        json::indented(&finished.iter().map(text).collect::<Vec<_>>())
+        let texts = finished.iter().flat_map(Finished::texts);
+        json::indented(&texts.map(text).collect::<Vec<_>>())
     }
 }
 

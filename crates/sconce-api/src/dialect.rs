@@ -5,10 +5,10 @@
 //! caller's; where a body carries a number, the caller hands it in. `DIALECTS.md` describes each
 //! dialect for its users.
 
-pub use sconce_core::Dialect;
 use sconce_core::{
     Answered, Event, Generate, Manner, Output, OutputFormatter, Progressed, ServeError, Task, Token,
 };
+pub use sconce_core::{Dialect, Finished};
 
 use crate::openai::{self, Habit, OpenAiRoute, Stamp};
 use crate::rolling::{Formatter, Spelling};
@@ -233,15 +233,6 @@ impl Answer {
     pub(crate) fn stream(answer: impl Stream + 'static) -> Self {
         Self::Stream(Box::new(answer))
     }
-}
-
-/// A finished generation.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Finished {
-    /// The generated tokens; empty unless they were wanted.
-    pub tokens: Vec<Token>,
-    /// The text and why it ended.
-    pub output: Output,
 }
 
 /// Gathers the events of one job until it ends.

@@ -183,9 +183,11 @@ mod tests {
                 id: 1,
                 text: "p".into(),
                 logprob: None,
+                ..PromptToken::default()
             }],
             echo: String::new(),
             matched: None,
+            others: Vec::new(),
         });
         let text = String::from_utf8(line(&done).unwrap()).unwrap();
         assert_eq!(

@@ -10,6 +10,7 @@
 pub mod adapters;
 mod asynchronous;
 mod batch;
+mod beams;
 pub mod content;
 mod dialect;
 pub mod error;

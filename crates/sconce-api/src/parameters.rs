@@ -198,6 +198,7 @@ pub(crate) fn stop(fields: &mut Fields) -> Result<Stop> {
         token_ids: fields.ids("stop_token_ids", MOST_STOP_IDS)?,
         keep_in_text: fields.flag("include_stop_str_in_output")?.unwrap_or(false),
         ignore_eos: agreed("ignore_eos_token", eos_token, eos)?.unwrap_or(false),
+        ..Stop::default()
     })
 }
 

@@ -99,10 +99,12 @@ fn events(generation: &Generation, prefill: bool, top: usize) -> Vec<Event> {
                 id: *id,
                 text: text.clone(),
                 logprob: *logprob,
+                ..PromptToken::default()
             })
             .collect(),
         echo: String::new(),
         matched: generation.matched.clone(),
+        others: Vec::new(),
     });
     tokens.chain([end]).collect()
 }

@@ -10,6 +10,7 @@ mod stream;
 
 use sconce_core::{Generate, GenerateParams, ServeError};
 
+use crate::beams;
 use crate::dialect::{Accepted, Answer};
 use crate::parameters::{Details, agreed, seeded};
 use crate::payload::{Payload, Prompts};
@@ -43,6 +44,8 @@ struct Rendering {
     n: usize,
     /// Answers to each prompt that are made.
     best_of: usize,
+    /// Jobs that make them: one each, or a search one for all.
+    jobs: usize,
 }
 
 /// Layouts of an answer.
@@ -108,11 +111,11 @@ pub(crate) fn accept(
         params,
         rendering,
     } = parse(payload, formatter, spelling)?;
-    let best_of = rendering.best_of;
+    let answers = rendering.jobs;
     let generate = |prompt: &String| {
         let first = Generate::new(prompt.as_str(), seeded(&params, 0));
         let params = &params;
-        (0..best_of).map(move |answer| first.again(seeded(params, answer)))
+        (0..answers).map(move |answer| first.again(seeded(params, answer)))
     };
     let generates = prompts.texts.iter().flat_map(generate).collect();
     let answer = if rendering.formatter.streams() {
@@ -152,6 +155,8 @@ fn parse(
         let problem = "cannot be streamed; send one string, or leave `stream` out";
         return Err(ServeError::parameter("inputs", "a list", problem));
     }
+    let search = asked.params.beams.as_ref();
+    beams::refuse_stream("num_beams", search, formatter.streams())?;
     if asked.best_of > 1 && formatter.streams() {
         let problem =
             "answers cannot be streamed: which is best is known at the end; leave `stream` out";
@@ -164,6 +169,10 @@ fn parse(
         full_text: asked.full_text,
         n: asked.n,
         best_of: asked.best_of,
+        jobs: match search {
+            Some(_) => 1,
+            None => asked.best_of,
+        },
     };
     Ok(Request {
         prompts,

@@ -7,6 +7,7 @@
 use sconce_core::{Generate, Output, Report, ServeError, Token};
 use serde::Serialize;
 
+use crate::beams;
 use crate::dialect::{Accepted, Answer, Stream};
 use crate::error::with_prefix;
 use crate::json;
@@ -30,6 +31,7 @@ pub(crate) fn accept(
         skip_special_tokens: asked.params.report.skip_special_tokens,
         ..Report::default()
     };
+    beams::refuse_stream("num_beams", asked.params.beams.as_ref(), true)?;
     if asked.best_of > 1 {
         let problem = "answers cannot be streamed, and this dialect streams always; leave it out";
         return Err(ServeError::parameter("best_of", asked.best_of, problem));

@@ -187,6 +187,7 @@ fn blank_model() -> ModelSettings {
             shortest: 0,
         },
         lora: LoraSettings {
+            own: None,
             enabled: false,
             max_loras: 0,
             max_cpu_loras: None,

@@ -12,6 +12,9 @@ use crate::settings::{HubModel, ModelSource, PrefixSettings};
 /// Files of which a model's folder has one: transformers' or that of a pipeline of diffusers.
 const PRESENT: [&str; 2] = ["config.json", "model_index.json"];
 
+/// What a folder that PEFT saved has in their place: the adapter of another model.
+const ADAPTER: &str = "adapter_config.json";
+
 /// How the names of files end that are models by themselves.
 const GGUF: &str = ".gguf";
 
@@ -19,6 +22,8 @@ const GGUF: &str = ".gguf";
 pub(crate) struct Located {
     pub(crate) source: ModelSource,
     pub(crate) gguf_file: Option<String>,
+    /// The adapter that changes it for every request, of a folder that is one and names its base.
+    pub(crate) adapter: Option<PathBuf>,
 }
 
 impl From<ModelSource> for Located {
@@ -26,6 +31,7 @@ impl From<ModelSource> for Located {
         Self {
             source,
             gguf_file: None,
+            adapter: None,
         }
     }
 }
@@ -101,11 +107,12 @@ impl Listing {
                 "empty-directory",
                 "; was it mounted, was it copied to another place?",
             )
-        } else if self.has("adapter_config.json") {
+        } else if self.has(ADAPTER) {
             (
                 "adapter-only",
-                "; it is an adapter without its base model: serve that with option.enable_lora=true and put the \
-                 adapter into a folder of its folder adapters, or merge it with merge_and_unload of peft and save the result",
+                "; it is an adapter that does not name its base model: say where that is by base_model_name_or_path in \
+                 adapter_config.json, or serve it with option.enable_lora=true and put the adapter into a folder of its \
+                 folder adapters",
             )
         } else if any(|name| name == "params.json" || name.starts_with("consolidated.")) {
             (
@@ -176,7 +183,7 @@ pub(crate) fn of_directory(
         return of_file(dir, file, draft);
     }
     let Some(id) = &draft.model_id else {
-        return checkpoint(dir);
+        return checkpoint(dir, draft);
     };
     let inner = named(id, Some(dir));
     let is_here = |inner: &Path| {
@@ -189,7 +196,7 @@ pub(crate) fn of_directory(
         not_here_as_well(dir, id)?;
     }
     match inner {
-        Some(inner) => checkpoint(&inner),
+        Some(inner) => checkpoint(&inner, draft),
         None => elsewhere(id, draft, "option.model_id").map(Into::into),
     }
 }
@@ -208,7 +215,7 @@ fn of_file(dir: &Path, file: &str, draft: &Draft) -> Result<Located, ConfigError
             });
         }
     }
-    checkpoint(&path)
+    checkpoint(&path, draft)
 }
 
 /// The model of a URL of S3: what `option.model_id` names, else the objects there.
@@ -224,7 +231,7 @@ pub(crate) fn of_bucket(
         // The code lies here, and gets what else it wants by itself.
         Some(_) if has_code => in_bucket(url, settings, draft, "model").map(Into::into),
         Some(id) => match named(id, None) {
-            Some(dir) => checkpoint(&dir),
+            Some(dir) => checkpoint(&dir, draft),
             None => elsewhere(id, draft, "option.model_id").map(Into::into),
         },
     }
@@ -266,7 +273,7 @@ fn same(a: &Path, b: &Path) -> bool {
 /// The model that this key (`HF_MODEL_ID`, or the command line) names.
 pub(crate) fn of_hub_model(id: &str, key: &str, draft: &Draft) -> Result<Located, ConfigError> {
     match named(id, None) {
-        Some(dir) => checkpoint(&dir),
+        Some(dir) => checkpoint(&dir, draft),
         None => hub(id, draft, key).map(Into::into),
     }
 }
@@ -376,17 +383,33 @@ pub(crate) fn split(file: &Path) -> (PathBuf, String) {
     )
 }
 
-fn checkpoint(dir: &Path) -> Result<Located, ConfigError> {
+fn checkpoint(dir: &Path, draft: &Draft) -> Result<Located, ConfigError> {
+    model_in(dir, draft, true)
+}
+
+/// The model of a folder; that of an adapter, if it may be one, is its base.
+fn model_in(dir: &Path, draft: &Draft, may_adapt: bool) -> Result<Located, ConfigError> {
     if is_gguf(dir) {
         let (folder, name) = split(dir);
         return Ok(Located {
             source: ModelSource::Directory(folder),
             gguf_file: Some(name),
+            adapter: None,
         });
     }
     let listing = Listing::read(dir)?;
     if PRESENT.iter().any(|name| listing.has(name)) || listing.has_gguf() {
         return Ok(ModelSource::Directory(dir.into()).into());
+    }
+    if may_adapt
+        && listing.has(ADAPTER)
+        && let Some((base, revision)) = base_of(dir)
+    {
+        let located = match named(&base, Some(dir)) {
+            Some(folder) => model_in(&folder, draft, false)?,
+            None => elsewhere(&base, draft, "base_model_name_or_path")?.into(),
+        };
+        return Ok(adapted(located, dir, revision));
     }
     let (code, hint) = listing.instead();
     let (found, hint) = (listing.summary(), hint.into());
@@ -396,6 +419,30 @@ fn checkpoint(dir: &Path) -> Result<Located, ConfigError> {
         found,
         hint,
     })
+}
+
+/// The base model that an adapter was made for, and its revision on the hub.
+fn base_of(dir: &Path) -> Option<(String, Option<String>)> {
+    let bytes = std::fs::read(dir.join(ADAPTER)).ok()?;
+    let keys: serde_json::Value = serde_json::from_slice(&bytes).ok()?;
+    let text = |key: &str| {
+        let text = keys.get(key)?.as_str().filter(|text| !text.is_empty());
+        text.map(str::to_owned)
+    };
+    Some((text("base_model_name_or_path")?, text("revision")))
+}
+
+/// The base with its adapter. `option.revision` is that of what was named, not of the base.
+fn adapted(located: Located, dir: &Path, revision: Option<String>) -> Located {
+    let source = match located.source {
+        ModelSource::Hub(model) => ModelSource::Hub(HubModel { revision, ..model }),
+        other => other,
+    };
+    Located {
+        source,
+        adapter: Some(dir.into()),
+        ..located
+    }
 }
 
 fn hub(id: &str, draft: &Draft, key: &str) -> Result<ModelSource, ConfigError> {

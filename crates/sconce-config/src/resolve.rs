@@ -365,6 +365,7 @@ fn locate(
                 None
             });
             draft.model.source = located.source;
+            draft.model.lora.own = located.adapter;
             if let Place::Directory(dir) = &startup.place {
                 // Beside serving.properties, wherever option.model_id says that the weights are.
                 let beside = dir.join(&draft.model.lora.dir);

@@ -246,6 +246,8 @@ pub enum Speculator {
 /// How a model takes LoRA adapters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoraSettings {
+    /// The one that changes the model for every request that names none: that of a folder which is an adapter.
+    pub own: Option<PathBuf>,
     /// Whether it takes any.
     pub enabled: bool,
     /// Adapters of the requests that are computed together, at least 1.

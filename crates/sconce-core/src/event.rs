@@ -57,7 +57,7 @@ pub struct TopToken {
 }
 
 /// A token of the prompt.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PromptToken {
     /// Id in the model's vocabulary.
     pub id: u32,
@@ -65,6 +65,10 @@ pub struct PromptToken {
     pub text: String,
     /// Its log-probability given the tokens before it; `None` for the first.
     pub logprob: Option<f32>,
+    /// So many tokens are at least as likely there, itself included.
+    pub rank: Option<usize>,
+    /// The most likely tokens there, likeliest first, as many as were asked for.
+    pub top: Vec<TopToken>,
 }
 
 /// The end of a job.
@@ -87,6 +91,35 @@ pub struct Output {
     pub echo: String,
     /// The stop sequence that ended generation, if one did.
     pub matched: Option<String>,
+    /// The other texts of a job that searches with beams and is to tell several, the likelier first.
+    pub others: Vec<Finished>,
+}
+
+/// A finished text.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Finished {
+    /// The generated tokens; empty where nobody wanted them.
+    pub tokens: Vec<Token>,
+    /// The text and why it ended.
+    pub output: Output,
+}
+
+impl Finished {
+    /// All texts of its job: itself, then the others.
+    pub fn texts(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.output.others)
+    }
+}
+
+impl Output {
+    /// Generated tokens of all texts of the job.
+    pub fn all_generated(&self) -> usize {
+        let others = self
+            .others
+            .iter()
+            .map(|other| other.output.generated_tokens);
+        self.generated_tokens + others.sum::<usize>()
+    }
 }
 
 /// Why generation ended.

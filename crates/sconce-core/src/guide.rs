@@ -36,6 +36,15 @@ impl Rule {
         }
     }
 
+    /// What a request wrote, for messages.
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Json => "json_object".into(),
+            Self::Schema(text) | Self::Regex(text) | Self::Grammar(text) => text.clone(),
+            Self::Choice(texts) => format!("{texts:?}"),
+        }
+    }
+
     /// Whether it has no text.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -28,13 +28,13 @@ pub use decoding::{AskedDecoding, EarlyStopping};
 pub use dialogue::Dialogue;
 pub use draw::{Draw, Picture, PictureFormat, Preview, Progressed};
 pub use error::{Blame, ServeError};
-pub use event::{Event, FinishReason, Output, PromptToken, Token, TopToken};
+pub use event::{Event, FinishReason, Finished, Output, PromptToken, Token, TopToken};
 pub use gauges::{Gauges, Permit};
 pub use guide::{Guide, Rule};
 pub use inbox::{Inbox, InboxSettings, Unstarted};
 pub use job::{Generate, Input, Job, JobId, Prompt, Tokenised};
 pub use manner::{Dialect, Manner, OutputFormatter};
-pub use params::{AskedSampling, GenerateParams, MaxTokens, Report, Sampling, Stop};
+pub use params::{AskedSampling, BeamSearch, GenerateParams, MaxTokens, Report, Sampling, Stop};
 pub use raw::{Formats, RawEvent, RawHead, RawInput};
 pub use registry::{Coming, Registration, Registry, RegistryError, Scaled};
 pub use status::{

@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::decoding::EarlyStopping;
 use crate::guide::Guide;
 
 /// How a prompt is continued.
@@ -20,6 +21,8 @@ pub struct GenerateParams {
     pub truncate: Option<usize>,
     /// What the request says of how a token is picked.
     pub sampling: AskedSampling,
+    /// How several continuations are searched together; `None`: each token is picked by itself.
+    pub beams: Option<BeamSearch>,
     /// When generation ends before `max_new_tokens`.
     pub stop: Stop,
     /// The form that the answer has to have.
@@ -38,12 +41,27 @@ impl Default for GenerateParams {
             min_length: 0,
             truncate: None,
             sampling: AskedSampling::default(),
+            beams: None,
             stop: Stop::default(),
             guide: None,
             adapter: None,
             report: Report::default(),
         }
     }
+}
+
+/// Several continuations at the same time, of which the likeliest are told at the end, as transformers' `generate` searches
+/// them.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct BeamSearch {
+    /// Continuations; at least 2.
+    pub beams: usize,
+    /// So many of them are told, at least 1.
+    pub returned: usize,
+    /// Scores are divided by the number of new tokens to this power.
+    pub length_penalty: f64,
+    /// When the search ends.
+    pub early_stopping: EarlyStopping,
 }
 
 /// How long an answer may become, in tokens.
@@ -160,16 +178,30 @@ impl Default for Sampling {
 }
 
 /// When generation ends early.
-#[derive(Clone, Debug, PartialEq, Default)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Stop {
     /// Texts that end generation wherever they appear in the answer, across token borders too.
     pub sequences: Vec<String>,
     /// Token ids that end generation, besides the model's end-of-text tokens.
     pub token_ids: Vec<u32>,
+    /// What the request calls these, for messages.
+    pub token_ids_key: &'static str,
     /// Whether the stop sequence that matched stays in the text.
     pub keep_in_text: bool,
     /// Whether the model's end-of-text tokens are treated as ordinary tokens.
     pub ignore_eos: bool,
+}
+
+impl Default for Stop {
+    fn default() -> Self {
+        Self {
+            sequences: Vec::new(),
+            token_ids: Vec::new(),
+            token_ids_key: "stop_token_ids",
+            keep_in_text: false,
+            ignore_eos: false,
+        }
+    }
 }
 
 /// What is reported beside the text.
@@ -177,6 +209,8 @@ pub struct Stop {
 pub struct Report {
     /// Whether the prompt's tokens and their log-probabilities are computed.
     pub prompt_logprobs: bool,
+    /// So many most likely alternatives are listed for each of these.
+    pub prompt_top: usize,
     /// So many most likely alternatives are listed for each generated token.
     pub top_n_tokens: usize,
     /// Whether each generated token is told as it is spelled by itself.
@@ -191,6 +225,7 @@ impl Default for Report {
     fn default() -> Self {
         Self {
             prompt_logprobs: false,
+            prompt_top: 0,
             top_n_tokens: 0,
             spelled: false,
             skip_special_tokens: true,

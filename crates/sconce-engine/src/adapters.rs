@@ -4,7 +4,7 @@
 //! that it began with, so that one can be removed or replaced while it is in use; until the last such job ends it counts.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use sconce_core::{AdapterInfo, AdapterRefusal, Adapters, ServeError};
@@ -25,6 +25,8 @@ pub struct Lora {
     pub dtype: Option<StoredDtype>,
     /// The folder whose folders are registered from the start; `None`: there is none.
     pub dir: Option<PathBuf>,
+    /// The folder of the one that changes the model for requests that name none.
+    pub own: Option<PathBuf>,
 }
 
 /// An adapter that a job holds.
@@ -62,6 +64,29 @@ struct Known {
     number: u64,
     loaded: Option<Arc<Adapter>>,
     used: u64,
+}
+
+impl Lent {
+    /// The model's own adapter, in this folder.
+    pub(crate) fn own(loader: &AdapterLoader, dir: &Path) -> Result<Self, EngineError> {
+        let adapter = loader.load(dir).map_err(|error| {
+            EngineError::Adapter(AdapterRefusal::Unusable {
+                name: dir.display().to_string(),
+                cause: error.to_string(),
+            })
+        })?;
+        info!(
+            "every request has the adapter of rank {} in {}: {:.1} MiB",
+            adapter.rank,
+            dir.display(),
+            adapter.bytes as f64 / f64::from(1 << 20),
+        );
+        // Those that are registered have numbers from 1 on.
+        Ok(Self {
+            number: u64::MAX,
+            adapter: Arc::new(adapter),
+        })
+    }
 }
 
 impl AdapterStore {

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use sconce_core::task::{Answered, Message, Source, Write, Written};
 use sconce_core::{
-    Ask, AskedDecoding, Dialogue, Event, Generate, GenerateParams, Input, Job, MaxTokens, Reply,
-    Sampling, ServeError, Stop, TaskAnswer,
+    Ask, AskedDecoding, BeamSearch, Dialogue, Event, Generate, GenerateParams, Input, Job,
+    MaxTokens, Reply, Sampling, ServeError, Stop, TaskAnswer,
 };
 use sconce_text::Tokenizer;
 use serde_json::json;
@@ -85,7 +85,18 @@ fn params(
     let mut sampling = said.sampling.clone();
     let unsaid = (model.top_k == 0).then_some(SAMPLED_TOKENS);
     sampling.top_k = sampling.top_k.or(unsaid);
+    let beams = said.num_beams.filter(|beams| *beams > 1);
+    if beams.is_some() && said.sampling.do_sample == Some(true) {
+        let problem = "with num_beams above 1 is not supported; leave one out";
+        return Err(ServeError::parameter("do_sample", true, problem));
+    }
     Ok(GenerateParams {
+        beams: beams.map(|beams| BeamSearch {
+            beams,
+            returned: 1,
+            length_penalty: said.length_penalty.unwrap_or(1.0),
+            early_stopping: said.early_stopping.unwrap_or_default(),
+        }),
         max_tokens: match (said.max_new_tokens, said.max_length) {
             (Some(new), _) => MaxTokens::New(new),
             (None, Some(total)) => MaxTokens::Total(total),
@@ -97,6 +108,7 @@ fn params(
         stop: Stop {
             ignore_eos: ends.is_some(),
             token_ids: ends.unwrap_or_default(),
+            token_ids_key: "eos_token_id",
             ..Stop::default()
         },
         ..GenerateParams::default()
@@ -113,7 +125,6 @@ fn require_kept(said: &AskedDecoding) -> Result<(), ServeError> {
     let set = |is_set: bool| is_set.then(|| "set".to_owned());
     let words = said.bad_words_ids.as_ref();
     let found = [
-        ("num_beams", above(said.num_beams, 1)),
         ("num_return_sequences", above(said.num_return_sequences, 1)),
         ("no_repeat_ngram_size", above(said.no_repeat_ngram_size, 0)),
         (

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sconce_core::{Dialogue, MaxTokens, Sampling, Task};
+use sconce_core::{AdapterRefusal, Dialogue, MaxTokens, Sampling, Task};
 use sconce_models::{AdapterLoader, Arch, Decoder, GgufModel, HfConfig, Packing, Spec};
 use sconce_nn::head_on_gpu;
 use sconce_nn::weights::gguf::{self, Gguf};
@@ -159,6 +159,27 @@ impl Description {
             templates: Ok(Arc::new(template)),
             ..self
         })
+    }
+
+    /// With the tokenizer and the templates that an adapter was saved with, if it was.
+    pub fn with_adapter(self, dir: Option<&Path>) -> Self {
+        let Some(dir) = dir else {
+            return self;
+        };
+        let has = |name: &str| dir.join(name).is_file();
+        let has_tokenizer = has("tokenizer.json") || has("tokenizer_config.json");
+        let templates = found(ChatTemplate::read(dir));
+        Self {
+            tokenizer: match has_tokenizer {
+                true => Tokenizer::open(dir).map(Arc::new).map_err(Into::into),
+                false => self.tokenizer,
+            },
+            templates: match &templates {
+                Err(cause) if cause == NO_TEMPLATE => self.templates,
+                _ => templates,
+            },
+            ..self
+        }
     }
 
     /// What is wrong with the template of dialogues, though the model starts all the same: it cannot be read, or it fails on
@@ -328,16 +349,43 @@ impl Described {
         &self,
         settings: &EngineSettings,
     ) -> Result<Option<AdapterLoader>, EngineError> {
-        let Some(lora) = &settings.lora else {
-            return Ok(None);
+        match &settings.lora {
+            Some(lora) if lora.most > 0 => self.loader(settings, lora.max_rank).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What loads the adapter that all requests have, if they do.
+    pub(crate) fn own_adapter(
+        &self,
+        settings: &EngineSettings,
+    ) -> Result<Option<AdapterLoader>, EngineError> {
+        let own = settings.lora.as_ref().and_then(|lora| lora.own.as_ref());
+        let loader = |dir: &PathBuf| {
+            let rank = sconce_models::adapter_rank(dir).map_err(|error| {
+                EngineError::Adapter(AdapterRefusal::Unusable {
+                    name: dir.display().to_string(),
+                    cause: error.to_string(),
+                })
+            })?;
+            self.loader(settings, rank)
         };
+        own.map(loader).transpose()
+    }
+
+    fn loader(
+        &self,
+        settings: &EngineSettings,
+        most_rank: usize,
+    ) -> Result<AdapterLoader, EngineError> {
         if self.is_gguf {
             return Err(EngineError::AdaptersOfGguf);
         }
         let dtype = settings.lora_dtype();
-        let loader =
-            AdapterLoader::new(self.arch, &self.spec, settings.ranks, dtype, lora.max_rank)?;
-        Ok(Some(loader))
+        let (arch, ranks) = (self.arch, settings.ranks);
+        Ok(AdapterLoader::new(
+            arch, &self.spec, ranks, dtype, most_rank,
+        )?)
     }
 
     pub(crate) fn needs(
@@ -357,13 +405,16 @@ impl Described {
         let footprint = Decoder::survey(self.arch, spec, weights, ranks, &options)?;
         let working = spec.working(settings.max_step_tokens, ranks);
         let most = settings.lora.as_ref().map_or(0, |lora| lora.most as u64);
-        let adapters = self.adapters(settings)?;
+        let several = self.adapters(settings)?.map(|loader| loader.most_bytes());
+        let own = self
+            .own_adapter(settings)?
+            .map(|loader| loader.most_bytes());
         Ok(Needs {
             weights: footprint,
             activations: working.activations,
             packed_inputs: working.packed_inputs,
             rotations: working.rotations,
-            adapters: adapters.map_or(0, |loader| most * loader.most_bytes()),
+            adapters: most * several.unwrap_or(0) + own.unwrap_or(0),
             draft: None,
             kv,
             ranks,

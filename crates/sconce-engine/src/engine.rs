@@ -26,6 +26,7 @@ use crate::memory::{Plan, Room};
 use crate::pace::Pace;
 use crate::prompt::Prompts;
 use crate::ranks::Ranks;
+use crate::search::Wide;
 use crate::settings::EngineSettings;
 use crate::worker::{Worker, check_numbers};
 
@@ -38,10 +39,14 @@ pub struct Engine {
     vocab: usize,
     prompts: Prompts,
     guided: Guided,
+    /// What searches may take.
+    wide: Wide,
     /// For what requests leave open.
     sampling: Sampling,
     length: MaxTokens,
     adapters: Option<Arc<AdapterStore>>,
+    /// Of requests that name none.
+    own_adapter: Option<Lent>,
     inbox: Inbox<Admitted>,
 }
 
@@ -71,7 +76,9 @@ impl Engine {
         let (sampling, length) = (checkpoint.sampling.clone(), checkpoint.length);
         let eos = checkpoint.eos.clone();
         let adapters = adapters(&settings, checkpoint.adapters.clone())?;
+        let own_adapter = own_adapter(&settings, checkpoint.own_adapter.as_ref())?;
         let (task, ranks) = (settings.task, settings.ranks as u64);
+        let (max_rows, on_gpu) = (settings.max_rows, !settings.gpus.is_empty());
         let (inbox, (vocab, plan)) = Inbox::start(door, move |gauges| {
             let (worker, plan) = prepare(&settings, checkpoint, gauges, &*observer)?;
             let vocab = worker.ranks.vocab();
@@ -85,9 +92,15 @@ impl Engine {
             vocab,
             guided: Guided::new(Arc::clone(&tokenizer), vocab, eos),
             prompts: Prompts::new(tokenizer, templates, vocab),
+            wide: Wide {
+                rows: max_rows,
+                blocks: plan.blocks,
+                on_gpu,
+            },
             sampling,
             length,
             adapters,
+            own_adapter,
             inbox,
         })
     }
@@ -115,13 +128,19 @@ impl Engine {
             return Err(ServeError::Malformed(problem.into()));
         };
         let params = params.clone();
-        ServeError::check_ids("stop_token_ids", &params.stop.token_ids, self.vocab)?;
+        let stop = &params.stop;
+        ServeError::check_ids(stop.token_ids_key, &stop.token_ids, self.vocab)?;
         let tokens = tokens.get_or_find(|| self.prompts.tokens(prompt))?;
         let tokens = truncated(&tokens, params.truncate);
         let length = Length::of(&params, tokens.len(), self.max_len, unsaid)?;
-        let sampling = params.sampling.over(&self.sampling);
+        let mut sampling = params.sampling.over(&self.sampling);
+        // Whatever the checkpoint says: a search draws nothing.
+        sampling.do_sample &= params.beams.is_none();
         let biased = sampling.logit_bias.iter().map(|(id, _)| id);
         ServeError::check_ids("logit_bias", biased, self.vocab)?;
+        if let Some(asked) = &params.beams {
+            self.wide.check(asked, tokens.len() + length.most)?;
+        }
         let guide = self.guided.follow(&params)?;
         let adapter = self.adapter(params.adapter.as_deref())?;
         let prompt = (tokens, length);
@@ -136,7 +155,7 @@ impl Engine {
 impl Engine {
     fn adapter(&self, name: Option<&str>) -> Result<Option<Lent>, ServeError> {
         match (name, &self.adapters) {
-            (None, _) => Ok(None),
+            (None, _) => Ok(self.own_adapter.clone()),
             (Some(name), Some(adapters)) => adapters.lend(name).map(Some),
             (Some(name), None) => {
                 let problem =
@@ -191,6 +210,16 @@ fn adapters(
         store.register_all(&settings.dir.join(dir))?;
     }
     Ok(Some(Arc::new(store)))
+}
+
+/// The adapter that changes the model for requests that name none.
+fn own_adapter(
+    settings: &EngineSettings,
+    loader: Option<&AdapterLoader>,
+) -> Result<Option<Lent>, EngineError> {
+    let own = settings.lora.as_ref().and_then(|lora| lora.own.as_ref());
+    let own = own.zip(loader);
+    own.map(|(dir, loader)| Lent::own(loader, dir)).transpose()
 }
 
 /// Plans the memory, loads the ranks, reserves the cache and proves that the model computes.
@@ -290,6 +319,7 @@ fn room(settings: &EngineSettings, keys: KvDtype) -> Room {
 fn canary(ranks: &mut Ranks) -> Result<(), EngineError> {
     let row = Row {
         seq: SeqId(u64::MAX),
+        beam: None,
         tokens: vec![0],
         proposed: 0,
         start: 0,
@@ -298,7 +328,13 @@ fn canary(ranks: &mut Ranks) -> Result<(), EngineError> {
         want: Want::Last,
     };
     let logits = ranks
-        .forward(&StepPlan { rows: vec![row] }, &[])
+        .forward(
+            &StepPlan {
+                rows: vec![row],
+                ..StepPlan::default()
+            },
+            &[],
+        )
         .map_err(EngineError::Canary)?;
     check_numbers(&logits).map_err(EngineError::Canary)
 }

@@ -41,8 +41,8 @@ impl Guided {
             Err(cause) => Err(cause.clone()),
         };
         found.map(Some).map_err(|cause| {
-            let shown = format!("{:?}", guide.rule);
-            ServeError::parameter(guide.key, shown, format!("cannot be kept to: {cause}"))
+            let problem = format!("cannot be kept to: {cause}");
+            ServeError::parameter(guide.key, guide.rule.shown(), problem)
         })
     }
 }

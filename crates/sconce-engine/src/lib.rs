@@ -5,6 +5,7 @@
 //! decided in `sconce-sched`, how in `sconce-models` and `sconce-nn`.
 
 mod adapters;
+pub mod beams;
 mod converse;
 mod describe;
 mod device;
@@ -22,6 +23,7 @@ mod pack;
 mod prompt;
 mod ranks;
 pub mod sampler;
+mod search;
 mod settings;
 mod speculation;
 mod vocabulary;

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use sconce_core::{
-    Event, FinishReason, GenerateParams, Job, JobId, Output, PromptToken, Reply, Sampling,
-    ServeError, Token, TopToken,
+    Event, FinishReason, Finished, GenerateParams, Job, JobId, Output, PromptToken, Reply,
+    Sampling, ServeError, Token, TopToken,
 };
 use sconce_text::{Follower, TextStream, Tokenizer};
 use tracing::debug;
 
 use crate::adapters::Lent;
 use crate::length::Length;
-use crate::sampler::{Picked, Sampler, log_softmax_at};
+use crate::sampler::{Picked, Rated, Sampler, SamplerError};
+use crate::search::{Advance, Search, Text};
 use sconce_core::Permit;
 
 /// A job that passed the door: tokenised, checked and counted.
@@ -78,10 +79,14 @@ pub(crate) enum Leave {
 pub(crate) struct Live {
     job: Admitted,
     tokenizer: Arc<Tokenizer>,
-    /// `None` while it is lent for a pick.
+    /// `None` while it is lent for a pick, or where texts are searched.
     sampler: Option<Sampler>,
+    /// Searches texts, where nothing is picked one by one.
+    search: Option<Box<Search>>,
     seed: u64,
     text: TextStream,
+    /// The text before its first token.
+    blank: TextStream,
     /// The prompt as its tokens spell it, if that is asked for.
     echo: String,
     eos: Arc<[u32]>,
@@ -90,7 +95,8 @@ pub(crate) struct Live {
     known: Option<Vec<u32>>,
     /// Tokens that were guessed, and those of them that came true.
     guessed: [usize; 2],
-    prompt_logprobs: Vec<f32>,
+    /// Of all tokens of the prompt but the first, as far as they are known.
+    prompt_logprobs: Vec<Rated>,
 }
 
 impl Live {
@@ -124,11 +130,26 @@ impl Live {
         } else {
             text.after(&job.prompt);
         }
+        let mut sampler = Some(sampler);
+        let search = job.params.beams.and_then(|asked| {
+            let mut ends = forbidden;
+            ends.sort_unstable();
+            ends.dedup();
+            let stops = !job.params.stop.sequences.is_empty();
+            let first = Text {
+                sampler: sampler.take()?,
+                stream: stops.then(|| text.clone()),
+            };
+            let (most, top) = (job.length.most, job.params.report.top_n_tokens);
+            Some(Box::new(Search::new(asked, first, most, ends, top)))
+        });
         Self {
             job,
             tokenizer,
-            sampler: Some(sampler),
+            sampler,
+            search,
             seed,
+            blank: text.clone(),
             text,
             echo,
             eos,
@@ -186,8 +207,9 @@ impl Live {
         let next = position + 1;
         // After a preemption the prompt is computed again: what is known is not noted twice.
         if next == self.prompt_logprobs.len() + 1 && next < self.job.prompt.len() {
+            let top = self.job.params.report.prompt_top;
             self.prompt_logprobs
-                .push(log_softmax_at(logits, self.job.prompt[next]));
+                .push(Rated::of(logits, self.job.prompt[next], top));
         }
     }
 
@@ -210,6 +232,77 @@ impl Live {
     pub(crate) fn count_guesses(&mut self, made: usize, right: usize) {
         self.guessed[0] += made;
         self.guessed[1] += right;
+    }
+
+    /// Whether it searches several texts.
+    pub(crate) fn searches(&self) -> bool {
+        self.search.is_some()
+    }
+
+    /// Takes the logits of all its texts, `[texts, vocab]` and what lies behind them: how they go on, or why the job
+    /// leaves.
+    pub(crate) fn search(
+        &mut self,
+        logits: &[f32],
+        vocab: usize,
+    ) -> Result<Result<Vec<(usize, u32)>, Leave>, SamplerError> {
+        let search = self.search.as_mut().expect("it searches");
+        let own = &logits[..search.len() * vocab];
+        match search.step(own, vocab)? {
+            Advance::GoOn(texts) => {
+                self.generated += 1;
+                Ok(match self.job.reply.gone() {
+                    true => Err(Leave::Gone),
+                    false => Ok(texts),
+                })
+            }
+            Advance::Done => {
+                let found = search.found();
+                Ok(Err(self.tell(&found)))
+            }
+        }
+    }
+
+    /// Tells the client of all texts that were found.
+    fn tell(&mut self, found: &[Vec<Picked>]) -> Leave {
+        let mut texts = found
+            .iter()
+            .map(|text| self.written(text))
+            .collect::<Vec<_>>()
+            .into_iter();
+        let Some(mut best) = texts.next() else {
+            let problem = "no text keeps to what was asked for".to_owned();
+            return self.fail(ServeError::BadAnswer { problem });
+        };
+        best.output.others = texts.collect();
+        for token in best.tokens {
+            if !self.job.reply.send(Event::Token(token)) {
+                return Leave::Gone;
+            }
+        }
+        match self.job.reply.send(Event::Done(best.output)) {
+            true => Leave::Finished,
+            false => Leave::Gone,
+        }
+    }
+
+    /// One of several texts, as if its tokens had been picked one by one.
+    fn written(&mut self, picked: &[Picked]) -> Finished {
+        self.text = self.blank.clone();
+        self.generated = 0;
+        let mut tokens = Vec::with_capacity(picked.len());
+        let mut finish = FinishReason::Length;
+        for picked in picked {
+            self.generated += 1;
+            let (text, ended) = self.release_text(picked.token);
+            tokens.push(self.token(picked, text, ended.is_some()));
+            if let Some(ended) = ended {
+                finish = ended;
+                break;
+            }
+        }
+        let output = self.output(finish);
+        Finished { tokens, output }
     }
 
     /// Lends the sampler for the next pick, and says how many of the likeliest tokens are wanted.
@@ -268,12 +361,6 @@ impl Live {
     }
 
     fn token(&self, picked: &Picked, text: String, last: bool) -> Token {
-        let top = picked.top.iter().map(|&(id, logprob)| TopToken {
-            id,
-            text: self.tokenizer.token_text(id),
-            logprob,
-            special: self.tokenizer.is_special(id),
-        });
         let spelled = match self.job.params.report.spelled {
             true => self.tokenizer.token_text(picked.token),
             false => String::new(),
@@ -285,7 +372,7 @@ impl Live {
             logprob: picked.logprob,
             special: self.tokenizer.is_special(picked.token),
             last,
-            top: top.collect(),
+            top: self.listed(&picked.top),
         }
     }
 
@@ -294,16 +381,7 @@ impl Live {
         if made > 0 {
             debug!(job = %self.job.id, "{right} of {made} guessed tokens came true, of {} in all", self.generated);
         }
-        let output = Output {
-            text: self.text.text().to_owned(),
-            finish,
-            prompt_tokens: self.job.prompt.len(),
-            generated_tokens: self.generated,
-            seed: self.job.sampling.do_sample.then_some(self.seed),
-            prompt: self.prompt_tokens(),
-            echo: std::mem::take(&mut self.echo),
-            matched: self.text.matched().map(str::to_owned),
-        };
+        let output = self.output(finish);
         if self.job.reply.send(Event::Done(output)) {
             Leave::Finished
         } else {
@@ -311,19 +389,45 @@ impl Live {
         }
     }
 
+    fn output(&self, finish: FinishReason) -> Output {
+        Output {
+            text: self.text.text().to_owned(),
+            finish,
+            prompt_tokens: self.job.prompt.len(),
+            generated_tokens: self.generated,
+            seed: self.job.sampling.do_sample.then_some(self.seed),
+            prompt: self.prompt_tokens(),
+            echo: self.echo.clone(),
+            matched: self.text.matched().map(str::to_owned),
+            others: Vec::new(),
+        }
+    }
+
     fn prompt_tokens(&self) -> Vec<PromptToken> {
         if !self.job.params.report.prompt_logprobs {
             return Vec::new();
         }
-        let logprobs = std::iter::once(None).chain(self.prompt_logprobs.iter().copied().map(Some));
+        let rated = std::iter::once(None).chain(self.prompt_logprobs.iter().map(Some));
         let ids = self.job.prompt.iter();
-        ids.zip(logprobs)
-            .map(|(&id, logprob)| PromptToken {
+        ids.zip(rated)
+            .map(|(&id, rated)| PromptToken {
                 id,
                 text: self.tokenizer.token_text(id),
-                logprob,
+                logprob: rated.map(|rated| rated.logprob),
+                rank: rated.map(|rated| rated.rank),
+                top: self.listed(rated.map_or(&[], |rated| &rated.top)),
             })
             .collect()
+    }
+
+    fn listed(&self, top: &[(u32, f32)]) -> Vec<TopToken> {
+        let token = |&(id, logprob): &(u32, f32)| TopToken {
+            id,
+            text: self.tokenizer.token_text(id),
+            logprob,
+            special: self.tokenizer.is_special(id),
+        };
+        top.iter().map(token).collect()
     }
 }
 

@@ -35,6 +35,8 @@ pub struct Checkpoint {
     pub border: Option<usize>,
     /// Loads adapters; `None`: none are taken.
     pub adapters: Option<AdapterLoader>,
+    /// Loads the one of requests that name none, if there is one.
+    pub own_adapter: Option<AdapterLoader>,
     /// The small model that guesses what comes next.
     pub draft: Option<DraftCheckpoint>,
     /// What each rank takes in memory.
@@ -53,8 +55,10 @@ pub fn open_checkpoint(
     numbers: Option<&Arc<dyn Numbers>>,
 ) -> Result<Checkpoint, EngineError> {
     let gguf_file = settings.gguf_file.as_deref();
+    let own = settings.lora.as_ref().and_then(|lora| lora.own.as_deref());
     let sampling = settings.model_sampling;
     let description = Description::read_with(&settings.dir, gguf_file, sampling, numbers);
+    let description = description.with_adapter(own);
     let description = match &settings.chat_template {
         Some(path) => description.with_template(path)?,
         None => description,
@@ -77,6 +81,7 @@ pub fn open_checkpoint(
     );
     let needs = model.needs(&*weights, settings)?;
     let adapters = model.adapters(settings)?;
+    let own_adapter = model.own_adapter(settings)?;
     let draft = DraftCheckpoint::open(settings, dims.vocab)?;
     let needs = Needs {
         draft: draft.as_ref().map(DraftCheckpoint::needs),
@@ -99,6 +104,7 @@ pub fn open_checkpoint(
         length: model.length,
         border,
         adapters,
+        own_adapter,
         draft,
         needs,
         planned: None,

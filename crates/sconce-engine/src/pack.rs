@@ -54,6 +54,7 @@ mod tests {
     fn slots_follow_the_block_table_and_only_wanted_logits_are_sampled() {
         let row = |start: usize, tokens: Vec<u32>, blocks: &[u32], want| Row {
             seq: SeqId(start as u64),
+            beam: None,
             proposed: 0,
             known: start + tokens.len(),
             tokens,
@@ -67,11 +68,16 @@ mod tests {
                 row(0, vec![1, 2, 3], &[9], Want::None),
                 row(0, vec![4, 5], &[1], Want::All),
             ],
+            ..StepPlan::default()
         };
         // What an older step left must not show.
         let mut step = Step::default();
         let older = row(64, vec![6; 9], &[3, 4, 8], Want::All);
-        pack(&StepPlan { rows: vec![older] }, &mut step);
+        let older = StepPlan {
+            rows: vec![older],
+            ..StepPlan::default()
+        };
+        pack(&older, &mut step);
         pack(&plan, &mut step);
         assert_eq!(step.ids, [7, 8, 1, 2, 3, 4, 5]);
         assert_eq!(step.positions, [31, 32, 0, 1, 2, 0, 1]);

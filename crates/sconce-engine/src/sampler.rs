@@ -19,8 +19,10 @@ use thiserror::Error;
 
 use filters::Filters;
 use penalties::Penalties;
-use select::{Candidate, largest};
-use softmax::Softmax;
+use select::Candidate;
+
+pub(crate) use select::largest;
+pub(crate) use softmax::Softmax;
 
 pub use softmax::log_softmax_at;
 
@@ -34,6 +36,41 @@ pub struct Picked {
     /// The most likely tokens by the unmodified logits and their log-probabilities, likeliest
     /// first, of equals the lower id first; tokens of probability 0 are not listed.
     pub top: Vec<(u32, f32)>,
+}
+
+/// How likely a token was among others.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Rated {
+    /// Natural logarithm of its probability; NaN if the logits are no distribution.
+    pub(crate) logprob: f32,
+    /// So many tokens are at least as likely, itself included.
+    pub(crate) rank: usize,
+    /// As in [`Picked`].
+    pub(crate) top: Vec<(u32, f32)>,
+}
+
+impl Rated {
+    /// By the logits of its place, with the `top` most likely tokens there.
+    pub(crate) fn of(logits: &[f32], token: u32, top: usize) -> Self {
+        let own = logits.get(token as usize).copied();
+        let (Ok(softmax), Some(own)) = (Softmax::of(logits), own) else {
+            return Self {
+                logprob: f32::NAN,
+                rank: 0,
+                top: Vec::new(),
+            };
+        };
+        let mut ranked = Vec::new();
+        largest(logits, top, &mut ranked);
+        Self {
+            logprob: softmax.ln(own),
+            rank: logits.iter().filter(|logit| **logit >= own).count(),
+            top: ranked
+                .iter()
+                .map(|token| (token.id, softmax.ln(token.key)))
+                .collect(),
+        }
+    }
 }
 
 /// Why no token can be picked.
@@ -85,6 +122,7 @@ pub struct Scratch {
 }
 
 /// Picks the tokens of one sequence.
+#[derive(Clone)]
 pub struct Sampler {
     method: Method,
     guide: Option<Box<Follower>>,
@@ -96,6 +134,7 @@ pub struct Sampler {
     picked: usize,
 }
 
+#[derive(Clone)]
 enum Method {
     /// The highest score, of equals the lowest id.
     Greedy,
@@ -146,10 +185,7 @@ impl Sampler {
     ) -> Result<Picked, SamplerError> {
         let softmax = Softmax::of(logits)?;
         let token = self.choose(logits, softmax.peak, scratch)?;
-        self.record(token);
-        if let Some(guide) = &mut self.guide {
-            guide.take(token).map_err(SamplerError::Guide)?;
-        }
+        self.take(token)?;
         largest(logits, top, &mut scratch.ranked);
         let listed = scratch.ranked.iter();
         Ok(Picked {
@@ -167,34 +203,51 @@ impl Sampler {
         peak: f32,
         scratch: &mut Scratch,
     ) -> Result<u32, SamplerError> {
-        let mut forbids = self.picked < self.min_new_tokens && !self.stops.is_empty();
-        let changes = !self.biases.is_empty() || !self.penalties.change_nothing();
-        if self.guide.is_none() && !changes && !forbids {
+        if !self.changes() {
             return Ok(self.choose_from(logits, peak, scratch));
         }
         let mut scores = std::mem::take(&mut scratch.scores);
         scores.clear();
         scores.extend_from_slice(logits);
+        self.change(&mut scores)?;
+        let chosen = self
+            .checked_peak(&scores)
+            .map(|peak| self.choose_from(&scores, peak, scratch));
+        scratch.scores = scores;
+        chosen
+    }
+
+    /// Whether anything is changed before the next token is picked.
+    pub(crate) fn changes(&self) -> bool {
+        self.guide.is_some()
+            || self.forbids()
+            || !self.biases.is_empty()
+            || !self.penalties.change_nothing()
+    }
+
+    fn forbids(&self) -> bool {
+        self.picked < self.min_new_tokens && !self.stops.is_empty()
+    }
+
+    /// Changes the scores of all tokens as it is done before one is picked, be they logits or log-probabilities.
+    pub(crate) fn change(&mut self, scores: &mut [f32]) -> Result<(), SamplerError> {
+        let mut forbids = self.forbids();
         for &(token, bias) in &self.biases {
             if let Some(score) = scores.get_mut(token as usize) {
                 // What is impossible stays so, and nothing becomes infinite.
                 *score = (*score + bias).min(f32::MAX);
             }
         }
-        self.penalties.apply(&mut scores);
+        self.penalties.apply(scores);
         if let Some(guide) = &mut self.guide {
-            let fits = guide.restrict(&mut scores).map_err(SamplerError::Guide)?;
+            let fits = guide.restrict(scores).map_err(SamplerError::Guide)?;
             // A form that is complete ends, however short the answer.
             forbids &= fits == Fits::Words;
         }
         if forbids {
-            self.forbid_stops(&mut scores);
+            self.forbid_stops(scores);
         }
-        let chosen = self
-            .checked_peak(&scores)
-            .map(|peak| self.choose_from(&scores, peak, scratch));
-        scratch.scores = scores;
-        chosen
+        Ok(())
     }
 
     fn choose_from(&self, scores: &[f32], peak: f32, scratch: &mut Scratch) -> u32 {
@@ -237,9 +290,14 @@ impl Sampler {
         })
     }
 
-    fn record(&mut self, token: u32) {
+    /// Goes on with a token.
+    pub(crate) fn take(&mut self, token: u32) -> Result<(), SamplerError> {
         self.penalties.record(token);
         self.picked += 1;
+        match &mut self.guide {
+            Some(guide) => guide.take(token).map_err(SamplerError::Guide),
+            None => Ok(()),
+        }
     }
 }
 

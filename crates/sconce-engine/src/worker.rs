@@ -150,6 +150,7 @@ impl Worker {
             max_new_tokens: 1,
             all_logits: false,
             adapter: 0,
+            beams: 1,
         };
         self.scheduler
             .add(sequence)
@@ -157,11 +158,7 @@ impl Worker {
         self.scheduler.plan(1, plan);
         let logits = self.ranks.forward(plan, &[])?;
         check_numbers(&logits)?;
-        let picked = Picked {
-            seq,
-            token: 0,
-            ends: true,
-        };
+        let picked = Picked::new(seq, 0, true);
         self.scheduler.commit(plan, &[picked]);
         self.gauges.count_step(0, 0);
         Ok(())
@@ -176,6 +173,7 @@ impl Worker {
             max_new_tokens: job.length.most,
             all_logits: job.params.report.prompt_logprobs,
             adapter: job.adapter.as_ref().map_or(0, |lent| lent.number),
+            beams: job.params.beams.map_or(1, |asked| asked.beams),
         };
         let mut live = Live::new(job, Arc::clone(&self.tokenizer), Arc::clone(&self.eos));
         if self.speculation.is_some() {
@@ -202,7 +200,8 @@ impl Worker {
             return;
         };
         let mut guess = Vec::new();
-        for (&id, live) in self.live.iter().filter(|(_, live)| live.has_begun()) {
+        let begun = |live: &Live| live.has_begun() && !live.searches();
+        for (&id, live) in self.live.iter().filter(|(_, live)| begun(live)) {
             speculation.guess(live.tokens(), &mut guess);
             if !guess.is_empty() {
                 self.scheduler.propose(id, &guess);
@@ -275,8 +274,16 @@ impl Worker {
         let mut picked = std::mem::take(&mut self.picked);
         let mut draws = std::mem::take(&mut self.draws);
         let mut drawn = draws.drain();
+        let mut at = 0;
         for row in &plan.rows {
-            if self.picks(row) {
+            at += logit_rows(row);
+            if !self.picks(row) {
+                continue;
+            }
+            if self.live[&row.seq].searches() {
+                // The other texts' logits follow those of the first.
+                self.search(row.seq, &values[(at - 1) * vocab..], &mut picked);
+            } else {
                 let drawn = drawn.next().expect("every row that picks was prepared");
                 self.answer_row(row, drawn, &mut picked);
             }
@@ -295,10 +302,30 @@ impl Worker {
         Ok(())
     }
 
-    /// Whether the row came to the end of what is known of its sequence.
+    /// Whether the row came to the end of what is known of its sequence. Of several texts one has all go on, so that the
+    /// others have nothing left to pick.
     fn picks(&self, row: &Row) -> bool {
         let end = row.start + row.tokens.len() - row.proposed;
-        row.want != Want::None && end == self.live[&row.seq].known()
+        row.want != Want::None && row.beam.unwrap_or(0) == 0 && end == self.live[&row.seq].known()
+    }
+
+    /// Has a search go on by the logits of its texts.
+    fn search(&mut self, seq: SeqId, logits: &[f32], all: &mut Vec<Picked>) {
+        let live = self.live.get_mut(&seq).expect("planned sequences are live");
+        match live.search(logits, self.ranks.vocab()) {
+            Ok(Ok(texts)) => all.extend(texts.into_iter().map(|(parent, token)| Picked {
+                parent,
+                ..Picked::new(seq, token, false)
+            })),
+            Ok(Err(_left)) => all.push(Picked::new(seq, 0, true)),
+            Err(error) => {
+                live.fail(ServeError::Engine {
+                    model: self.name.clone(),
+                    cause: error.to_string(),
+                });
+                all.push(Picked::new(seq, 0, true));
+            }
+        }
     }
 
     /// Takes note of the logits of a row, which begin at row `at` of all, and prepares the pick.
@@ -316,7 +343,7 @@ impl Worker {
                 live.note_prompt_logits(position, logits);
             }
         }
-        if picks {
+        if picks && !live.searches() {
             let (sampler, top) = live.lend();
             let guess = &row.tokens[row.tokens.len() - row.proposed..];
             let first = at + count - 1 - row.proposed;
@@ -342,7 +369,7 @@ impl Worker {
                     (0, true)
                 }
             };
-            all.push(Picked { seq, token, ends });
+            all.push(Picked::new(seq, token, ends));
             if ends {
                 return;
             }

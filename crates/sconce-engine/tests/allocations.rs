@@ -41,6 +41,7 @@ impl Loop {
                 max_new_tokens: NEW + 10,
                 all_logits: false,
                 adapter: 0,
+                beams: 1,
             });
             added.unwrap();
         }
@@ -65,11 +66,7 @@ impl Loop {
             if row.start + row.tokens.len() == row.known {
                 let sampler = &mut self.samplers[row.seq.0 as usize];
                 let picked = sampler.pick(&self.logits, 0, &mut self.scratch).unwrap();
-                self.picked.push(Picked {
-                    seq: row.seq,
-                    token: picked.token,
-                    ends: false,
-                });
+                self.picked.push(Picked::new(row.seq, picked.token, false));
             }
         }
         self.scheduler.commit(&self.plan, &self.picked);

@@ -198,6 +198,7 @@ fn try_start(settings: EngineSettings) -> Result<Engine, EngineError> {
         length: MaxTokens::New(20),
         border: None,
         adapters: None,
+        own_adapter: None,
         draft: None,
         needs,
         planned: None,

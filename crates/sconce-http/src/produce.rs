@@ -118,7 +118,7 @@ async fn collect(
                 break ended?;
             }
         };
-        tally.add(finished.output.generated_tokens);
+        tally.add(finished.output.all_generated());
         all.push(finished);
     }
     Ok(Produced {

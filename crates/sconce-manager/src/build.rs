@@ -318,7 +318,7 @@ pub(crate) fn engine_settings(
         kv_dtype: cache_dtype(settings.kv_dtype),
         kv_cache_bytes: settings.kv_cache_bytes,
         room: None,
-        lora: settings.lora.enabled.then(|| lora(&settings.lora)),
+        lora: lora(&settings.lora),
         queue: settings.job_queue_size,
         predict_timeout: settings.predict_timeout.as_secs(),
     }
@@ -339,13 +339,18 @@ fn speculation(settings: &SpeculationSettings, dir: &Path) -> Option<Speculation
     })
 }
 
-fn lora(settings: &LoraSettings) -> Lora {
-    Lora {
-        most: settings.max_cpu_loras.unwrap_or(0).max(settings.max_loras),
+fn lora(settings: &LoraSettings) -> Option<Lora> {
+    let enabled = settings.enabled;
+    (enabled || settings.own.is_some()).then(|| Lora {
+        most: match enabled {
+            true => settings.max_cpu_loras.unwrap_or(0).max(settings.max_loras),
+            false => 0,
+        },
         max_rank: settings.max_rank,
         dtype: stored_dtype(settings.dtype),
-        dir: Some(settings.dir.clone()),
-    }
+        dir: enabled.then(|| settings.dir.clone()),
+        own: settings.own.clone(),
+    })
 }
 
 pub(crate) fn quantisation(quantize: Quantize) -> Option<Quantisation> {

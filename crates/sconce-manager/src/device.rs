@@ -43,6 +43,9 @@ fn of_the_processor(settings: &ModelSettings) -> Option<String> {
     if settings.lora.enabled {
         return Some("option.enable_lora=true".into());
     }
+    if let Some(folder) = &settings.lora.own {
+        return Some(format!("the adapter {}", folder.display()));
+    }
     match &settings.speculation.by {
         Speculator::Model(folder) => Some(format!(
             "option.speculative_draft_model={}",

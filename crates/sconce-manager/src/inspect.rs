@@ -71,7 +71,10 @@ impl Inspection {
             description.overview(&settings)
         });
         let generates = served.as_ref().copied().unwrap_or_default();
-        let describe = || Description::read(&dir, gguf_file, settings.model_sampling);
+        let describe = || {
+            let description = Description::read(&dir, gguf_file, settings.model_sampling);
+            description.with_adapter(settings.lora.own.as_deref())
+        };
         let named = settings.chat_template.as_ref().map(|path| dir.join(path));
         let (description, template) = match named.map(|path| describe().with_template(&path)) {
             None => (describe(), None),

@@ -22,7 +22,7 @@ mod rope_config;
 pub mod seq2seq;
 mod stop_tokens;
 
-pub use adapter::{Adapter, AdapterError, AdapterLoader};
+pub use adapter::{Adapter, AdapterError, AdapterLoader, adapter_rank};
 pub use arch::{
     ARCHS, Arch, ENCODERS, EncoderArch, SEQ2SEQS, Seq2SeqArch, find, find_encoder, find_seq2seq,
 };

@@ -1,8 +1,8 @@
 //! The blocks of the key/value cache: each is free, cached or owned, exactly one of them.
 //!
 //! A full block whose keys are computed is *published*: other sequences with the same prefix
-//! may own it too. Only full blocks are shared and nothing is written to a full block, so there
-//! is no copying on write. A published block that loses its last owner stays *cached* until its
+//! may own it too. Sequences share full blocks only and nothing is written to a full block. The texts of one sequence share
+//! whatever they have in common; one that is about to write to a block of several gets a copy of its own. A published block that loses its last owner stays *cached* until its
 //! room is needed, the least recently used first. Who gets blocks is left to the scheduler.
 //!
 //! Whoever owns a block owns all blocks before it, and blocks are given back last first.
@@ -177,6 +177,41 @@ impl BlockManager {
                 Published::Collision => return,
             }
         }
+    }
+
+    /// Another table of the same blocks, for a text that has all in common with this one's so far.
+    pub(crate) fn share(&mut self, table: &Table) -> Table {
+        for &block in &table.blocks {
+            self.acquire(block);
+        }
+        Table {
+            blocks: table.blocks.clone(),
+            ..*table
+        }
+    }
+
+    /// Makes the block of a position that is about to be written the table's own. `copies` is told of a block that takes
+    /// the place of a shared one, from and to. False: no block is left.
+    pub(crate) fn own(
+        &mut self,
+        table: &mut Table,
+        position: usize,
+        copies: &mut Vec<(BlockId, BlockId)>,
+    ) -> bool {
+        let at = position / BLOCK;
+        let Some(&block) = table.blocks.get(at) else {
+            return true;
+        };
+        if self.owners[block.index()] == 1 {
+            return true;
+        }
+        let Some(own) = self.take() else {
+            return false;
+        };
+        copies.push((block, own));
+        table.blocks[at] = own;
+        self.give_back(block);
+        true
     }
 
     /// Gives all blocks of a table back.

@@ -21,8 +21,10 @@ impl BlockId {
 /// committed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StepPlan {
-    /// One row per sequence, the oldest first.
+    /// One row per sequence, the oldest first; of a sequence that has parted, one per text that is computed.
     pub rows: Vec<Row>,
+    /// Blocks that are copied before anything is computed, from and to.
+    pub copies: Vec<(BlockId, BlockId)>,
 }
 
 /// A run of consecutive tokens of one sequence.
@@ -30,6 +32,8 @@ pub struct StepPlan {
 pub struct Row {
     /// Whose tokens.
     pub seq: SeqId,
+    /// Which of its texts, once it has parted into several.
+    pub beam: Option<usize>,
     /// The tokens to compute; at least one that is known, then those that were proposed.
     pub tokens: Vec<u32>,
     /// So many tokens at the end were proposed: they count if they are what is picked in their place.
@@ -59,13 +63,28 @@ pub enum Want {
 }
 
 /// A token picked for a row that reached the last known token of its sequence. As long as what is picked is what was
-/// proposed, the next one is picked too; they follow each other.
+/// proposed, the next one is picked too; they follow each other. Of a sequence that parts there are as many as texts, in
+/// the place of the first of its rows, each with the text that it continues; or one that ends all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Picked {
     /// Whose token.
     pub seq: SeqId,
     /// Its id in the vocabulary.
     pub token: u32,
+    /// Which text of its sequence it continues; 0 where there is one.
+    pub parent: usize,
     /// Whether the sequence is over; it is over anyway after `max_new_tokens`.
     pub ends: bool,
+}
+
+impl Picked {
+    /// For a sequence that is one text.
+    pub fn new(seq: SeqId, token: u32, ends: bool) -> Self {
+        Self {
+            seq,
+            token,
+            parent: 0,
+            ends,
+        }
+    }
 }

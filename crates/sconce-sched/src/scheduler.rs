@@ -13,6 +13,7 @@
 //! flight may still write to them, but nobody else gets them before it is over.
 
 mod audit;
+mod groups;
 #[cfg(test)]
 mod tests;
 
@@ -106,14 +107,16 @@ impl Scheduler {
     /// plan in flight is ignored by `commit`, which must be called all the same. False: there is
     /// no such sequence.
     pub fn cancel(&mut self, id: SeqId) -> bool {
-        if let Some(at) = self.running.iter().position(|sequence| sequence.id == id) {
-            self.blocks.release(&mut self.running.remove(at).table);
-            return true;
-        }
-        match self.waiting.iter().position(|sequence| sequence.id == id) {
-            Some(at) => self.waiting.remove(at).is_some(),
-            None => false,
-        }
+        let before = self.running.len() + self.waiting.len();
+        let blocks = &mut self.blocks;
+        self.running.retain_mut(|sequence| {
+            if sequence.id == id {
+                blocks.release(&mut sequence.table);
+            }
+            sequence.id != id
+        });
+        self.waiting.retain(|sequence| sequence.id != id);
+        self.running.len() + self.waiting.len() < before
     }
 
     /// Decides the next step and leaves it in `plan`, whose vectors are used again. It is empty
@@ -130,6 +133,7 @@ impl Scheduler {
             !self.in_flight,
             "the last plan must be committed before the next"
         );
+        plan.copies.clear();
         let mut rows = Rows {
             plan,
             len: 0,
@@ -142,6 +146,10 @@ impl Scheduler {
         // Whoever just stepped back must not take the room that was made.
         if self.plan_running(&mut rows) {
             self.plan_waiting(&mut rows);
+        }
+        // The last text of a group may have come with nothing left to compute but what all do together.
+        if rows.len == 0 && !self.running.is_empty() {
+            self.plan_running(&mut rows);
         }
         self.in_flight = rows.len > 0;
         rows.finish();
@@ -162,9 +170,19 @@ impl Scheduler {
             picked,
         };
         let blocks = &mut self.blocks;
+        let mut parting: Vec<&[Picked]> = Vec::new();
         self.running.retain_mut(|sequence| {
+            if sequence.planned == 0 {
+                // It waits for the other texts of its group.
+                return true;
+            }
             let picked = answers.of(sequence);
             sequence.advance();
+            if sequence.beams > 1 {
+                blocks.publish(&mut sequence.table, &sequence.known[..sequence.computed]);
+                parting.extend((!picked.is_empty()).then_some(picked));
+                return true;
+            }
             let mut ends = false;
             for (at, picked) in picked.iter().enumerate() {
                 if at > 0 {
@@ -179,6 +197,9 @@ impl Scheduler {
             !ends
         });
         answers.finish();
+        for picked in parting {
+            self.part(picked);
+        }
         self.in_flight = false;
         self.restart_outgrown();
     }
@@ -186,7 +207,8 @@ impl Scheduler {
     /// Proposes what may follow a sequence that generates, for the next plan: as much of it as there is room for is
     /// computed beside the token that is pending. Any guess will do, as answers do not depend on it.
     pub fn propose(&mut self, id: SeqId, tokens: &[u32]) {
-        if let Some(sequence) = self.running.iter_mut().find(|sequence| sequence.id == id) {
+        let single = |sequence: &&mut Tracked| sequence.id == id && sequence.beams == 1;
+        if let Some(sequence) = self.running.iter_mut().find(single) {
             sequence.proposed.clear();
             sequence.proposed.extend_from_slice(tokens);
         }
@@ -241,8 +263,13 @@ impl Scheduler {
             let limit = self.limits.max_len;
             return Err(Refusal::TooLong { prompt, new, limit });
         }
-        // The last picked token is never computed.
-        let (needed, blocks) = ((longest - 1).div_ceil(BLOCK), self.blocks.total());
+        let (beams, limit) = (sequence.beams.max(1), self.limits.max_rows);
+        if beams > limit {
+            return Err(Refusal::TooWide { beams, limit });
+        }
+        // The last picked token is never computed. Texts that step back need not find each other's blocks again.
+        let needed = beams.saturating_mul((longest - 1).div_ceil(BLOCK));
+        let blocks = self.blocks.total();
         if needed > blocks {
             return Err(Refusal::CacheTooSmall {
                 prompt,
@@ -264,20 +291,28 @@ impl Scheduler {
         let before = self.running.len();
         let mut at = 0;
         while at < self.running.len() {
-            if self.make_room(at) {
-                let sequence = &mut self.running[at];
-                let (computed, reusable) = (sequence.computed, sequence.reusable());
-                let (table, known) = (&mut sequence.table, &sequence.known);
-                sequence.computed = self.blocks.adopt(table, known, computed, reusable);
-                if !sequence.again {
-                    self.reuse.hits += (sequence.computed - computed) as u64;
+            if self.make_room(at, rows) {
+                let end = self.group_end(at);
+                let held = !self.steps(at..end);
+                while at < end {
+                    self.plan_one(at, held, rows);
+                    at += 1;
                 }
-                let proposed = self.room_for_proposed(at, rows);
-                rows.push(&mut self.running[at], proposed);
-                at += 1;
             }
         }
         self.running.len() == before
+    }
+
+    fn plan_one(&mut self, at: usize, held: bool, rows: &mut Rows) {
+        let sequence = &mut self.running[at];
+        let (computed, reusable) = (sequence.computed, sequence.reusable());
+        let (table, known) = (&mut sequence.table, &sequence.known);
+        sequence.computed = self.blocks.adopt(table, known, computed, reusable);
+        if !sequence.again {
+            self.reuse.hits += (sequence.computed - computed) as u64;
+        }
+        let proposed = self.room_for_proposed(at, rows);
+        rows.push(&mut self.running[at], proposed, held);
     }
 
     /// So many of the tokens proposed for a running sequence are computed: those behind it get theirs first, nobody
@@ -293,7 +328,7 @@ impl Scheduler {
         if let Some(border) = self.limits.border.filter(|&border| known <= border) {
             most = most.min(border - known);
         }
-        let reserve = self.reserve();
+        let reserve = self.reserve(sequence.id);
         let table = &mut self.running[at].table;
         while table.capacity() < known + most
             && self.blocks.available() > reserve
@@ -302,17 +337,21 @@ impl Scheduler {
         most.min(table.capacity() - known)
     }
 
-    /// Makes room for the known tokens of a running sequence. The youngest ones step back for
+    /// Makes room for the known tokens of a running sequence, all its texts. The youngest ones step back for
     /// it; false if it had to do so itself.
-    fn make_room(&mut self, at: usize) -> bool {
+    fn make_room(&mut self, at: usize, rows: &mut Rows) -> bool {
+        let copies = rows.plan.copies.len();
         loop {
-            let sequence = &mut self.running[at];
-            if self.blocks.grow(&mut sequence.table, sequence.known.len()) {
+            if self.has_room(at, &mut rows.plan.copies) {
                 return true;
             }
-            debug_assert!(self.running.len() > 1, "`add` saw that one alone fits");
+            debug_assert!(
+                at > 0 || self.group_end(at) < self.running.len(),
+                "`add` saw that one alone fits"
+            );
             self.preempt_youngest();
             if at == self.running.len() {
+                rows.plan.copies.truncate(copies);
                 return false;
             }
         }
@@ -335,21 +374,27 @@ impl Scheduler {
     }
 
     fn preempt_youngest(&mut self) {
-        if let Some(mut youngest) = self.running.pop() {
+        let Some(id) = self.running.last().map(|youngest| youngest.id) else {
+            return;
+        };
+        self.reuse.preemptions += 1;
+        while let Some(mut youngest) = self.running.pop_if(|sequence| sequence.id == id) {
             self.blocks.release(&mut youngest.table);
             youngest.restart();
-            self.reuse.preemptions += 1;
             self.waiting.push_front(youngest);
         }
     }
 
     /// Lets waiting sequences run, the oldest first, while there are tokens, rows and blocks.
     fn plan_waiting(&mut self, rows: &mut Rows) {
-        while rows.room() > 0 && self.running.len() < self.limits.max_rows {
-            let reserve = self.reserve();
+        while rows.room() > 0 {
             let Some(oldest) = self.waiting.front() else {
                 return;
             };
+            if !self.has_rows(oldest) {
+                return;
+            }
+            let reserve = self.reserve(oldest.id);
             // Answers to the same prompt often come together: the first computes it, the others take it over.
             let kind = Kind {
                 long: self.is_long(oldest.known.len()),
@@ -369,17 +414,18 @@ impl Scheduler {
                 self.reuse.queries += sequence.known.len() as u64;
                 self.reuse.hits += sequence.computed as u64;
             }
-            rows.push(&mut sequence, 0);
+            let held = sequence.beam.is_some();
+            rows.push(&mut sequence, 0, held);
             self.running.push(sequence);
         }
     }
 
     /// Blocks that must be left after an admission so that those who run can grow for a while:
     /// one, and one in a hundred. A sequence alone may have all of them.
-    fn reserve(&self) -> usize {
-        match self.running.len() {
-            0 => 0,
-            _ => 1 + self.blocks.total() / 100,
+    fn reserve(&self, id: SeqId) -> usize {
+        match self.running.iter().all(|sequence| sequence.id == id) {
+            true => 0,
+            false => 1 + self.blocks.total() / 100,
         }
     }
 }
@@ -413,7 +459,14 @@ impl Rows<'_> {
     /// Plans the one token of a sequence that generates, or as many of a prompt as there is room
     /// for. That is never nothing: there are at most as many rows as tokens, and prompts, of
     /// which only the last one is cut, come after all that generated before.
-    fn push(&mut self, sequence: &mut Tracked, proposed: usize) {
+    ///
+    /// One that is held computes all but its last token, and that is nothing where only this is pending: it waits for
+    /// the other texts of its group.
+    fn push(&mut self, sequence: &mut Tracked, proposed: usize, held: bool) {
+        let due = sequence.pending() - usize::from(held);
+        if due == 0 {
+            return;
+        }
         debug_assert!(self.left > 0, "every running sequence gets a token");
         if self.len == self.plan.rows.len() {
             self.plan.rows.push(Row::default());
@@ -425,7 +478,7 @@ impl Rows<'_> {
             sequence.plan_row(1, proposed, row);
             self.proposed -= proposed;
         } else {
-            sequence.plan_row(room, 0, row);
+            sequence.plan_row(room.min(due), 0, row);
             self.prompts = self.prompts.saturating_sub(row.tokens.len());
         }
         self.left -= row.tokens.len();
@@ -453,12 +506,23 @@ impl<'a> Answers<'a> {
             if row.seq == sequence.id {
                 assert!(
                     row.start == sequence.computed
+                        && row.beam == sequence.beam
                         && row.tokens.len() == sequence.planned + row.proposed,
                     "the plan in flight is committed, no other"
                 );
+                let picks = sequence.reaches_end() && sequence.beam.unwrap_or(0) == 0;
                 assert!(
-                    picked.is_empty() != sequence.reaches_end(),
+                    picked.is_empty() != picks,
                     "a token is picked exactly for rows that end with the last known token"
+                );
+                let whole = sequence.beams == 1 || picked.len() == sequence.beams;
+                assert!(
+                    !picks || whole || picked.iter().any(|picked| picked.ends),
+                    "a sequence that parts goes on with as many texts as it has"
+                );
+                assert!(
+                    sequence.beams > 1 || picked.len() <= 1 + right(row, picked),
+                    "only behind right guesses more is picked"
                 );
                 return picked;
             }
@@ -484,15 +548,15 @@ impl<'a> Answers<'a> {
             .count();
         let (picked, rest) = self.picked.split_at(count);
         self.picked = rest;
-        let proposed = &row.tokens[row.tokens.len() - row.proposed..];
-        let right = picked
-            .iter()
-            .zip(proposed)
-            .take_while(|(picked, token)| picked.token == **token);
-        assert!(
-            count <= 1 + right.count(),
-            "only behind right guesses more is picked"
-        );
         picked
     }
+}
+
+/// How many of the tokens proposed in a row were picked in their places.
+fn right(row: &Row, picked: &[Picked]) -> usize {
+    let proposed = &row.tokens[row.tokens.len() - row.proposed..];
+    let pairs = picked.iter().zip(proposed);
+    pairs
+        .take_while(|(picked, token)| picked.token == **token)
+        .count()
 }

@@ -25,6 +25,9 @@ pub struct Sequence {
     /// What its keys depend on besides its tokens: sequences share blocks only with those that have
     /// the same number. 0: on nothing.
     pub adapter: u64,
+    /// Texts that it parts into once its prompt is computed, each of which goes on from one before in every step. 1: it
+    /// stays one.
+    pub beams: usize,
 }
 
 /// Why a sequence was not taken in.
@@ -60,6 +63,16 @@ pub enum Refusal {
         /// Blocks in the cache.
         blocks: usize,
     },
+    /// It would part into more texts than run at the same time.
+    #[error(
+        "{beams} texts at the same time are more than max_rows = {limit}; search with fewer beams"
+    )]
+    TooWide {
+        /// [`Sequence::beams`].
+        beams: usize,
+        /// Sequences that run at the same time.
+        limit: usize,
+    },
     /// There is nothing to continue, or nothing to pick.
     #[error("the prompt has {prompt} tokens and max_new_tokens is {new}; both must be at least 1")]
     Nothing {
@@ -88,6 +101,10 @@ pub(crate) struct Tracked {
     pub(crate) proposed: Vec<u32>,
     pub(crate) table: Table,
     pub(crate) adapter: u64,
+    /// Texts that its group has, or will have; 1: it is no group.
+    pub(crate) beams: usize,
+    /// Which of them it is, once they have parted.
+    pub(crate) beam: Option<usize>,
     /// Whether it stepped back, and finds its own blocks.
     pub(crate) again: bool,
     prompt: usize,
@@ -108,6 +125,8 @@ impl Tracked {
             proposed: Vec::new(),
             table: Table::default(),
             adapter: sequence.adapter,
+            beams: sequence.beams.max(1),
+            beam: None,
             again: false,
             prompt,
             max_new_tokens: sequence.max_new_tokens,
@@ -140,6 +159,33 @@ impl Tracked {
         self.table.reserve(most);
     }
 
+    /// A text of its group that goes on from this one.
+    pub(crate) fn child(&self, beam: usize, token: u32, table: Table) -> Self {
+        let mut known = self.known.clone();
+        known.push(token);
+        Self {
+            id: self.id,
+            arrival: self.arrival,
+            known,
+            computed: self.computed,
+            planned: 0,
+            proposed: Vec::new(),
+            table,
+            adapter: self.adapter,
+            beams: self.beams,
+            beam: Some(beam),
+            again: self.again,
+            prompt: self.prompt,
+            max_new_tokens: self.max_new_tokens,
+            scored: self.scored,
+        }
+    }
+
+    /// Whether it has as many tokens as it may.
+    pub(crate) fn is_full(&self) -> bool {
+        self.known.len() - self.prompt >= self.max_new_tokens
+    }
+
     /// Whether it is past its prompt: only what was picked last is pending.
     pub(crate) fn generates(&self) -> bool {
         self.pending() == 1
@@ -163,6 +209,7 @@ impl Tracked {
         let end = self.computed + self.planned;
         let proposed = &self.proposed[..proposed];
         row.seq = self.id;
+        row.beam = self.beam;
         row.tokens.clear();
         row.tokens
             .extend_from_slice(&self.known[self.computed..end]);
@@ -207,7 +254,7 @@ impl Tracked {
     /// Appends a picked token; true if it was the last one allowed.
     pub(crate) fn push(&mut self, token: u32) -> bool {
         self.known.push(token);
-        self.known.len() - self.prompt >= self.max_new_tokens
+        self.is_full()
     }
 
     /// Forgets what is computed; the blocks must have been released.

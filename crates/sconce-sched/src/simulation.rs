@@ -3,6 +3,8 @@
 //! is a function of that digest, read through the planned blocks. Wrong sharing, a lost or
 //! doubled token, or a block handed out too early changes an answer.
 
+mod operations;
+
 use std::collections::{BTreeMap, HashSet};
 
 use proptest::prelude::*;
@@ -12,6 +14,7 @@ use proptest::test_runner::TestRunner;
 use crate::plan::{BLOCK, BlockId, Picked, Row, StepPlan, Want};
 use crate::scheduler::{Limits, Scheduler};
 use crate::sequence::{SeqId, Sequence};
+use operations::{Operation, limits, operation};
 
 /// Large, so that most sequences generate long enough to outgrow a tiny cache together.
 const VOCABULARY: u64 = 200;
@@ -65,17 +68,55 @@ fn alone(sequence: &Sequence, border: Option<usize>) -> Vec<u32> {
     known.split_off(prompt.len())
 }
 
+/// How texts that end in these digests go on: for each the one before that it continues, and with which token; nothing
+/// where they end.
+fn parted(digests: &[u64], beams: usize) -> Vec<(usize, u32)> {
+    if digests[0].is_multiple_of(70) {
+        return Vec::new();
+    }
+    let parent = |beam: usize| mix(digests[0], beam as u32) as usize % digests.len();
+    let text = |beam: usize| {
+        let parent = parent(beam);
+        // No two texts are alike.
+        let token = next_token(digests[parent]) * beams as u32 + beam as u32;
+        (parent, token)
+    };
+    (0..beams).map(text).collect()
+}
+
+/// What the texts of a sequence are when it runs alone.
+fn alone_together(sequence: &Sequence, border: Option<usize>) -> Vec<Vec<u32>> {
+    let prompt = sequence.prompt.len();
+    let mut texts = vec![sequence.prompt.clone()];
+    while texts[0].len() < prompt + sequence.max_new_tokens {
+        let first = seed(texts[0].len(), border, sequence.adapter);
+        let digests: Vec<u64> = texts
+            .iter()
+            .map(|text| text.iter().copied().fold(first, mix))
+            .collect();
+        let next = parted(&digests, sequence.beams);
+        if next.is_empty() {
+            break;
+        }
+        let text = |(parent, token): (usize, u32)| [texts[parent].as_slice(), &[token]].concat();
+        texts = next.into_iter().map(text).collect();
+    }
+    texts.iter().map(|text| text[prompt..].to_vec()).collect()
+}
+
 /// A sequence as its client sees it.
 struct Client {
     sequence: Sequence,
-    generated: Vec<u32>,
+    /// One, until it parts.
+    texts: Vec<Vec<u32>>,
     scored: usize,
     over: bool,
 }
 
 impl Client {
-    fn known(&self) -> Vec<u32> {
-        [self.sequence.prompt.as_slice(), &self.generated].concat()
+    fn known(&self, beam: Option<usize>) -> Vec<u32> {
+        let generated = &self.texts[beam.unwrap_or(0)];
+        [self.sequence.prompt.as_slice(), generated].concat()
     }
 }
 
@@ -103,16 +144,18 @@ impl Simulation {
 
     fn add(&mut self, sequence: Sequence) {
         let (prompt, new) = (sequence.prompt.len(), sequence.max_new_tokens);
+        let beams = sequence.beams;
         let fits = prompt + new <= self.limits.max_len
-            && (prompt + new - 1).div_ceil(BLOCK) <= self.limits.blocks;
+            && beams <= self.limits.max_rows.clamp(1, self.limits.max_step_tokens)
+            && beams * (prompt + new - 1).div_ceil(BLOCK) <= self.limits.blocks;
         let taken = self.scheduler.add(sequence.clone());
         assert_eq!(taken.is_ok(), fits, "{taken:?}");
         if fits {
             // Beyond the border all is computed once more.
-            self.patience += 2 * (prompt + new);
+            self.patience += 2 * (prompt + new) * beams;
             let client = Client {
                 sequence,
-                generated: Vec::new(),
+                texts: vec![Vec::new()],
                 scored: 0,
                 over: false,
             };
@@ -158,13 +201,17 @@ impl Simulation {
         self.check_shape(&plan);
         self.check_delay(&plan, prompts);
         self.write(&plan);
-        let picked: Vec<_> = plan.rows.iter().flat_map(|row| self.compute(row)).collect();
+        let picked: Vec<_> = plan
+            .rows
+            .iter()
+            .flat_map(|row| self.compute(row, &plan))
+            .collect();
         for &choice in cancelled_meanwhile {
             self.cancel(choice);
         }
         self.scheduler.commit(&plan, &picked);
         self.scheduler.audit().unwrap();
-        for picked in picked {
+        for picked in picked.chunk_by(|one, other| one.seq == other.seq) {
             self.deliver(picked);
         }
         self.history.push(plan);
@@ -173,12 +220,18 @@ impl Simulation {
     /// Proposes what really comes to every other sequence, up to a point, and something else behind it.
     fn guess(&mut self) {
         for (id, client) in &self.clients {
-            let steps = client.generated.len() + id.0 as usize;
-            if client.over || client.generated.is_empty() || steps.is_multiple_of(3) {
+            let generated = &client.texts[0];
+            let steps = generated.len() + id.0 as usize;
+            if client.over || generated.is_empty() || steps.is_multiple_of(3) {
+                continue;
+            }
+            if client.sequence.beams > 1 {
+                // Nothing is guessed of those.
+                self.scheduler.propose(*id, &[1, 2]);
                 continue;
             }
             let all = alone(&client.sequence, self.limits.border);
-            let mut guess = all[client.generated.len()..].to_vec();
+            let mut guess = all[generated.len()..].to_vec();
             guess.truncate(steps % 7);
             guess.push(1);
             guess.extend(all.iter().take(steps % 5));
@@ -196,8 +249,11 @@ impl Simulation {
                 prompt, all_logits, ..
             } = &client.sequence;
             assert!(client.over);
-            let wanted = alone(&client.sequence, self.limits.border);
-            assert_eq!(client.generated, wanted);
+            let wanted = match client.sequence.beams {
+                1 => vec![alone(&client.sequence, self.limits.border)],
+                _ => alone_together(&client.sequence, self.limits.border),
+            };
+            assert_eq!(client.texts, wanted);
             assert_eq!(client.scored, if *all_logits { prompt.len() } else { 0 });
         }
     }
@@ -243,13 +299,20 @@ impl Simulation {
         assert!(computed <= prompts.max(1), "{computed} of {prompts}");
         let all: usize = plan.rows.iter().map(tokens).sum();
         let room = prompts.min(self.limits.max_step_tokens - (all - computed));
-        let is_cut = |row: &Row| row.start + row.tokens.len() < row.known;
+        // Texts that come again compute all but the last token, and that together.
+        let held = |row: &Row| usize::from(row.beam.is_some() && row.want == Want::None);
+        let is_cut = |row: &Row| row.start + row.tokens.len() < row.known - held(row);
         // Only a budget that is used up cuts a prompt.
         assert!(!plan.rows.iter().any(is_cut) || computed == room.max(1));
     }
 
     /// Writes all rows to the cache. Digests follow positions, so rows go from front to back.
     fn write(&mut self, plan: &StepPlan) {
+        for (from, to) in &plan.copies {
+            let from = from.index() * BLOCK;
+            self.cache
+                .copy_within(from..from + BLOCK, to.index() * BLOCK);
+        }
         for row in &plan.rows {
             for (position, &token) in (row.start..).zip(&row.tokens) {
                 let before = match position {
@@ -270,8 +333,8 @@ impl Simulation {
     }
 
     /// Checks the whole prefix of a row in the cache and picks the next token at its end.
-    fn compute(&mut self, row: &Row) -> Vec<Picked> {
-        let mut known = self.clients[&row.seq].known();
+    fn compute(&mut self, row: &Row, plan: &StepPlan) -> Vec<Picked> {
+        let mut known = self.clients[&row.seq].known(row.beam);
         known.extend(&row.tokens[row.tokens.len() - row.proposed..]);
         let end = row.start + row.tokens.len();
         assert_eq!(row.known, known.len());
@@ -290,24 +353,46 @@ impl Simulation {
         if end < known.len() {
             return Vec::new();
         }
+        if self.clients[&row.seq].sequence.beams > 1 {
+            return match row.beam.unwrap_or(0) {
+                0 => self.part(row.seq, plan),
+                _ => Vec::new(),
+            };
+        }
         // One behind each proposed token, as long as these are right.
         let mut picked = Vec::new();
         for position in end - 1 - row.proposed..end {
             let token = next_token(self.slot(row, position).digest);
             let ends = token == END;
-            picked.push(Picked {
-                seq: row.seq,
-                token,
-                ends,
-            });
+            picked.push(Picked::new(row.seq, token, ends));
             let client = &self.clients[&row.seq];
-            let count = client.generated.len() + picked.len();
+            let count = client.texts[0].len() + picked.len();
             let full = count == client.sequence.max_new_tokens;
             if ends || full || known.get(position + 1) != Some(&token) {
                 break;
             }
         }
         picked
+    }
+
+    /// Picks how all texts of a sequence go on, which are computed together.
+    fn part(&self, seq: SeqId, plan: &StepPlan) -> Vec<Picked> {
+        let client = &self.clients[&seq];
+        let rows = plan.rows.iter().filter(|row| row.seq == seq);
+        let digests: Vec<u64> = rows
+            .map(|row| self.slot(row, row.start + row.tokens.len() - 1).digest)
+            .collect();
+        assert_eq!(digests.len(), client.texts.len(), "all step together");
+        let end = Picked::new(seq, END, true);
+        let next = parted(&digests, client.sequence.beams);
+        let texts = next.into_iter().map(|(parent, token)| Picked {
+            parent,
+            token,
+            ends: false,
+            ..end
+        });
+        let texts: Vec<_> = texts.collect();
+        if texts.is_empty() { vec![end] } else { texts }
     }
 
     /// Logits are wanted for what is not known yet, once.
@@ -329,13 +414,25 @@ impl Simulation {
         }
     }
 
-    fn deliver(&mut self, picked: Picked) {
-        let Some(client) = self.clients.get_mut(&picked.seq) else {
+    fn deliver(&mut self, picked: &[Picked]) {
+        let Some(client) = self.clients.get_mut(&picked[0].seq) else {
             return;
         };
-        assert!(!client.over, "a token came after the end");
-        client.generated.push(picked.token);
-        client.over = picked.ends || client.generated.len() == client.sequence.max_new_tokens;
+        let (most, last) = (client.sequence.max_new_tokens, picked[picked.len() - 1]);
+        if client.sequence.beams == 1 {
+            for picked in picked {
+                assert!(!client.over, "a token came after the end");
+                client.texts[0].push(picked.token);
+                client.over = picked.ends || client.texts[0].len() == most;
+            }
+            return;
+        }
+        assert!(!client.over, "texts came after the end");
+        if !last.ends {
+            let text = |one: &Picked| [&client.texts[one.parent][..], &[one.token]].concat();
+            client.texts = picked.iter().map(text).collect();
+        }
+        client.over = last.ends || client.texts[0].len() == most;
     }
 
     fn slot(&self, row: &Row, position: usize) -> Slot {
@@ -345,72 +442,6 @@ impl Simulation {
 
 fn place(row: &Row, position: usize) -> usize {
     row.blocks[position / BLOCK].index() * BLOCK + position % BLOCK
-}
-
-#[derive(Clone, Debug)]
-enum Operation {
-    Add {
-        /// Prompts of the same family begin alike; those of the last one repeat one token, so
-        /// that equal blocks follow different prefixes.
-        family: u32,
-        /// So many tokens are the family's, the others the sequence's own.
-        common: usize,
-        own: usize,
-        new: usize,
-        all_logits: bool,
-    },
-    Cancel(usize),
-    Step {
-        prompts: usize,
-        cancelled_meanwhile: Vec<usize>,
-    },
-}
-
-/// Mostly short prompts with long answers: many are admitted, then the cache is too small.
-fn operation() -> impl Strategy<Value = Operation> {
-    let common = prop_oneof![4 => 0..40_usize, 1 => 40..150_usize];
-    let new = prop_oneof![1 => 1..20_usize, 4 => 40..100_usize];
-    let add = (
-        0..3_u32,
-        common,
-        1..40_usize,
-        new,
-        prop::bool::weighted(0.15),
-    );
-    prop_oneof![
-        8 => add.prop_map(|(family, common, own, new, all_logits)| {
-            // Twins have nothing of their own and fill their blocks exactly, or just not.
-            let filled = (common / BLOCK * BLOCK + own % 2).max(1);
-            let (common, own) = if own > 25 { (filled, 0) } else { (common, own) };
-            Operation::Add { family, common, own, new, all_logits }
-        }),
-        1 => (0..100_usize).prop_map(Operation::Cancel),
-        // Mostly nobody is cancelled in between.
-        24 => (
-            prop_oneof![1 => 0..3_usize, 3 => 3..40_usize, 3 => Just(usize::MAX)],
-            prop_oneof![
-                19 => Just(Vec::new()),
-                1 => prop::collection::vec(0..100_usize, 1..3),
-            ],
-        )
-        .prop_map(|(prompts, cancelled_meanwhile)| Operation::Step { prompts, cancelled_meanwhile }),
-    ]
-}
-
-fn limits() -> impl Strategy<Value = Limits> {
-    let rows = prop_oneof![1 => Just(1_usize), 9 => 2..9_usize];
-    let chunk = prop_oneof![1 => 1..8_usize, 3 => 8..100_usize, 1 => Just(1000)];
-    let border = prop_oneof![4 => Just(None), 1 => (1..150_usize).prop_map(Some)];
-    (rows, chunk, 4..12_usize, any::<bool>(), border).prop_map(
-        |(max_rows, max_step_tokens, blocks, prefix_sharing, border)| Limits {
-            max_rows,
-            max_step_tokens,
-            max_len: 220,
-            blocks,
-            prefix_sharing,
-            border,
-        },
-    )
 }
 
 fn run(limits: Limits, hash_bits: u64, operations: &[Operation]) -> Vec<StepPlan> {
@@ -423,6 +454,7 @@ fn run(limits: Limits, hash_bits: u64, operations: &[Operation]) -> Vec<StepPlan
                 own,
                 new,
                 all_logits,
+                beams,
             } => {
                 let shared = (0..*common as u32).map(|at| at * (family + 3) % 5);
                 let unique = (0..*own).map(|_| id as u32 + 100);
@@ -432,6 +464,7 @@ fn run(limits: Limits, hash_bits: u64, operations: &[Operation]) -> Vec<StepPlan
                     max_new_tokens: *new,
                     all_logits: *all_logits,
                     adapter: id % 5 / 3,
+                    beams: *beams,
                 });
             }
             Operation::Cancel(choice) => simulation.cancel(*choice),
@@ -484,7 +517,7 @@ struct Counts {
 fn count(history: &[StepPlan]) -> Counts {
     let (mut counts, mut reached, mut begun) = (Counts::default(), BTreeMap::new(), HashSet::new());
     for row in history.iter().flat_map(|plan| &plan.rows) {
-        let end = reached.entry(row.seq).or_insert(0);
+        let end = reached.entry((row.seq, row.beam)).or_insert(0);
         counts.again += usize::from(row.start < *end);
         counts.reused += usize::from(row.start > *end);
         *end = row.start + row.tokens.len();

@@ -1,8 +1,8 @@
 //! How one text is written, once request, task, checkpoint and pipeline have all had their say.
 
 use sconce_core::{AskedDecoding, EarlyStopping, GenerateParams, MaxTokens, Sampling, ServeError};
+use sconce_engine::beams::BeamRules;
 
-use crate::beams::BeamRules;
 use crate::rules::Rules;
 
 /// Tokens that transformers' pipelines write where nobody says how many.

@@ -197,6 +197,11 @@ impl Door {
             let problem = "this model reads texts; send one as `inputs`";
             return Err(ServeError::Malformed(problem.into()));
         };
+        if let Some(asked) = &params.beams {
+            let problem = "is for requests of the task itself, which are answered at once; set option.rolling_batch = \
+                           disable, or leave it out";
+            return Err(ServeError::parameter("num_beams", asked.beams, problem));
+        }
         if let Some(guide) = &params.guide {
             let problem = "is kept to by models that continue texts only; leave it out";
             return Err(ServeError::parameter(guide.key, "set", problem));

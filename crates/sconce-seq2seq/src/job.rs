@@ -6,11 +6,11 @@ use std::time::Instant;
 use sconce_core::inbox::Queued;
 use sconce_core::task::{Answered, Written};
 use sconce_core::{Event, GenerateParams, Permit, Reply, ServeError, TaskAnswer};
+use sconce_engine::beams::{Beams, Step};
 use sconce_engine::sampler::Scratch;
 use sconce_nn::BLOCK;
 use sconce_text::Tokenizer;
 
-use crate::beams::{Beams, Step};
 use crate::decoding::Decoding;
 use crate::pool::Pool;
 use crate::scores::{log_softmax, require_numbers};
@@ -78,7 +78,7 @@ pub(crate) struct Running {
 }
 
 enum Search {
-    Beams(Beams),
+    Beams(Beams<()>),
     Singles(Singles),
     Told(Box<Told>),
 }
@@ -114,7 +114,7 @@ impl Running {
                 Search::Told(Box::new(told))
             }
             Way::Whole { .. } if decoding.beams > 1 => {
-                Search::Beams(Beams::new(decoding.beam_rules(), decoding.start))
+                Search::Beams(Beams::new(decoding.beam_rules(), &[decoding.start]))
             }
             Way::Whole { .. } => Search::Singles(Singles::new(&decoding)),
         };
@@ -200,10 +200,13 @@ impl Running {
             }
         }
         let next = match &mut self.search {
-            Search::Beams(beams) => match beams.step(&scores) {
-                Step::GoOn(parents) => Next::GoOn(parents),
-                Step::Done => Next::Over(Some(self.whole())),
-            },
+            Search::Beams(beams) => {
+                let rows: Vec<&[f32]> = scores.iter().map(Vec::as_slice).collect();
+                match beams.step(&rows, &mut |_, _| false, &|_, _| ()) {
+                    Step::GoOn(parents) => Next::GoOn(parents),
+                    Step::Done => Next::Over(Some(self.whole())),
+                }
+            }
             Search::Singles(singles) => {
                 let parents = singles.step(&scores, &self.decoding, &mut self.scratch)?;
                 if parents.is_empty() {

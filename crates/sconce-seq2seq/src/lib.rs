@@ -11,7 +11,6 @@
 //! them and copy a block before they write to it. The model is `sconce-models`', samplers, the plan of the memory and
 //! the team of ranks are `sconce-engine`'s, the forms on the wire are `sconce-api`'s.
 
-mod beams;
 mod decoding;
 mod describe;
 mod door;

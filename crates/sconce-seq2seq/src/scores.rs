@@ -1,4 +1,4 @@
-//! Log-probabilities of a row of logits, and the best of many scores.
+//! Log-probabilities of a row of logits.
 
 /// Fails with the first logit that is no number, or plus infinity.
 pub(crate) fn require_numbers(logits: &[f32]) -> Result<(), String> {
@@ -25,47 +25,9 @@ pub(crate) fn log_softmax(logits: &[f32], out: &mut Vec<f32>) -> Result<(), Stri
     Ok(())
 }
 
-/// The indices of the `count` largest scores, largest first, of equals the lower index first.
-pub(crate) fn best(scores: impl Iterator<Item = f32>, count: usize) -> Vec<(usize, f32)> {
-    let mut found: Vec<(usize, f32)> = Vec::with_capacity(2 * count + 1);
-    let mut floor = f32::NEG_INFINITY;
-    let order = |a: &(usize, f32), b: &(usize, f32)| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0));
-    for (index, score) in scores.enumerate() {
-        // An equal one with a higher index displaces none.
-        if found.len() >= count && score <= floor {
-            continue;
-        }
-        found.push((index, score));
-        if found.len() == 2 * count + 1 {
-            found.select_nth_unstable_by(count - 1, order);
-            found.truncate(count);
-            floor = found
-                .iter()
-                .map(|(_, score)| *score)
-                .fold(f32::INFINITY, f32::min);
-        }
-    }
-    found.sort_unstable_by(order);
-    found.truncate(count);
-    found
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_best_are_those_of_a_sort() {
-        let mut random = fastrand::Rng::with_seed(5);
-        for count in [1, 2, 7, 30] {
-            let scores: Vec<f32> = (0..400).map(|_| f32::from(random.u8(..40))).collect();
-            let mut sorted: Vec<(usize, f32)> = scores.iter().copied().enumerate().collect();
-            sorted.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-            sorted.truncate(count);
-            assert_eq!(best(scores.into_iter(), count), sorted);
-        }
-        assert_eq!(best([1.0].into_iter(), 3), [(0, 1.0)]);
-    }
 
     #[test]
     fn log_probabilities_add_up_and_what_is_no_number_is_named() {

@@ -130,7 +130,7 @@ impl Told {
         let prompt = read.iter().filter(|_| asked).map(|&id| PromptToken {
             id,
             text: self.tokenizer.token_text(id),
-            logprob: None,
+            ..PromptToken::default()
         });
         Output {
             text: self.text.text().to_owned(),
@@ -141,6 +141,7 @@ impl Told {
             prompt: prompt.collect(),
             echo: String::new(),
             matched: self.text.matched().map(str::to_owned),
+            others: Vec::new(),
         }
     }
 }

@@ -138,7 +138,7 @@ impl Measured {
                     FinishReason::EosToken | FinishReason::StopSequence => "stop",
                 },
                 read: Some(output.prompt_tokens),
-                generated: Some(output.generated_tokens),
+                generated: Some(output.all_generated()),
                 error: None,
             },
             Event::Answered(answered) => {
@@ -287,6 +287,7 @@ mod tests {
             prompt: vec![],
             echo: String::new(),
             matched: None,
+            others: Vec::new(),
         })
     }
 

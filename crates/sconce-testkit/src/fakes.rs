@@ -232,6 +232,7 @@ pub fn done(text: &str, generated_tokens: usize) -> Act {
         prompt: vec![],
         echo: String::new(),
         matched: None,
+        others: Vec::new(),
     }))
 }
 

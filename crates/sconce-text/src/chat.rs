@@ -4,6 +4,7 @@
 //! Which templates a checkpoint has is read here, and which of them a dialogue is written with; `environment` is what a
 //! template can call, `dumps` JSON as Python spells it.
 
+mod bounded;
 mod dumps;
 mod environment;
 #[cfg(test)]
@@ -12,7 +13,6 @@ mod parts;
 mod values;
 
 use std::collections::BTreeMap;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -208,15 +208,15 @@ impl ChatTemplate {
             context.insert("strftime_now".into(), clock);
         }
         let template = self.environment.get_template(name)?;
-        let mut page = Page::default();
-        let written = template.render_captured_to(context, &mut page).map(|_| ());
-        if page.is_full {
-            let text = format!("the prompt is longer than {LONGEST} bytes");
-            return Err(Error::new(ErrorKind::WriteFailure, text));
+        let context = minijinja::Value::from_iter(context);
+        let text = bounded::render(&self.environment, (name, template.source()), context)?;
+        match text.len() > LONGEST {
+            true => {
+                let problem = format!("the prompt is longer than {LONGEST} bytes");
+                Err(Error::new(ErrorKind::WriteFailure, problem))
+            }
+            false => Ok(text),
         }
-        written?;
-        String::from_utf8(page.text)
-            .map_err(|error| Error::new(ErrorKind::WriteFailure, error.to_string()))
     }
 }
 
@@ -234,28 +234,6 @@ impl Named {
             text: text.into(),
             path: path.into(),
         }
-    }
-}
-
-/// Takes what a template writes, up to a limit.
-#[derive(Default)]
-struct Page {
-    text: Vec<u8>,
-    is_full: bool,
-}
-
-impl io::Write for Page {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.text.len() + bytes.len() > LONGEST {
-            self.is_full = true;
-            return Err(io::ErrorKind::FileTooLarge.into());
-        }
-        self.text.extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
     }
 }
 

@@ -142,6 +142,16 @@ impl Guides {
     }
 }
 
+impl Clone for Follower {
+    /// Follows the rule from the same place, by itself.
+    fn clone(&self) -> Self {
+        Self {
+            matcher: self.matcher.deep_clone(),
+            ends: Arc::clone(&self.ends),
+        }
+    }
+}
+
 impl Follower {
     /// Makes all tokens impossible but those that may come next, and says which these are.
     pub fn restrict(&mut self, scores: &mut [f32]) -> Result<Fits, String> {

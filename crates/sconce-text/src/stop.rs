@@ -5,6 +5,7 @@ use sconce_core::Stop;
 use crate::stages::longest_beginning;
 
 /// Holds back what may become a stop sequence; cuts the text at the first one.
+#[derive(Clone)]
 pub(crate) struct StopMatcher {
     sequences: Vec<String>,
     keep_in_text: bool,

@@ -13,6 +13,7 @@ use crate::tokenizer::Tokenizer;
 /// Each token costs the same, however long the text is. The pieces of [`push`](Self::push) and
 /// of [`finish`](Self::finish), end to end, are [`text`](Self::text); without a stop they are
 /// what [`Tokenizer::decode`] gives for all the ids.
+#[derive(Clone)]
 pub struct TextStream {
     tokenizer: Arc<Tokenizer>,
     stages: Vec<Stage>,

@@ -1,9 +1,10 @@
 //! What may stand inside `parameters` of a static batch.
 
-use sconce_core::{GenerateParams, MaxTokens, ServeError, Stop};
+use sconce_core::{AskedSampling, BeamSearch, GenerateParams, MaxTokens, ServeError, Stop};
 use serde_json::Map;
 
 use super::UNSAID;
+use crate::beams;
 use crate::fields::Fields;
 use crate::generate;
 use crate::parameters::{self, Neutral};
@@ -38,22 +39,14 @@ pub(super) struct Asked {
 
 /// Arguments of `generate` that are honoured where a model reads and writes, not here.
 const REFUSED: &[(&str, Neutral)] = &[
-    ("num_beams", Neutral::Number(1.0)),
-    ("num_return_sequences", Neutral::Number(1.0)),
     ("no_repeat_ngram_size", Neutral::Number(0.0)),
     ("bad_words_ids", Neutral::Empty),
     ("forced_bos_token_id", Neutral::Empty),
     ("forced_eos_token_id", Neutral::Empty),
 ];
 
-/// Arguments that say nothing here: they act on beams, or the handler takes them out before it generates.
-const WITHOUT_EFFECT: &[&str] = &[
-    "early_stopping",
-    "length_penalty",
-    "details",
-    "stream",
-    "output_formatter",
-];
+/// Arguments that say nothing here: the handler takes them out before it generates.
+const WITHOUT_EFFECT: &[&str] = &["details", "stream", "output_formatter"];
 
 impl Schema {
     /// Reads `parameters`; every key must be known.
@@ -101,11 +94,13 @@ fn of_generate(fields: &mut Fields) -> Result<Asked> {
     };
     let min_new_tokens = generate::count(fields, "min_new_tokens", 0)?;
     let min_length = generate::count(fields, "min_length", 0)?;
+    let mut sampling = parameters::sampling(fields)?;
     let params = GenerateParams {
         max_tokens,
         min_new_tokens: min_new_tokens.unwrap_or(0),
         min_length: min_length.unwrap_or(0),
-        sampling: parameters::sampling(fields)?,
+        beams: search(fields, &mut sampling)?,
+        sampling,
         stop: stop(fields)?,
         ..GenerateParams::default()
     };
@@ -114,12 +109,22 @@ fn of_generate(fields: &mut Fields) -> Result<Asked> {
     Ok(Asked { params, full_text })
 }
 
+/// A search with beams. Without beams what acts on them says nothing, as in transformers.
+fn search(fields: &mut Fields, sampling: &mut AskedSampling) -> Result<Option<BeamSearch>> {
+    let beams = beams::count(fields, "num_beams")?.unwrap_or(1);
+    let problem = format!("must be a whole number from 1 to num_beams = {beams}");
+    let returned = fields.integer("num_return_sequences", 1..=beams as i128, &problem)?;
+    let returned = returned.map_or(1, |returned| returned as usize);
+    beams::weighing(fields)?.search("num_beams", (beams, returned), sampling)
+}
+
 /// What ends a text stays in it, unless it is a special token: transformers decodes all ids.
 fn stop(fields: &mut Fields) -> Result<Stop> {
     let token_ids = generate::ids(fields, "eos_token_id")?.unwrap_or_default();
     Ok(Stop {
         ignore_eos: !token_ids.is_empty(),
         token_ids,
+        token_ids_key: "eos_token_id",
         keep_in_text: true,
         ..Stop::default()
     })
@@ -142,18 +147,16 @@ fn faster_transformer(fields: &mut Fields) -> Result<Asked> {
     if let Some(seed) = fields.integer("random_seed", 0..=u64::MAX.into(), problem)? {
         sampling.seed = Some(seed as u64);
     }
-    for key in ["num_beams", "beam_width"] {
-        parameters::refuse(fields, key, &Neutral::Number(1.0))?;
-    }
-    for key in [
-        "length_penalty",
-        "len_penalty",
-        "beam_search_diversity_rate",
-    ] {
-        fields.take(key);
-    }
+    let beams = beams::count(fields, "num_beams")?;
+    let beams = parameters::agreed("beam_width", beams, beams::count(fields, "beam_width")?)?;
+    let mut weighing = beams::weighing(fields)?;
+    let other = beams::length_penalty(fields, "len_penalty")?;
+    weighing.length_penalty = parameters::agreed("len_penalty", weighing.length_penalty, other)?;
+    parameters::refuse(fields, "beam_search_diversity_rate", &Neutral::Number(0.0))?;
+    let search = weighing.search("beam_width", (beams.unwrap_or(1), 1), &mut sampling)?;
     let params = GenerateParams {
         max_tokens: most,
+        beams: search,
         sampling,
         stop: Stop {
             keep_in_text: true,

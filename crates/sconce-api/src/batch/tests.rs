@@ -47,6 +47,7 @@ fn output(echo: &str, text: &str) -> Output {
         prompt: vec![],
         echo: echo.into(),
         matched: None,
+        others: Vec::new(),
     }
 }
 
@@ -147,7 +148,14 @@ fn what_has_no_effect_is_taken_and_what_would_have_one_is_refused_by_name() {
                "num_beams": 1, "details": true, "no_repeat_ngram_size": 0}),
     );
     let cases = [
-        (json!({"num_beams": 2}), "`num_beams` is 2"),
+        (
+            json!({"num_beams": 2, "do_sample": true}),
+            "`num_beams` is 2",
+        ),
+        (
+            json!({"num_beams": 2, "num_return_sequences": 3}),
+            "from 1 to num_beams = 2",
+        ),
         (
             json!({"no_repeat_ngram_size": 3}),
             "`no_repeat_ngram_size` is 3",

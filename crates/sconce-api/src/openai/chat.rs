@@ -8,7 +8,7 @@ use super::parameters::{self, Asked};
 use super::{Habit, Stamp, messages, render, stream};
 use crate::dialect::{Accepted, Answer};
 use crate::fields::Fields;
-use crate::parameters::{Neutral, refuse, seeded};
+use crate::parameters::{Neutral, refuse};
 
 type Result<T> = std::result::Result<T, ServeError>;
 
@@ -28,28 +28,38 @@ pub(super) fn accept(mut fields: Fields, habit: Habit, stamp: Stamp<'_>) -> Resu
     let most = most.map_or(MaxTokens::Context, MaxTokens::New);
     let mut asked = parameters::read(&mut fields, (habit, stamp, "chatcmpl"), most)?;
     let logprobs = logprobs(&mut fields, &mut asked)?;
+    let prompt_logprobs = parameters::prompt_logprobs(&mut fields, &mut asked)?;
+    if let Some(count) = prompt_logprobs.filter(|_| habit == Habit::Rolling) {
+        let problem = "are no part of LMI's chat in a rolling batch; leave them out, or ask by /v1/chat/completions";
+        return Err(ServeError::parameter("prompt_logprobs", count, problem));
+    }
     let calls = choice.hold(&mut asked.params)?;
     text_only(&mut fields)?;
     for (key, neutral) in REFUSED {
         refuse(&mut fields, key, neutral)?;
     }
+    let beams = asked.n;
+    parameters::search(&mut fields, &mut asked, beams)?;
     parameters::finish(fields)?;
     let Asked {
         params,
         n,
         framing,
         header,
+        ..
     } = asked;
-    let first = Generate::new(dialogue, seeded(&params, 0));
-    let another = |answer| first.again(seeded(&params, answer));
+    let jobs = if params.beams.is_some() { 1 } else { n };
+    let first = Generate::new(dialogue, parameters::answer(&params, 0));
+    let another = |answer| first.again(parameters::answer(&params, answer));
     Ok(Accepted {
-        prompts: (0..n).map(another).collect(),
+        prompts: (0..jobs).map(another).collect(),
         answer: match framing.streams {
             true => Answer::stream(stream::Chat::new(header, framing, (logprobs, calls), n)),
             false => Answer::whole(render::Chat {
                 header,
                 habit: framing.habit,
                 logprobs,
+                prompt_logprobs,
                 calls,
             }),
         },

@@ -7,7 +7,6 @@ use super::parameters::{self, Asked, MOST_CHOICES};
 use super::{Habit, Stamp, render, stream};
 use crate::dialect::{Accepted, Answer};
 use crate::fields::Fields;
-use crate::parameters::seeded;
 
 type Result<T> = std::result::Result<T, ServeError>;
 
@@ -27,27 +26,46 @@ pub(super) fn accept(mut fields: Fields, habit: Habit, stamp: Stamp<'_>) -> Resu
     let most = MaxTokens::New(most.unwrap_or(UNSAID));
     let mut asked = parameters::read(&mut fields, (habit, stamp, "cmpl"), most)?;
     let logprobs = parameters::top(&mut fields, "logprobs")?;
+    let prompt_logprobs = parameters::prompt_logprobs(&mut fields, &mut asked)?;
     let echo = fields.flag("echo")?.unwrap_or(false);
     let best_of = best_of(&mut fields, &asked)?;
+    parameters::search(&mut fields, &mut asked, best_of)?;
     parameters::finish(fields)?;
     let report = &mut asked.params.report;
     report.echo = echo;
-    report.prompt_logprobs = echo && logprobs.is_some();
+    if echo && let Some(top) = logprobs {
+        report.prompt_logprobs = true;
+        report.prompt_top = report.prompt_top.max(top);
+    }
     report.top_n_tokens = logprobs.unwrap_or(0);
     report.spelled = logprobs.is_some();
-    answer(&prompts, asked, (logprobs, echo, best_of))
+    let told = Told {
+        logprobs,
+        prompt_logprobs,
+        echo,
+    };
+    answer(&prompts, asked, told, best_of)
 }
 
-fn answer(
-    prompts: &[Prompt],
-    asked: Asked,
-    (logprobs, echo, best_of): (Option<usize>, bool, usize),
-) -> Result<Accepted> {
+/// What is told beside the text.
+struct Told {
+    logprobs: Option<usize>,
+    prompt_logprobs: Option<usize>,
+    echo: bool,
+}
+
+fn answer(prompts: &[Prompt], asked: Asked, told: Told, best_of: usize) -> Result<Accepted> {
+    let Told {
+        logprobs,
+        prompt_logprobs,
+        echo,
+    } = told;
     let Asked {
         params,
         n,
         framing,
         header,
+        ..
     } = asked;
     let count = prompts.len() * best_of;
     if count > MOST_CHOICES as usize {
@@ -55,17 +73,20 @@ fn answer(
         let problem = format!("asks for more than {MOST_CHOICES} answers; send several requests");
         return Err(ServeError::parameter("prompt", value, problem));
     }
+    let jobs = if params.beams.is_some() { 1 } else { best_of };
     let each = |prompt: &Prompt| {
         let params = &params;
-        let first = Generate::new(prompt.clone(), seeded(params, 0));
-        (0..best_of).map(move |answer| first.again(seeded(params, answer)))
+        let first = Generate::new(prompt.clone(), parameters::answer(params, 0));
+        (0..jobs).map(move |answer| first.again(parameters::answer(params, answer)))
     };
     let form = render::Completions {
         header,
         habit: framing.habit,
         logprobs,
+        prompt_logprobs,
         n,
         best_of,
+        jobs,
         echo,
     };
     Ok(Accepted {

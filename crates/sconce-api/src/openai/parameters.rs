@@ -4,6 +4,7 @@ use sconce_core::{GenerateParams, MaxTokens, ServeError};
 use serde_json::{Value, json};
 
 use super::{Habit, Stamp};
+use crate::beams;
 use crate::fields::Fields;
 use crate::guides;
 use crate::parameters::{self, Neutral, agreed};
@@ -17,7 +18,6 @@ pub(super) const MOST_CHOICES: i128 = 128;
 const REFUSED: &[(&str, Neutral)] = &[
     ("store", Neutral::Flag(false)),
     ("priority", Neutral::Number(0.0)),
-    ("prompt_logprobs", Neutral::Empty),
     ("return_tokens_as_token_ids", Neutral::Flag(false)),
     ("return_token_ids", Neutral::Flag(false)),
     ("kv_transfer_params", Neutral::Empty),
@@ -40,6 +40,8 @@ const WITHOUT_EFFECT: &[&str] = &[
 /// What both kinds of requests ask.
 pub(super) struct Asked {
     pub(super) params: GenerateParams,
+    /// Whether the request asks for sampling by name.
+    pub(super) samples: bool,
     /// Answers to each prompt.
     pub(super) n: usize,
     pub(super) framing: Framing,
@@ -63,6 +65,45 @@ pub(super) struct Header {
     pub(super) model: String,
 }
 
+/// vLLM's `prompt_logprobs`: so many likeliest tokens beside each of the prompt's; `None`: it was not asked for.
+pub(super) fn prompt_logprobs(fields: &mut Fields, asked: &mut Asked) -> Result<Option<usize>> {
+    const KEY: &str = "prompt_logprobs";
+    let count = top(fields, KEY)?;
+    if let Some(count) = count {
+        if asked.framing.streams {
+            let problem = "are not streamed; leave them out, or stream";
+            return Err(ServeError::parameter(KEY, count, problem));
+        }
+        asked.params.report.prompt_logprobs = true;
+        asked.params.report.prompt_top = count;
+    }
+    Ok(count)
+}
+
+/// The parameters of one of several answers to a prompt, whose probabilities are computed for the first of them.
+pub(super) fn answer(params: &GenerateParams, number: usize) -> GenerateParams {
+    let mut params = parameters::seeded(params, number);
+    params.report.prompt_logprobs &= number == 0;
+    params
+}
+
+/// A search with as many beams as answers are made, vLLM's `use_beam_search`; `n` of them are told.
+pub(super) fn search(fields: &mut Fields, asked: &mut Asked, best_of: usize) -> Result<()> {
+    const KEY: &str = "use_beam_search";
+    let uses = fields.flag(KEY)?.unwrap_or(false);
+    let weighing = beams::weighing(fields)?;
+    if uses {
+        let sampling = &mut asked.params.sampling;
+        // Whether the request itself asks for sampling: without a word of it this API samples.
+        sampling.do_sample = (sampling.do_sample == Some(true) && asked.samples).then_some(true);
+        asked.params.beams = weighing.search(KEY, (best_of, asked.n), sampling)?;
+        asked.params.sampling.do_sample = Some(false);
+    } else {
+        weighing.only_with(None)?;
+    }
+    beams::refuse_stream(KEY, asked.params.beams.as_ref(), asked.framing.streams)
+}
+
 /// Reads what both have in common. `most` is the length that was read before, if one was.
 pub(super) fn read(
     fields: &mut Fields,
@@ -74,6 +115,7 @@ pub(super) fn read(
     let least = fields.integer("min_tokens", 0..=bound as i128, problem)?;
     let mut sampling = parameters::sampling(fields)?;
     // OpenAI samples unless told otherwise; a temperature of 0 has told.
+    let samples = sampling.do_sample.unwrap_or(sampling.temperature.is_some());
     sampling.do_sample = Some(sampling.do_sample.unwrap_or(true));
     let mut params = GenerateParams {
         max_tokens: most,
@@ -92,6 +134,7 @@ pub(super) fn read(
     service(fields)?;
     Ok(Asked {
         params,
+        samples,
         n: n.map_or(1, |n| n as usize),
         framing,
         header: Header {

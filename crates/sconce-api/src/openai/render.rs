@@ -2,7 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use sconce_core::{FinishReason, Output, Token, TopToken};
+use sconce_core::{FinishReason, PromptToken, Token, TopToken};
 use serde_json::{Value, json};
 
 use super::Habit;
@@ -16,6 +16,8 @@ pub(super) struct Chat {
     pub(super) header: Header,
     pub(super) habit: Habit,
     pub(super) logprobs: bool,
+    /// So many alternatives beside each token of the prompt; `None`: these are not told.
+    pub(super) prompt_logprobs: Option<usize>,
     /// How calls are found in it, if there may be some.
     pub(super) calls: Option<Calls>,
 }
@@ -26,10 +28,14 @@ pub(super) struct Completions {
     pub(super) habit: Habit,
     /// So many alternatives beside each token; `None`: no log-probabilities.
     pub(super) logprobs: Option<usize>,
+    /// The same for the prompt; `None`: its tokens are not told.
+    pub(super) prompt_logprobs: Option<usize>,
     /// Answers to each prompt that are told.
     pub(super) n: usize,
     /// Answers to each prompt that are made.
     pub(super) best_of: usize,
+    /// Jobs that make them: one each, or a search one for all.
+    pub(super) jobs: usize,
     /// Whether the prompt stands before the answer.
     pub(super) echo: bool,
 }
@@ -68,10 +74,14 @@ impl Whole for Chat {
                 "finish_reason": finish,
             })
         };
-        let choices: Vec<_> = finished.iter().enumerate().map(choice).collect();
+        let texts = finished.iter().flat_map(Finished::texts);
+        let choices: Vec<_> = texts.enumerate().map(choice).collect();
         let mut body = headed(&self.header, self.habit, "chat.completion");
         body["choices"] = choices.into();
-        body["usage"] = usage(finished.iter().map(|one| &one.output), finished.len());
+        body["usage"] = usage(finished, finished.len());
+        if let (Some(top), Some(first)) = (self.prompt_logprobs, finished.first()) {
+            body["prompt_logprobs"] = prompt_logprobs(&first.output.prompt, top);
+        }
         whole(self.habit, &body)
     }
 }
@@ -160,29 +170,30 @@ impl Whole for Completions {
 
     fn body(&self, finished: &[Finished]) -> Vec<u8> {
         let mut choices = Vec::new();
-        for group in finished.chunks(self.best_of) {
+        for group in finished.chunks(self.jobs) {
             for one in best(group, self.n) {
-                choices.push(self.choice(choices.len(), one));
+                choices.push(self.choice(choices.len(), one, &group[0].output.prompt));
             }
         }
         let mut body = headed(&self.header, self.habit, "text_completion");
         body["choices"] = choices.into();
-        body["usage"] = usage(finished.iter().map(|one| &one.output), self.best_of);
+        body["usage"] = usage(finished, self.jobs);
         whole(self.habit, &body)
     }
 }
 
 impl Completions {
-    fn choice(&self, index: usize, one: &Finished) -> Value {
+    fn choice(&self, index: usize, one: &Finished, prompt: &[PromptToken]) -> Value {
         let echo = match self.echo {
             true => one.output.echo.as_str(),
             false => "",
         };
-        let logprobs = self.logprobs.map(|_| {
+        let logprobs = self.logprobs.map(|count| {
             let mut lists = Lists::default();
             if self.echo {
-                for token in &one.output.prompt {
-                    lists.push(&token.text, token.logprob, &[]);
+                for token in prompt {
+                    let top = &token.top[..token.top.len().min(count)];
+                    lists.push(&token.text, token.logprob, top);
                 }
             }
             for token in &one.tokens {
@@ -190,18 +201,42 @@ impl Completions {
             }
             lists.json()
         });
-        json!({
+        let mut choice = json!({
             "text": format!("{echo}{}", one.output.text),
             "index": index,
             "logprobs": logprobs,
             "finish_reason": finish_reason(one.output.finish, self.habit),
-        })
+        });
+        if let Some(top) = self.prompt_logprobs {
+            choice["prompt_logprobs"] = prompt_logprobs(prompt, top);
+        }
+        choice
     }
 }
 
-/// The answers whose tokens are likeliest on average, best first; of equals the first.
+/// vLLM's member of that name: for each token of the prompt an object with it and the likeliest ones, by their ids.
+fn prompt_logprobs(prompt: &[PromptToken], count: usize) -> Value {
+    // JSON has no infinity; this is what vLLM has in its place.
+    const IMPOSSIBLE: f32 = -9999.0;
+    let one = |text: &str, logprob: f32, rank: usize| json!({"logprob": logprob.max(IMPOSSIBLE), "rank": rank, "decoded_token": text});
+    let told = |token: &PromptToken| {
+        let (Some(logprob), Some(rank)) = (token.logprob, token.rank) else {
+            return Value::Null;
+        };
+        let mut listed = serde_json::Map::new();
+        listed.insert(token.id.to_string(), one(&token.text, logprob, rank));
+        for (at, top) in token.top.iter().take(count).enumerate() {
+            listed.insert(top.id.to_string(), one(&top.text, top.logprob, at + 1));
+        }
+        listed.into()
+    };
+    prompt.iter().map(told).collect()
+}
+
+/// The answers whose tokens are likeliest on average, best first; of equals the first. Those of a search come in the order
+/// of their scores.
 fn best(group: &[Finished], n: usize) -> Vec<&Finished> {
-    let mut ranked: Vec<_> = group.iter().collect();
+    let mut ranked: Vec<_> = group.iter().flat_map(Finished::texts).collect();
     if n < group.len() {
         let mean = |one: &Finished| {
             let sum: f32 = one.tokens.iter().map(|token| token.logprob).sum();
@@ -314,14 +349,14 @@ pub(super) fn finish_reason(finish: FinishReason, habit: Habit) -> &'static str 
     }
 }
 
-/// The number of tokens; `each` answers share a prompt.
-pub(super) fn usage<'a>(outputs: impl Iterator<Item = &'a Output>, each: usize) -> Value {
+/// The number of tokens; `each` jobs share a prompt.
+fn usage(finished: &[Finished], each: usize) -> Value {
     let (mut prompts, mut written) = (0, 0);
-    for (at, output) in outputs.enumerate() {
+    for (at, Finished { output, .. }) in finished.iter().enumerate() {
         if at % each.max(1) == 0 {
             prompts += output.prompt_tokens;
         }
-        written += output.generated_tokens;
+        written += output.all_generated();
     }
     counted(prompts, written)
 }

@@ -78,9 +78,11 @@ fn output(text: &str, finish: FinishReason) -> Output {
             id: 1,
             text: "Hi".into(),
             logprob: None,
+            ..PromptToken::default()
         }],
         echo: "Hi".into(),
         matched: None,
+        others: Vec::new(),
     }
 }
 

@@ -4,10 +4,11 @@
 
 use std::sync::LazyLock;
 
-use sconce_core::{GenerateParams, ServeError};
+use sconce_core::{AskedSampling, BeamSearch, GenerateParams, ServeError};
 use serde_json::Map;
 
 use super::Formatter;
+use crate::beams;
 use crate::fields::{Fields, nearest};
 use crate::guides;
 use crate::parameters::{self, Details, Neutral};
@@ -66,10 +67,11 @@ fn read_all(fields: &mut Fields, details: bool) -> Result<Asked> {
     let stop = parameters::stop(fields)?;
     let guide = guides::guide(fields)?;
     let (report, details) = parameters::report(fields, details)?;
-    let (n, best_of) = answers(fields)?;
+    let answers = answers(fields, &mut sampling)?;
     let asked = Asked {
         params: GenerateParams {
             sampling,
+            beams: answers.search,
             stop,
             guide,
             report,
@@ -79,22 +81,60 @@ fn read_all(fields: &mut Fields, details: bool) -> Result<Asked> {
         full_text: fields.flag("return_full_text")?.unwrap_or(false),
         formatter: formatter(fields)?,
         stream: fields.flag("stream")?,
-        n,
-        best_of,
+        n: answers.n,
+        best_of: answers.best_of,
     };
     parameters::refuse_all(fields)?;
     Ok(asked)
 }
 
-/// `n` and `best_of`: one without the other says both, as in DJL's rolling batch.
-fn answers(fields: &mut Fields) -> Result<(usize, usize)> {
+/// How many answers there are, and whether they are searched together.
+struct Answers {
+    n: usize,
+    best_of: usize,
+    search: Option<BeamSearch>,
+}
+
+/// `n` and `best_of`: one without the other says both, as in DJL's rolling batch, where `num_beams` says both too.
+fn answers(fields: &mut Fields, sampling: &mut AskedSampling) -> Result<Answers> {
     let problem = format!("must be a whole number from 1 to {MOST_ANSWERS}");
     let n = fields.integer("n", 1..=MOST_ANSWERS, &problem)?;
     let least = n.unwrap_or(1);
     let problem = format!("must be a whole number from n = {least} to {MOST_ANSWERS}");
     let best_of = fields.integer("best_of", least..=MOST_ANSWERS, &problem)?;
-    let best_of = best_of.unwrap_or(least);
-    Ok((n.unwrap_or(best_of) as usize, best_of as usize))
+    let beams = beams::count(fields, "num_beams")?;
+    let uses = fields.flag("use_beam_search")?;
+    let weighing = beams::weighing(fields)?;
+    let (n, best_of) = (
+        n.map(|n| n as usize),
+        best_of.map(|best_of| best_of as usize),
+    );
+    let (key, beams) = match (beams, uses) {
+        (Some(beams), _) if beams > 1 => ("num_beams", beams),
+        (_, Some(true)) => ("use_beam_search", best_of.or(n).unwrap_or(1)),
+        _ => ("num_beams", 1),
+    };
+    if key == "use_beam_search" && beams == 1 {
+        let problem = "needs the number of beams; set num_beams, or best_of or n, above 1";
+        return Err(ServeError::parameter(key, true, problem));
+    }
+    if beams > 1 {
+        for (other, value) in [("n", n), ("best_of", best_of)] {
+            if let Some(value) = value.filter(|value| *value > beams) {
+                let problem = format!("must be at most num_beams = {beams}");
+                return Err(ServeError::parameter(other, value, problem));
+            }
+        }
+    }
+    let n = n.or(best_of);
+    let told = n.unwrap_or(beams);
+    let search = weighing.search(key, (beams, told), sampling)?;
+    weighing.only_with(search.as_ref())?;
+    Ok(Answers {
+        n: told,
+        best_of: best_of.unwrap_or(told).max(beams),
+        search,
+    })
 }
 
 fn formatter(fields: &mut Fields) -> Result<Option<Formatter>> {

@@ -30,7 +30,7 @@ impl Whole for Document {
 
     fn body(&self, finished: &[Finished]) -> Vec<u8> {
         let list = self.prompts.list || self.rendering.spelling == Spelling::Tgi;
-        let groups = finished.chunks(self.rendering.best_of);
+        let groups = finished.chunks(self.rendering.jobs);
         let answers: Vec<_> = (self.prompts.texts.iter().zip(groups))
             .map(|(prompt, group)| best(&self.rendering, prompt, group))
             .collect();
@@ -188,9 +188,11 @@ fn best<'a>(rendering: &Rendering, prompt: &'a str, group: &'a [Finished]) -> Wi
             .map(|token| f64::from(token.logprob))
             .sum::<f64>()
     };
-    let mut ranked: Vec<&Finished> = group.iter().collect();
-    // Stable: of equals the first.
-    ranked.sort_by(|one, other| likely(other).total_cmp(&likely(one)));
+    let mut ranked: Vec<&Finished> = group.iter().flat_map(Finished::texts).collect();
+    // Stable: of equals the first. Beams are ranked by their scores already.
+    if rendering.jobs > 1 {
+        ranked.sort_by(|one, other| likely(other).total_cmp(&likely(one)));
+    }
     let asked = rendering.details.unwrap_or(Details {
         prefill: false,
         top_tokens: false,
@@ -213,7 +215,8 @@ fn best<'a>(rendering: &Rendering, prompt: &'a str, group: &'a [Finished]) -> Wi
             generated_text,
         }
     };
-    let others = ranked[1..rendering.n].iter().map(other).collect();
+    let others = ranked.iter().take(rendering.n).skip(1);
+    let others = others.map(other).collect();
     let mut answer = whole(&rendering, prompt, ranked[0]);
     if let Some(details) = &mut answer.details {
         details.best_of_sequences = Some(others);
@@ -314,11 +317,13 @@ mod tests {
                     id: 1,
                     text: "H".into(),
                     logprob: None,
+                    ..PromptToken::default()
                 },
                 PromptToken {
                     id: 5,
                     text: "i".into(),
                     logprob: Some(-2.0),
+                    ..PromptToken::default()
                 },
             ],
             ..done("", 1)

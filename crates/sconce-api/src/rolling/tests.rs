@@ -1,7 +1,7 @@
 //! Requests as clients send them, good and bad.
 
 use proptest::prelude::*;
-use sconce_core::{FinishReason, MaxTokens, Output, Token};
+use sconce_core::{BeamSearch, EarlyStopping, FinishReason, MaxTokens, Output, Token};
 use serde_json::{Value, json};
 
 use super::*;
@@ -49,6 +49,7 @@ pub(super) fn done(text: &str, generated_tokens: usize) -> Output {
         prompt: vec![],
         echo: String::new(),
         matched: None,
+        others: Vec::new(),
     }
 }
 
@@ -79,6 +80,7 @@ fn a_bare_request_has_the_defaults_of_the_schema() {
                 full_text: false,
                 n: 1,
                 best_of: 1,
+                jobs: 1,
             }
         );
     }
@@ -178,6 +180,36 @@ fn neutral_values_of_what_is_missing_are_accepted() {
 }
 
 #[test]
+fn beams_are_answers_of_one_search() {
+    let all = parsed(
+        br#"{"inputs": "x", "parameters": {"num_beams": 3, "length_penalty": 0.5}}"#,
+        None,
+    );
+    let all = all.unwrap();
+    let search = BeamSearch {
+        beams: 3,
+        returned: 3,
+        length_penalty: 0.5,
+        early_stopping: EarlyStopping::Likely,
+    };
+    assert_eq!(all.params.beams, Some(search));
+    assert_eq!(all.params.sampling.do_sample, Some(false));
+    let Rendering {
+        n, best_of, jobs, ..
+    } = all.rendering;
+    assert_eq!((n, best_of, jobs), (3, 3, 1));
+    let some = json!({"use_beam_search": true, "best_of": 4, "n": 2, "early_stopping": "never"});
+    let wanted = BeamSearch {
+        beams: 4,
+        returned: 2,
+        length_penalty: 1.0,
+        early_stopping: EarlyStopping::Never,
+    };
+    assert_eq!(params(some).beams, Some(wanted));
+    assert_eq!(params(json!({"num_beams": 1, "n": 2})).beams, None);
+}
+
+#[test]
 fn payloads_that_are_no_requests_get_the_texts_of_the_reference() {
     let invalid = "Input Parsing failed. Ensure that the request payload is valid. ";
     let cases = [
@@ -268,9 +300,28 @@ fn bad_parameters_name_key_value_limit_and_cure() {
         (r#""temprature": 5"#, "did you mean `temperature`?"),
         (r#""inputs": "y""#, "outside of `parameters`"),
         (
-            r#""num_beams": 4"#,
-            "`num_beams` is 4: is not supported yet",
+            r#""num_beams": 4, "do_sample": true"#,
+            "`num_beams` is 4: cannot be joined with sampling",
         ),
+        (
+            r#""num_beams": 4, "n": 5"#,
+            "`n` is 5: must be at most num_beams = 4",
+        ),
+        (r#""num_beams": 129"#, "from 1 to 128"),
+        (
+            r#""num_beams": 4, "stream": true"#,
+            "`num_beams` is 4: beams cannot be streamed",
+        ),
+        (r#""use_beam_search": true"#, "needs the number of beams"),
+        (
+            r#""length_penalty": 2"#,
+            "`length_penalty` is 2: acts on beams",
+        ),
+        (
+            r#""early_stopping": "never""#,
+            "`early_stopping` is \"never\": acts on beams",
+        ),
+        (r#""early_stopping": 1"#, "must be true, false or"),
         (r#""adapters": ["a"]"#, "not supported yet"),
         (r#""truncate": 0"#, "leave it out for the whole prompt"),
         (

@@ -1,11 +1,12 @@
 //! Requests of the tasks that write: the arguments of transformers' `generate`, with those of the pipelines around it.
 
 use sconce_core::task::{Source, Truncation, Write};
-use sconce_core::{Answered, Ask, AskedDecoding, EarlyStopping, ServeError, Task, TaskAnswer};
+use sconce_core::{Answered, Ask, AskedDecoding, ServeError, Task, TaskAnswer};
 use serde_json::{Value, json};
 
 use super::read::Request;
 use super::{AcceptedTask, TaskForm};
+use crate::beams;
 use crate::fields::Fields;
 use crate::generate::{self, MOST_IDS};
 use crate::json;
@@ -96,14 +97,8 @@ pub(super) fn decoding(fields: &mut Fields) -> Result<AskedDecoding> {
         num_return_sequences: least("num_return_sequences", 1)?,
         no_repeat_ngram_size: least("no_repeat_ngram_size", 0)?,
         encoder_no_repeat_ngram_size: least("encoder_no_repeat_ngram_size", 0)?,
-        length_penalty: fields
-            .number(
-                "length_penalty",
-                |x| (-100.0..=100.0).contains(&x),
-                "must be a number from -100 to 100",
-            )?
-            .map(f64::from),
-        early_stopping: early_stopping(fields)?,
+        length_penalty: beams::length_penalty(fields, "length_penalty")?,
+        early_stopping: beams::early_stopping(fields)?,
         bad_words_ids: bad_words(fields)?,
         forced_bos_token_id: id(fields, "forced_bos_token_id")?,
         forced_eos_token_id: generate::ids(fields, "forced_eos_token_id")?,
@@ -111,20 +106,6 @@ pub(super) fn decoding(fields: &mut Fields) -> Result<AskedDecoding> {
         decoder_start_token_id: id(fields, "decoder_start_token_id")?,
         sampling: parameters::sampling(fields)?,
     })
-}
-
-fn early_stopping(fields: &mut Fields) -> Result<Option<EarlyStopping>> {
-    const KEY: &str = "early_stopping";
-    match fields.take(KEY) {
-        None => Ok(None),
-        Some(Value::Bool(false)) => Ok(Some(EarlyStopping::Likely)),
-        Some(Value::Bool(true)) => Ok(Some(EarlyStopping::Full)),
-        Some(Value::String(name)) if name == "never" => Ok(Some(EarlyStopping::Never)),
-        Some(other) => {
-            let problem = "must be true, false or \"never\"";
-            Err(ServeError::parameter(KEY, other, problem))
-        }
-    }
 }
 
 fn bad_words(fields: &mut Fields) -> Result<Option<Vec<Vec<u32>>>> {

@@ -43,6 +43,7 @@ fn output(text: &str) -> Output {
         prompt: vec![],
         echo: String::new(),
         matched: None,
+        others: Vec::new(),
     }
 }
 

@@ -18,10 +18,7 @@ pub(super) const TRTLLM: &[Entry] = &[
         kind: Kind::Number,
         since: "0.26",
         doc: "TensorRT-LLM: most beams.",
-        status: refused(
-            "beams are not searched yet; remove it or set it to 1",
-            &["1"],
-        ),
+        status: Status::NoOp("requests say how many; option.max_rolling_batch_size is the most"),
         ..OPTION
     },
     Entry {

@@ -222,11 +222,7 @@ pub(super) const WEIGHTS: &[Entry] = &[
         kind: Kind::Flag,
         since: "0.30",
         doc: "Whether the checkpoint is a LoRA adapter.",
-        status: refused(
-            "name its base model in option.model_id, put the adapter into the folder adapters and set \
-             option.enable_lora",
-            &["false"],
-        ),
+        status: Status::NoOp("a folder with adapter_config.json and without config.json is one"),
         ..OPTION
     },
     Entry {

@@ -63,6 +63,9 @@ impl Rank {
             .cache
             .as_mut()
             .expect("the cache is reserved before the first step");
+        for &(from, to) in &plan.copies {
+            cache.copy_block(from.0, to.0);
+        }
         pack(plan, &mut self.step);
         self.model
             .forward(&self.step, adapters, cache)

@@ -11,6 +11,7 @@ use super::Scratch;
 use super::select::{Candidate, largest, mass_cut};
 
 /// The filters of one sequence; a filter that keeps everything is absent.
+#[derive(Clone)]
 pub(super) struct Filters {
     temperature: f32,
     top_k: Option<usize>,

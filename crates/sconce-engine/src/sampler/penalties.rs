@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use sconce_core::Sampling;
 
 /// The penalties of one sequence and what they need of its history.
+#[derive(Clone)]
 pub(super) struct Penalties {
     repetition: f32,
     frequency: f32,

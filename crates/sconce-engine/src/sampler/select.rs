@@ -6,11 +6,11 @@ use sconce_nn::logits;
 
 /// A token among others.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Candidate {
+pub(crate) struct Candidate {
     /// Its id.
-    pub(super) id: u32,
+    pub(crate) id: u32,
     /// What it is ranked by.
-    pub(super) key: f32,
+    pub(crate) key: f32,
     /// Its share of the probability, not normalised.
     pub(super) weight: f32,
 }
@@ -24,7 +24,7 @@ impl Candidate {
 
 /// Leaves the `count` largest values in `best`, in order, without weights; fewer if fewer are
 /// above minus infinity. Values must not be NaN.
-pub(super) fn largest(values: &[f32], count: usize, best: &mut Vec<Candidate>) {
+pub(crate) fn largest(values: &[f32], count: usize, best: &mut Vec<Candidate>) {
     best.clear();
     if count == 0 {
         return;

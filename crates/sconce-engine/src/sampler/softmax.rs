@@ -7,16 +7,16 @@ use sconce_nn::logits;
 use super::SamplerError;
 
 /// The normaliser of one row of logits.
-pub(super) struct Softmax {
+pub(crate) struct Softmax {
     /// The highest logit.
-    pub(super) peak: f32,
+    pub(crate) peak: f32,
     /// Natural logarithm of the sum of `exp(logit - peak)`.
     ln_sum: f64,
 }
 
 impl Softmax {
     /// Reads the logits twice; an error if one is NaN or plus infinity, or none is a number.
-    pub(super) fn of(logits: &[f32]) -> Result<Self, SamplerError> {
+    pub(crate) fn of(logits: &[f32]) -> Result<Self, SamplerError> {
         let peak = peak(logits)?;
         Ok(Self {
             peak,
@@ -25,7 +25,7 @@ impl Softmax {
     }
 
     /// Natural logarithm of the probability of a logit.
-    pub(super) fn ln(&self, logit: f32) -> f32 {
+    pub(crate) fn ln(&self, logit: f32) -> f32 {
         (f64::from(logit) - f64::from(self.peak) - self.ln_sum) as f32
     }
 }

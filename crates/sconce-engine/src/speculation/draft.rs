@@ -170,7 +170,8 @@ impl Draft {
     /// The step that brings its cache up to the tokens of a plan, with logits for rows that something is proposed for.
     fn catch_up<'a>(&mut self, plan: &StepPlan, known: &dyn Fn(SeqId) -> &'a [u32]) {
         clear(&mut self.step);
-        for row in &plan.rows {
+        // Nothing is guessed of texts that are searched.
+        for row in plan.rows.iter().filter(|row| row.beam.is_none()) {
             let end = row.start + row.tokens.len() - row.proposed;
             // What was computed beyond were guesses that did not come true, or another run of the sequence.
             let computed = self.computed.entry(row.seq).or_insert(row.start);
@@ -265,6 +266,7 @@ mod tests {
         tokens.resize(tokens.len() + proposed, 0);
         Row {
             seq: SeqId(3),
+            beam: None,
             proposed,
             start,
             blocks: [5, 2, 7, 0, 6].map(BlockId).to_vec(),
@@ -285,6 +287,7 @@ mod tests {
         let mut guessed = |start: usize, end: usize, proposed: usize| {
             let mut plan = StepPlan {
                 rows: vec![row(&all, start, end, proposed)],
+                ..StepPlan::default()
             };
             draft.fill(&mut plan, &|_| &all[..end]).expect("computable");
             plan.rows[0].tokens[end - start..].to_vec()

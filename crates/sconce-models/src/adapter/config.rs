@@ -135,6 +135,31 @@ impl AdapterConfig {
     }
 }
 
+/// The greatest rank of the adapter in a folder, by its configuration.
+pub fn adapter_rank(dir: &Path) -> Result<usize> {
+    let file = dir.join("adapter_config.json");
+    let bytes = std::fs::read(&file).map_err(|cause| AdapterError::Read {
+        file: file.clone(),
+        cause,
+    })?;
+    let wrong = |problem: String| AdapterError::Config {
+        file: file.clone(),
+        problem,
+    };
+    let keys: Map<String, Value> =
+        serde_json::from_slice(&bytes).map_err(|cause| wrong(format!("it is no JSON: {cause}")))?;
+    let others = keys.get("rank_pattern").and_then(Value::as_object);
+    let all = others
+        .into_iter()
+        .flat_map(Map::values)
+        .chain(keys.get("r"));
+    let most = all.filter_map(Value::as_u64).max();
+    match most.map(usize::try_from) {
+        Some(Ok(rank)) if rank > 0 => Ok(rank),
+        _ => Err(wrong("`r` must be the adapter's rank, at least 1".into())),
+    }
+}
+
 /// Fails on what would have to be done otherwise.
 fn refuse(file: &Path, keys: &Map<String, Value>) -> Result<()> {
     let unsupported = |key: &'static str, value: &Value, cure: &'static str| {

@@ -10,6 +10,7 @@ mod place;
 
 use sconce_nn::LowRank;
 
+pub use config::adapter_rank;
 pub use error::AdapterError;
 pub use load::AdapterLoader;
 pub(crate) use place::Place;

@@ -5,14 +5,16 @@ use crate::plan::{BLOCK, BlockId};
 use crate::prefix::Parent;
 
 impl BlockManager {
-    /// Says what is wrong, given every table there is with the computed tokens of its sequence.
-    pub(crate) fn audit(&self, tables: &[(&Table, &[u32])]) -> Result<(), String> {
+    /// Says what is wrong, given every table there is with the computed tokens of its sequence and that sequence's number.
+    pub(crate) fn audit(&self, tables: &[(&Table, &[u32], u64)]) -> Result<(), String> {
         let mut owners = vec![0; self.total()];
-        for (table, tokens) in tables {
+        for (table, tokens, sequence) in tables {
             for block in &table.blocks {
                 owners[block.index()] += 1;
             }
-            self.audit_table(table, tokens)?;
+            let siblings = tables.iter().filter(|(_, _, other)| other == sequence);
+            let siblings: Vec<&Table> = siblings.map(|(table, _, _)| *table).collect();
+            self.audit_table(table, tokens, &siblings)?;
         }
         if owners != self.owners {
             return Err(format!("owners are {owners:?}, recorded {:?}", self.owners));
@@ -21,8 +23,13 @@ impl BlockManager {
         self.audit_chains()
     }
 
-    /// Published blocks hold the sequence's tokens, the others have one owner.
-    fn audit_table(&self, table: &Table, tokens: &[u32]) -> Result<(), String> {
+    /// Published blocks hold the sequence's tokens, the others have no owners but its texts.
+    fn audit_table(
+        &self,
+        table: &Table,
+        tokens: &[u32],
+        siblings: &[&Table],
+    ) -> Result<(), String> {
         if table.capacity() < tokens.len() || table.published() > tokens.len() {
             return Err(format!(
                 "{} computed tokens with room for {}, of which {} are published",
@@ -33,7 +40,10 @@ impl BlockManager {
         }
         for (at, &block) in table.blocks.iter().enumerate() {
             if at >= table.published {
-                if self.owners[block.index()] != 1 || self.is_published(block) {
+                let own = siblings
+                    .iter()
+                    .filter(|other| other.blocks.get(at) == Some(&block));
+                if self.owners[block.index()] as usize != own.count() || self.is_published(block) {
                     return Err(format!("{block:?} is shared but not full and published"));
                 }
                 continue;

@@ -34,7 +34,7 @@ fn a_prefix_is_shared_up_to_the_last_full_block_below_the_limit() {
             (shared * BLOCK, 3 * BLOCK)
         );
         manager
-            .audit(&[(&table, &prompt[..table.published()])])
+            .audit(&[(&table, &prompt[..table.published()], 0)])
             .unwrap();
         manager.release(&mut table);
     }
@@ -62,7 +62,7 @@ fn the_least_recently_used_chain_is_evicted_from_its_end() {
     assert!(manager.grow(&mut other, BLOCK + 1));
     assert_eq!(manager.find_prefix(&old, KIND).len(), 0);
     assert_eq!(manager.find_prefix(&new, KIND).len(), 2);
-    manager.audit(&[(&other, &[])]).unwrap();
+    manager.audit(&[(&other, &[], 0)]).unwrap();
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn equal_blocks_computed_side_by_side_become_one_when_published() {
     assert_eq!(manager.used(), 2);
     assert_eq!(first.covering(2 * BLOCK), second.covering(2 * BLOCK));
     manager
-        .audit(&[(&first, &prompt), (&second, &prompt)])
+        .audit(&[(&first, &prompt, 0), (&second, &prompt, 1)])
         .unwrap();
 }
 
@@ -92,7 +92,7 @@ fn blocks_that_another_sequence_computes_meanwhile_are_adopted() {
     assert_eq!(manager.adopt(&mut second, &prompt, 0, 2 * BLOCK - 1), BLOCK);
     assert_eq!(manager.used(), 3);
     manager
-        .audit(&[(&first, &prompt), (&second, &prompt[..BLOCK])])
+        .audit(&[(&first, &prompt, 0), (&second, &prompt[..BLOCK], 1)])
         .unwrap();
 }
 

@@ -11,11 +11,14 @@ impl Scheduler {
         let tables: Vec<_> = self
             .running
             .iter()
-            .map(|sequence| (&sequence.table, &sequence.known[..sequence.computed]))
+            .map(|sequence| {
+                let computed = &sequence.known[..sequence.computed];
+                (&sequence.table, computed, sequence.id.0)
+            })
             .collect();
         self.blocks.audit(&tables)?;
-        if self.running.len() > self.limits.max_rows {
-            return Err(format!("{} sequences run", self.running.len()));
+        if self.rows() > self.limits.max_rows {
+            return Err(format!("{} texts run", self.rows()));
         }
         let all = self.running.iter().chain(&self.waiting);
         if !all.map(|sequence| sequence.arrival).is_sorted() {
@@ -29,9 +32,14 @@ impl Scheduler {
         for (at, sequence) in self.running.iter().enumerate() {
             let pending = sequence.pending();
             let last = at + 1 == self.running.len();
-            let planned = if self.in_flight { 1..=pending } else { 0..=0 };
+            // Texts that have parted wait for each other, with a token pending.
+            let parted = usize::from(sequence.beam.is_some());
+            let planned = match self.in_flight {
+                true => 1 - parted..=pending,
+                false => 0..=0,
+            };
             // Between plans a token that was just picked is pending.
-            let left = usize::from(!self.in_flight) + sequence.planned;
+            let left = usize::from(!self.in_flight).max(parted) + sequence.planned;
             if !planned.contains(&sequence.planned) || pending == 0 || (pending > left && !last) {
                 return Err(format!(
                     "{:?}, number {at} of those that run, has {pending} tokens pending and {} \

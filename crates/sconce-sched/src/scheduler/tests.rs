@@ -26,6 +26,7 @@ fn sequence(id: u64, length: usize, max_new_tokens: usize) -> Sequence {
         max_new_tokens,
         all_logits: false,
         adapter: 0,
+        beams: 1,
     }
 }
 
@@ -61,11 +62,7 @@ fn commit(scheduler: &mut Scheduler, plan: &StepPlan) {
         .rows
         .iter()
         .filter(|row| row.want == Want::Last)
-        .map(|row| Picked {
-            seq: row.seq,
-            token: 3,
-            ends: false,
-        })
+        .map(|row| Picked::new(row.seq, 3, false))
         .collect();
     scheduler.commit(plan, &picked);
     scheduler.audit().unwrap();
@@ -240,14 +237,7 @@ fn all_logits_are_wanted_of_every_prompt_token_although_its_prefix_is_cached() {
     scheduler.commit(&plan, &[]);
     let plan = planned(&mut scheduler);
     assert_eq!(rows(&plan), [(9, 40, 24, Want::All)]);
-    scheduler.commit(
-        &plan,
-        &[Picked {
-            seq: SeqId(9),
-            token: 3,
-            ends: false,
-        }],
-    );
+    scheduler.commit(&plan, &[Picked::new(SeqId(9), 3, false)]);
     assert_eq!(step(&mut scheduler), [(9, 64, 1, Want::Last)]);
 }
 
@@ -362,11 +352,7 @@ fn a_sequence_ends_when_told_or_after_its_last_token() {
     scheduler.add(sequence(1, 10, 2)).unwrap();
     step(&mut scheduler);
     let plan = planned(&mut scheduler);
-    let picked = |seq, ends| Picked {
-        seq: SeqId(seq),
-        token: 3,
-        ends,
-    };
+    let picked = |seq, ends| Picked::new(SeqId(seq), 3, ends);
     scheduler.commit(&plan, &[picked(0, true), picked(1, false)]);
     assert!(scheduler.is_idle());
     assert_eq!(scheduler.load().used_blocks, 0);
@@ -490,11 +476,8 @@ fn sequences_of_other_adapters_share_no_blocks() {
 
 /// Commits these tokens for the only row.
 fn commit_all(scheduler: &mut Scheduler, plan: &StepPlan, tokens: &[u32]) {
-    let picked = tokens.iter().map(|&token| Picked {
-        seq: plan.rows[0].seq,
-        token,
-        ends: false,
-    });
+    let seq = plan.rows[0].seq;
+    let picked = tokens.iter().map(|&token| Picked::new(seq, token, false));
     scheduler.commit(plan, &picked.collect::<Vec<_>>());
     scheduler.audit().unwrap();
 }
@@ -544,11 +527,7 @@ fn guesses_take_neither_blocks_nor_tokens_that_others_need() {
     let tokens: usize = plan.rows.iter().map(|row| row.tokens.len()).sum();
     assert!(tokens <= 12 && plan.rows.len() == 2, "{plan:?}");
     scheduler.cancel(SeqId(1));
-    let picked = Picked {
-        seq: SeqId(0),
-        token: 1,
-        ends: false,
-    };
+    let picked = Picked::new(SeqId(0), 1, false);
     scheduler.commit(&plan, &[picked]);
     // Behind the border keys are others.
     while planned_known(&mut scheduler) < 39 {}

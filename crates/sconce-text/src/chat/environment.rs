@@ -5,11 +5,11 @@ use chrono::NaiveDateTime;
 use minijinja::value::{Value, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State};
 
-use super::dumps;
 use super::values::Repr;
+use super::{bounded, dumps};
 
 /// Instructions that a template may take: what real templates take for dialogues of ten thousand messages, less than a second.
-const FUEL: u64 = 5_000_000;
+const FUEL: u64 = 8_000_000;
 /// Begins the text of an error that the template raised itself.
 const RAISED: &str = "raised by the template: ";
 
@@ -38,10 +38,13 @@ pub(super) fn new(clock: Clock) -> Environment<'static> {
     environment.add_filter("tojson", dumps::tojson);
     environment.add_filter("items", items);
     environment.add_filter("string", |value: &Value| text_of(value));
-    environment.set_formatter(|out, _, value| {
+    environment.set_formatter(|out, state, value| {
         // What a template builds itself is shown as Python does too.
-        write!(out, "{}", text_of(value)).map_err(Error::from)
+        let text = text_of(value);
+        bounded::wrote(state, text.len())?;
+        out.write_str(&text).map_err(Error::from)
     });
+    bounded::guard(&mut environment);
     environment.add_test("sequence", |value: &Value| {
         matches!(
             value.kind(),
@@ -122,7 +125,7 @@ fn strftime(format: &str, now: NaiveDateTime) -> Result<String, Error> {
 }
 
 /// Python's `str`.
-fn text_of(value: &Value) -> String {
+pub(super) fn text_of(value: &Value) -> String {
     match value.kind() {
         ValueKind::Seq | ValueKind::Map | ValueKind::Number => Repr(value).to_string(),
         _ => value.to_string(),
@@ -139,5 +142,9 @@ fn items(value: &Value) -> Result<Value, Error> {
 
 /// Methods of Python's types.
 fn method(state: &State, value: &Value, name: &str, arguments: &[Value]) -> Result<Value, Error> {
+    if value.kind() == ValueKind::String {
+        let all: Vec<Value> = std::iter::once(value).chain(arguments).cloned().collect();
+        bounded::guarded(name, &all)?;
+    }
     minijinja_contrib::pycompat::unknown_method_callback(state, value, name, arguments)
 }

@@ -165,7 +165,60 @@ fn templates_that_never_end_or_write_too_much_are_stopped() {
     assert!(deep.render(&said(&[])).is_err());
     let long = template("{% for a in range(90000) %}{{ 'a' * 9000 }}{% endfor %}");
     let cause = long.render(&said(&[])).expect_err("too long");
-    assert!(cause.contains("longer than"), "{cause}");
+    assert!(cause.contains("more than a prompt may have"), "{cause}");
+}
+
+/// Each would take gigabytes, or a stack without end, within a hundred steps or so.
+#[test]
+fn templates_that_make_much_of_little_are_stopped_before_they_have() {
+    let forty = |body: &str| {
+        let state = "{% set n = namespace(x='ab', l=[1], d={}) %}";
+        format!("{state}{{% for i in range(40) %}}{body}{{% endfor %}}{{{{ n.x | length }}}}")
+    };
+    let cases = [
+        forty("{% set n.x = n.x ~ n.x %}"),
+        forty("{% set n.x = n.x + n.x %}"),
+        forty("{% set n.x = n.x * 2 %}"),
+        forty("{% set c %}{{ n.x }}{{ n.x }}{% endset %}{% set n.x = c %}"),
+        forty("{% set n.x = [n.x, n.x] | join('-') %}"),
+        forty("{% set n.x = n.x | replace('b', n.x) %}"),
+        forty("{% set n.x = n.x.replace('b', n.x) %}"),
+        forty("{% set n.x = '{}{}'.format(n.x, n.x) %}"),
+        forty("{% set n.x = '%s%s' | format(n.x, n.x) %}"),
+        forty("{% set n.l = n.l + n.l %}{% set n.x = n.l | list %}"),
+        forty("{% set n.l = n.l * 9 %}{% set n.x = n.l | list %}"),
+        forty("{% set n.l = [n.l, n.l] %}{% set n.x = n.l | string %}"),
+        forty("{% set n.d = {'a': n.d, 'b': n.d} %}{% set n.x = n.d | tojson %}"),
+        "{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}{% set n = namespace(x='ab') %}\
+         {% for i in range(40) %}{% set n.x = twice(n.x) %}{% endfor %}"
+            .into(),
+        "{% set n = namespace(l=[]) %}{% for i in range(90000) %}{% set n.l = [n.l] %}{% endfor %}".into(),
+        "{% set n = namespace(l=[]) %}{% for i in range(9000) %}{% set n.l = n.l + ['a' * 900000] %}{% endfor %}"
+            .into(),
+        "{% set x = ('\n' * 9000000).splitlines() %}".into(),
+        "{{ 'a\n' | indent(99999999) }}".into(),
+        "{{ '%99999999d' | format(1) }}".into(),
+        "{{ '{:>99999999}'.format(1) }}".into(),
+        "{{ [1] | slice(99999999) | list | length }}".into(),
+        "{{ range(90000) | join('a' * 90000) | length }}".into(),
+    ];
+    for text in cases {
+        let cause = template(&text).render(&said(&[])).expect_err(&text);
+        let named =
+            cause.contains("more than a prompt may have") || cause.contains("into each other");
+        assert!(named, "{text}: {cause}");
+    }
+}
+
+#[test]
+fn long_dialogues_stay_within_bounds() {
+    let gathered = template(
+        "{% set n = namespace(l=[], x='') %}{% for m in messages %}{% set n.l = n.l + [m] %}\
+         {% set n.x = n.x ~ m.role[0] %}{% endfor %}{{ n.l | length }} {{ n.x | length }} {{ messages[1:] | length }}",
+    );
+    let long = "word ".repeat(40);
+    let dialogue = said(&vec![("user", long.as_str()); 3000]);
+    assert_eq!(gathered.render(&dialogue).as_deref(), Ok("3000 3000 2999"));
 }
 
 #[test]

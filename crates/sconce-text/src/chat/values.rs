@@ -12,14 +12,41 @@ use super::dumps::float;
 /// The value that JSON describes.
 pub(super) fn of_json(json: Json) -> Value {
     match json {
-        Json::Array(items) => Value::from_object(List(items.into_iter().map(of_json).collect())),
+        Json::Array(items) => {
+            let weight = items.iter().map(|item| 2 + weight(item)).sum();
+            let items = items.into_iter().map(of_json).collect();
+            Value::from_object(List { items, weight })
+        }
         Json::Object(members) => {
+            let weight = members
+                .iter()
+                .map(|(key, value)| 4 + key.len() + weight(value))
+                .sum();
             let members = members
                 .into_iter()
                 .map(|(key, value)| (Value::from(key), of_json(value)));
-            Value::from_object(Dict(members.collect()))
+            let members = members.collect();
+            Value::from_object(Dict { members, weight })
         }
         other => Value::from_serialize(other),
+    }
+}
+
+/// About as many bytes as a value has as text, if it came with the dialogue.
+pub(super) fn weight_of(value: &Value) -> Option<usize> {
+    let list = value.downcast_object_ref::<List>().map(|list| list.weight);
+    list.or_else(|| Some(value.downcast_object_ref::<Dict>()?.weight))
+}
+
+fn weight(json: &Json) -> usize {
+    match json {
+        Json::String(text) => text.len(),
+        Json::Array(items) => 2 + items.iter().map(|item| 2 + weight(item)).sum::<usize>(),
+        Json::Object(members) => members
+            .iter()
+            .map(|(key, value)| 4 + key.len() + weight(value))
+            .sum(),
+        _ => 2,
     }
 }
 
@@ -89,7 +116,10 @@ fn quoted(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 #[derive(Debug)]
-struct List(Vec<Value>);
+struct List {
+    items: Vec<Value>,
+    weight: usize,
+}
 
 impl Object for List {
     fn repr(self: &Arc<Self>) -> ObjectRepr {
@@ -97,11 +127,11 @@ impl Object for List {
     }
 
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        self.0.get(key.as_usize()?).cloned()
+        self.items.get(key.as_usize()?).cloned()
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Seq(self.0.len())
+        Enumerator::Seq(self.items.len())
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -111,16 +141,19 @@ impl Object for List {
 
 /// Few members each, so that they are looked for one after the other.
 #[derive(Debug)]
-struct Dict(Vec<(Value, Value)>);
+struct Dict {
+    members: Vec<(Value, Value)>,
+    weight: usize,
+}
 
 impl Object for Dict {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        let found = self.0.iter().find(|(name, _)| name == key)?;
+        let found = self.members.iter().find(|(name, _)| name == key)?;
         Some(found.1.clone())
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
-        Enumerator::Values(self.0.iter().map(|(name, _)| name.clone()).collect())
+        Enumerator::Values(self.members.iter().map(|(name, _)| name.clone()).collect())
     }
 
     fn render(self: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
