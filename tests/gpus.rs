@@ -51,12 +51,28 @@ fn request() -> Value {
     json!({"inputs": "Hello", "parameters": {"max_new_tokens": 12, "do_sample": false}})
 }
 
-fn answer(launch: Launch<'static>) -> Value {
+/// The texts of answers: the likeliest tokens, drawn ones of few, of many, and with a penalty.
+fn answers(launch: Launch<'static>) -> Vec<String> {
     let server = started(launch);
-    let answer = Client::new(server.address()).post("/invocations", &request());
-    let answer = answer.expect("an answer");
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    answer.json().expect("JSON")
+    let client = Client::new(server.address());
+    let drawn = |parameters: Value| {
+        let mut all = json!({"max_new_tokens": 12, "do_sample": true, "seed": 5, "temperature": 1.5});
+        let more = parameters.as_object().expect("parameters").clone();
+        all.as_object_mut().expect("parameters").extend(more);
+        json!({"inputs": "Hello", "parameters": all})
+    };
+    let requests = [
+        request(),
+        drawn(json!({"top_k": 20, "top_p": 0.9})),
+        drawn(json!({"top_p": 0.95})),
+        drawn(json!({"top_k": 20, "repetition_penalty": 1.3})),
+    ];
+    let texts = requests.iter().map(|request| {
+        let answer = client.post("/invocations", request).expect("an answer");
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        generated(&answer.json().expect("JSON")).to_owned()
+    });
+    texts.collect()
 }
 
 #[test]
@@ -64,10 +80,9 @@ fn gpus_give_the_tokens_of_the_processor_on_one_and_on_two() {
     if !there_are(2) {
         return;
     }
-    let processor = answer(serve("cpu", "1"));
+    let processor = answers(serve("cpu", "1"));
     for ranks in ["1", "2"] {
-        let gpus = answer(serve("cuda", ranks));
-        assert_eq!(generated(&gpus), generated(&processor), "{ranks} ranks");
+        assert_eq!(answers(serve("cuda", ranks)), processor, "{ranks} ranks");
     }
 }
 

@@ -3,7 +3,7 @@
 
 use sconce_models::{LoadError, LoadOptions};
 use sconce_nn::weights::{self, StoredDtype};
-use sconce_nn::{SoloOn, Threads, gpus, open_gpu, over_nccl};
+use sconce_nn::{Best, SoloOn, Threads, gpus, open_gpu, over_nccl};
 use sconce_testkit::close::Tolerance;
 use sconce_testkit::golden::{Golden, Run};
 
@@ -70,6 +70,51 @@ fn numbers_of_two_bytes_stay_close() {
             assert!(apart < limit, "{}, {dtype}: {apart}", golden.name);
         }
     }
+}
+
+#[test]
+fn what_a_gpu_tells_of_logits_that_stay_there_is_what_they_are() {
+    if !there_are(1) {
+        return;
+    }
+    for name in ["llama", "gpt2"] {
+        let golden = Golden::tiny(name).expect("goldens");
+        for dtype in [None, Some(StoredDtype::BF16)] {
+            let mut player = on_one(&golden, dtype);
+            let ids = &golden.runs[2].ids;
+            let whole = player.logits(ids, &[ids.len()]);
+            let vocab = whole.len() / ids.len();
+            let rows: Vec<_> = whole.chunks_exact(vocab).collect();
+            // Some are needed whole; or none.
+            for counts in [&[0, 1, 5, 40][..], &[1, 7]] {
+                let asked: Vec<u32> = counts.iter().copied().cycle().take(ids.len()).collect();
+                let scores = player.scores(ids, &asked);
+                let left = asked.iter().filter(|&&count| count == 0);
+                assert_eq!(scores.logits.dims(), [left.count(), vocab], "{name}");
+                let mut copied = scores.logits.to_vec2::<f32>().expect("f32").into_iter();
+                for ((row, count), best) in rows.iter().zip(asked).zip(scores.best) {
+                    match best {
+                        Some(best) => check_best(row, count as usize, &best),
+                        None => assert_eq!(copied.next().as_deref(), Some(*row)),
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Fails unless the largest logits of a row are told, and the sum of all.
+fn check_best(row: &[f32], count: usize, best: &Best) {
+    let mut sorted: Vec<_> = (0..).zip(row.iter().copied()).collect();
+    sorted.sort_by(|one: &(u32, f32), other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
+    let told: Vec<_> = best.ids.iter().copied().zip(best.logits.iter().copied()).collect();
+    assert!(best.ids.is_sorted());
+    for wanted in &sorted[..count] {
+        assert!(told.contains(wanted), "{wanted:?} is not in {told:?}");
+    }
+    let peak = f64::from(sorted[0].1);
+    let sum: f64 = row.iter().map(|&x| (f64::from(x) - peak).exp()).sum();
+    assert!((sum.ln() - best.ln_sum).abs() < 2e-6, "{}", best.ln_sum);
 }
 
 #[test]

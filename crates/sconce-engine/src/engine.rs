@@ -234,6 +234,8 @@ fn prepare(
         gauges,
         pace: Pace::new(settings.max_step_tokens, settings.max_rows),
         draws: Draws::default(),
+        asks_for_best: !settings.gpus.is_empty(),
+        best: Vec::new(),
         picked: Vec::new(),
         adapters: Vec::new(),
         speculation: settings.speculation.clone(),
@@ -294,8 +296,8 @@ fn canary(ranks: &mut Ranks) -> Result<(), EngineError> {
         known: 1,
         want: Want::Last,
     };
-    let logits = ranks
-        .forward(&StepPlan { rows: vec![row] }, &[])
+    let scores = ranks
+        .forward(&StepPlan { rows: vec![row] }, &[], &[])
         .map_err(EngineError::Canary)?;
-    check_numbers(&logits).map_err(EngineError::Canary)
+    check_numbers(&scores.logits).map_err(EngineError::Canary)
 }

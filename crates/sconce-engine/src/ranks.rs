@@ -12,9 +12,8 @@ mod rank;
 use std::sync::Arc;
 use std::time::Duration;
 
-use candle_core::Tensor;
 use sconce_models::{Adapter, Model};
-use sconce_nn::{Communicator, Place, Solo, SoloOn, Threads};
+use sconce_nn::{Communicator, Place, Scores, Solo, SoloOn, Threads};
 use sconce_sched::StepPlan;
 
 use crate::error::EngineError;
@@ -164,28 +163,29 @@ impl Ranks {
             .map(drop)
     }
 
-    /// Runs a plan on every rank; the logits `[wanted rows, vocab]` of rank 0.
-    /// `adapters` are those of the rows, or none for all.
+    /// Runs a plan on every rank; what rank 0 has of the logits of the wanted rows. `adapters` are those of the rows, or
+    /// none for all; `best` as in [`sconce_nn::Step`].
     pub(crate) fn forward(
         &mut self,
         plan: &StepPlan,
         adapters: &[Option<Arc<Adapter>>],
-    ) -> Result<Tensor, String> {
+        best: &[u32],
+    ) -> Result<Scores, String> {
         let place = Place::Step(self.steps);
         self.steps += 1;
         // One rank computes in this thread, and needs no copy of the plan.
         let answer = match &mut self.team {
             Team::Alone(rank) => rank
-                .forward(plan, adapters)
-                .map(Answer::Logits)
+                .forward(plan, adapters, best)
+                .map(Answer::Scores)
                 .map_err(|cause| format!("rank 0: {cause}")),
             several => {
-                let order = Order::Step(Arc::new(plan.clone()), adapters.into());
+                let order = Order::Step(Arc::new(plan.clone()), adapters.into(), best.into());
                 several.obey(place, order)
             }
         };
         match answer? {
-            Answer::Logits(logits) => Ok(logits),
+            Answer::Scores(scores) => Ok(scores),
             _ => Err(DISOBEYED.into()),
         }
     }

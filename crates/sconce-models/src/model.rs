@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
-use sconce_nn::{KvCache, KvShape, Step};
+use sconce_nn::{KvCache, KvShape, Scores, Step};
 
 use crate::adapter::Adapter;
 
@@ -29,4 +29,15 @@ pub trait Model: Send {
         adapters: &[Option<Arc<Adapter>>],
         kv: &mut KvCache,
     ) -> Result<Tensor>;
+
+    /// As [`Model::forward`], but only as much of the logits as `step.best` asks for, where that spares copies; ranks
+    /// other than the first may leave out all of it.
+    fn scores(
+        &mut self,
+        step: &Step,
+        adapters: &[Option<Arc<Adapter>>],
+        kv: &mut KvCache,
+    ) -> Result<Scores> {
+        self.forward(step, adapters, kv).map(Scores::whole)
+    }
 }

@@ -16,6 +16,8 @@ pub struct Step {
     pub rows: Vec<StepRow>,
     /// Indices of the tokens whose logits are wanted.
     pub sampled: Vec<u32>,
+    /// How many of the largest logits suffice for each of these, `[sampled]`; 0: all are wanted. Empty: all of all.
+    pub best: Vec<u32>,
 }
 
 /// A step during one forward pass; its index vectors go to a GPU once, when the first layer there asks for them.

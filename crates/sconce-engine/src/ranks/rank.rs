@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use candle_core::Tensor;
 use sconce_models::{Adapter, Model};
-use sconce_nn::{KvCache, Step};
+use sconce_nn::{KvCache, Scores, Step};
 use sconce_sched::StepPlan;
 
 use super::Obey;
@@ -17,8 +16,9 @@ pub(crate) enum Order {
     Measure,
     /// Reserve so many blocks of the cache.
     Reserve(usize),
-    /// Run a plan, with the adapters of its rows, or none for all.
-    Step(Arc<StepPlan>, Arc<[Option<Arc<Adapter>>]>),
+    /// Run a plan, with the adapters of its rows, or none for all, and with how many of the largest logits suffice, as in
+    /// [`Step`].
+    Step(Arc<StepPlan>, Arc<[Option<Arc<Adapter>>]>, Arc<[u32]>),
 }
 
 /// What it has to say.
@@ -27,8 +27,8 @@ pub(crate) enum Answer {
     Vocabulary(usize),
     /// There is a cache.
     Reserved,
-    /// The logits of the rows that want some.
-    Logits(Tensor),
+    /// What is wanted of the logits of the rows that want some.
+    Scores(Scores),
 }
 
 /// A rank, in the thread that it computes in.
@@ -58,14 +58,17 @@ impl Rank {
         &mut self,
         plan: &StepPlan,
         adapters: &[Option<Arc<Adapter>>],
-    ) -> Result<Tensor, String> {
+        best: &[u32],
+    ) -> Result<Scores, String> {
         let cache = self
             .cache
             .as_mut()
             .expect("the cache is reserved before the first step");
         pack(plan, &mut self.step);
+        self.step.best.clear();
+        self.step.best.extend_from_slice(best);
         self.model
-            .forward(&self.step, adapters, cache)
+            .scores(&self.step, adapters, cache)
             .map_err(|error| error.to_string())
     }
 }
@@ -78,7 +81,9 @@ impl Obey for Rank {
         match order {
             Order::Measure => Ok(Answer::Vocabulary(self.model.vocab())),
             Order::Reserve(blocks) => self.reserve(blocks).map(|()| Answer::Reserved),
-            Order::Step(plan, adapters) => self.forward(&plan, &adapters).map(Answer::Logits),
+            Order::Step(plan, adapters, best) => {
+                self.forward(&plan, &adapters, &best).map(Answer::Scores)
+            }
         }
     }
 }

@@ -24,7 +24,7 @@ use candle_core::{DType, Device, Result, Tensor};
 use sconce_nn::weights::{Outlines, WeightSource};
 use sconce_nn::{
     Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Placed, Rope, Solo,
-    Step, add, columns, rows, scale, to_host,
+    Scores, Step, add, columns, rows, scale, to_host,
 };
 
 pub use footprint::{Footprint, Working};
@@ -172,24 +172,62 @@ impl Decoder {
         Ok((decoder, footprint, tally))
     }
 
-    /// Logits of the sampled tokens in memory of the host, `[sampled, vocab]`; only these rows go through the largest matrix.
-    fn logits(&self, x: &Tensor, sampled: &[u32]) -> Result<Tensor> {
-        if sampled.is_empty() {
+    /// Logits of the sampled tokens where they are computed, `[sampled, vocab]`.
+    fn compute(
+        &self,
+        step: &Step,
+        adapters: &[Option<Arc<Adapter>>],
+        kv: &mut KvCache,
+    ) -> Result<Tensor> {
+        self.check(step)?;
+        if step.sampled.is_empty() {
+            self.pass(step, adapters, kv)?;
             return Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu);
         }
+        let x = self.pass(step, adapters, kv)?;
+        self.logits(x, &step.sampled)
+    }
+
+    /// The residual stream behind the last block, `[tokens, width]`.
+    fn pass(
+        &self,
+        step: &Step,
+        adapters: &[Option<Arc<Adapter>>],
+        kv: &mut KvCache,
+    ) -> Result<Tensor> {
+        let adaptation = Adaptation::of(step, adapters, self.share.rank);
+        let mut pass = Pass {
+            step: Placed::new(step),
+            ropes: &self.ropes,
+            comm: &*self.comm,
+            adaptation: &adaptation,
+            layer: 0,
+        };
+        let mut x = self.entry.forward(&pass)?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            pass.layer = layer;
+            x = block.forward(&x, kv.layer(layer), &pass)?;
+        }
+        Ok(x)
+    }
+
+    /// Logits of the sampled tokens; only these rows go through the largest matrix.
+    fn logits(&self, mut x: Tensor, sampled: &[u32]) -> Result<Tensor> {
         let all = sampled.len() == x.dim(0)?
             && sampled
                 .iter()
                 .zip(0..)
                 .all(|(&index, token)| index == token);
-        let x = if all { x.clone() } else { rows(x, sampled)? };
+        if !all {
+            x = rows(&x, sampled)?;
+        }
         let mut logits = self.exit.forward(x)?;
         if self.share.world > 1 {
             let padded = columns(&logits, 0, self.share.vocab_stride())?;
             let gathered = self.comm.all_gather(&padded, 1)?;
             logits = columns(&gathered, 0, self.dims.vocab)?;
         }
-        to_host(&logits, &|| self.comm.settle())
+        Ok(logits)
     }
 
     /// Fails on what would read beside the tables.
@@ -239,21 +277,23 @@ impl Model for Decoder {
         adapters: &[Option<Arc<Adapter>>],
         kv: &mut KvCache,
     ) -> Result<Tensor> {
-        self.check(step)?;
-        let adaptation = Adaptation::of(step, adapters, self.share.rank);
-        let mut pass = Pass {
-            step: Placed::new(step),
-            ropes: &self.ropes,
-            comm: &*self.comm,
-            adaptation: &adaptation,
-            layer: 0,
-        };
-        let mut x = self.entry.forward(&pass)?;
-        for (layer, block) in self.blocks.iter().enumerate() {
-            pass.layer = layer;
-            x = block.forward(&x, kv.layer(layer), &pass)?;
+        let logits = self.compute(step, adapters, kv)?;
+        to_host(&logits, &|| self.comm.settle())
+    }
+
+    fn scores(
+        &mut self,
+        step: &Step,
+        adapters: &[Option<Arc<Adapter>>],
+        kv: &mut KvCache,
+    ) -> Result<Scores> {
+        let logits = self.compute(step, adapters, kv)?;
+        if self.share.rank > 0 && logits.device().is_cuda() {
+            // It has done its part when the first rank has all.
+            self.comm.settle()?;
+            return Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu).map(Scores::whole);
         }
-        self.logits(&x, &step.sampled)
+        Scores::of(&logits, &step.best, &|| self.comm.settle())
     }
 }
 

@@ -62,10 +62,12 @@
     EXPORT(multiplied_##T, (const T *x, const T *weight, size_t run, size_t period, T *out, size_t count),             \
            multiplied<T>(x, weight, run, period, out, count))                                                          \
     EXPORT(widened_##T, (const T *x, float *out, size_t count), widened<T>(x, out, count))                             \
-    EXPORT(narrowed_##T, (const float *x, T *out, size_t count), narrowed<T>(x, out, count))
+    EXPORT(narrowed_##T, (const float *x, T *out, size_t count), narrowed<T>(x, out, count))                           \
+    EXPORT_BOUNDED(best_of_row_##T, 1024,                                                                              \
+                   (const T *logits, const uint32_t *rows, const uint32_t *counts, uint32_t vocab, uint32_t room,      \
+                    uint32_t *told),                                                                                   \
+                   best_of_row<T>(logits, rows, counts, vocab, room, told))
 
 OF_TYPE(float)
 OF_TYPE(f16)
 OF_TYPE(bf16)
-
-EXPORT(pick_largest_f32, (const float *logits, uint32_t vocab, uint32_t *picked), pick_largest(logits, vocab, picked))

@@ -9,6 +9,7 @@ mod attend;
 mod gpu;
 mod layers;
 mod numbers;
+mod pick;
 mod step;
 
 pub(crate) use attend::{Sizes, attend, reserve, write};
@@ -18,4 +19,5 @@ pub(crate) use layers::{
     side_by_side, upload,
 };
 pub(crate) use numbers::{address, to_host};
+pub(crate) use pick::scores;
 pub(crate) use step::OnGpu;

@@ -92,3 +92,21 @@ pub(crate) fn to_host(tensor: &Tensor, settle: &dyn Fn() -> Result<()>) -> Resul
         }
     }
 }
+
+/// Words of a GPU, when all that was launched before is done.
+pub(super) fn words_to_host(tensor: &Tensor) -> Result<Vec<u32>> {
+    let stream = Gpu::of(tensor)?.device().cuda_stream();
+    let (storage, layout) = tensor.storage_and_layout();
+    let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets())
+    else {
+        let (what, shape) = ("words for the host", tensor.dims().to_vec());
+        return Err(NnError::Strided { what, shape }.into());
+    };
+    match &storage.slice {
+        CudaStorageSlice::U32(slice) => stream.clone_dtoh(&slice.slice(start..end)).w(),
+        _ => {
+            let (what, dtype) = ("words for the host", tensor.dtype().as_str());
+            Err(NnError::Dtype { what, dtype }.into())
+        }
+    }
+}

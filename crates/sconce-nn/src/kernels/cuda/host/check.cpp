@@ -186,13 +186,16 @@ template <typename T> static void each(unsigned seed) {
         write(widened(made));
 }
 
-static void pick(unsigned seed) {
-    const auto vocab = read<uint32_t>();
-    const auto logits = read<float>();
-    const unsigned rows = logits.size() / vocab[0];
-    std::vector<uint32_t> picked(rows);
-    launch({rows}, 128, seed, [&] { pick_largest(logits.data(), vocab[0], picked.data()); });
-    write(picked);
+// `sizes` are the vocabulary, and room for so many candidates; `counts` are asked of the rows that `rows` names.
+template <typename T> static void pick(unsigned seed) {
+    const auto sizes = read<uint32_t>();
+    const auto logits = narrowed<T>(read<float>());
+    const auto rows = read<uint32_t>(), counts = read<uint32_t>();
+    const unsigned asked = rows.size(), room = sizes[1];
+    std::vector<uint32_t> told(asked * (TOLD + 2 * room), 0xffffffffu);
+    launch({asked}, 128, seed,
+           [&] { best_of_row<T>(logits.data(), rows.data(), counts.data(), sizes[0], room, told.data()); });
+    write(told);
 }
 
 template <typename T> static void run(const std::string &kernel, unsigned seed) {
@@ -207,7 +210,7 @@ template <typename T> static void run(const std::string &kernel, unsigned seed) 
     else if (kernel == "each")
         each<T>(seed);
     else
-        pick(seed);
+        pick<T>(seed);
 }
 
 int main(int count, char **arguments) {

@@ -156,6 +156,13 @@ template <typename V> V __shfl_xor_sync(unsigned, V value, int lanes) {
 
 template <typename V> V __shfl_sync(unsigned, V value, int lane) { return shuffle(value, (unsigned)lane); }
 
+// Threads give way at meetings only, so nothing comes between.
+inline uint32_t atomicAdd(uint32_t *to, uint32_t summand) {
+    const uint32_t before = *to;
+    *to += summand;
+    return before;
+}
+
 inline void fiber() {
     (*running->kernel)();
     Fiber &self = running->fibers[running->current];
