@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::thread;
 
 use sconce_models::{Adapter, Arch, Decoder, HfConfig, LoadError, LoadOptions, Model, Spec, find};
+#[cfg(feature = "cuda")]
+use sconce_nn::Scores;
 use sconce_nn::weights::{self, WeightSource};
-use sconce_nn::{BLOCK, Communicator, KvCache, Scores, Solo, Step, StepRow, Threads};
+use sconce_nn::{BLOCK, Communicator, KvCache, Solo, Step, StepRow, Threads};
 
 /// Blocks of the cache of a player.
 const BLOCKS: usize = 64;
@@ -204,7 +206,14 @@ impl Player {
             .expect("f32 on the CPU")
     }
 
+    /// The number of steps that are played again where they were recorded.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn replays(&self) -> usize {
+        self.model.replays()
+    }
+
     /// As much of the logits of a whole prompt as is asked for, token by token.
+    #[cfg(feature = "cuda")]
     pub(crate) fn scores(&mut self, ids: &[u32], best: &[u32]) -> Scores {
         let all: Vec<u32> = (0..ids.len() as u32).collect();
         let step = Step {

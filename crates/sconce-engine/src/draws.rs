@@ -113,7 +113,9 @@ impl Draw {
             if last != Some(guessed) {
                 return;
             }
-            let next = self.sampler.pick_of(given.row(self.row + 1 + at), self.top, scratch);
+            let next = self
+                .sampler
+                .pick_of(given.row(self.row + 1 + at), self.top, scratch);
             last = next.as_ref().ok().map(|picked| picked.token);
             self.more.push(next);
         }

@@ -10,7 +10,7 @@ use sconce_core::{
 };
 use sconce_models::AdapterLoader;
 use sconce_nn::{KvDtype, Pulse};
-use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
+use sconce_sched::{Limits, Scheduler};
 use sconce_text::Tokenizer;
 use tracing::{info, warn};
 
@@ -27,7 +27,8 @@ use crate::pace::Pace;
 use crate::prompt::Prompts;
 use crate::ranks::Ranks;
 use crate::settings::EngineSettings;
-use crate::worker::{Worker, check_numbers};
+use crate::warm::reserve_and_warm;
+use crate::worker::Worker;
 
 /// A text-generation engine that has passed its canary.
 pub struct Engine {
@@ -208,13 +209,12 @@ fn prepare(
     let mut progress = |done, total| observer(Phase::Loading, Progress { done, total });
     let (world, patience) = (settings.ranks, settings.collective_timeout);
     let mut ranks = Ranks::load(world, patience, checkpoint.loader, &mut progress)?;
-    ranks.reserve(plan.blocks).map_err(EngineError::Canary)?;
     let draft = checkpoint
         .draft
         .map(|draft| draft.load(&plan))
         .transpose()?;
-    observer(Phase::Warming, Progress::default());
-    canary(&mut ranks)?;
+    let warming = || observer(Phase::Warming, Progress::default());
+    reserve_and_warm(&mut ranks, settings, &plan, warming)?;
     gauges.set_blocks(0, plan.blocks);
     let worker = Worker {
         name: settings.name.clone(),
@@ -282,22 +282,4 @@ fn room(settings: &EngineSettings, keys: KvDtype) -> Room {
             Room::of_this_machine(ranks, sconce_nn::pool::threads()).at_most(settings.room, ranks)
         }
     }
-}
-
-/// One forward pass through every rank; its logits must be numbers. The block it writes to is
-/// free afterwards: nothing reads a slot before a sequence has written it.
-fn canary(ranks: &mut Ranks) -> Result<(), EngineError> {
-    let row = Row {
-        seq: SeqId(u64::MAX),
-        tokens: vec![0],
-        proposed: 0,
-        start: 0,
-        blocks: vec![sconce_sched::BlockId(0)],
-        known: 1,
-        want: Want::Last,
-    };
-    let scores = ranks
-        .forward(&StepPlan { rows: vec![row] }, &[], &[])
-        .map_err(EngineError::Canary)?;
-    check_numbers(&scores.logits).map_err(EngineError::Canary)
 }

@@ -13,10 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sconce_models::{Adapter, Model};
-use sconce_nn::{Communicator, Place, Scores, Solo, SoloOn, Threads};
+use sconce_nn::{Communicator, DeviceMemory, Place, Scores, Solo, SoloOn, Threads};
 use sconce_sched::StepPlan;
 
 use crate::error::EngineError;
+use crate::memory;
 use crate::settings::GpuShare;
 use group::Group;
 use rank::{Answer, Order, Rank};
@@ -67,6 +68,16 @@ impl Seat {
             return Ok(self.on_processor());
         };
         let device = sconce_nn::open_gpu(gpu.ordinal).map_err(EngineError::Gpu)?;
+        if let Some(DeviceMemory { free, total }) = sconce_nn::device_memory(&device)
+            && free < gpu.bytes.saturating_sub(memory::CUDA_CONTEXT)
+        {
+            return Err(EngineError::GpuTaken {
+                ordinal: gpu.ordinal,
+                free,
+                wanted: gpu.bytes,
+                total,
+            });
+        }
         match self {
             Self::Made(communicator) => Ok(communicator),
             Self::Alone => Ok(Box::new(SoloOn(device))),
@@ -154,6 +165,14 @@ impl Ranks {
     /// Width of a row of logits.
     pub(crate) fn vocab(&self) -> usize {
         self.vocab
+    }
+
+    /// The memory of rank 0's GPU before it was loaded, and now; `None`: it computes on the processor.
+    pub(crate) fn memory(&mut self) -> Result<Option<[DeviceMemory; 2]>, String> {
+        match self.team.obey(Place::Loading, Order::Memory)? {
+            Answer::Memory(memory) => Ok(memory),
+            _ => Err(DISOBEYED.into()),
+        }
     }
 
     /// Reserves the key/value cache on every rank.

@@ -543,15 +543,40 @@ mod tests {
         };
         assert_eq!(sampler(&top, 0).best(0, 1000), 40);
         assert_eq!(sampler(&top, 0).best(50, 1000), 50);
-        assert_eq!(sampler(&Sampling { top_k: 1, ..drawing() }, 0).best(0, 1000), 2);
+        assert_eq!(
+            sampler(
+                &Sampling {
+                    top_k: 1,
+                    ..drawing()
+                },
+                0
+            )
+            .best(0, 1000),
+            2
+        );
         assert_eq!(sampler(&Sampling::default(), 0).best(0, 1000), 1);
         let all = [
             drawing(),
-            Sampling { top_k: MOST_BEST + 1, ..drawing() },
-            Sampling { repetition_penalty: 1.1, ..top.clone() },
-            Sampling { frequency_penalty: 0.1, ..Sampling::default() },
-            Sampling { presence_penalty: 0.1, ..Sampling::default() },
-            Sampling { logit_bias: vec![(1, 1.0)], ..Sampling::default() },
+            Sampling {
+                top_k: MOST_BEST + 1,
+                ..drawing()
+            },
+            Sampling {
+                repetition_penalty: 1.1,
+                ..top.clone()
+            },
+            Sampling {
+                frequency_penalty: 0.1,
+                ..Sampling::default()
+            },
+            Sampling {
+                presence_penalty: 0.1,
+                ..Sampling::default()
+            },
+            Sampling {
+                logit_bias: vec![(1, 1.0)],
+                ..Sampling::default()
+            },
         ];
         for params in all {
             assert_eq!(sampler(&params, 0).best(0, 1000), 0, "{params:?}");

@@ -269,7 +269,8 @@ impl Worker {
                 Want::Last if self.picks(row) => self.live[&row.seq].best(vocab),
                 _ => 0,
             };
-            self.best.extend(std::iter::repeat_n(count, logit_rows(row)));
+            self.best
+                .extend(std::iter::repeat_n(count, logit_rows(row)));
         }
     }
 

@@ -21,6 +21,7 @@ mod progress;
 mod python;
 mod registry;
 mod remote;
+mod replicas;
 mod s3;
 mod store;
 mod task;
@@ -30,7 +31,7 @@ mod wanted;
 mod watchdog;
 mod worker_gpus;
 
-pub use device::require_device;
+pub use device::{at_hand, of_the_processor, require_device};
 pub use error::ManagerError;
 pub use hub_error::HubError;
 pub use inspect::Inspection;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use candle_core::{Device, Result, Tensor};
-use sconce_nn::{KvCache, KvShape, Scores, Step};
+use sconce_nn::{DeviceMemory, KvCache, KvShape, Scores, Step};
 
 use crate::adapter::Adapter;
 
@@ -18,6 +18,16 @@ pub trait Model: Send {
     /// Where this rank computes, and its cache is.
     fn device(&self) -> Device {
         Device::Cpu
+    }
+
+    /// What its device had before it was loaded; `None`: it is the processor.
+    fn found(&self) -> Option<DeviceMemory> {
+        None
+    }
+
+    /// What does not work as it should and does no harm, if anything: it is slower.
+    fn problem(&self) -> Option<&str> {
+        None
     }
 
     /// Computes all tokens of the step, writes their keys and values to the cache, and returns f32 logits

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use sconce_models::{Adapter, Model};
-use sconce_nn::{KvCache, Scores, Step};
+use sconce_nn::{DeviceMemory, KvCache, Scores, Step, device_memory};
 use sconce_sched::StepPlan;
+use tracing::warn;
 
 use super::Obey;
 use crate::pack::pack;
@@ -14,6 +15,8 @@ use crate::pack::pack;
 pub(crate) enum Order {
     /// Say how wide a row of logits is.
     Measure,
+    /// Say how the memory of its device was and is.
+    Memory,
     /// Reserve so many blocks of the cache.
     Reserve(usize),
     /// Run a plan, with the adapters of its rows, or none for all, and with how many of the largest logits suffice, as in
@@ -25,6 +28,8 @@ pub(crate) enum Order {
 pub(crate) enum Answer {
     /// The width of a row of logits.
     Vocabulary(usize),
+    /// The memory of a GPU before the model was loaded, and now.
+    Memory(Option<[DeviceMemory; 2]>),
     /// There is a cache.
     Reserved,
     /// What is wanted of the logits of the rows that want some.
@@ -37,6 +42,8 @@ pub(crate) struct Rank {
     cache: Option<KvCache>,
     /// The plan at hand as the kernels want it; its vectors are used again.
     step: Step,
+    /// Whether the model's problem was told.
+    is_told: bool,
 }
 
 impl Rank {
@@ -45,6 +52,7 @@ impl Rank {
             model,
             cache: None,
             step: Step::default(),
+            is_told: false,
         }
     }
 
@@ -52,6 +60,11 @@ impl Rank {
         let cache = KvCache::new(self.model.kv_shape(), blocks, &self.model.device());
         self.cache = Some(cache.map_err(|error| error.to_string())?);
         Ok(())
+    }
+
+    fn memory(&self) -> Option<[DeviceMemory; 2]> {
+        let now = device_memory(&self.model.device())?;
+        Some([self.model.found()?, now])
     }
 
     pub(super) fn forward(
@@ -67,9 +80,14 @@ impl Rank {
         pack(plan, &mut self.step);
         self.step.best.clear();
         self.step.best.extend_from_slice(best);
-        self.model
-            .scores(&self.step, adapters, cache)
-            .map_err(|error| error.to_string())
+        let scores = self.model.scores(&self.step, adapters, cache);
+        if let Some(problem) = self.model.problem().filter(|_| !self.is_told) {
+            warn!(
+                "steps are launched kernel by kernel, as with option.enforce_eager=true: recording one failed: {problem}"
+            );
+            self.is_told = true;
+        }
+        scores.map_err(|error| error.to_string())
     }
 }
 
@@ -80,6 +98,7 @@ impl Obey for Rank {
     fn obey(&mut self, order: Order) -> Result<Answer, String> {
         match order {
             Order::Measure => Ok(Answer::Vocabulary(self.model.vocab())),
+            Order::Memory => Ok(Answer::Memory(self.memory())),
             Order::Reserve(blocks) => self.reserve(blocks).map(|()| Answer::Reserved),
             Order::Step(plan, adapters, best) => {
                 self.forward(&plan, &adapters, &best).map(Answer::Scores)

@@ -23,8 +23,8 @@ mod tensors;
 use candle_core::{DType, Device, Result, Tensor};
 use sconce_nn::weights::{Outlines, WeightSource};
 use sconce_nn::{
-    Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Placed, Rope, Solo,
-    Scores, Step, add, columns, rows, scale, to_host,
+    Act, By, Communicator, DeviceMemory, Embedding, KvCache, KvDtype, KvShape, Linear, Norm,
+    Placed, Replays, Rope, Scores, Solo, Step, add, columns, device_memory, rows, scale, to_host,
 };
 
 pub use footprint::{Footprint, Working};
@@ -63,6 +63,8 @@ pub struct Decoder {
     blocks: Vec<Block>,
     exit: Exit,
     cache: KvDtype,
+    replays: Replays,
+    found: Option<DeviceMemory>,
 }
 
 /// From token ids to the residual stream.
@@ -84,7 +86,7 @@ struct Exit {
 
 /// What is the same for all blocks of one forward pass.
 pub(crate) struct Pass<'a> {
-    pub(crate) step: Placed<'a>,
+    pub(crate) step: &'a Placed<'a>,
     pub(crate) ropes: &'a [Rope],
     pub(crate) comm: &'a dyn Communicator,
     /// What adapters add to.
@@ -106,12 +108,14 @@ impl Decoder {
     ) -> std::result::Result<Self, LoadError> {
         let share = Share::new(comm.rank(), comm.world(), spec.dims)?;
         let device = comm.device();
+        let found = device_memory(&device);
         let options = LoadOptions {
             for_gpu: options.for_gpu || device.is_cuda(),
             ..*options
         };
         let loader = Loader::new(arch, spec, share, options, device, source, progress);
-        let (decoder, _, tally) = Self::of(loader, spec, comm)?;
+        let (mut decoder, _, tally) = Self::of(loader, spec, comm)?;
+        decoder.found = found;
         if decoder.share.rank == 0 {
             tally.tell(options.quantise);
         }
@@ -150,6 +154,9 @@ impl Decoder {
         comm: Box<dyn Communicator + Send>,
     ) -> std::result::Result<(Self, Footprint, Tally), LoadError> {
         let (share, cache) = (loader.share, loader.cache);
+        // Which experts compute is the host's to say, in the middle of a step.
+        let has_experts = spec.dims.experts > 0;
+        let may_replay = !loader.options.eager && share.world == 1 && !has_experts;
         let (entry, embed_weight) = Entry::load(&mut loader, spec)?;
         let ropes = match &spec.position {
             Position::Rope(tables) => tables.iter().map(|table| loader.rope(table)).collect(),
@@ -158,6 +165,10 @@ impl Decoder {
         let blocks = (0..spec.dims.layers).map(|layer| Block::load(&mut loader, spec, layer));
         let blocks = blocks.collect::<std::result::Result<_, _>>()?;
         let exit = Exit::load(&mut loader, spec, embed_weight)?;
+        let replays = match may_replay {
+            true => Replays::on(&comm.device()),
+            false => Replays::default(),
+        };
         let (footprint, tally) = loader.finish()?;
         let decoder = Self {
             dims: spec.dims,
@@ -168,36 +179,44 @@ impl Decoder {
             blocks,
             exit,
             cache,
+            replays,
+            found: None,
         };
         Ok((decoder, footprint, tally))
     }
 
     /// Logits of the sampled tokens where they are computed, `[sampled, vocab]`.
     fn compute(
-        &self,
+        &mut self,
         step: &Step,
         adapters: &[Option<Arc<Adapter>>],
         kv: &mut KvCache,
     ) -> Result<Tensor> {
         self.check(step)?;
-        if step.sampled.is_empty() {
-            self.pass(step, adapters, kv)?;
-            return Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu);
-        }
-        let x = self.pass(step, adapters, kv)?;
-        self.logits(x, &step.sampled)
+        let mut replays = std::mem::take(&mut self.replays);
+        let mut compute = |placed: &Placed, kv: &mut KvCache| {
+            let x = self.pass(placed, adapters, kv)?;
+            match placed.sampled.is_empty() {
+                true => Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu),
+                false => self.logits(x, &placed.sampled),
+            }
+        };
+        let computed = replays.run(step, &self.ropes, kv, &mut compute);
+        self.replays = replays;
+        computed
     }
 
     /// The residual stream behind the last block, `[tokens, width]`.
     fn pass(
         &self,
-        step: &Step,
+        step: &Placed,
         adapters: &[Option<Arc<Adapter>>],
         kv: &mut KvCache,
     ) -> Result<Tensor> {
+        let device = self.comm.device();
         let adaptation = Adaptation::of(step, adapters, self.share.rank);
         let mut pass = Pass {
-            step: Placed::new(step),
+            step,
             ropes: &self.ropes,
             comm: &*self.comm,
             adaptation: &adaptation,
@@ -205,9 +224,11 @@ impl Decoder {
         };
         let mut x = self.entry.forward(&pass)?;
         for (layer, block) in self.blocks.iter().enumerate() {
+            step.next_layer(&device);
             pass.layer = layer;
             x = block.forward(&x, kv.layer(layer), &pass)?;
         }
+        step.next_layer(&device);
         Ok(x)
     }
 
@@ -228,6 +249,11 @@ impl Decoder {
             logits = columns(&gathered, 0, self.dims.vocab)?;
         }
         Ok(logits)
+    }
+
+    /// The number of steps that were recorded, to be played again.
+    pub fn replays(&self) -> usize {
+        self.replays.count()
     }
 
     /// Fails on what would read beside the tables.
@@ -271,6 +297,14 @@ impl Model for Decoder {
         self.comm.device()
     }
 
+    fn found(&self) -> Option<DeviceMemory> {
+        self.found
+    }
+
+    fn problem(&self) -> Option<&str> {
+        self.replays.problem()
+    }
+
     fn forward(
         &mut self,
         step: &Step,
@@ -291,7 +325,8 @@ impl Model for Decoder {
         if self.share.rank > 0 && logits.device().is_cuda() {
             // It has done its part when the first rank has all.
             self.comm.settle()?;
-            return Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu).map(Scores::whole);
+            return Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu)
+                .map(Scores::whole);
         }
         Scores::of(&logits, &step.best, &|| self.comm.settle())
     }
@@ -319,7 +354,9 @@ impl Entry {
 
     /// Embeddings of all tokens of the step, `[tokens, width]`.
     fn forward(&self, pass: &Pass) -> Result<Tensor> {
-        let mut x = pass.comm.all_reduce(&self.embed.forward(&pass.step.ids)?)?;
+        let mut x = pass
+            .comm
+            .all_reduce(&self.embed.forward_step(pass.step, By::Ids)?)?;
         if let Some(scale) = self.scale {
             x = self::scale(&x, scale)?;
         }
@@ -330,7 +367,7 @@ impl Entry {
             x = norm.forward(&x)?;
         }
         match &self.positions {
-            Some(table) => add(&x, &table.forward(&pass.step.positions)?),
+            Some(table) => add(&x, &table.forward_step(pass.step, By::Positions)?),
             None => Ok(x),
         }
     }

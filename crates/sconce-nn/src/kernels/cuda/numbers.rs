@@ -56,9 +56,14 @@ pub(super) fn pointer(tensor: &Tensor, what: &'static str) -> Result<Arg> {
     Ok(Arg::Pointer(address + bytes as u64))
 }
 
-/// The same as a number.
+/// The same as a number, of the part of a rank.
 pub(crate) fn address(tensor: &Tensor) -> Result<u64> {
-    match pointer(tensor, "the part of a rank")? {
+    address_of(tensor, "the part of a rank")
+}
+
+/// The same of any.
+pub(super) fn address_of(tensor: &Tensor, what: &'static str) -> Result<u64> {
+    match pointer(tensor, what)? {
         Arg::Pointer(address) => Ok(address),
         _ => unreachable!("a pointer"),
     }

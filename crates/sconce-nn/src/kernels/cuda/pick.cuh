@@ -70,7 +70,7 @@ __device__ __forceinline__ void reached(const uint32_t *bins, uint32_t wanted, u
 // equals the last of them or lies little below; in no order, as many as there is `room` for. Where one is asked for it is
 // the first of equals. `told` is [asked, TOLD + 2 * room]: a head, ids, logits as bits. Minus infinity is never told.
 //
-// Distances from the largest logit are counted in bins, each an eighth wide and then a 256th of that: logits lie within
+// Distances from the largest logit are counted in bins, each a quarter wide and then a 256th of that: logits lie within
 // some tens of each other, so bins have few entries each, other than those of their bits would.
 template <typename T>
 __device__ __forceinline__ void best_of_row(const T *logits, const uint32_t *rows, const uint32_t *counts,
@@ -116,7 +116,7 @@ __device__ __forceinline__ void best_of_row(const T *logits, const uint32_t *row
         return;
     }
     // Told is what lies at a place below `end`, counted from `base` in parts of one `scale`th.
-    float base = 0.0f, scale = 8.0f, end = INFINITY;
+    float base = 0.0f, scale = 4.0f, end = INFINITY;
     for (uint32_t sure = 0, level = 0; level < 3; ++level) {
         for (uint32_t i = threadIdx.x; i < 256; i += blockDim.x)
             bins[i] = 0;

@@ -24,8 +24,13 @@ pub(crate) fn scores(
     settle: &dyn Fn() -> Result<()>,
 ) -> Result<Scores> {
     let (height, vocab) = logits.dims2()?;
-    let wanted = |row: usize| best.get(row).map_or(0, |&count| count.min(MOST_BEST as u32));
-    let asked: Vec<u32> = (0..height as u32).filter(|&row| wanted(row as usize) > 0).collect();
+    let wanted = |row: usize| {
+        best.get(row)
+            .map_or(0, |&count| count.min(MOST_BEST as u32))
+    };
+    let asked: Vec<u32> = (0..height as u32)
+        .filter(|&row| wanted(row as usize) > 0)
+        .collect();
     let told = Told::launch(logits, &asked, |row| wanted(row as usize), vocab)?;
     settle()?;
     let found = told.read(asked.len())?;
@@ -33,7 +38,9 @@ pub(crate) fn scores(
     for (&row, best) in asked.iter().zip(found) {
         all[row as usize] = best;
     }
-    let whole: Vec<u32> = (0..height as u32).filter(|&row| all[row as usize].is_none()).collect();
+    let whole: Vec<u32> = (0..height as u32)
+        .filter(|&row| all[row as usize].is_none())
+        .collect();
     let logits = match whole.len() {
         0 => Tensor::zeros((0, vocab), DType::F32, &Device::Cpu)?,
         count if count == height => host(logits)?,
@@ -53,7 +60,12 @@ struct Told {
 }
 
 impl Told {
-    fn launch(logits: &Tensor, asked: &[u32], wanted: impl Fn(u32) -> u32, vocab: usize) -> Result<Self> {
+    fn launch(
+        logits: &Tensor,
+        asked: &[u32],
+        wanted: impl Fn(u32) -> u32,
+        vocab: usize,
+    ) -> Result<Self> {
         let gpu = Gpu::of(logits)?;
         let counts: Vec<u32> = asked.iter().map(|&row| wanted(row)).collect();
         // Of one the first of equals is told; of several all that are as large as the last.
@@ -88,7 +100,12 @@ impl Told {
         let (ids, bits) = words[HEAD..].split_at(self.room);
         let count = (state == COMPLETE).then_some(count as usize)?;
         // Threads put them where they found a place.
-        let mut pairs: Vec<_> = ids.iter().copied().zip(bits.iter().copied()).take(count).collect();
+        let mut pairs: Vec<_> = ids
+            .iter()
+            .copied()
+            .zip(bits.iter().copied())
+            .take(count)
+            .collect();
         pairs.sort_unstable();
         Some(Best {
             ids: pairs.iter().map(|pair| pair.0).collect(),

@@ -73,7 +73,8 @@ fn the_largest_are_told_with_all_that_equal_the_last_and_the_sum_of_all() {
             for (told, (row, count)) in told.iter().zip(asked) {
                 let case = format!("{}, row {row}, {count}", dtype.name());
                 let row = &logits[row as usize];
-                let mut sorted: Vec<_> = (0..VOCAB as u32).map(|id| (id, row[id as usize])).collect();
+                let mut sorted: Vec<_> =
+                    (0..VOCAB as u32).map(|id| (id, row[id as usize])).collect();
                 sorted.sort_by(|one, other| other.1.total_cmp(&one.1).then(one.0.cmp(&other.0)));
                 if told.state != 0 {
                     // Numbers of two bytes have more equals than there is room for.
@@ -82,7 +83,10 @@ fn the_largest_are_told_with_all_that_equal_the_last_and_the_sum_of_all() {
                     assert!(told.state == 2 && equal > 160, "{case}: {equal}");
                     continue;
                 }
-                assert!((f64::from(told.ln_sum) - ln_sum(row)).abs() < 2e-6, "{case}");
+                assert!(
+                    (f64::from(told.ln_sum) - ln_sum(row)).abs() < 2e-6,
+                    "{case}"
+                );
                 if count == 1 {
                     assert_eq!(told.best, sorted[..1], "{case}");
                     continue;
