@@ -123,9 +123,12 @@ impl Planned {
                 self.warnings.push(Reason {
                     code: "idle-devices",
                     message: format!(
-                        "{key} = {ranks}: {} of {count} GPUs do nothing, the others have {} replicas; the heads allow {}",
+                        "{key} = {ranks}: {} of {count} GPUs do nothing beside {}; the heads allow {}",
                         count % ranks,
-                        count / ranks,
+                        match count / ranks {
+                            1 => "one replica".into(),
+                            some => format!("{some} replicas"),
+                        },
                         most.unwrap_or(1)
                     ),
                 });
