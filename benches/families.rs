@@ -107,5 +107,6 @@ fn step(position: usize) -> Step {
             blocks: (0..=(position / BLOCK) as u32).collect(),
         }],
         sampled: vec![0],
+        ..Step::default()
     }
 }

@@ -193,6 +193,7 @@ fn step(window: &[u32]) -> Step {
             blocks: (0..window.len().div_ceil(BLOCK) as u32).collect(),
         }],
         sampled: (JUDGED_FROM as u32..window.len() as u32 - 1).collect(),
+        ..Step::default()
     }
 }
 

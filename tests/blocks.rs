@@ -35,6 +35,7 @@ fn engine(kv_cache_bytes: u64, prefix_sharing: bool) -> Engine {
         threads: None,
         ranks: 1,
         gpus: Vec::new(),
+        eager: false,
         collective_timeout: Duration::from_secs(8),
         max_model_len: None,
         max_rows: JOBS,

@@ -104,12 +104,11 @@ fn a_device_that_cannot_be_used_ends_the_program_with_sixty_nine_and_one_line() 
     std::fs::remove_file(model.join("model.safetensors")).unwrap();
     let (status, log) = Launch::serve(PROGRAM, &model).run().unwrap();
     assert_eq!(status.code(), Some(69), "{log}");
+    // Whether this build has no code for GPUs, or there are none.
     let told = log
         .lines()
-        .filter(|line| line.contains("option.device=cuda"));
-    let told: Vec<&str> = told.collect();
-    assert_eq!(told.len(), 1, "{log}");
-    assert!(told[0].contains("set option.device=cpu"), "{log}");
+        .filter(|line| line.contains("set option.device=cpu"));
+    assert_eq!(told.count(), 1, "{log}");
     assert!(!log.contains("listening on"), "{log}");
 }
 

@@ -153,6 +153,7 @@ pub fn settings(patience: Duration) -> EngineSettings {
         threads: None,
         ranks: 1,
         gpus: Vec::new(),
+        eager: false,
         collective_timeout: patience,
         max_model_len: Some(64),
         max_rows: 4,

@@ -27,6 +27,7 @@ fn settings(speculation: Option<Speculation>) -> EngineSettings {
         threads: None,
         ranks: 1,
         gpus: Vec::new(),
+        eager: false,
         collective_timeout: Duration::from_secs(8),
         max_model_len: Some(192),
         max_rows: 6,

@@ -84,6 +84,7 @@ impl Rig {
             threads: None,
             ranks: 1,
             gpus: Vec::new(),
+            eager: false,
             collective_timeout: Duration::from_secs(8),
             max_model_len: Some(2048),
             max_rows: 32,

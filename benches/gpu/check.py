@@ -8,8 +8,9 @@ network.
 1. The goldens of models/tiny on the GPU, in f32, f16 and bf16; two ranks over NCCL where there are two GPUs, or on one
    with an NCCL of 2.30 or later (`NCCL_MULTI_RANK_GPU_ENABLE=1`).
 2. Checkpoints of real shapes with random weights, made here: Llama 3.1 8B, GPT-J 6B, GPT-NeoX 20B.
-3. For each: from exec to ready, prefill, decode with 1, 8 and 64 streams, beside transformers and beside what reading
-   the weights allows at the measured bandwidth.
+3. For each: from exec to ready, prefill, decode with 1, 8 and 64 streams, beside the same without recorded steps
+   (`option.enforce_eager`), beside transformers and beside what reading the weights allows at the measured bandwidth; and
+   the memory that was planned and measured.
 
 Writes DATE-GPU.md. `--shapes tiny` checks the script itself with a model of some megabytes.
 """
@@ -34,6 +35,7 @@ import wire  # noqa: E402
 from process import Server, free_port  # noqa: E402
 
 STREAMS = (1, 8, 64)
+MOST_BYTES = 64 << 20  # of the program, stripped
 PROMPT, ANSWER = 128, 128
 
 SHAPES = {
@@ -169,12 +171,14 @@ def request(prompt, tokens):
     return wire.body("invocations", prompt, tokens, {})
 
 
-def measure(sconce, folder, env, long_prompt):
-    """Seconds to ready, and rates by number of streams."""
+def measure(sconce, folder, env, long_prompt, eager):
+    """Seconds to ready, rates by number of streams, and what the log says of memory."""
     port = free_port()
+    # One GPU: replicas on others would share the requests.
     (folder / "serving.properties").write_text(
-        "option.rolling_batch=auto\noption.max_rolling_batch_size=64\noption.device=cuda\n"
-        "option.enable_prefix_caching=false\n")
+        f"option.rolling_batch=auto\noption.max_rolling_batch_size={max(STREAMS)}\noption.device=cuda\n"
+        f"load_on_devices=0\noption.enable_prefix_caching=false\noption.enforce_eager={str(eager).lower()}\n"
+        + ("option.max_rolling_batch_prefill_tokens=64\n" if max(STREAMS) < 64 else ""))
     command = [sconce, "serve", folder, "--host", "127.0.0.1", "--port", port]
     with Server(command, env, port, os.sched_getaffinity(0)) as server:
         while True:
@@ -204,7 +208,11 @@ def measure(sconce, folder, env, long_prompt):
                     figures["decode"] = statistics.median((ANSWER - 1) / a[0]["rest"] for a, _ in rounds)
             return figures
 
-        return {"ready": ready} | asyncio.run(all_of_it())
+        figures = {"ready": ready} | asyncio.run(all_of_it())
+        log = Path(server.log.name).read_text(errors="replace")
+        told = [line.strip() for line in log.splitlines()
+                if "measured on the first GPU" in line or "WARN" in line]
+        return figures | {"told": told}
 
 
 BASELINE = """
@@ -239,19 +247,21 @@ def baseline(folder, dtype, env):
     return json.loads(text.strip().splitlines()[-1]), None
 
 
-def table(name, size, ours, theirs, bound):
+def table(name, size, ours, eager, theirs, bound):
     def row(label, key, unit):
-        mine, other = ours.get(key), (theirs or {}).get(str(key))
+        mine, plain, other = ours[key], eager[key], (theirs or {}).get(str(key))
         ratio = f"{mine / other:.2f}" if mine and other else ""
-        return f"| {label} | {mine:,.2f} {unit} | {f'{other:,.2f} {unit}' if other else ''} | {ratio} |"
+        cells = [label, f"{mine:,.2f} {unit}", f"{plain:,.2f} {unit}", f"{other:,.2f} {unit}" if other else "", ratio]
+        return f"| {' | '.join(cells)} |"
 
-    lines = [f"### {name}, {size / 1e9:.2f} GB", "", "| | sconce | transformers | ratio |", "| --- | ---: | ---: | ---: |",
+    lines = [f"### {name}, {size / 1e9:.2f} GB", "", "| | sconce | without graphs | transformers | ratio |",
+             "| --- | ---: | ---: | ---: | ---: |",
              row("start to ready", "ready", "s"), row("prefill of one long prompt", "prefill", "tok/s"),
              row("decode, one stream", "decode", "tok/s")]
     lines += [row(f"{streams} streams, {PROMPT} in, {ANSWER} out", streams, "tok/s") for streams in STREAMS]
     if bound:
         lines += ["", f"Reading the weights once a token allows {bound:,.1f} tok/s: {ours['decode'] / bound:.2f} of it."]
-    return lines + [""]
+    return lines + ["", *(f"    {line}" for line in ours["told"]), ""]
 
 
 def main():
@@ -280,9 +290,13 @@ def main():
             lines.append(f"- {package} {__import__(package).__version__}")
         except ImportError:
             lines.append(f"- {package}: not there")
-    passed = True
+    weight = arguments.sconce.stat().st_size
+    passed = weight <= MOST_BYTES
+    lines.append(f"- the program has {weight / 2**20:.1f} MiB, {'within' if passed else 'MORE THAN'} {MOST_BYTES >> 20} MiB"
+                 + ("" if passed else ": strip it"))
     if arguments.tests:
-        passed, told = run_tests(arguments.tests.resolve(), arguments.built_at, env)
+        correct, told = run_tests(arguments.tests.resolve(), arguments.built_at, env)
+        passed = passed and correct
         lines += ["", "## Numbers", "", *told]
     rate = bandwidth()
     lines += ["", "## Speed", "", f"Copies on the GPU: {rate / 1e9:,.0f} GB/s, read and written together." if rate else
@@ -294,9 +308,10 @@ def main():
         try:
             size = make(folder, dtype, config)
             longest = config.get("max_position_embeddings") or config["n_positions"]
-            ours = measure(arguments.sconce.resolve(), folder, env, 16 * PROMPT if 16 * PROMPT < longest else longest // 2)
+            long_prompt = 16 * PROMPT if 16 * PROMPT < longest else longest // 2
+            ours, eager = (measure(arguments.sconce.resolve(), folder, env, long_prompt, eager) for eager in (False, True))
             theirs, problem = baseline(folder, dtype, env)
-            lines += table(name, size, ours, theirs, rate / size if rate else None)
+            lines += table(name, size, ours, eager, theirs, rate / size if rate else None)
             if problem:
                 lines += [f"transformers: {problem}", ""]
         except Exception as error:  # One shape must not hide what another showed.

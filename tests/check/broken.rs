@@ -380,7 +380,11 @@ pub(super) const CASES: &[Case] = &[
     }),
     model(
         "a device that this build cannot use",
-        "no-cuda-in-this-build",
+        if cfg!(feature = "cuda") {
+            "gpu-unusable"
+        } else {
+            "no-cuda-in-this-build"
+        },
         |dir| properties(dir, "option.device=cuda\n"),
     ),
     model(

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::thread;
 
 use sconce_models::{Adapter, Arch, Decoder, HfConfig, LoadError, LoadOptions, Model, Spec, find};
+#[cfg(feature = "cuda")]
+use sconce_nn::Scores;
 use sconce_nn::weights::{self, WeightSource};
 use sconce_nn::{BLOCK, Communicator, KvCache, Solo, Step, StepRow, Threads};
 
@@ -192,6 +194,38 @@ impl Player {
 
     /// The logits of some tokens only, of a whole prompt.
     pub(crate) fn sampled(&mut self, ids: &[u32], sampled: &[u32]) -> Vec<f32> {
+        let step = self.whole(ids, sampled);
+        let logits = self
+            .model
+            .forward(&step, &[], &mut self.cache)
+            .expect("computable");
+        assert_eq!(logits.dims(), [sampled.len(), self.model.vocab()]);
+        logits
+            .flatten_all()
+            .and_then(|flat| flat.to_vec1())
+            .expect("f32 on the CPU")
+    }
+
+    /// The number of steps that are played again where they were recorded.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn replays(&self) -> usize {
+        self.model.replays()
+    }
+
+    /// As much of the logits of a whole prompt as is asked for, token by token.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn scores(&mut self, ids: &[u32], best: &[u32]) -> Scores {
+        let all: Vec<u32> = (0..ids.len() as u32).collect();
+        let step = Step {
+            best: best.to_vec(),
+            ..self.whole(ids, &all)
+        };
+        let scores = self.model.scores(&step, &[], &mut self.cache);
+        scores.expect("computable")
+    }
+
+    /// The step of a whole prompt, in blocks that stay free.
+    fn whole(&self, ids: &[u32], sampled: &[u32]) -> Step {
         let blocks = self.free[self.free.len() - ids.len().div_ceil(BLOCK)..].to_vec();
         let sequence = Sequence {
             tokens: ids.to_vec(),
@@ -202,15 +236,7 @@ impl Player {
         let mut step = Step::default();
         push_row(&mut step, &sequence, ids.len());
         step.sampled = sampled.to_vec();
-        let logits = self
-            .model
-            .forward(&step, &[], &mut self.cache)
-            .expect("computable");
-        assert_eq!(logits.dims(), [sampled.len(), self.model.vocab()]);
-        logits
-            .flatten_all()
-            .and_then(|flat| flat.to_vec1())
-            .expect("f32 on the CPU")
+        step
     }
 }
 

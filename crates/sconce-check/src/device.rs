@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sconce_engine::Room;
+use sconce_engine::{GpuInfo, GpuShare, Room};
 use thiserror::Error;
 
 use crate::gpus::{self, Gpu};
@@ -68,6 +68,22 @@ impl Target {
         Ok(Self::Gpus { gpu, count })
     }
 
+    /// The GPUs of this machine that a model would compute on, as the driver describes them; `None`: it names one that the
+    /// table has not.
+    pub(crate) fn of_groups(groups: &[Vec<GpuInfo>]) -> Option<Self> {
+        let first = groups.first()?.first()?;
+        let known = gpus::of_driver(&first.name)?;
+        let gpu = Gpu {
+            mib: first.bytes >> 20,
+            ..*known
+        };
+        Some(Self::Gpus {
+            // One for each report, of which a process makes one.
+            gpu: Box::leak(Box::new(gpu)),
+            count: groups.iter().map(Vec::len).sum(),
+        })
+    }
+
     /// Number of devices that ranks can have for themselves.
     pub(crate) fn count(&self) -> Option<usize> {
         match self {
@@ -76,12 +92,25 @@ impl Target {
         }
     }
 
-    /// The memory of each of `ranks` ranks; `number`: bytes of a key's or value's number.
-    pub(crate) fn room(&self, ranks: usize, threads: usize, number: u64) -> Room {
+    /// The memory of each of `ranks` ranks, of a GPU so many thousandths; `number`: bytes of a key's or value's number.
+    pub(crate) fn room(&self, ranks: usize, threads: usize, number: u64, thousandths: u32) -> Room {
         match self {
             Self::Machine { .. } => Room::of_this_machine(ranks, threads),
-            Self::Gpus { gpu, .. } => Room::of_gpu(gpu.mib << 20, ranks, number),
+            Self::Gpus { gpu, .. } => {
+                let bytes = GpuShare::of(gpu.mib << 20, thousandths);
+                Room::of_gpu(bytes, ranks, number)
+            }
         }
+    }
+
+    /// A GPU for each of `ranks` ranks, where there are any.
+    pub(crate) fn shares(&self, ranks: usize, thousandths: u32) -> Vec<GpuShare> {
+        let Self::Gpus { gpu, .. } = self else {
+            return Vec::new();
+        };
+        let bytes = GpuShare::of(gpu.mib << 20, thousandths);
+        let share = |ordinal| GpuShare { ordinal, bytes };
+        (0..ranks).map(share).collect()
     }
 
     /// For the report; measures this machine unless its bandwidth is given.

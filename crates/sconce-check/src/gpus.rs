@@ -105,6 +105,22 @@ pub(crate) fn find(name: &str) -> Option<&'static Gpu> {
     GPUS.iter().find(|gpu| gpu.name == name)
 }
 
+/// The GPU that the driver calls so: the one most of whose name is in it, as `NVIDIA A100-SXM4-40GB` has `a100-40gb`.
+pub(crate) fn of_driver(name: &str) -> Option<&'static Gpu> {
+    let words: Vec<String> = name
+        .to_lowercase()
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .map(str::to_owned)
+        .collect();
+    let has_all = |gpu: &&Gpu| {
+        gpu.name
+            .split('-')
+            .all(|part| words.iter().any(|word| word == part))
+    };
+    let fits = GPUS.iter().filter(has_all);
+    fits.max_by_key(|gpu| gpu.name.len())
+}
+
 /// The GPUs of an instance, such as `ml.g5.12xlarge`; `ml.` may be left out.
 pub(crate) fn of_instance(name: &str) -> Option<(&'static Gpu, usize)> {
     let name = name.strip_prefix("ml.").unwrap_or(name);
@@ -127,6 +143,25 @@ pub(crate) fn names() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn drivers_names_are_found() {
+        for (name, wanted) in [
+            ("Tesla T4", Some("t4")),
+            ("Tesla V100-SXM2-16GB", Some("v100")),
+            ("Tesla V100-SXM3-32GB", Some("v100-32gb")),
+            ("NVIDIA A10G", Some("a10g")),
+            ("NVIDIA L4", Some("l4")),
+            ("NVIDIA L40S", Some("l40s")),
+            ("NVIDIA A100-SXM4-40GB", Some("a100-40gb")),
+            ("NVIDIA A100-SXM4-80GB", Some("a100-80gb")),
+            ("NVIDIA H100 80GB HBM3", Some("h100")),
+            ("NVIDIA H200", Some("h200")),
+            ("NVIDIA GeForce RTX 3090", None),
+        ] {
+            assert_eq!(of_driver(name).map(|gpu| gpu.name), wanted, "{name}");
+        }
+    }
 
     #[test]
     fn every_instance_has_a_gpu_of_the_table() {

@@ -1,7 +1,7 @@
 //! From resolved settings to the report: reads the headers, gathers what is wrong, plans.
 
 use sconce_config::{HubModel, ModelSettings, ModelSource, Resolved};
-use sconce_engine::{Description, EngineSettings, TaskMemory, TaskOverview};
+use sconce_engine::{Description, EngineSettings, GpuInfo, TaskMemory, TaskOverview};
 use sconce_manager::{DiffusionError, DiffusionOverview, Inspection};
 
 use crate::device::Target;
@@ -28,8 +28,25 @@ pub(crate) fn report(resolved: &Resolved, target: &Target) -> Report {
         report.model = Some(model);
         return report.conclude(Exit::WillNotRun);
     }
-    if let (Target::Machine { .. }, Err(error)) =
-        (target, sconce_manager::require_device(&resolved.model))
+    let mut found = None;
+    if let Target::Machine { .. } = target {
+        match sconce_manager::at_hand(&resolved.model) {
+            Ok(groups) if groups.is_empty() => {}
+            Ok(groups) => {
+                found = Target::of_groups(&groups);
+                if found.is_none() {
+                    report.warnings.push(unknown(&groups[0][0]));
+                }
+            }
+            Err(error) => report.reasons.push(Reason {
+                code: error.code(),
+                message: error.to_string(),
+            }),
+        }
+    }
+    let target = found.as_ref().unwrap_or(target);
+    if let (Target::Gpus { .. }, Some(error)) =
+        (target, sconce_manager::of_the_processor(&resolved.model))
     {
         report.reasons.push(Reason {
             code: error.code(),
@@ -95,7 +112,8 @@ fn examine(
         code: "chat-template",
         message,
     }));
-    let engine = for_target(inspection.settings, description, target);
+    let thousandths = settings.gpu_memory_thousandths;
+    let engine = for_target(inspection.settings, description, target, settings);
     model.dtype = kept(&engine, description);
     let threads = engine.threads.unwrap_or_else(sconce_engine::threads);
     let device = target.describe(threads);
@@ -105,7 +123,7 @@ fn examine(
         part,
         mut reasons,
         mut warnings,
-    }) = plan::of(description, &engine, target, threads)
+    }) = plan::of(description, &engine, target, (threads, thousandths))
     {
         report.reasons.append(&mut reasons);
         report.warnings.append(&mut warnings);
@@ -123,6 +141,17 @@ fn examine(
         report.plan = part;
     }
     report.device = Some(device);
+}
+
+fn unknown(gpu: &GpuInfo) -> Reason {
+    Reason {
+        code: "unknown-gpu",
+        message: format!(
+            "a start would compute on {}, of which nothing is known here: what is planned is for the processor; name one \
+             like it with --gpu",
+            gpu.name
+        ),
+    }
 }
 
 /// A pipeline of pictures: weights and as many pictures as fit beside them.
@@ -179,7 +208,8 @@ fn examine_task(
     let threads = settings.threads.unwrap_or_else(sconce_engine::threads);
     match overview.memory {
         TaskMemory::Cached(needs) => {
-            let mut planned = plan::of_needs(&needs, target, threads);
+            let mut planned =
+                plan::of_needs(&needs, target, (threads, settings.gpu_memory_thousandths));
             report.reasons.append(&mut planned.reasons);
             report.warnings.append(&mut planned.warnings);
             report.plan = planned.part;
@@ -188,7 +218,7 @@ fn examine_task(
             weights,
             activations,
         } => {
-            let room = target.room(1, threads, 4);
+            let room = target.room(1, threads, 4, settings.gpu_memory_thousandths);
             let overhead = room.scratch + room.overhead;
             let reason = room.beside(1, weights, activations).err();
             report.reasons.extend(reason.as_ref().map(Reason::from));
@@ -210,8 +240,13 @@ fn for_target(
     mut settings: EngineSettings,
     description: &Description,
     target: &Target,
+    of_model: &ModelSettings,
 ) -> EngineSettings {
-    if matches!(target, Target::Gpus { .. }) {
+    if let Target::Gpus { count, .. } = *target {
+        if of_model.all_gpus {
+            settings.ranks = count;
+        }
+        settings.gpus = target.shares(settings.ranks, of_model.gpu_memory_thousandths);
         settings.dtype = dtype(&settings, description).filter(|dtype| dtype.is_float());
     }
     settings

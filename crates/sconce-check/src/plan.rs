@@ -25,7 +25,7 @@ pub(crate) fn of(
     description: &Description,
     settings: &EngineSettings,
     target: &Target,
-    threads: usize,
+    (threads, thousandths): (usize, u32),
 ) -> Option<Planned> {
     let overview = description.overview()?;
     let mut planned = Planned::default();
@@ -35,11 +35,12 @@ pub(crate) fn of(
         description,
         target,
         threads,
+        thousandths,
     };
     match description.needs(settings)? {
         Err(error) => planned.reasons.push(Reason::from(&error)),
         Ok(needs) => {
-            match planner.plan(&needs, settings) {
+            match planner.plan(&needs) {
                 Ok(plan) => {
                     planned.warn_of_length(&needs, &plan);
                     planned.part = Some(part(&needs, &plan));
@@ -61,10 +62,17 @@ pub(crate) fn of(
 }
 
 /// Plans for a model that reads and writes; numbers are as its engine keeps them.
-pub(crate) fn of_needs(needs: &Needs, target: &Target, threads: usize) -> Planned {
+pub(crate) fn of_needs(
+    needs: &Needs,
+    target: &Target,
+    (threads, thousandths): (usize, u32),
+) -> Planned {
     let mut planned = Planned::default();
     let number = needs.kv.dtype.bytes() as u64;
-    match Plan::new(needs, &target.room(needs.ranks, threads, number)) {
+    match Plan::new(
+        needs,
+        &target.room(needs.ranks, threads, number, thousandths),
+    ) {
         Ok(plan) => {
             planned.warn_of_length(needs, &plan);
             planned.part = Some(part(needs, &plan));
@@ -106,14 +114,21 @@ impl Planned {
                     ),
                 });
             }
-            Some(count) if ranks < count => {
+            Some(count) if !count.is_multiple_of(ranks) => {
                 let fits = overview.possible_ranks.iter();
-                let most = fits.copied().filter(|&world| world <= count).max();
+                let most = fits
+                    .copied()
+                    .filter(|&world| count.is_multiple_of(world))
+                    .max();
                 self.warnings.push(Reason {
                     code: "idle-devices",
                     message: format!(
-                        "{key} = {ranks}: {} of {count} GPUs do nothing; the heads allow {}",
-                        count - ranks,
+                        "{key} = {ranks}: {} of {count} GPUs do nothing beside {}; the heads allow {}",
+                        count % ranks,
+                        match count / ranks {
+                            1 => "one replica".into(),
+                            some => format!("{some} replicas"),
+                        },
                         most.unwrap_or(1)
                     ),
                 });
@@ -158,18 +173,21 @@ struct Planner<'a> {
     description: &'a Description,
     target: &'a Target,
     threads: usize,
+    thousandths: u32,
 }
 
 impl Planner<'_> {
-    fn plan(&self, needs: &Needs, settings: &EngineSettings) -> Result<Plan, EngineError> {
-        let number = settings.dtype.map_or(4, |dtype| dtype.size().min(4)) as u64;
-        let room = self.target.room(needs.ranks, self.threads, number);
+    fn plan(&self, needs: &Needs) -> Result<Plan, EngineError> {
+        let number = needs.kv.dtype.bytes() as u64;
+        let room = self
+            .target
+            .room(needs.ranks, self.threads, number, self.thousandths);
         Plan::new(needs, &room)
     }
 
     fn fits(&self, settings: &EngineSettings) -> bool {
         let needs = self.description.needs(settings).and_then(Result::ok);
-        needs.is_some_and(|needs| self.plan(&needs, settings).is_ok())
+        needs.is_some_and(|needs| self.plan(&needs).is_ok())
     }
 
     /// Changes of one option with which a plan can be made.

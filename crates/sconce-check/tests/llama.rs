@@ -95,14 +95,16 @@ fn the_plan_of_one_a10g_is_what_arithmetic_says() {
     // Logits of 512 tokens and two vectors of the width are the widest place.
     let activations = 512 * (128_256 + 2 * 4096) * 4;
     assert_eq!(plan.activations_bytes, activations);
-    // Cosines and sines of 64 pairs at 8192 positions, and 96 MiB for products and attention.
-    assert_eq!(plan.workspace_bytes, 8192 * 64 * 2 * 4 + (96 << 20));
-    // What is left of 23028 MiB, in blocks of 32 tokens.
-    let left = (23_028 << 20) - weights - activations - 104_857_600 - (600 << 20);
-    assert_eq!(left, 7_072_104_448);
-    assert_eq!(plan.cache_tokens, 1686 * 32);
-    assert_eq!((plan.full_sequences, plan.tokens_each), (6, 1686));
-    assert!(plan.total_bytes <= 23_028 << 20);
+    // Cosines and sines of 64 pairs at 8192 positions, 96 MiB for products and attention, 256 MiB for recorded steps.
+    assert_eq!(plan.workspace_bytes, 8192 * 64 * 2 * 4 + (352 << 20));
+    // What is left of nine tenths of 23028 MiB, in blocks of 32 tokens.
+    let share = 24_146_608 * 900;
+    assert_eq!(plan.available_bytes, Some(share));
+    let left = share - weights - activations - 373_293_056 - (600 << 20);
+    assert_eq!(left, 4_389_008_064);
+    assert_eq!(plan.cache_tokens, 1046 * 32);
+    assert_eq!((plan.full_sequences, plan.tokens_each), (4, 1046));
+    assert!(plan.total_bytes <= share);
     // All weights but the embedding, at 600 GB/s.
     let speed = report.speed.unwrap();
     assert_eq!(speed.bytes_per_token, weights - 128_256 * 4096 * 2);
@@ -125,7 +127,29 @@ fn two_ranks_have_half_of_all_but_norms_and_activations() {
     // Logits are there three times: of the rank, gathered, and without padding.
     let activations = 512 * (3 * 128_256 + 2 * 4096) * 4;
     assert_eq!(plan.activations_bytes, activations);
-    assert_eq!((plan.ranks, plan.full_sequences), (2, 26));
+    assert_eq!((plan.ranks, plan.full_sequences), (2, 21));
+}
+
+#[test]
+fn the_share_of_a_gpu_is_as_a_start_would_have_it_and_what_only_the_processor_does_is_refused() {
+    let plan = report("a10g", "option.gpu_memory_utilization=0.95\n")
+        .plan
+        .unwrap();
+    assert_eq!(plan.available_bytes, Some(24_146_608 * 950));
+    let all = report("a10g:4", "option.tensor_parallel_degree=max\n");
+    assert_eq!(all.plan.as_ref().unwrap().ranks, 4);
+    let blocks = report("a10g", "option.quantize=int8\n");
+    assert!(message(&blocks, "processor-only").contains("option.quantize="));
+    let idle = report("a10g:4", "option.tensor_parallel_degree=3\n");
+    let warning = idle
+        .warnings
+        .iter()
+        .find(|warning| warning.code == "idle-devices");
+    let text = &warning.unwrap().message;
+    assert!(
+        text.contains("1 of 4 GPUs do nothing beside one replica"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::entry::{Entry, Status};
 use crate::handler::Handler;
 use crate::observed::{HealthSettings, Observed};
 use crate::options::options;
-use crate::python::PythonSettings;
+use crate::python::{LoadOn, PythonSettings};
 use crate::settings::{
     Cors, Device, Dtype, KvDtype, LoraSettings, Management, ModelSettings, ModelSource, Quantize,
     ServerSettings, SpeculationSettings, Speculator, StatusCodes,
@@ -162,7 +162,9 @@ fn blank_model() -> ModelSettings {
         device: Device::Auto,
         ranks: 0,
         all_gpus: false,
+        load_on: LoadOn::All,
         gpu_memory_thousandths: 0,
+        eager: false,
         collective_timeout: Duration::ZERO,
         threads: None,
         max_rolling_batch_size: 0,

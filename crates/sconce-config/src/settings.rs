@@ -10,7 +10,7 @@ use sconce_core::{Dialect, OutputFormatter};
 
 use crate::access::{ApiKeys, TlsFiles};
 use crate::observed::{HealthSettings, Observed};
-use crate::python::PythonSettings;
+use crate::python::{LoadOn, PythonSettings};
 use crate::task::Task;
 
 /// Settings of the server itself.
@@ -157,8 +157,12 @@ pub struct ModelSettings {
     pub ranks: usize,
     /// Whether there are to be as many ranks as GPUs, where there are any.
     pub all_gpus: bool,
+    /// Which of the devices it computes on.
+    pub load_on: LoadOn,
     /// Thousandths of a GPU's memory that a rank takes.
     pub gpu_memory_thousandths: u32,
+    /// Whether steps on a GPU are launched kernel by kernel, not recorded and played again.
+    pub eager: bool,
     /// Several ranks have failed when none of them shows a sign of life for so long.
     pub collective_timeout: Duration,
     /// Threads of the CPU kernels; `None`: as many as there are cores.

@@ -123,6 +123,17 @@ impl Spread {
     ];
 }
 
+impl std::ops::Add for Spread {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        Self {
+            counts: std::array::from_fn(|at| self.counts[at] + other.counts[at]),
+            sum: self.sum + other.sum,
+        }
+    }
+}
+
 /// What works on a model's jobs.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Crew {

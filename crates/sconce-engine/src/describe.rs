@@ -481,6 +481,7 @@ mod tests {
             threads: None,
             ranks: 1,
             gpus: Vec::new(),
+            eager: false,
             collective_timeout: std::time::Duration::from_secs(8),
             max_model_len,
             max_rows: 8,

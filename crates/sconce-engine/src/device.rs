@@ -71,6 +71,41 @@ pub enum DeviceError {
         /// One that differs.
         other: String,
     },
+    /// A GPU is named that is not there.
+    #[error(
+        "load_on_devices names GPU {number}: this process sees {found}, whose numbers begin at 0; name others, or `*` for all"
+    )]
+    NotThere {
+        /// The number.
+        number: usize,
+        /// The number of GPUs.
+        found: usize,
+    },
+    /// Nothing joins GPUs to a group.
+    #[error("option.tensor_parallel_degree={ranks}: {cause}")]
+    NoNccl {
+        /// Ranks of the model.
+        ranks: usize,
+        /// What is missing, and the cure.
+        cause: String,
+    },
+    /// GPUs that cannot reach each other have too little memory to meet in.
+    #[error(
+        "option.tensor_parallel_degree={ranks}: GPUs {} and {} cannot reach each other's memory, so that ranks exchange \
+         numbers in /dev/shm, which has {} MiB free and needs {} MiB: start the container with --shm-size=1g (or --ipc=host), \
+         or serve from one GPU with option.tensor_parallel_degree=1",
+        .apart[0], .apart[1], free >> 20, needed >> 20
+    )]
+    SharedMemory {
+        /// Ranks of the model.
+        ranks: usize,
+        /// Two that are apart.
+        apart: [usize; 2],
+        /// Bytes that are free.
+        free: u64,
+        /// Bytes that are needed.
+        needed: u64,
+    },
     /// Something is asked for that only the processor does.
     #[error("{what} is computed on the processor only; leave it out, or set option.device=cpu")]
     ProcessorOnly {
@@ -88,6 +123,9 @@ impl DeviceError {
             Self::NoGpu => "no-gpu",
             Self::TooFew { .. } => "too-few-gpus",
             Self::Mixed { .. } => "mixed-gpus",
+            Self::NotThere { .. } => "no-such-gpu",
+            Self::NoNccl { .. } => "no-nccl",
+            Self::SharedMemory { .. } => "shared-memory-too-small",
             Self::ProcessorOnly { .. } => "processor-only",
         }
     }
@@ -151,26 +189,69 @@ impl std::fmt::Display for Gpus {
     }
 }
 
-/// The GPUs that the ranks of a model compute on, one for each, or all where nobody says how many ranks; none: they compute
-/// on the processor. Fails where what is
-/// asked for cannot be had; says in the log what this build leaves alone.
+/// How a model's ranks are spread over GPUs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spread<'a> {
+    /// Ranks of each replica, each on a GPU of its own; `None`: one replica has all GPUs.
+    pub ranks: Option<usize>,
+    /// The numbers of the GPUs that may be used; `None`: all.
+    pub numbers: Option<&'a [usize]>,
+}
+
+/// The GPUs of each replica of a model, one for each of its ranks; none: it computes on the processor, once. Fails where
+/// what is asked for cannot be had; says in the log what is left alone.
 pub fn choose_gpus(
     wish: DeviceWish,
-    ranks: Option<usize>,
+    spread: Spread,
     machine: &Gpus,
-) -> Result<Vec<GpuInfo>, DeviceError> {
+) -> Result<Vec<Vec<GpuInfo>>, DeviceError> {
     if wish == DeviceWish::Cpu {
         return Ok(Vec::new());
     }
-    choose(wish, ranks, machine, sconce_nn::gpus())
+    let groups = choose(wish, spread, machine, sconce_nn::gpus())?;
+    for group in groups.iter().filter(|group| group.len() > 1) {
+        let ordinals: Vec<_> = group.iter().map(|gpu| gpu.ordinal).collect();
+        let ranks = ordinals.len();
+        sconce_nn::require_nccl().map_err(|error| DeviceError::NoNccl {
+            ranks,
+            cause: error.to_string(),
+        })?;
+        if let Some(apart) = sconce_nn::apart(&ordinals) {
+            meet(ranks, apart, sconce_nn::shared_memory())?;
+        }
+    }
+    Ok(groups)
+}
+
+/// What a pair of ranks takes of `/dev/shm` in each direction: NCCL's buffers of a channel, with room to spare.
+const MEETING: u64 = 10 << 20;
+
+/// Ranks that cannot reach each other meet in the host's memory; fails where it is too small.
+fn meet(ranks: usize, apart: [usize; 2], free: Option<u64>) -> Result<(), DeviceError> {
+    let needed = MEETING * ranks as u64 * (ranks as u64 - 1);
+    match free {
+        Some(free) if free < needed => Err(DeviceError::SharedMemory {
+            ranks,
+            apart,
+            free,
+            needed,
+        }),
+        _ => {
+            warn!(
+                "GPUs {} and {} cannot reach each other's memory: sums of ranks go through the host's, which is slower",
+                apart[0], apart[1]
+            );
+            Ok(())
+        }
+    }
 }
 
 fn choose(
     wish: DeviceWish,
-    ranks: Option<usize>,
+    spread: Spread,
     machine: &Gpus,
     seen: Result<Vec<GpuInfo>, GpuError>,
-) -> Result<Vec<GpuInfo>, DeviceError> {
+) -> Result<Vec<Vec<GpuInfo>>, DeviceError> {
     let asked = wish == DeviceWish::Cuda;
     let found = machine.clone();
     match seen {
@@ -183,30 +264,64 @@ fn choose(
         }
         Err(cause) if asked || machine.count > 0 => Err(DeviceError::Unusable { found, cause }),
         Ok(gpus) if asked && gpus.is_empty() => Err(DeviceError::NoGpu),
-        Ok(gpus) if gpus.is_empty() => Ok(gpus),
+        Ok(gpus) if gpus.is_empty() => Ok(Vec::new()),
         Err(_) => Ok(Vec::new()),
         Ok(gpus) => {
-            let ranks = ranks.unwrap_or(gpus.len());
-            of_one_kind(gpus, ranks)
+            let gpus = named(gpus, spread.numbers)?;
+            let ranks = spread.ranks.unwrap_or(gpus.len()).max(1);
+            groups(&gpus, ranks)
         }
     }
 }
 
-/// The first GPUs, a rank on each.
-fn of_one_kind(mut gpus: Vec<GpuInfo>, ranks: usize) -> Result<Vec<GpuInfo>, DeviceError> {
+/// Those that have the numbers, in their order.
+fn named(gpus: Vec<GpuInfo>, numbers: Option<&[usize]>) -> Result<Vec<GpuInfo>, DeviceError> {
+    let Some(numbers) = numbers else {
+        return Ok(gpus);
+    };
+    let found = gpus.len();
+    let of = |&number: &usize| {
+        let gpu = gpus.get(number).cloned();
+        gpu.ok_or(DeviceError::NotThere { number, found })
+    };
+    numbers.iter().map(of).collect()
+}
+
+/// As many groups of `ranks` GPUs of one kind as there are. The first must be one; what is left of others is said.
+fn groups(gpus: &[GpuInfo], ranks: usize) -> Result<Vec<Vec<GpuInfo>>, DeviceError> {
     let found = gpus.len();
     if ranks > found {
         return Err(DeviceError::TooFew { ranks, found });
     }
-    gpus.truncate(ranks);
     let kind = |gpu: &GpuInfo| (gpu.name.clone(), gpu.capability);
-    match gpus.iter().find(|gpu| kind(gpu) != kind(&gpus[0])) {
-        Some(other) => Err(DeviceError::Mixed {
-            ranks,
-            first: gpus[0].name.clone(),
-            other: other.name.clone(),
-        }),
-        None => Ok(gpus),
+    let mut groups = Vec::new();
+    for group in gpus.chunks_exact(ranks) {
+        match group.iter().find(|gpu| kind(gpu) != kind(&group[0])) {
+            None => groups.push(group.to_vec()),
+            Some(other) if groups.is_empty() => {
+                return Err(DeviceError::Mixed {
+                    ranks,
+                    first: group[0].name.clone(),
+                    other: other.name.clone(),
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    let idle = found - groups.len() * ranks;
+    if idle > 0 {
+        warn!(
+            "{idle} of {found} GPUs do nothing: option.tensor_parallel_degree={ranks} makes {} of {ranks} GPUs of one kind",
+            replicas(groups.len())
+        );
+    }
+    Ok(groups)
+}
+
+fn replicas(count: usize) -> String {
+    match count {
+        1 => "one replica".into(),
+        count => format!("{count} replicas"),
     }
 }
 
@@ -271,7 +386,7 @@ mod tests {
             ),
         ] {
             let gpus = machine(devices, Some(OPEN));
-            let chosen = choose(DeviceWish::Cuda, Some(1), &gpus, Err(GpuError::NotBuilt));
+            let chosen = choose(DeviceWish::Cuda, ONE, &gpus, Err(GpuError::NotBuilt));
             let text = chosen.unwrap_err().to_string();
             assert!(text.contains(found), "{text}");
             assert!(text.contains("set option.device=cpu"), "{text}");
@@ -281,9 +396,9 @@ mod tests {
     #[test]
     fn gpus_that_are_left_alone_are_told_and_never_in_the_way() {
         let gpus = machine(&["nvidia0"], None);
-        let chosen = choose(DeviceWish::Auto, Some(1), &gpus, Err(GpuError::NotBuilt));
+        let chosen = choose(DeviceWish::Auto, ONE, &gpus, Err(GpuError::NotBuilt));
         assert_eq!(chosen, Ok(Vec::new()));
-        assert_eq!(choose_gpus(DeviceWish::Cpu, Some(1), &gpus), Ok(Vec::new()));
+        assert_eq!(choose_gpus(DeviceWish::Cpu, ONE, &gpus), Ok(Vec::new()));
         assert!(
             left_alone(&gpus)
                 .unwrap()
@@ -301,15 +416,65 @@ mod tests {
         }
     }
 
+    const ONE: Spread = Spread {
+        ranks: Some(1),
+        numbers: None,
+    };
+
+    /// The numbers of the GPUs of each replica, on a machine with three of a kind and one of another.
+    fn spread(ranks: Option<usize>, numbers: Option<&[usize]>) -> Result<Vec<Vec<usize>>, String> {
+        let machine = machine(&["nvidia0", "nvidia1", "nvidia2", "nvidia3"], None);
+        let names = ["A10G", "A10G", "A10G", "T4"];
+        let seen = names
+            .into_iter()
+            .enumerate()
+            .map(|(ordinal, name)| gpu(ordinal, name));
+        let spread = Spread { ranks, numbers };
+        let chosen = choose(DeviceWish::Auto, spread, &machine, Ok(seen.collect()));
+        let ordinals = |group: Vec<GpuInfo>| group.iter().map(|gpu| gpu.ordinal).collect();
+        let groups = chosen.map(|groups| groups.into_iter().map(ordinals).collect());
+        groups.map_err(|error| error.to_string())
+    }
+
     #[test]
-    fn ranks_have_a_gpu_each_and_all_of_one_kind() {
-        let machine = machine(&["nvidia0", "nvidia1", "nvidia2"], None);
-        let seen = || Ok(vec![gpu(0, "A10G"), gpu(1, "A10G"), gpu(2, "T4")]);
-        let choose = |ranks| choose(DeviceWish::Auto, Some(ranks), &machine, seen());
-        assert_eq!(choose(2), Ok(vec![gpu(0, "A10G"), gpu(1, "A10G")]));
-        let text = |ranks| choose(ranks).unwrap_err().to_string();
-        assert!(text(3).contains("A10G and T4"), "{}", text(3));
-        assert!(text(4).contains("this process sees 3"), "{}", text(4));
+    fn replicas_have_as_many_gpus_as_ranks_each_and_all_of_one_kind() {
+        let all = |groups: &[&[usize]]| Ok(groups.iter().map(|group| group.to_vec()).collect());
+        assert_eq!(spread(Some(1), None), all(&[&[0], &[1], &[2], &[3]]));
+        // The second would be mixed.
+        assert_eq!(spread(Some(2), None), all(&[&[0, 1]]));
+        assert_eq!(spread(Some(3), None), all(&[&[0, 1, 2]]));
+        let mixed = spread(Some(4), None).unwrap_err();
+        assert!(mixed.contains("A10G and T4"), "{mixed}");
+        assert_eq!(spread(None, None), Err(mixed));
+        let few = spread(Some(5), None).unwrap_err();
+        assert!(few.contains("this process sees 4"), "{few}");
+    }
+
+    #[test]
+    fn gpus_that_are_apart_need_room_to_meet() {
+        assert_eq!(meet(4, [0, 1], Some(1 << 30)), Ok(()));
+        assert_eq!(meet(4, [0, 1], None), Ok(()));
+        // What docker gives.
+        let text = meet(4, [1, 2], Some(64 << 20)).unwrap_err().to_string();
+        let parts = [
+            "GPUs 1 and 2",
+            "64 MiB free",
+            "needs 120 MiB",
+            "--shm-size=1g",
+        ];
+        for part in parts {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_gpus_that_are_named_are_used() {
+        let all = |groups: &[&[usize]]| Ok(groups.iter().map(|group| group.to_vec()).collect());
+        assert_eq!(spread(Some(1), Some(&[2, 0])), all(&[&[2], &[0]]));
+        assert_eq!(spread(Some(2), Some(&[2, 0])), all(&[&[2, 0]]));
+        assert_eq!(spread(None, Some(&[1, 2])), all(&[&[1, 2]]));
+        let none = spread(Some(1), Some(&[4])).unwrap_err();
+        assert!(none.contains("GPU 4") && none.contains("sees 4"), "{none}");
     }
 
     #[test]
@@ -318,7 +483,7 @@ mod tests {
         let cause = || GpuError::Missing {
             what: "libcublas.so",
         };
-        let choose = |wish, machine: &Gpus, seen| choose(wish, Some(1), machine, seen);
+        let choose = |wish, machine: &Gpus, seen| choose(wish, ONE, machine, seen);
         // Without a GPU nobody misses its libraries.
         assert_eq!(choose(DeviceWish::Auto, &none, Err(cause())), Ok(vec![]));
         assert_eq!(choose(DeviceWish::Auto, &none, Ok(vec![])), Ok(vec![]));

@@ -6,9 +6,37 @@
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use sconce_nn::pool;
+use sconce_nn::{Best, pool};
 
-use crate::sampler::{Picked, Sampler, SamplerError, Scratch};
+use crate::sampler::{Logits, Picked, Sampler, SamplerError, Scratch};
+
+/// What was computed of the logits of a step, by row.
+pub(crate) struct Given<'a> {
+    whole: &'a [f32],
+    vocab: usize,
+    best: &'a [Option<Best>],
+}
+
+impl<'a> Given<'a> {
+    /// Rows of `vocab` logits end to end, and the others as [`sconce_nn::Scores`] has them.
+    pub(crate) fn new(whole: &'a [f32], vocab: usize, best: &'a [Option<Best>]) -> Self {
+        Self { whole, vocab, best }
+    }
+
+    /// One row.
+    pub(crate) fn row(&self, row: usize) -> Logits<'a> {
+        if let Some(Some(best)) = self.best.get(row) {
+            return Logits::Best(best);
+        }
+        Logits::All(&self.from(row)[..self.vocab])
+    }
+
+    /// The logits of a row that has all, and of those behind it that have, end to end.
+    pub(crate) fn from(&self, row: usize) -> &'a [f32] {
+        let others = self.best.iter().take(row).flatten().count();
+        &self.whole[(row - others) * self.vocab..]
+    }
+}
 
 /// What came of one pick: the sampler back, and the token; behind tokens that were guessed right, those that follow.
 pub(crate) struct Drawn {
@@ -50,8 +78,8 @@ impl Draws {
         }));
     }
 
-    /// Makes all picks from logits `[rows, vocab]`.
-    pub(crate) fn pick(&mut self, logits: &[f32], vocab: usize) {
+    /// Makes all picks.
+    pub(crate) fn pick(&mut self, given: &Given) {
         let tasks = pool::threads().min(self.draws.len());
         if self.scratches.len() < tasks {
             self.scratches.resize_with(tasks, Default::default);
@@ -63,7 +91,7 @@ impl Draws {
                 .unwrap_or_else(PoisonError::into_inner);
             while let Some(draw) = draws.get(next.fetch_add(1, Relaxed)) {
                 let mut draw = draw.lock().unwrap_or_else(PoisonError::into_inner);
-                draw.pick(logits, vocab, &mut scratch);
+                draw.pick(given, &mut scratch);
             }
         });
     }
@@ -82,16 +110,17 @@ impl Draws {
 }
 
 impl Draw {
-    fn pick(&mut self, logits: &[f32], vocab: usize, scratch: &mut Scratch) {
-        let row = |at: usize| &logits[at * vocab..][..vocab];
-        let first = self.sampler.pick(row(self.row), self.top, scratch);
+    fn pick(&mut self, given: &Given, scratch: &mut Scratch) {
+        let first = self.sampler.pick_of(given.row(self.row), self.top, scratch);
         let mut last = first.as_ref().ok().map(|picked| picked.token);
         self.outcome = Some(first);
         for (at, &guessed) in self.guess.iter().enumerate() {
             if last != Some(guessed) {
                 return;
             }
-            let next = self.sampler.pick(row(self.row + 1 + at), self.top, scratch);
+            let next = self
+                .sampler
+                .pick_of(given.row(self.row + 1 + at), self.top, scratch);
             last = next.as_ref().ok().map(|picked| picked.token);
             self.more.push(next);
         }
@@ -125,7 +154,7 @@ mod tests {
             for row in (0..rows).rev() {
                 draws.push(sampler(row as u64), row, row % 3, &[]);
             }
-            draws.pick(&logits, VOCAB);
+            draws.pick(&Given::new(&logits, VOCAB, &[]));
             let mut row = rows;
             for Drawn { first: picked, .. } in draws.drain() {
                 row -= 1;
@@ -161,7 +190,7 @@ mod tests {
                 }
                 let mut draws = Draws::default();
                 draws.push(sampler(seed), 0, 1, &guess);
-                draws.pick(&logits, VOCAB);
+                draws.pick(&Given::new(&logits, VOCAB, &[]));
                 let Drawn { first, more, .. } = draws.drain().next().unwrap();
                 let got: Vec<_> = std::iter::once(first)
                     .chain(more)

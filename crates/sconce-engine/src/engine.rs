@@ -10,7 +10,7 @@ use sconce_core::{
 };
 use sconce_models::AdapterLoader;
 use sconce_nn::{KvDtype, Pulse};
-use sconce_sched::{Limits, Row, Scheduler, SeqId, StepPlan, Want};
+use sconce_sched::{Limits, Scheduler};
 use sconce_text::Tokenizer;
 use tracing::{info, warn};
 
@@ -28,7 +28,8 @@ use crate::prompt::Prompts;
 use crate::ranks::Ranks;
 use crate::search::Wide;
 use crate::settings::EngineSettings;
-use crate::worker::{Worker, check_numbers};
+use crate::warm::reserve_and_warm;
+use crate::worker::Worker;
 
 /// A text-generation engine that has passed its canary.
 pub struct Engine {
@@ -240,13 +241,12 @@ fn prepare(
     let mut progress = |done, total| observer(Phase::Loading, Progress { done, total });
     let (world, patience) = (settings.ranks, settings.collective_timeout);
     let mut ranks = Ranks::load(world, patience, checkpoint.loader, &mut progress)?;
-    ranks.reserve(plan.blocks).map_err(EngineError::Canary)?;
     let draft = checkpoint
         .draft
         .map(|draft| draft.load(&plan))
         .transpose()?;
-    observer(Phase::Warming, Progress::default());
-    canary(&mut ranks)?;
+    let warming = || observer(Phase::Warming, Progress::default());
+    reserve_and_warm(&mut ranks, settings, &plan, warming)?;
     gauges.set_blocks(0, plan.blocks);
     let worker = Worker {
         name: settings.name.clone(),
@@ -266,6 +266,8 @@ fn prepare(
         gauges,
         pace: Pace::new(settings.max_step_tokens, settings.max_rows),
         draws: Draws::default(),
+        asks_for_best: !settings.gpus.is_empty(),
+        best: Vec::new(),
         picked: Vec::new(),
         adapters: Vec::new(),
         speculation: settings.speculation.clone(),
@@ -312,29 +314,4 @@ fn room(settings: &EngineSettings, keys: KvDtype) -> Room {
             Room::of_this_machine(ranks, sconce_nn::pool::threads()).at_most(settings.room, ranks)
         }
     }
-}
-
-/// One forward pass through every rank; its logits must be numbers. The block it writes to is
-/// free afterwards: nothing reads a slot before a sequence has written it.
-fn canary(ranks: &mut Ranks) -> Result<(), EngineError> {
-    let row = Row {
-        seq: SeqId(u64::MAX),
-        beam: None,
-        tokens: vec![0],
-        proposed: 0,
-        start: 0,
-        blocks: vec![sconce_sched::BlockId(0)],
-        known: 1,
-        want: Want::Last,
-    };
-    let logits = ranks
-        .forward(
-            &StepPlan {
-                rows: vec![row],
-                ..StepPlan::default()
-            },
-            &[],
-        )
-        .map_err(EngineError::Canary)?;
-    check_numbers(&logits).map_err(EngineError::Canary)
 }

@@ -105,6 +105,23 @@ pub enum EngineError {
         /// Bytes that it may take.
         room: u64,
     },
+    /// Others have taken the memory of a GPU.
+    #[error(
+        "GPU {ordinal} has {} MiB free of the {} MiB that option.gpu_memory_utilization gives the model there: other \
+         models or processes have the rest; end them, choose other GPUs with CUDA_VISIBLE_DEVICES, or set \
+         option.gpu_memory_utilization to at most {:.2}",
+        free >> 20, wanted >> 20, (*free as f64 / *total as f64 * 100.0).floor() / 100.0
+    )]
+    GpuTaken {
+        /// The GPU's index.
+        ordinal: usize,
+        /// Bytes that nobody has.
+        free: u64,
+        /// Bytes that were planned with.
+        wanted: u64,
+        /// All bytes.
+        total: u64,
+    },
     /// The wanted key/value cache does not fit beside the weights.
     #[error(
         "option.kv_cache_memory = {wanted}: beside the weights there is room for {left} bytes; \
@@ -216,6 +233,7 @@ impl EngineError {
             Self::Memory { .. } => "cache-too-small",
             Self::TooLarge { .. } => "not-enough-memory",
             Self::CacheTooLarge { .. } => "cache-too-large",
+            Self::GpuTaken { .. } => "gpu-memory-taken",
             Self::Packing { .. } => "packed-otherwise",
             Self::Draft { .. } => "draft-of-another-model",
             Self::Adapter(_) => "adapter-refused",

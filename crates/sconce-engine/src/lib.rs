@@ -27,11 +27,12 @@ mod search;
 mod settings;
 mod speculation;
 mod vocabulary;
+mod warm;
 mod worker;
 
 pub use adapters::Lora;
 pub use describe::{Description, Overview, Stored, check_context, check_packing, check_vocabulary};
-pub use device::{DeviceError, DeviceWish, Gpus, choose_gpus};
+pub use device::{DeviceError, DeviceWish, Gpus, Spread, choose_gpus};
 pub use engine::Engine;
 pub use error::EngineError;
 pub use load::{Checkpoint, Planned, open_checkpoint};

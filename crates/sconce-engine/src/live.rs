@@ -305,6 +305,16 @@ impl Live {
         Finished { tokens, output }
     }
 
+    /// How many of the largest of `vocab` logits the next pick needs; 0: all of them.
+    pub(crate) fn best(&self, vocab: usize) -> u32 {
+        if self.searches() {
+            return 0;
+        }
+        let top = self.job.params.report.top_n_tokens;
+        let sampler = self.sampler.as_ref();
+        sampler.map_or(0, |sampler| sampler.best(top, vocab))
+    }
+
     /// Lends the sampler for the next pick, and says how many of the likeliest tokens are wanted.
     pub(crate) fn lend(&mut self) -> (Sampler, usize) {
         let sampler = self.sampler.take();

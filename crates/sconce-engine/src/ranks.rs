@@ -12,12 +12,12 @@ mod rank;
 use std::sync::Arc;
 use std::time::Duration;
 
-use candle_core::Tensor;
 use sconce_models::{Adapter, Model};
-use sconce_nn::{Communicator, Place, Solo, SoloOn, Threads};
+use sconce_nn::{Communicator, DeviceMemory, Place, Scores, Solo, SoloOn, Threads};
 use sconce_sched::StepPlan;
 
 use crate::error::EngineError;
+use crate::memory;
 use crate::settings::GpuShare;
 use group::Group;
 use rank::{Answer, Order, Rank};
@@ -68,6 +68,16 @@ impl Seat {
             return Ok(self.on_processor());
         };
         let device = sconce_nn::open_gpu(gpu.ordinal).map_err(EngineError::Gpu)?;
+        if let Some(DeviceMemory { free, total }) = sconce_nn::device_memory(&device)
+            && free < gpu.bytes.saturating_sub(memory::CUDA_CONTEXT)
+        {
+            return Err(EngineError::GpuTaken {
+                ordinal: gpu.ordinal,
+                free,
+                wanted: gpu.bytes,
+                total,
+            });
+        }
         match self {
             Self::Made(communicator) => Ok(communicator),
             Self::Alone => Ok(Box::new(SoloOn(device))),
@@ -157,6 +167,14 @@ impl Ranks {
         self.vocab
     }
 
+    /// The memory of rank 0's GPU before it was loaded, and now; `None`: it computes on the processor.
+    pub(crate) fn memory(&mut self) -> Result<Option<[DeviceMemory; 2]>, String> {
+        match self.team.obey(Place::Loading, Order::Memory)? {
+            Answer::Memory(memory) => Ok(memory),
+            _ => Err(DISOBEYED.into()),
+        }
+    }
+
     /// Reserves the key/value cache on every rank.
     pub(crate) fn reserve(&mut self, blocks: usize) -> Result<(), String> {
         self.team
@@ -164,28 +182,29 @@ impl Ranks {
             .map(drop)
     }
 
-    /// Runs a plan on every rank; the logits `[wanted rows, vocab]` of rank 0.
-    /// `adapters` are those of the rows, or none for all.
+    /// Runs a plan on every rank; what rank 0 has of the logits of the wanted rows. `adapters` are those of the rows, or
+    /// none for all; `best` as in [`sconce_nn::Step`].
     pub(crate) fn forward(
         &mut self,
         plan: &StepPlan,
         adapters: &[Option<Arc<Adapter>>],
-    ) -> Result<Tensor, String> {
+        best: &[u32],
+    ) -> Result<Scores, String> {
         let place = Place::Step(self.steps);
         self.steps += 1;
         // One rank computes in this thread, and needs no copy of the plan.
         let answer = match &mut self.team {
             Team::Alone(rank) => rank
-                .forward(plan, adapters)
-                .map(Answer::Logits)
+                .forward(plan, adapters, best)
+                .map(Answer::Scores)
                 .map_err(|cause| format!("rank 0: {cause}")),
             several => {
-                let order = Order::Step(Arc::new(plan.clone()), adapters.into());
+                let order = Order::Step(Arc::new(plan.clone()), adapters.into(), best.into());
                 several.obey(place, order)
             }
         };
         match answer? {
-            Answer::Logits(logits) => Ok(logits),
+            Answer::Scores(scores) => Ok(scores),
             _ => Err(DISOBEYED.into()),
         }
     }

@@ -13,7 +13,7 @@ mod select;
 mod softmax;
 
 use sconce_core::Sampling;
-use sconce_nn::logits;
+use sconce_nn::{Best, MOST_BEST, logits};
 use sconce_text::{Fits, Follower};
 use thiserror::Error;
 
@@ -121,6 +121,15 @@ pub struct Scratch {
     ranked: Vec<Candidate>,
 }
 
+/// What is known of the logits of a position.
+#[derive(Clone, Copy, Debug)]
+pub enum Logits<'a> {
+    /// All, `[vocab]`.
+    All(&'a [f32]),
+    /// The largest, at least as many as [`Sampler::best`] asks for.
+    Best(&'a Best),
+}
+
 /// Picks the tokens of one sequence.
 #[derive(Clone)]
 pub struct Sampler {
@@ -175,6 +184,23 @@ impl Sampler {
         self
     }
 
+    /// How many of the largest of `vocab` logits the next pick needs, if the `top` most likely tokens are listed; 0: it
+    /// looks at all of them. As long as no form, bias or penalty changes scores a pick is the same from either.
+    pub fn best(&self, top: usize, vocab: usize) -> u32 {
+        if self.changes() {
+            return 0;
+        }
+        let count = match &self.method {
+            Method::Greedy => top.max(1),
+            // Two: what equals the largest is drawn as well, and of one only the first is told.
+            Method::Draw(filters) => match filters.top_k(vocab) {
+                Some(count) => count.max(top).max(2),
+                None => return 0,
+            },
+        };
+        if count <= MOST_BEST { count as u32 } else { 0 }
+    }
+
     /// Picks from the logits `[vocab]` of the last position and remembers the token; lists the
     /// `top` most likely ones.
     pub fn pick(
@@ -193,6 +219,40 @@ impl Sampler {
             logprob: softmax.ln(logits[token as usize]),
             top: listed
                 .map(|token| (token.id, softmax.ln(token.key)))
+                .collect(),
+        })
+    }
+
+    /// As [`Sampler::pick`], from what is known.
+    pub fn pick_of(
+        &mut self,
+        logits: Logits,
+        top: usize,
+        scratch: &mut Scratch,
+    ) -> Result<Picked, SamplerError> {
+        let best = match logits {
+            Logits::All(logits) => return self.pick(logits, top, scratch),
+            Logits::Best(best) => best,
+        };
+        // Candidates are in order of their ids, so places among them are ordered as ids are.
+        let peak = softmax::peak(&best.logits)?;
+        let softmax = Softmax::told(peak, best.ln_sum);
+        let place = match &self.method {
+            Method::Greedy => first_of(&best.logits, peak),
+            Method::Draw(filters) => {
+                let chance = rng::uniform(self.seed, self.picked as u64);
+                filters.draw_of_top(&best.logits, peak, chance, scratch)
+            }
+        };
+        let token = best.ids[place as usize];
+        self.take(token)?;
+        largest(&best.logits, top, &mut scratch.ranked);
+        let listed = scratch.ranked.iter();
+        Ok(Picked {
+            token,
+            logprob: softmax.ln(best.logits[place as usize]),
+            top: listed
+                .map(|found| (best.ids[found.id as usize], softmax.ln(found.key)))
                 .collect(),
         })
     }
@@ -252,15 +312,7 @@ impl Sampler {
 
     fn choose_from(&self, scores: &[f32], peak: f32, scratch: &mut Scratch) -> u32 {
         match &self.method {
-            Method::Greedy => {
-                let mut at = None;
-                // The first that is not below the peak is equal to it, and none lies above.
-                logits::visit_above(scores, peak.next_down(), &mut |id, peak| {
-                    at = at.or(Some(id));
-                    peak
-                });
-                at.expect("the peak is one of the scores") as u32
-            }
+            Method::Greedy => first_of(scores, peak),
             Method::Draw(filters) => {
                 let chance = rng::uniform(self.seed, self.picked as u64);
                 filters.draw(scores, peak, chance, scratch)
@@ -299,6 +351,17 @@ impl Sampler {
             None => Ok(()),
         }
     }
+}
+
+/// The lowest id of the highest score.
+fn first_of(scores: &[f32], peak: f32) -> u32 {
+    let mut at = None;
+    // The first that is not below the peak is equal to it, and none lies above.
+    logits::visit_above(scores, peak.next_down(), &mut |id, peak| {
+        at = at.or(Some(id));
+        peak
+    });
+    at.expect("the peak is one of the scores") as u32
 }
 
 #[cfg(test)]
@@ -475,5 +538,106 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The largest of a row, with those that equal the last of them; of one the first alone.
+    fn best_of(logits: &[f32], count: u32) -> Best {
+        let mut sorted = logits.to_vec();
+        sorted.sort_by(|one, other| other.total_cmp(one));
+        let last = sorted[(count as usize).min(sorted.len()) - 1];
+        let found = (0..).zip(logits).filter(|(_, logit)| **logit >= last);
+        let most = if count == 1 { 1 } else { usize::MAX };
+        let (ids, logits) = found.take(most).map(|(id, &logit)| (id, logit)).unzip();
+        let softmax = Softmax::of(&sorted).unwrap();
+        Best {
+            ids,
+            logits,
+            ln_sum: softmax.ln_sum(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn the_largest_logits_give_the_picks_that_all_of_them_give(
+            logits in proptest::collection::vec((0u8..60).prop_map(|n| f32::from(n) / 7.0), 3..300),
+            do_sample: bool,
+            top_k in 1usize..90,
+            cuts in (0.3f32..1.2, 0.0f32..0.2, 0.3f32..1.2),
+            temperature in 0.2f32..3.0,
+            top in 0usize..7,
+            seed: u64,
+        ) {
+            let (top_p, min_p, typical_p) = (cuts.0.min(1.0), cuts.1, cuts.2.min(1.0));
+            let params = Sampling { do_sample, top_k, top_p, min_p, typical_p, temperature, ..Sampling::default() };
+            let (mut whole, mut part) = (sampler(&params, seed), sampler(&params, seed));
+            let mut scratch = Scratch::default();
+            for _ in 0..5 {
+                let count = part.best(top, logits.len());
+                prop_assert_eq!(count == 0, do_sample && top_k >= logits.len());
+                if count == 0 {
+                    break;
+                }
+                let best = best_of(&logits, count);
+                let got = part.pick_of(Logits::Best(&best), top, &mut scratch).unwrap();
+                let want = whole.pick(&logits, top, &mut scratch).unwrap();
+                // The normaliser is summed in another order.
+                prop_assert!((got.logprob - want.logprob).abs() < 1e-5);
+                let ids = |picked: &Picked| picked.top.iter().map(|one| one.0).collect::<Vec<_>>();
+                prop_assert_eq!((got.token, ids(&got)), (want.token, ids(&want)));
+            }
+        }
+    }
+
+    #[test]
+    fn whatever_changes_scores_needs_all_of_them() {
+        let top = Sampling {
+            top_k: 40,
+            ..drawing()
+        };
+        assert_eq!(sampler(&top, 0).best(0, 1000), 40);
+        assert_eq!(sampler(&top, 0).best(50, 1000), 50);
+        assert_eq!(
+            sampler(
+                &Sampling {
+                    top_k: 1,
+                    ..drawing()
+                },
+                0
+            )
+            .best(0, 1000),
+            2
+        );
+        assert_eq!(sampler(&Sampling::default(), 0).best(0, 1000), 1);
+        let all = [
+            drawing(),
+            Sampling {
+                top_k: MOST_BEST + 1,
+                ..drawing()
+            },
+            Sampling {
+                repetition_penalty: 1.1,
+                ..top.clone()
+            },
+            Sampling {
+                frequency_penalty: 0.1,
+                ..Sampling::default()
+            },
+            Sampling {
+                presence_penalty: 0.1,
+                ..Sampling::default()
+            },
+            Sampling {
+                logit_bias: vec![(1, 1.0)],
+                ..Sampling::default()
+            },
+        ];
+        for params in all {
+            assert_eq!(sampler(&params, 0).best(0, 1000), 0, "{params:?}");
+        }
+        // Until stops are allowed.
+        let mut least = Sampler::new(&Sampling::default(), &[2], 1, &[], 0);
+        assert_eq!(least.best(0, 1000), 0);
+        pick(&mut least, &[0.0, 1.0, 2.0]).unwrap();
+        assert_eq!(least.best(0, 1000), 1);
     }
 }

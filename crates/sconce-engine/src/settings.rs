@@ -34,6 +34,8 @@ pub struct EngineSettings {
     pub ranks: usize,
     /// A GPU for each rank; empty: they compute on the processor.
     pub gpus: Vec<GpuShare>,
+    /// Whether steps on a GPU are launched kernel by kernel, not recorded and played again.
+    pub eager: bool,
     /// Several ranks are given up when none of them shows a sign of life for so long.
     pub collective_timeout: Duration,
     /// Longest sequence in tokens; `None`: the model's context.
@@ -74,6 +76,13 @@ pub struct GpuShare {
     pub bytes: u64,
 }
 
+impl GpuShare {
+    /// So many thousandths of a GPU's bytes, as `option.gpu_memory_utilization` says.
+    pub fn of(bytes: u64, thousandths: u32) -> u64 {
+        bytes / 1000 * u64::from(thousandths)
+    }
+}
+
 impl EngineSettings {
     /// What adapters are kept as; `None`: as they are stored.
     pub(crate) fn lora_dtype(&self) -> Option<StoredDtype> {
@@ -99,6 +108,7 @@ impl EngineSettings {
             quantise: self.quantise,
             in_huge_pages: has_huge_pages(),
             for_gpu: !self.gpus.is_empty(),
+            eager: self.eager,
             cache: self.kv_dtype.unwrap_or(match self.dtype {
                 Some(StoredDtype::BF16) => KvDtype::BF16,
                 _ => KvDtype::F32,

@@ -11,16 +11,17 @@ use candle_core::{Storage, Tensor};
 use sconce_core::inbox::{self, Outbox, Queued};
 use sconce_core::{Event, Gauges, ServeError};
 use sconce_models::Adapter;
-use sconce_nn::Attached;
+use sconce_nn::{Attached, Scores};
 use sconce_sched::{Picked, Reuse, Row, Scheduler, SeqId, Sequence, StepPlan, Want};
 use sconce_text::Tokenizer;
 use tracing::debug;
 
-use crate::draws::{Drawn, Draws};
+use crate::draws::{Drawn, Draws, Given};
 use crate::live::{Admitted, Live};
 use crate::pace::Pace;
 use crate::pack::logit_rows;
 use crate::ranks::Ranks;
+use crate::sampler::Logits;
 use crate::speculation::Speculation;
 use crate::speculation::draft::Draft;
 
@@ -62,6 +63,10 @@ pub(crate) struct Worker {
     pub(crate) pace: Pace,
     /// The picks of a step.
     pub(crate) draws: Draws,
+    /// Whether rows of logits are elsewhere, so that less than all of a row is worth asking for.
+    pub(crate) asks_for_best: bool,
+    /// How many of the largest logits suffice for the rows of a step; kept for its memory.
+    pub(crate) best: Vec<u32>,
     /// What was picked in a step; kept for its memory.
     pub(crate) picked: Vec<Picked>,
     /// The adapters of the rows of a step; empty where none has one. Kept for its memory.
@@ -100,9 +105,10 @@ impl inbox::Worker for Worker {
                 let began = Instant::now();
                 self.draft(&mut plan)?;
                 self.find_adapters(&plan);
-                let logits = self.ranks.forward(&plan, &self.adapters)?;
+                self.find_best(&plan);
+                let scores = self.ranks.forward(&plan, &self.adapters, &self.best)?;
                 self.adapters.clear();
-                self.answer(&plan, &logits)?;
+                self.answer(&plan, &scores)?;
                 let tokens = plan.rows.iter().map(|row| row.tokens.len()).sum();
                 self.pace.record(tokens, began.elapsed());
                 self.gauges.count_step(plan.rows.len(), tokens);
@@ -156,8 +162,8 @@ impl Worker {
             .add(sequence)
             .map_err(|refusal| refusal.to_string())?;
         self.scheduler.plan(1, plan);
-        let logits = self.ranks.forward(plan, &[])?;
-        check_numbers(&logits)?;
+        let scores = self.ranks.forward(plan, &[], &[])?;
+        check_numbers(&scores.logits)?;
         let picked = Picked::new(seq, 0, true);
         self.scheduler.commit(plan, &[picked]);
         self.gauges.count_step(0, 0);
@@ -250,10 +256,27 @@ impl Worker {
         }
     }
 
-    /// Picks the next token of every row that reached its end, answers, and commits the plan.
-    fn answer(&mut self, plan: &StepPlan, logits: &Tensor) -> Result<(), String> {
+    /// Takes note of how much of the logits the picks of a plan's rows need.
+    fn find_best(&mut self, plan: &StepPlan) {
+        self.best.clear();
+        if !self.asks_for_best {
+            return;
+        }
         let vocab = self.ranks.vocab();
-        let (storage, layout) = logits.storage_and_layout();
+        for row in &plan.rows {
+            let count = match row.want {
+                Want::Last if self.picks(row) => self.live[&row.seq].best(vocab),
+                _ => 0,
+            };
+            self.best
+                .extend(std::iter::repeat_n(count, logit_rows(row)));
+        }
+    }
+
+    /// Picks the next token of every row that reached its end, answers, and commits the plan.
+    fn answer(&mut self, plan: &StepPlan, scores: &Scores) -> Result<(), String> {
+        let vocab = self.ranks.vocab();
+        let (storage, layout) = scores.logits.storage_and_layout();
         let Storage::Cpu(values) = &*storage else {
             return Err("the logits are not in the host's memory".into());
         };
@@ -263,14 +286,13 @@ impl Worker {
         let (start, end) = layout
             .contiguous_offsets()
             .ok_or("the logits are not contiguous")?;
-        let values = &values[start..end];
+        let given = Given::new(&values[start..end], vocab, &scores.best);
         let mut at = 0;
         for row in &plan.rows {
-            let count = logit_rows(row);
-            self.prepare(row, at, &values[at * vocab..(at + count) * vocab]);
-            at += count;
+            self.prepare(row, at, &given);
+            at += logit_rows(row);
         }
-        self.draws.pick(values, vocab);
+        self.draws.pick(&given);
         let mut picked = std::mem::take(&mut self.picked);
         let mut draws = std::mem::take(&mut self.draws);
         let mut drawn = draws.drain();
@@ -282,7 +304,7 @@ impl Worker {
             }
             if self.live[&row.seq].searches() {
                 // The other texts' logits follow those of the first.
-                self.search(row.seq, &values[(at - 1) * vocab..], &mut picked);
+                self.search(row.seq, given.from(at - 1), &mut picked);
             } else {
                 let drawn = drawn.next().expect("every row that picks was prepared");
                 self.answer_row(row, drawn, &mut picked);
@@ -329,7 +351,7 @@ impl Worker {
     }
 
     /// Takes note of the logits of a row, which begin at row `at` of all, and prepares the pick.
-    fn prepare(&mut self, row: &Row, at: usize, logits: &[f32]) {
+    fn prepare(&mut self, row: &Row, at: usize, given: &Given) {
         let picks = self.picks(row);
         let live = self
             .live
@@ -338,9 +360,10 @@ impl Worker {
         let count = logit_rows(row);
         let end = row.start + row.tokens.len();
         if row.want == Want::All {
-            let rows = logits.chunks_exact(logits.len() / count);
-            for (position, logits) in (end - count..end).zip(rows) {
-                live.note_prompt_logits(position, logits);
+            for (position, at) in (end - count..end).zip(at..) {
+                if let Logits::All(logits) = given.row(at) {
+                    live.note_prompt_logits(position, logits);
+                }
             }
         }
         if picks && !live.searches() {

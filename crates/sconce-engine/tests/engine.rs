@@ -152,6 +152,7 @@ fn settings() -> EngineSettings {
         threads: None,
         ranks: 1,
         gpus: Vec::new(),
+        eager: false,
         collective_timeout: Duration::from_secs(8),
         max_model_len: Some(256),
         max_rows: 8,

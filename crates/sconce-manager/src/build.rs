@@ -1,27 +1,31 @@
 //! From settings to a running backend.
 
+use std::any::Any;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread::ScopedJoinHandle;
 
 use sconce_config::{
     Dtype, KvDtype, LoraSettings, ModelSettings, Quantize, SpeculationSettings, Speculator,
 };
+use sconce_core::inbox::panic_message;
 use sconce_core::{Backend, Observer, Task};
 use sconce_diffusion::{DiffusionEngine, DiffusionSettings, Spare};
 use sconce_engine::{
-    BlockFormat, CacheDtype, Engine, EngineSettings, Guesser, Lora, Packing, Quantisation,
-    Speculation, StoredDtype, open_checkpoint,
+    BlockFormat, CacheDtype, Engine, EngineError, EngineSettings, GpuShare, Guesser, Lora, Packing,
+    Quantisation, Speculation, StoredDtype, Unstarted, open_checkpoint,
 };
 use sconce_python::{Formatters, Pool};
 use sconce_seq2seq::{Seq2SeqEngine, Seq2SeqSettings};
 use sconce_tasks::{TaskEngine, TaskSettings, VectorWish};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::coming::Coming;
 use crate::device;
 use crate::error::ManagerError;
 use crate::memory::{self, Memory, Planned, Promise};
 use crate::python;
+use crate::replicas::Replicas;
 use crate::store::{self, Place};
 use crate::task::{self, Wish};
 
@@ -30,6 +34,8 @@ pub(crate) struct Built {
     pub(crate) backend: Arc<dyn Backend>,
     /// The same, where it is the model's own code that answers.
     pub(crate) pool: Option<Arc<Pool>>,
+    /// The same, where there are several engines.
+    pub(crate) replicas: Option<Arc<Replicas>>,
     /// The model's own functions that change requests and answers, if it has such.
     pub(crate) formatters: Option<Arc<Formatters>>,
     /// The memory that it takes.
@@ -81,6 +87,7 @@ pub(crate) fn build(
         return Ok(Built {
             backend: Arc::clone(&pool) as Arc<dyn Backend>,
             pool: Some(pool),
+            replicas: None,
             formatters,
             promise,
         });
@@ -94,7 +101,7 @@ pub(crate) fn build(
         }
         place => place,
     };
-    let (backend, promise) = match place {
+    let ((backend, replicas), promise) = match place {
         Place::Here(dir) => {
             let load = |room| native(settings, (served, dir), (room, &site.memory), observer);
             site.memory.promise(load)?
@@ -111,33 +118,41 @@ pub(crate) fn build(
     Ok(Built {
         backend,
         pool: None,
+        replicas,
         formatters,
         promise,
     })
 }
 
-/// Loads the engine of the model in a directory, within `room` bytes; it, and what it takes.
+/// What answers for a native model; the same once more where that is several engines.
+type Native = (Arc<dyn Backend>, Option<Arc<Replicas>>);
+
+/// Loads the engine of the model in a directory, within `room` bytes, or one for each group of GPUs that it may use; what it
+/// takes of the machine's memory.
 fn native(
     settings: &ModelSettings,
     (served, dir): (Task, PathBuf),
     (room, memory): (Option<u64>, &Arc<Memory>),
     observer: Arc<Observer>,
-) -> Result<(Arc<dyn Backend>, u64), ManagerError> {
+) -> Result<(Native, u64), ManagerError> {
     let continues = task::continues_texts(&dir, served);
     if !continues {
         task::require_no_adapters(settings, served)?;
     }
     match served {
         task if continues => {
-            let settings = decoder_settings(settings, dir, task, room)?;
-            let on_gpus = !settings.gpus.is_empty();
-            let engine = Engine::start(settings, observer)?;
-            // Memory of the machine is promised; that of GPUs is planned for each model alone.
-            let planned = match on_gpus {
-                true => 0,
-                false => engine.planned(),
+            let groups = device::gpus(settings)?;
+            let plain = EngineSettings {
+                room,
+                ..engine_settings(settings, dir, task)
             };
-            Ok((Arc::new(engine), planned))
+            // Memory of the machine is promised; that of GPUs is planned for each model alone.
+            if !groups.is_empty() {
+                return Ok((on_gpus(&plain, groups, observer, &Engine::start)?, 0));
+            }
+            let engine = Engine::start(plain, observer)?;
+            let planned = engine.planned();
+            Ok(((Arc::new(engine), None), planned))
         }
         Task::TextToImage => {
             device::require_processor(settings, Task::TextToImage)?;
@@ -151,7 +166,7 @@ fn native(
             };
             let engine = DiffusionEngine::start(settings, observer)?;
             let planned = engine.planned();
-            Ok((Arc::new(engine), planned))
+            Ok(((Arc::new(engine), None), planned))
         }
         task if task.reads_and_writes() => {
             device::require_processor(settings, task)?;
@@ -161,7 +176,7 @@ fn native(
             };
             let engine = Seq2SeqEngine::start(settings, observer)?;
             let planned = engine.planned();
-            Ok((Arc::new(engine), planned))
+            Ok(((Arc::new(engine), None), planned))
         }
         task => {
             device::require_processor(settings, task)?;
@@ -171,7 +186,7 @@ fn native(
             };
             let engine = TaskEngine::start(settings, observer)?;
             let planned = engine.planned();
-            Ok((Arc::new(engine), planned))
+            Ok(((Arc::new(engine), None), planned))
         }
     }
 }
@@ -183,34 +198,89 @@ fn decoder(
     room: Option<u64>,
     planned: Planned,
     observer: Arc<Observer>,
-) -> Result<Arc<dyn Backend>, ManagerError> {
-    let settings = decoder_settings(settings, coming.dir(), task, room)?;
-    let there = EngineSettings {
-        dir: coming.headers().into(),
-        ..settings.clone()
+) -> Result<Native, ManagerError> {
+    let groups = device::gpus(settings)?;
+    let plain = EngineSettings {
+        room,
+        ..engine_settings(settings, coming.dir(), task)
     };
-    let on_gpus = !settings.gpus.is_empty();
-    let mut checkpoint = open_checkpoint(&there, Some(&coming.numbers()))?;
-    checkpoint.planned = Some(Box::new(move |bytes| {
-        planned(if on_gpus { 0 } else { bytes })
-    }));
-    let engine = Engine::start_with(settings, checkpoint, observer)?;
-    Ok(Arc::new(engine))
+    let open = |settings: &EngineSettings| {
+        let there = EngineSettings {
+            dir: coming.headers().into(),
+            ..settings.clone()
+        };
+        open_checkpoint(&there, Some(&coming.numbers()))
+    };
+    if !groups.is_empty() {
+        planned(0);
+        let start = |settings: EngineSettings, observer| {
+            let checkpoint = open(&settings)?;
+            Engine::start_with(settings, checkpoint, observer)
+        };
+        return on_gpus(&plain, groups, observer, &start);
+    }
+    let mut checkpoint = open(&plain)?;
+    checkpoint.planned = Some(planned);
+    let engine = Engine::start_with(plain, checkpoint, observer)?;
+    Ok((Arc::new(engine), None))
 }
 
-fn decoder_settings(
-    settings: &ModelSettings,
-    dir: PathBuf,
-    task: Task,
-    room: Option<u64>,
-) -> Result<EngineSettings, ManagerError> {
-    let gpus = device::gpus(settings)?;
-    Ok(EngineSettings {
-        room,
-        ranks: gpus.len().max(settings.ranks),
-        gpus,
-        ..engine_settings(settings, dir, task)
-    })
+/// How an engine is started.
+type Start<'a> = &'a (dyn Fn(EngineSettings, Arc<Observer>) -> Result<Engine, EngineError> + Sync);
+
+/// An engine on each group of GPUs, all loaded at the same time.
+fn on_gpus(
+    plain: &EngineSettings,
+    groups: Vec<Vec<GpuShare>>,
+    observer: Arc<Observer>,
+    start: Start<'_>,
+) -> Result<Native, ManagerError> {
+    let count = groups.len();
+    let settings: Vec<_> = groups
+        .into_iter()
+        .map(|gpus| EngineSettings {
+            ranks: gpus.len(),
+            gpus,
+            ..plain.clone()
+        })
+        .collect();
+    if let [only] = &*settings {
+        let engine = start(only.clone(), observer)?;
+        return Ok((Arc::new(engine), None));
+    }
+    info!(
+        model = plain.name,
+        "{count} replicas, each on GPUs of its own"
+    );
+    // Of what is read the first one tells; the others read the same.
+    let nobody: Arc<Observer> = Arc::new(|_, _| {});
+    let started: Vec<Result<Engine, EngineError>> = std::thread::scope(|scope| {
+        let spawn = |(index, settings): (usize, &EngineSettings)| {
+            let observer = Arc::clone(if index == 0 { &observer } else { &nobody });
+            let settings = settings.clone();
+            scope.spawn(move || start(settings, observer))
+        };
+        let threads: Vec<_> = settings.iter().enumerate().map(spawn).collect();
+        let ended = |thread: ScopedJoinHandle<Result<Engine, EngineError>>| {
+            let panicked = |panic: Box<dyn Any + Send>| {
+                Err(Unstarted::Panicked(panic_message(&*panic)).into())
+            };
+            thread.join().unwrap_or_else(panicked)
+        };
+        threads.into_iter().map(ended).collect()
+    });
+    let mut engines: Vec<Arc<dyn Backend>> = Vec::new();
+    for (index, engine) in started.into_iter().enumerate() {
+        let failed = |cause: EngineError| ManagerError::Replica {
+            number: index + 1,
+            count,
+            gpus: settings[index].gpus.iter().map(|gpu| gpu.ordinal).collect(),
+            cause: Box::new(cause),
+        };
+        engines.push(Arc::new(engine.map_err(failed)?));
+    }
+    let replicas = Arc::new(Replicas::new(&plain.name, engines));
+    Ok((Arc::clone(&replicas) as Arc<dyn Backend>, Some(replicas)))
 }
 
 /// Requests that are computed together where nobody says.
@@ -308,6 +378,7 @@ pub(crate) fn engine_settings(
         threads: settings.threads,
         ranks: settings.ranks,
         gpus: Vec::new(),
+        eager: settings.eager,
         collective_timeout: settings.collective_timeout,
         max_model_len: settings.max_model_len,
         max_rows: settings.max_rolling_batch_size,

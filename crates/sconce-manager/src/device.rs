@@ -1,42 +1,61 @@
 //! Where a model computes by its configuration, asked before anything is fetched. What devices there are is known to the
 //! engine.
 
-use sconce_config::{Device, ModelSettings, Speculator};
+use sconce_config::{Device, LoadOn, ModelSettings, Speculator};
 use sconce_core::Task;
-use sconce_engine::{DeviceError, DeviceWish, GpuInfo, GpuShare, Gpus};
+use sconce_engine::{DeviceError, DeviceWish, GpuInfo, GpuShare, Gpus, Spread};
 use tracing::warn;
 
 use crate::build::quantisation;
 
 /// Fails unless the model's device can be used. Where a user's own code answers, devices are its own concern.
 pub fn require_device(settings: &ModelSettings) -> Result<(), DeviceError> {
-    gpus(settings).map(drop)
+    at_hand(settings).map(drop)
 }
 
-/// A GPU for each rank of a model; none: it computes on the processor.
-pub(crate) fn gpus(settings: &ModelSettings) -> Result<Vec<GpuShare>, DeviceError> {
+/// A GPU for each rank of each replica of a model; none: it computes on the processor, once.
+pub(crate) fn gpus(settings: &ModelSettings) -> Result<Vec<Vec<GpuShare>>, DeviceError> {
+    let share = |gpu: &GpuInfo| GpuShare {
+        ordinal: gpu.ordinal,
+        bytes: GpuShare::of(gpu.bytes, settings.gpu_memory_thousandths),
+    };
+    let groups = at_hand(settings)?;
+    Ok(groups
+        .iter()
+        .map(|group| group.iter().map(share).collect())
+        .collect())
+}
+
+/// The GPUs of this machine that a model would compute on, those of each replica together; none: its processor.
+pub fn at_hand(settings: &ModelSettings) -> Result<Vec<Vec<GpuInfo>>, DeviceError> {
     if settings.python.is_some() {
         return Ok(Vec::new());
     }
-    let wish = match settings.device {
-        Device::Auto => DeviceWish::Auto,
-        Device::Cpu => DeviceWish::Cpu,
-        Device::Cuda => DeviceWish::Cuda,
+    let (wish, numbers) = match (settings.device, &settings.load_on) {
+        (Device::Cpu, _) | (Device::Auto, LoadOn::Cpu) => return Ok(Vec::new()),
+        (Device::Auto, LoadOn::Gpus(numbers)) => (DeviceWish::Auto, Some(&**numbers)),
+        (Device::Cuda, LoadOn::Gpus(numbers)) => (DeviceWish::Cuda, Some(&**numbers)),
+        (Device::Auto, LoadOn::All) => (DeviceWish::Auto, None),
+        (Device::Cuda, LoadOn::All | LoadOn::Cpu) => (DeviceWish::Cuda, None),
     };
-    let ranks = (!settings.all_gpus).then_some(settings.ranks);
-    let gpus = sconce_engine::choose_gpus(wish, ranks, &Gpus::of_this_machine())?;
-    let share = |gpu: &GpuInfo| GpuShare {
-        ordinal: gpu.ordinal,
-        bytes: gpu.bytes / 1000 * u64::from(settings.gpu_memory_thousandths),
+    let spread = Spread {
+        ranks: (!settings.all_gpus).then_some(settings.ranks),
+        numbers,
     };
-    match of_the_processor(settings).filter(|_| !gpus.is_empty()) {
-        Some(what) => Err(DeviceError::ProcessorOnly { what }),
-        None => Ok(gpus.iter().map(share).collect()),
+    let groups = sconce_engine::choose_gpus(wish, spread, &Gpus::of_this_machine())?;
+    match of_the_processor(settings).filter(|_| !groups.is_empty()) {
+        Some(error) => Err(error),
+        None => Ok(groups),
     }
 }
 
-/// What is asked for that only the processor does, as an option with its value.
-fn of_the_processor(settings: &ModelSettings) -> Option<String> {
+/// Why a model cannot compute on GPUs, if something is asked for that only the processor does.
+pub fn of_the_processor(settings: &ModelSettings) -> Option<DeviceError> {
+    processor_only(settings).map(|what| DeviceError::ProcessorOnly { what })
+}
+
+/// That as an option with its value.
+fn processor_only(settings: &ModelSettings) -> Option<String> {
     if let Some(format) = quantisation(settings.quantize) {
         return Some(format!("option.quantize={}", format.name()));
     }

@@ -377,6 +377,13 @@ impl Entry {
                 }),
                 _,
             ) => pool.crew(),
+            (
+                Some(Built {
+                    replicas: Some(replicas),
+                    ..
+                }),
+                _,
+            ) => replicas.crew(),
             (Some(_), _) => Crew {
                 min: 1,
                 max: 1,

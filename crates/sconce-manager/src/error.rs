@@ -18,6 +18,18 @@ pub enum ManagerError {
     /// The engine does not start.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// One of several engines does not start.
+    #[error("replica {number} of {count}, on {}: {cause}", on(.gpus))]
+    Replica {
+        /// Its number, from 1.
+        number: usize,
+        /// How many there are to be.
+        count: usize,
+        /// The numbers of its GPUs.
+        gpus: Vec<usize>,
+        /// Why.
+        cause: Box<EngineError>,
+    },
     /// The device that is asked for cannot be used.
     #[error(transparent)]
     Device(#[from] DeviceError),
@@ -104,6 +116,14 @@ pub enum ManagerError {
     Panic,
 }
 
+fn on(gpus: &[usize]) -> String {
+    let numbers: Vec<_> = gpus.iter().map(usize::to_string).collect();
+    match &*numbers {
+        [one] => format!("GPU {one}"),
+        several => format!("GPUs {}", several.join(", ")),
+    }
+}
+
 impl ManagerError {
     pub(crate) fn temporary(cause: &std::io::Error) -> Self {
         Self::Temporary {
@@ -141,6 +161,7 @@ impl ManagerError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Engine(error) => error.code(),
+            Self::Replica { cause, .. } => cause.code(),
             Self::Device(error) => error.code(),
             Self::Start(error) => error.code(),
             Self::Seq2Seq(error) => error.code(),

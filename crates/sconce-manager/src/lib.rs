@@ -22,6 +22,7 @@ mod progress;
 mod python;
 mod registry;
 mod remote;
+mod replicas;
 mod s3;
 mod store;
 mod task;
@@ -31,7 +32,7 @@ mod wanted;
 mod watchdog;
 mod worker_gpus;
 
-pub use device::require_device;
+pub use device::{at_hand, of_the_processor, require_device};
 pub use error::ManagerError;
 pub use hub_error::HubError;
 pub use inspect::Inspection;

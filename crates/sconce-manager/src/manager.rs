@@ -83,6 +83,7 @@ impl Manager {
         entry.ready(Built {
             backend,
             pool: None,
+            replicas: None,
             formatters: None,
             promise: self.0.site.memory.grant(0),
         });

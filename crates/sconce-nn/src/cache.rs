@@ -159,6 +159,13 @@ impl KvCache {
         self.blocks
     }
 
+    /// Where it is on a GPU, if it is: another cache is elsewhere.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn address(&self) -> Option<u64> {
+        let [keys, _] = self.layers.first()?.on_gpu.as_ref()?;
+        crate::kernels::cuda::address(keys).ok()
+    }
+
     /// The part of one layer.
     ///
     /// # Panics
@@ -178,8 +185,10 @@ impl KvLayer {
         Self::new(shape, blocks)
     }
 
+    /// With a block more than is counted, for tokens that nobody asked for: they fill steps up to sizes that are recorded.
     #[cfg(feature = "cuda")]
     fn of_gpu(device: &Device, shape: KvShape, blocks: usize) -> Result<Self> {
+        let blocks = blocks + 1;
         use crate::kernels::cuda;
         let sizes = cuda::Sizes {
             kv_heads: shape.kv_heads,

@@ -6,11 +6,21 @@ use crate::error::NnError;
 use crate::kernels::cpu::gather::{gather, gather_blocks, gather_panels, gather_panels_of_blocks};
 #[cfg(feature = "cuda")]
 use crate::kernels::cuda;
+use crate::step::Placed;
 use crate::tensors;
 use crate::weights::{HostTensor, Matrix, WeightError};
 
 /// What errors say of it.
 const TABLE: &str = "the table of an embedding";
+
+/// By which numbers of a step rows are looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Those of its tokens.
+    Ids,
+    /// Where they stand.
+    Positions,
+}
 
 /// A table of rows, or one rank's part of it.
 #[derive(Clone, Debug)]
@@ -71,6 +81,19 @@ impl Embedding {
             }
         }
         tensors::tensor(out, &[ids.len(), width])
+    }
+
+    /// Rows for the ids or the positions of a step, `[tokens, width]`; where they are on a GPU already, for those.
+    pub fn forward_step(&self, step: &Placed, by: By) -> Result<Tensor> {
+        #[cfg(feature = "cuda")]
+        if let Some(table) = self.weight.on_gpu() {
+            let there = step.on_gpu(table.device())?;
+            return cuda::gather(table, there.by(by), self.first_id);
+        }
+        self.forward(match by {
+            By::Ids => &step.ids,
+            By::Positions => &step.positions,
+        })
     }
 
     /// Width of a row.

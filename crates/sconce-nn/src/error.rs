@@ -84,7 +84,8 @@ pub enum NnError {
     },
     /// There is no NCCL.
     #[error(
-        "libnccl.so is not there, which joins GPUs: install NVIDIA's NCCL 2.17 or later, with a link libnccl.so to          libnccl.so.2 on LD_LIBRARY_PATH, or serve from one GPU with option.tensor_parallel_degree=1"
+        "libnccl.so is not there, which joins GPUs: install NVIDIA's NCCL 2.17 or later, with a link libnccl.so to \
+         libnccl.so.2 on LD_LIBRARY_PATH, or serve from one GPU with option.tensor_parallel_degree=1"
     )]
     NoNccl,
     /// NCCL is too old.

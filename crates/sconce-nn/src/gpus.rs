@@ -16,6 +16,25 @@ pub struct GpuInfo {
     pub capability: (u32, u32),
 }
 
+/// The memory of a GPU, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeviceMemory {
+    /// What nobody has taken.
+    pub free: u64,
+    /// All of it.
+    pub total: u64,
+}
+
+/// The memory of a device now, once it has done what it was told; `None`: it is the processor, or does not say.
+pub fn device_memory(device: &Device) -> Option<DeviceMemory> {
+    #[cfg(feature = "cuda")]
+    if device.is_cuda() {
+        return crate::kernels::cuda::memory(device).ok();
+    }
+    let _ = device;
+    None
+}
+
 /// Why GPUs cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GpuError {
@@ -59,6 +78,32 @@ pub fn gpus() -> Result<Vec<GpuInfo>, GpuError> {
     return crate::kernels::cuda::list();
     #[cfg(not(feature = "cuda"))]
     Err(GpuError::NotBuilt)
+}
+
+/// Two of the GPUs that cannot reach each other's memory, if there are such.
+pub fn apart(ordinals: &[usize]) -> Option<[usize; 2]> {
+    #[cfg(feature = "cuda")]
+    return crate::kernels::cuda::apart(ordinals);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = ordinals;
+        None
+    }
+}
+
+/// Bytes that are free in `/dev/shm`, through which GPUs exchange numbers that cannot reach each other; `None`: the system
+/// does not tell.
+pub fn shared_memory() -> Option<u64> {
+    let mut told = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path ends with a zero, and the system writes the whole of what it tells.
+    #[allow(unsafe_code)]
+    let told = unsafe {
+        if libc::statvfs(c"/dev/shm".as_ptr(), told.as_mut_ptr()) != 0 {
+            return None;
+        }
+        told.assume_init()
+    };
+    Some(told.f_bavail * told.f_frsize)
 }
 
 /// One GPU with a stream of its own, for one rank: whoever opens it twice has to synchronise both.

@@ -22,8 +22,10 @@ mod low_rank;
 mod norm;
 mod ops;
 mod pulse;
+mod replays;
 mod rope;
 mod row_sums;
+mod scores;
 mod step;
 mod tensors;
 pub mod weights;
@@ -36,11 +38,16 @@ pub use attention::{
 };
 pub use cache::{KvCache, KvDtype, KvLayer, KvShape};
 pub use channels::join_channels;
-pub use comm::{Communicator, GroupFailure, GroupHandle, Place, Solo, SoloOn, Threads, over_nccl};
+pub use comm::{
+    Communicator, GroupFailure, GroupHandle, Place, Solo, SoloOn, Threads, over_nccl, require_nccl,
+};
 pub use conv::{CONV_SCRATCH, Conv2d, ConvShape};
-pub use embedding::Embedding;
+pub use embedding::{By, Embedding};
 pub use error::NnError;
-pub use gpus::{GpuError, GpuInfo, gpus, head_on_gpu, open_gpu};
+pub use gpus::{
+    DeviceMemory, GpuError, GpuInfo, apart, device_memory, gpus, head_on_gpu, open_gpu,
+    shared_memory,
+};
 pub use group_norm::GroupNorm;
 pub use kernels::cpu::stream::read_bandwidth;
 pub use kernels::cpu::{logits, pool};
@@ -49,6 +56,8 @@ pub use low_rank::{Adapted, LowRank};
 pub use norm::Norm;
 pub use ops::{add, columns, multiply, rows, scale, to_host};
 pub use pulse::{Attached, Pulse, Silence};
+pub use replays::Replays;
 pub use rope::{Rope, RopeScaling, RopeSpec};
 pub use row_sums::RowSums;
+pub use scores::{Best, MOST_BEST, Scores};
 pub use step::{BLOCK, Placed, Step, StepRow};

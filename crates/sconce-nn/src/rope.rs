@@ -186,7 +186,13 @@ impl Rope {
             }
             .into());
         }
-        if let Some(position) = positions
+        self.check_positions(step)
+    }
+
+    /// Fails on a position beyond the last.
+    pub(crate) fn check_positions(&self, step: &Step) -> Result<()> {
+        if let Some(position) = step
+            .positions
             .iter()
             .find(|&&position| position as usize >= self.max_len)
         {

@@ -1,5 +1,9 @@
 //! `Step`: one packed batch as the kernels want it. Making one from a plan is left to `sconce-engine`.
 
+#[cfg(feature = "cuda")]
+use crate::kernels::cuda::OnGpu;
+use crate::rope::Rope;
+
 /// Tokens per block of the paged cache.
 pub const BLOCK: usize = 32;
 
@@ -16,37 +20,65 @@ pub struct Step {
     pub rows: Vec<StepRow>,
     /// Indices of the tokens whose logits are wanted.
     pub sampled: Vec<u32>,
+    /// How many of the largest logits suffice for each of these, `[sampled]`; 0: all are wanted. Empty: all of all.
+    pub best: Vec<u32>,
 }
 
-/// A step during one forward pass; its index vectors go to a GPU once, when the first layer there asks for them.
+/// A step during one forward pass, and the rotations of its model; what kernels read of it goes to a GPU once, when the
+/// first layer there asks for it.
 #[derive(Debug)]
 pub struct Placed<'a> {
     step: &'a Step,
     #[cfg(feature = "cuda")]
-    on_gpu: std::cell::OnceCell<crate::kernels::cuda::OnGpu>,
+    ropes: &'a [Rope],
+    #[cfg(feature = "cuda")]
+    on_gpu: std::cell::OnceCell<OnGpu>,
+    /// What is there already.
+    #[cfg(feature = "cuda")]
+    given: Option<&'a OnGpu>,
 }
 
 impl<'a> Placed<'a> {
-    /// Of that step.
-    pub fn new(step: &'a Step) -> Self {
+    /// Of that step, by which only these rotate.
+    pub fn new(step: &'a Step, ropes: &'a [Rope]) -> Self {
+        #[cfg(not(feature = "cuda"))]
+        let _ = ropes;
         Self {
             step,
             #[cfg(feature = "cuda")]
+            ropes,
+            #[cfg(feature = "cuda")]
             on_gpu: std::cell::OnceCell::new(),
+            #[cfg(feature = "cuda")]
+            given: None,
         }
     }
 
-    /// The index vectors on the GPU of a tensor; all of a pass are on one.
+    /// Of a step that is on a GPU.
     #[cfg(feature = "cuda")]
-    pub(crate) fn on_gpu(
-        &self,
-        device: &candle_core::Device,
-    ) -> candle_core::Result<&crate::kernels::cuda::OnGpu> {
-        if let Some(uploaded) = self.on_gpu.get() {
+    pub(crate) fn on(step: &'a Step, ropes: &'a [Rope], given: &'a OnGpu) -> Self {
+        Self {
+            given: Some(given),
+            ..Self::new(step, ropes)
+        }
+    }
+
+    /// What kernels read, on the GPU of a tensor; all of a pass are on one.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn on_gpu(&self, device: &candle_core::Device) -> candle_core::Result<&OnGpu> {
+        if let Some(uploaded) = self.given.or(self.on_gpu.get()) {
             return Ok(uploaded);
         }
-        let uploaded = crate::kernels::cuda::OnGpu::new(self.step, device)?;
+        let uploaded = OnGpu::new(self.step, self.ropes, device)?;
         Ok(self.on_gpu.get_or_init(|| uploaded))
+    }
+
+    /// Says that the next layer begins: what the last one left but for its result is of no use any more.
+    pub fn next_layer(&self, device: &candle_core::Device) {
+        #[cfg(feature = "cuda")]
+        crate::kernels::cuda::next_layer(device);
+        #[cfg(not(feature = "cuda"))]
+        let _ = device;
     }
 }
 

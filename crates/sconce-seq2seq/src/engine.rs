@@ -188,7 +188,7 @@ pub(crate) fn canary(ranks: &mut Team<Rank>, orders: u64) -> Result<(), String> 
             positions: vec![0],
             slots: vec![sconce_nn::BLOCK as u32],
             rows: vec![row(1)],
-            sampled: Vec::new(),
+            ..Step::default()
         },
         texts: Step {
             rows: vec![row(0)],

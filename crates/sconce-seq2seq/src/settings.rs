@@ -57,6 +57,7 @@ impl Seq2SeqSettings {
     pub(crate) fn load_options(&self) -> LoadOptions {
         LoadOptions {
             for_gpu: false,
+            eager: false,
             dtype: self.dtype,
             quantise: self.quantise,
             in_huge_pages: has_huge_pages(),

@@ -77,6 +77,11 @@ impl<'a> Launch<'a> {
         self
     }
 
+    /// The variables that were set.
+    pub fn environment(&self) -> &[(String, String)] {
+        &self.environment
+    }
+
     /// Starts and waits for the port; not for readiness.
     pub fn start(self) -> Result<Server> {
         let (mut child, log, lines, _) = self.spawn()?;

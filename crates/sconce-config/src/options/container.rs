@@ -3,8 +3,8 @@
 
 use super::placement::degree;
 use super::reason::{
-    CLUSTERS, KEPT, LONG_PROMPTS, MEMORY_PLAN, NO_CUDA, NO_JAVA, NO_WORKERS, ONE_BACKEND,
-    ONE_ENGINE, PYTHON_ONLY, SECURE,
+    CLUSTERS, KEPT, LONG_PROMPTS, MEMORY_PLAN, NO_JAVA, NO_WORKERS, ONE_BACKEND, ONE_ENGINE,
+    PYTHON_ONLY, SECURE,
 };
 use super::{ENVIRONMENT, own_code, refused};
 use crate::draft::Draft;
@@ -177,8 +177,13 @@ pub(super) const CONTAINER: &[Entry] = &[
         key: "ENABLE_CUDA_GRAPHS",
         variables: &[Fills("ENABLE_CUDA_GRAPHS")],
         since: "0.27",
+        kind: Kind::Flag,
         doc: "The opposite of option.enforce_eager.",
-        status: Status::NoOp(NO_CUDA),
+        status: Status::Honoured(|d, v| {
+            let graphs = flag(v)?;
+            d.model.eager |= !graphs;
+            Ok(())
+        }),
         ..ENVIRONMENT
     },
     Entry {

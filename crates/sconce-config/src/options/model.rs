@@ -63,12 +63,14 @@ pub(super) const MODEL_KEYS: &[Entry] = &[
     Entry {
         key: "load_on_devices",
         aliases: &["load_on_device", "option.load_on_devices"],
-        doc: "Devices whose workers load the model: `*` for all GPUs, cpu, or numbers of GPUs with `;` \
-              between them.",
-        status: own_code(
-            "option.device says where the native engine computes",
-            |d, v| put(&mut d.python.load_on, python::devices(v)),
-        ),
+        default: "*",
+        doc: "Devices that load the model: `*` for all GPUs, cpu, or numbers of GPUs with `;` between them. So many of \
+              them as option.tensor_parallel_degree says have a replica of it together.",
+        status: Status::Honoured(|d, v| {
+            let devices = python::devices(v)?;
+            d.model.load_on = devices.clone();
+            put(&mut d.python.load_on, Ok(devices))
+        }),
         ..SERVER_OR_MODEL
     },
     Entry {

@@ -192,9 +192,15 @@ pub(super) const PLACEMENT: &[Entry] = &[
     Entry {
         key: "option.enforce_eager",
         kind: Kind::Flag,
+        default: "false",
         since: "0.27",
-        doc: "Whether launches on a GPU are not recorded.",
-        status: Status::NoOp(NO_CUDA),
+        doc: "Whether steps on a GPU are launched kernel by kernel, rather than recorded as graphs, which spares the \
+              time of launches while answers are generated.",
+        status: Status::Honoured(|d, v| {
+            let eager = flag(v)?;
+            d.model.eager |= eager;
+            Ok(())
+        }),
         ..OPTION
     },
 ];

@@ -18,8 +18,7 @@ pub(super) const TRACES: &str = "OTEL_EXPORTER_OTLP_ENDPOINT says where traces o
 pub(super) const NEURON: &str = "there is no Neuron device; nothing is compiled for one";
 pub(super) const NOT_COMPILED: &str =
     "no engine is compiled ahead of time; how it is computed is built in";
-pub(super) const NO_CUDA: &str =
-    "of GPUs only their number is chosen, with option.device and option.tensor_parallel_degree";
+pub(super) const NO_CUDA: &str = "which GPUs compute is said by load_on_devices, how many together by option.tensor_parallel_degree";
 pub(super) const POOLED: &str =
     "vectors are pooled as the checkpoint says; pooling names another way";
 pub(super) const NO_JAVA: &str = "there is no Java";

@@ -5,8 +5,10 @@
 //! blocks, so load can never exhaust memory.
 
 mod available;
+mod measured;
 
 pub use available::available_memory;
+pub(crate) use measured::Measured;
 
 use sconce_models::Footprint;
 use sconce_nn::{BLOCK, KvCache, KvShape};
@@ -23,7 +25,7 @@ const PROGRAM: u64 = 64 << 20;
 
 /// What a process takes of a GPU's memory for its context and kernels. An estimate for planning, on the large side of
 /// what is usually seen (0.3 to 0.6 GiB).
-const CUDA_CONTEXT: u64 = 600 << 20;
+pub(crate) const CUDA_CONTEXT: u64 = 600 << 20;
 
 /// What communication takes on each rank of several: buffers of channels to its peers. An estimate like that of the
 /// context.
@@ -34,6 +36,9 @@ const CUBLAS: u64 = 32 << 20;
 
 /// Scratch of attention: what is not yet joined of the tokens that are computed at a time.
 const ATTENTION: u64 = 64 << 20;
+
+/// Recorded steps and the memory that they compute in. An estimate: some hundred kernels for each of some tens of shapes.
+const REPLAYS: u64 = 256 << 20;
 
 /// Of the memory that a machine has left, the cache takes one part in so many unless
 /// `option.kv_cache_memory` says more: others live there too.
@@ -155,7 +160,7 @@ impl Room {
         Self {
             bytes: Some(bytes),
             overhead: CUDA_CONTEXT + if ranks > 1 { NCCL } else { 0 },
-            scratch: CUBLAS + ATTENTION,
+            scratch: CUBLAS + ATTENTION + REPLAYS,
             most_cache: None,
             keys: Keys::Plain(number),
             packs_inputs: false,

@@ -52,6 +52,26 @@ impl Filters {
         index_at(weights, weight, logits::sum, chance * total) as u32
     }
 
+    /// So many of the largest scores are looked at, if that is fewer than all of `vocab`.
+    pub(super) fn top_k(&self, vocab: usize) -> Option<usize> {
+        self.top_k.filter(|&count| count < vocab)
+    }
+
+    /// As [`Self::draw`], where `scores` are no others than the highest, at least as many as top-k keeps.
+    pub(super) fn draw_of_top(
+        &self,
+        scores: &[f32],
+        peak: f32,
+        chance: f64,
+        scratch: &mut Scratch,
+    ) -> u32 {
+        scratch.candidates.clear();
+        let count = self.top_k.unwrap_or(scores.len());
+        let total = self.gather_top(scores, peak, count, scratch);
+        self.cut(total, scratch);
+        draw(&scratch.candidates, chance)
+    }
+
     /// Leaves in `scratch.candidates` what may be drawn, in order of id, with the weights of the
     /// draw; at least one. `peak` is the highest of the scores.
     pub(super) fn keep(&self, scores: &[f32], peak: f32, scratch: &mut Scratch) {
@@ -60,6 +80,11 @@ impl Filters {
             Some(count) if count < scores.len() => self.gather_top(scores, peak, count, scratch),
             _ => self.gather_all(scores, peak, scratch),
         };
+        self.cut(total, scratch);
+    }
+
+    /// Applies the filters behind top-k to the candidates, whose weights and those of all others have that sum.
+    fn cut(&self, total: f64, scratch: &mut Scratch) {
         if let Some(share) = self.top_p {
             keep_nucleus(share * total, scratch);
         }

@@ -24,6 +24,16 @@ impl Softmax {
         })
     }
 
+    /// Of a row whose sum somebody else has computed.
+    pub(super) fn told(peak: f32, ln_sum: f64) -> Self {
+        Self { peak, ln_sum }
+    }
+
+    #[cfg(test)]
+    pub(super) fn ln_sum(&self) -> f64 {
+        self.ln_sum
+    }
+
     /// Natural logarithm of the probability of a logit.
     pub(crate) fn ln(&self, logit: f32) -> f32 {
         (f64::from(logit) - f64::from(self.peak) - self.ln_sum) as f32

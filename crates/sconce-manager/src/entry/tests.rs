@@ -57,6 +57,7 @@ pub(crate) fn with_memory(backend: Broken, bytes: u64) -> Built {
     Built {
         backend: Arc::new(backend),
         pool: None,
+        replicas: None,
         formatters: None,
         promise: Memory::measure().grant(bytes),
     }

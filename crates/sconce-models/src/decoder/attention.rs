@@ -76,7 +76,7 @@ impl Attention {
             k = keys.forward(&k, pass.comm)?;
         }
         let rope = self.rope.map(|index| &pass.ropes[index]);
-        let attended = rotate_and_attend(rope, [&q, &k, &v], kv, &pass.step, &self.how)?;
+        let attended = rotate_and_attend(rope, [&q, &k, &v], kv, pass.step, &self.how)?;
         let [out] = pass.linear([&self.out], [Place::Out], &attended)?;
         Ok(out)
     }

@@ -33,6 +33,8 @@ pub struct LoadOptions {
     pub cache: KvDtype,
     /// Whether matrices go to a GPU: row by row and all of one type, which activations, keys and values have as well.
     pub for_gpu: bool,
+    /// Whether steps on a GPU are launched kernel by kernel, not recorded and played again.
+    pub eager: bool,
 }
 
 /// Makes the layers of one rank.

@@ -23,8 +23,8 @@ mod tensors;
 use candle_core::{DType, Device, Result, Tensor};
 use sconce_nn::weights::{Outlines, Rehearsal, WeightSource};
 use sconce_nn::{
-    Act, Communicator, Embedding, KvCache, KvDtype, KvShape, Linear, Norm, Placed, Rope, Solo,
-    Step, add, columns, rows, scale, to_host,
+    Act, By, Communicator, DeviceMemory, Embedding, KvCache, KvDtype, KvShape, Linear, Norm,
+    Placed, Replays, Rope, Scores, Solo, Step, add, columns, device_memory, rows, scale, to_host,
 };
 
 pub use footprint::{Footprint, Working};
@@ -63,6 +63,8 @@ pub struct Decoder {
     blocks: Vec<Block>,
     exit: Exit,
     cache: KvDtype,
+    replays: Replays,
+    found: Option<DeviceMemory>,
 }
 
 /// From token ids to the residual stream.
@@ -84,7 +86,7 @@ struct Exit {
 
 /// What is the same for all blocks of one forward pass.
 pub(crate) struct Pass<'a> {
-    pub(crate) step: Placed<'a>,
+    pub(crate) step: &'a Placed<'a>,
     pub(crate) ropes: &'a [Rope],
     pub(crate) comm: &'a dyn Communicator,
     /// What adapters add to.
@@ -106,13 +108,15 @@ impl Decoder {
     ) -> std::result::Result<Self, LoadError> {
         let share = Share::new(comm.rank(), comm.world(), spec.dims)?;
         let device = comm.device();
+        let found = device_memory(&device);
         let options = LoadOptions {
             for_gpu: options.for_gpu || device.is_cuda(),
             ..*options
         };
         rehearse(arch, spec, (share, options), source)?;
         let loader = Loader::new(arch, spec, share, options, device, source, progress);
-        let (decoder, _, tally) = Self::of(loader, spec, comm)?;
+        let (mut decoder, _, tally) = Self::of(loader, spec, comm)?;
+        decoder.found = found;
         if decoder.share.rank == 0 {
             tally.tell(options.quantise);
         }
@@ -151,6 +155,9 @@ impl Decoder {
         comm: Box<dyn Communicator + Send>,
     ) -> std::result::Result<(Self, Footprint, Tally), LoadError> {
         let (share, cache) = (loader.share, loader.cache);
+        // Which experts compute is the host's to say, in the middle of a step.
+        let has_experts = spec.dims.experts > 0;
+        let may_replay = !loader.options.eager && share.world == 1 && !has_experts;
         let (entry, embed_weight) = Entry::load(&mut loader, spec)?;
         let ropes = match &spec.position {
             Position::Rope(tables) => tables.iter().map(|table| loader.rope(table)).collect(),
@@ -159,6 +166,10 @@ impl Decoder {
         let blocks = (0..spec.dims.layers).map(|layer| Block::load(&mut loader, spec, layer));
         let blocks = blocks.collect::<std::result::Result<_, _>>()?;
         let exit = Exit::load(&mut loader, spec, embed_weight)?;
+        let replays = match may_replay {
+            true => Replays::on(&comm.device()),
+            false => Replays::default(),
+        };
         let (footprint, tally) = loader.finish()?;
         let decoder = Self {
             dims: spec.dims,
@@ -169,28 +180,81 @@ impl Decoder {
             blocks,
             exit,
             cache,
+            replays,
+            found: None,
         };
         Ok((decoder, footprint, tally))
     }
 
-    /// Logits of the sampled tokens in memory of the host, `[sampled, vocab]`; only these rows go through the largest matrix.
-    fn logits(&self, x: &Tensor, sampled: &[u32]) -> Result<Tensor> {
-        if sampled.is_empty() {
-            return Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu);
+    /// Logits of the sampled tokens where they are computed, `[sampled, vocab]`.
+    fn compute(
+        &mut self,
+        step: &Step,
+        adapters: &[Option<Arc<Adapter>>],
+        kv: &mut KvCache,
+    ) -> Result<Tensor> {
+        self.check(step)?;
+        let mut replays = std::mem::take(&mut self.replays);
+        let mut compute = |placed: &Placed, kv: &mut KvCache| {
+            let x = self.pass(placed, adapters, kv)?;
+            match placed.sampled.is_empty() {
+                true => Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu),
+                false => self.logits(x, &placed.sampled),
+            }
+        };
+        let computed = replays.run(step, &self.ropes, kv, &mut compute);
+        self.replays = replays;
+        computed
+    }
+
+    /// The residual stream behind the last block, `[tokens, width]`.
+    fn pass(
+        &self,
+        step: &Placed,
+        adapters: &[Option<Arc<Adapter>>],
+        kv: &mut KvCache,
+    ) -> Result<Tensor> {
+        let device = self.comm.device();
+        let adaptation = Adaptation::of(step, adapters, self.share.rank);
+        let mut pass = Pass {
+            step,
+            ropes: &self.ropes,
+            comm: &*self.comm,
+            adaptation: &adaptation,
+            layer: 0,
+        };
+        let mut x = self.entry.forward(&pass)?;
+        for (layer, block) in self.blocks.iter().enumerate() {
+            step.next_layer(&device);
+            pass.layer = layer;
+            x = block.forward(&x, kv.layer(layer), &pass)?;
         }
+        step.next_layer(&device);
+        Ok(x)
+    }
+
+    /// Logits of the sampled tokens; only these rows go through the largest matrix.
+    fn logits(&self, mut x: Tensor, sampled: &[u32]) -> Result<Tensor> {
         let all = sampled.len() == x.dim(0)?
             && sampled
                 .iter()
                 .zip(0..)
                 .all(|(&index, token)| index == token);
-        let x = if all { x.clone() } else { rows(x, sampled)? };
+        if !all {
+            x = rows(&x, sampled)?;
+        }
         let mut logits = self.exit.forward(x)?;
         if self.share.world > 1 {
             let padded = columns(&logits, 0, self.share.vocab_stride())?;
             let gathered = self.comm.all_gather(&padded, 1)?;
             logits = columns(&gathered, 0, self.dims.vocab)?;
         }
-        to_host(&logits, &|| self.comm.settle())
+        Ok(logits)
+    }
+
+    /// The number of steps that were recorded, to be played again.
+    pub fn replays(&self) -> usize {
+        self.replays.count()
     }
 
     /// Fails on what would read beside the tables.
@@ -234,27 +298,38 @@ impl Model for Decoder {
         self.comm.device()
     }
 
+    fn found(&self) -> Option<DeviceMemory> {
+        self.found
+    }
+
+    fn problem(&self) -> Option<&str> {
+        self.replays.problem()
+    }
+
     fn forward(
         &mut self,
         step: &Step,
         adapters: &[Option<Arc<Adapter>>],
         kv: &mut KvCache,
     ) -> Result<Tensor> {
-        self.check(step)?;
-        let adaptation = Adaptation::of(step, adapters, self.share.rank);
-        let mut pass = Pass {
-            step: Placed::new(step),
-            ropes: &self.ropes,
-            comm: &*self.comm,
-            adaptation: &adaptation,
-            layer: 0,
-        };
-        let mut x = self.entry.forward(&pass)?;
-        for (layer, block) in self.blocks.iter().enumerate() {
-            pass.layer = layer;
-            x = block.forward(&x, kv.layer(layer), &pass)?;
+        let logits = self.compute(step, adapters, kv)?;
+        to_host(&logits, &|| self.comm.settle())
+    }
+
+    fn scores(
+        &mut self,
+        step: &Step,
+        adapters: &[Option<Arc<Adapter>>],
+        kv: &mut KvCache,
+    ) -> Result<Scores> {
+        let logits = self.compute(step, adapters, kv)?;
+        if self.share.rank > 0 && logits.device().is_cuda() {
+            // It has done its part when the first rank has all.
+            self.comm.settle()?;
+            return Tensor::zeros((0, self.dims.vocab), DType::F32, &Device::Cpu)
+                .map(Scores::whole);
         }
-        self.logits(&x, &step.sampled)
+        Scores::of(&logits, &step.best, &|| self.comm.settle())
     }
 }
 
@@ -280,7 +355,9 @@ impl Entry {
 
     /// Embeddings of all tokens of the step, `[tokens, width]`.
     fn forward(&self, pass: &Pass) -> Result<Tensor> {
-        let mut x = pass.comm.all_reduce(&self.embed.forward(&pass.step.ids)?)?;
+        let mut x = pass
+            .comm
+            .all_reduce(&self.embed.forward_step(pass.step, By::Ids)?)?;
         if let Some(scale) = self.scale {
             x = self::scale(&x, scale)?;
         }
@@ -291,7 +368,7 @@ impl Entry {
             x = norm.forward(&x)?;
         }
         match &self.positions {
-            Some(table) => add(&x, &table.forward(&pass.step.positions)?),
+            Some(table) => add(&x, &table.forward_step(pass.step, By::Positions)?),
             None => Ok(x),
         }
     }

@@ -28,16 +28,7 @@ pub(super) fn rotate_and_attend(
     let angles = match rope {
         Some(rope) => {
             rope.check(q, step)?;
-            let make = || {
-                let shape = (step.positions.len(), rope.pairs());
-                let [cos, sin] = rope.angles(step);
-                Ok([
-                    Tensor::from_vec(cos, shape, device)?,
-                    Tensor::from_vec(sin, shape, device)?,
-                ])
-            };
-            // A rotation stays where it is while a pass lasts.
-            Some(uploaded.angles(std::ptr::from_ref(rope) as usize, make)?)
+            Some(uploaded.angles(rope)?)
         }
         None => None,
     };
@@ -46,6 +37,6 @@ pub(super) fn rotate_and_attend(
         kv_heads: kv.shape.kv_heads,
         head: kv.shape.head_dim,
     };
-    cuda::write([q, k, v], cache, sizes, uploaded, angles.as_ref())?;
+    cuda::write([q, k, v], cache, sizes, uploaded, angles)?;
     cuda::attend(q, cache, sizes, uploaded, how)
 }

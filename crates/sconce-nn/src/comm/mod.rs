@@ -38,6 +38,14 @@ pub trait Communicator {
     }
 }
 
+/// Fails where GPUs cannot be joined to a group: there is no NCCL, or it is too old.
+pub fn require_nccl() -> Result<()> {
+    #[cfg(feature = "cuda")]
+    return nccl::require_library();
+    #[cfg(not(feature = "cuda"))]
+    Err(crate::error::NnError::NoNccl.into())
+}
+
 /// The ranks of a group of threads on GPUs of their own, each on its `device`: collectives are NCCL's. Returns when all
 /// ranks have come.
 ///

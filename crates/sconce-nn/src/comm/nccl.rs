@@ -71,8 +71,8 @@ impl Config {
     }
 }
 
-/// Fails where there is no NCCL.
-fn require_library() -> Result<()> {
+/// Fails where there is no NCCL that can be used.
+pub(super) fn require_library() -> Result<()> {
     #[cfg(feature = "dynamic-loading")]
     // SAFETY: only looks for the file and opens it.
     if !unsafe { sys::is_culib_present() } {

@@ -11,10 +11,13 @@ use crate::gpus::{HEADS, head_on_gpu};
 use crate::step::BLOCK;
 
 /// Tokens of a sequence that one block reads; `SPLIT` in paged.cuh.
-const SPLIT: usize = 512;
+pub(super) const SPLIT: usize = 512;
 
-/// Threads of a block; `WARPS` in paged.cuh.
-const THREADS: u32 = 128;
+/// Warps of a block, as in paged.cuh.
+const WARPS: usize = 4;
+
+/// Threads of a block.
+const THREADS: u32 = 32 * WARPS as u32;
 
 /// Bytes of sums that are not yet joined, of the tokens that are computed at a time.
 const ROOM: usize = 64 << 20;
@@ -112,7 +115,7 @@ pub(crate) fn attend(
     let (gpu, (tokens, heads, head)) = (Gpu::of(q)?, q.dims3()?);
     let out = gpu.room(q.dtype(), &[tokens, heads * head])?;
     let slopes = match &how.alibi {
-        Some(alibi) => Some(Tensor::new(&*alibi.slopes, q.device())?),
+        Some(alibi) => Some(step.slopes(&alibi.slopes)?),
         None => None,
     };
     let launches = Launches {
@@ -127,13 +130,24 @@ pub(crate) fn attend(
     };
     let each = launches.splits * heads * (sizes.padded()? + 2) * size_of::<f32>();
     let at_a_time = (ROOM / each).clamp(1, tokens.max(1));
-    for first in (0..tokens).step_by(at_a_time) {
-        let count = at_a_time.min(tokens - first);
-        launches.run(
-            &q.narrow(0, first, count)?,
-            first,
-            &out.narrow(0, first, count)?,
-        )?;
+    let by_tiles = step.tiles.as_ref().filter(|_| gpu.has_tiles_of(q.dtype()));
+    let all = [0..tokens];
+    let singles = match by_tiles {
+        Some(tiles) => {
+            launches.prompts(q, tiles, &out)?;
+            &*step.singles
+        }
+        None => &all,
+    };
+    for run in singles {
+        for first in run.clone().step_by(at_a_time) {
+            let count = at_a_time.min(run.end - first);
+            launches.run(
+                &q.narrow(0, first, count)?,
+                first,
+                &out.narrow(0, first, count)?,
+            )?;
+        }
     }
     Ok(out)
 }
@@ -170,6 +184,35 @@ struct Launches<'a> {
 }
 
 impl Launches<'_> {
+    /// The prompts of the step, by tiles.
+    fn prompts(&self, q: &Tensor, tiles: &Tensor, out: &Tensor) -> Result<()> {
+        let Sizes { kv_heads, head } = self.sizes;
+        let count = tiles.dim(0)?;
+        let warps = (count * (self.heads / kv_heads)).div_ceil(WARPS);
+        let args = [
+            pointer(q, "the queries")?,
+            pointer(self.keys, "the cache")?,
+            pointer(self.values, "the cache")?,
+            pointer(&self.step.tables, "tables")?,
+            pointer(&self.step.rows, "rows")?,
+            pointer(&self.step.positions, "positions")?,
+            pointer(tiles, "tiles")?,
+            Arg::Int(count),
+            Arg::Scoring(self.scoring),
+            Arg::Int(self.heads),
+            Arg::Int(kv_heads),
+            Arg::Int(head),
+            Arg::Int(self.step.most),
+            pointer(out, "the result of attention")?,
+        ];
+        let name = format!(
+            "attend_prompt_{}_{}",
+            suffix(q.dtype())?,
+            self.sizes.padded()?
+        );
+        self.gpu.launch(name, [warps, kv_heads, 1], THREADS, &args)
+    }
+
     /// Tokens `first` and on.
     fn run(&self, q: &Tensor, first: usize, out: &Tensor) -> Result<()> {
         let (tokens, dtype) = (q.dim(0)?, q.dtype());

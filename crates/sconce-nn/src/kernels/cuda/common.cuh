@@ -17,6 +17,7 @@ __device__ __forceinline__ float wide(f16 x) { return __half2float(x); }
 __device__ __forceinline__ float wide(bf16 x) { return __bfloat162float(x); }
 __device__ __forceinline__ void narrow(float x, f16 &to) { to = __float2half_rn(x); }
 __device__ __forceinline__ void narrow(float x, bf16 &to) { to = __float2bfloat16_rn(x); }
+__device__ __forceinline__ uint32_t bits_of(float x) { return __float_as_uint(x); }
 #endif
 
 __device__ __forceinline__ float wide(float x) { return x; }

@@ -11,8 +11,10 @@ use candle_core::cuda_backend::cudarc::driver::{
 use candle_core::cuda_backend::{CudaDevice, WrapErr, cudarc};
 use candle_core::{DType, Device, Result, Tensor};
 
+use super::arena::Arena;
 use super::numbers::pointer;
-use crate::gpus::{GpuError, GpuInfo};
+use crate::error::NnError;
+use crate::gpus::{DeviceMemory, GpuError, GpuInfo};
 
 /// Machine code of all generations and code for later ones, as `make cuda-kernels` compiles it.
 static KERNELS: &[u8] = include_bytes!(env!(
@@ -22,6 +24,9 @@ static KERNELS: &[u8] = include_bytes!(env!(
 
 /// Threads of a block where the kernel does not say.
 const THREADS: u32 = 256;
+
+/// Bytes that cuBLAS gets to work in; what it recommends for Hopper.
+const SCRATCH: usize = 32 << 20;
 
 /// Blocks of a launch that goes over numbers by itself.
 const MOST_BLOCKS: usize = 4096;
@@ -36,6 +41,8 @@ pub(crate) struct Gpu {
 /// The kernels of one GPU, by name.
 struct Kernels {
     module: Arc<CudaModule>,
+    /// Whether kernels for tensor cores are compiled for it: from compute capability 8.0 on.
+    has_tiles: bool,
     functions: Mutex<HashMap<String, CudaFunction>>,
 }
 
@@ -123,6 +130,29 @@ pub(crate) fn list() -> std::result::Result<Vec<GpuInfo>, GpuError> {
     })?
 }
 
+/// Two of the GPUs that cannot reach each other's memory, if the driver knows of such.
+pub(crate) fn apart(ordinals: &[usize]) -> Option<[usize; 2]> {
+    require_libraries().ok()?;
+    let reaches = |one: usize, other: usize| {
+        let asked = caught("libcuda.so.1", || {
+            let (one, other) = (
+                result::device::get(one as i32)?,
+                result::device::get(other as i32)?,
+            );
+            let mut can = 0;
+            // SAFETY: both were just given.
+            unsafe { sys::cuDeviceCanAccessPeer(&mut can, one, other) }.result()?;
+            Ok::<_, cudarc::driver::DriverError>(can != 0)
+        });
+        // Who cannot say is not accused.
+        asked.ok().and_then(std::result::Result::ok).unwrap_or(true)
+    };
+    let pairs = ordinals.iter().enumerate();
+    pairs
+        .flat_map(|(index, &one)| ordinals[..index].iter().map(move |&other| [other, one]))
+        .find(|&[one, other]| !reaches(one, other))
+}
+
 /// A GPU with a stream of its own. Weights, activations and the cache of one rank live there.
 pub(crate) fn open(ordinal: usize) -> std::result::Result<Device, GpuError> {
     require_libraries()?;
@@ -140,6 +170,17 @@ pub(crate) fn open(ordinal: usize) -> std::result::Result<Device, GpuError> {
         .map_err(|error| failed(error.to_string()))?;
     Gpu::of_device(cuda).map_err(|error| failed(error.to_string()))?;
     Ok(device)
+}
+
+/// The memory of a GPU, when its stream is done.
+pub(crate) fn memory(device: &Device) -> Result<DeviceMemory> {
+    let stream = device.as_cuda_device()?.cuda_stream();
+    stream.synchronize().w()?;
+    let (free, total) = stream.context().mem_get_info().w()?;
+    Ok(DeviceMemory {
+        free: free as u64,
+        total: total as u64,
+    })
 }
 
 /// Memory that is freed stays the process's: else every synchronisation gives it back, and the next step asks again.
@@ -174,6 +215,7 @@ impl Gpu {
                 let image = cudarc::nvrtc::Ptx::from_binary(KERNELS.to_vec());
                 let kernels = Arc::new(Kernels {
                     module: context.load_module(image).w()?,
+                    has_tiles: context.compute_capability().w()?.0 >= 8,
                     functions: Mutex::default(),
                 });
                 loaded.insert(context.ordinal(), Arc::clone(&kernels));
@@ -190,8 +232,21 @@ impl Gpu {
         &self.device
     }
 
+    /// Whether it multiplies tiles of numbers of that type on tensor cores, as kernels here need them.
+    pub(super) fn has_tiles_of(&self, dtype: DType) -> bool {
+        self.kernels.has_tiles && matches!(dtype, DType::F16 | DType::BF16)
+    }
+
     /// Numbers that are not yet written. A launch must write all of them before another reads them.
     pub(crate) fn room(&self, dtype: DType, shape: &[usize]) -> Result<Tensor> {
+        match Arena::of(&self.device) {
+            Some(arena) => arena.take(self, dtype, shape),
+            None => self.allocate(dtype, shape),
+        }
+    }
+
+    /// The same, whatever step is under way.
+    pub(super) fn allocate(&self, dtype: DType, shape: &[usize]) -> Result<Tensor> {
         use candle_core::op::BackpropOp;
         use candle_core::{CudaStorage, Storage};
         let len = shape.iter().product::<usize>().max(1);
@@ -225,6 +280,97 @@ impl Gpu {
         stream.context().bind_to_thread().w()?;
         // SAFETY: so many bytes were given, and the stream orders it before their use.
         unsafe { result::memset_d8_async(address, 0, bytes, stream.cu_stream()) }.w()
+    }
+
+    /// Writes words from the host over those of a tensor.
+    pub(super) fn overwrite(&self, tensor: &Tensor, words: &[u32]) -> Result<()> {
+        let Arg::Pointer(address) = pointer(tensor, "words")? else {
+            return Ok(());
+        };
+        if tensor.dtype() != DType::U32 || tensor.elem_count() != words.len() {
+            let (what, shape) = ("words", tensor.dims().to_vec());
+            let wanted = format!("{} of them", words.len());
+            return Err(NnError::Shape {
+                what,
+                shape,
+                wanted,
+            }
+            .into());
+        }
+        let stream = self.device.cuda_stream();
+        stream.context().bind_to_thread().w()?;
+        // SAFETY: so many words are there, on this stream, and what is copied of ordinary memory is copied at once.
+        unsafe { result::memcpy_htod_async(address, words, stream.cu_stream()) }.w()
+    }
+
+    /// Scratch for cuBLAS of this device, which else asks for some in the middle of what is recorded. It is in use for as
+    /// long as products are computed.
+    pub(super) fn give_scratch(&self) -> Result<Tensor> {
+        let scratch = self.allocate(DType::F32, &[SCRATCH / size_of::<f32>()])?;
+        let address = super::numbers::address_of(&scratch, "scratch")?;
+        let handle = self.device.cublas_handle();
+        // SAFETY: so many bytes are there, on the stream of the handle; the caller keeps them.
+        let set = unsafe {
+            cudarc::cublas::sys::cublasSetWorkspace_v2(*handle.handle(), address as *mut _, SCRATCH)
+        };
+        set.result().w()?;
+        Ok(scratch)
+    }
+
+    /// `out` `[rows, n]` becomes `x` `[.., k]` times the weight `[n, k]`, all of one type; sums are f32.
+    pub(super) fn multiply(&self, weight: &Tensor, x: &Tensor, out: &Tensor) -> Result<()> {
+        use cudarc::cublas::{result::gemm_ex, sys as blas};
+        let ((n, k), rows) = (weight.dims2()?, out.dim(0)?);
+        let what = "the input of a linear layer";
+        if weight.dtype() != x.dtype() {
+            let dtype = x.dtype().as_str();
+            return Err(NnError::Dtype { what, dtype }.into());
+        }
+        if rows == 0 || n == 0 || k == 0 {
+            return Ok(());
+        }
+        let kind = match x.dtype() {
+            DType::F32 => blas::cudaDataType_t::CUDA_R_32F,
+            DType::F16 => blas::cudaDataType_t::CUDA_R_16F,
+            DType::BF16 => blas::cudaDataType_t::CUDA_R_16BF,
+            other => candle_core::bail!("no product of GPUs computes with {}", other.as_str()),
+        };
+        let address = |tensor, what| super::numbers::address_of(tensor, what);
+        let (a, b, c) = (
+            address(weight, "the weight of a linear layer")?,
+            address(x, what)?,
+            address(out, "a product")?,
+        );
+        let (one, zero) = (1f32, 0f32);
+        let [n, rows, k] = [n, rows, k].map(|size| size as i32);
+        let stream = self.device.cuda_stream();
+        stream.context().bind_to_thread().w()?;
+        // SAFETY: by columns, as cuBLAS counts, the weight is [k, n], the input [k, rows], the product [n, rows]; they are
+        // on the stream of the handle.
+        let done = unsafe {
+            gemm_ex(
+                *self.device.cublas_handle().handle(),
+                blas::cublasOperation_t::CUBLAS_OP_T,
+                blas::cublasOperation_t::CUBLAS_OP_N,
+                n,
+                rows,
+                k,
+                (&raw const one).cast(),
+                a as *const _,
+                kind,
+                k,
+                b as *const _,
+                kind,
+                k,
+                (&raw const zero).cast(),
+                c as *mut _,
+                kind,
+                n,
+                blas::cublasComputeType_t::CUBLAS_COMPUTE_32F,
+                blas::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT,
+            )
+        };
+        done.w()
     }
 
     /// Launches a kernel over a grid.

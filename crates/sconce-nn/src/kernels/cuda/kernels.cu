@@ -5,6 +5,7 @@
 #include "norm.cuh"
 #include "paged.cuh"
 #include "pick.cuh"
+#include "prompt.cuh"
 #include "rows.cuh"
 
 #ifndef EXPORT
@@ -23,6 +24,26 @@
                                           largest, total, sums))
 
 #define ATTEND_GROUPS(T, HEAD) ATTEND(T, HEAD, 1) ATTEND(T, HEAD, 2) ATTEND(T, HEAD, 4) ATTEND(T, HEAD, 8)
+
+#define ATTEND_PROMPT(T, HEAD)                                                                                         \
+    EXPORT_BOUNDED(attend_prompt_##T##_##HEAD, WARPS * 32,                                                             \
+                   (const T *q, const T *keys, const T *values, const uint32_t *tables, const uint32_t *rows,          \
+                    const uint32_t *positions, const uint32_t *tiles, int count, Scoring how, int heads, int kv_heads, \
+                    int head, int most, T *out),                                                                       \
+                   attend_prompt<T, HEAD>(q, keys, values, tables, rows, positions, tiles, count, how, heads,          \
+                                          kv_heads, head, most, out))
+
+#define OF_TWO_BYTES(T)                                                                                                \
+    ATTEND_PROMPT(T, 16)                                                                                               \
+    ATTEND_PROMPT(T, 32)                                                                                               \
+    ATTEND_PROMPT(T, 64)                                                                                               \
+    ATTEND_PROMPT(T, 80)                                                                                               \
+    ATTEND_PROMPT(T, 96)                                                                                               \
+    ATTEND_PROMPT(T, 112)                                                                                              \
+    ATTEND_PROMPT(T, 128)                                                                                              \
+    ATTEND_PROMPT(T, 160)                                                                                              \
+    ATTEND_PROMPT(T, 192)                                                                                              \
+    ATTEND_PROMPT(T, 256)
 
 #define OF_TYPE(T)                                                                                                     \
     ATTEND_GROUPS(T, 16)                                                                                               \
@@ -62,10 +83,14 @@
     EXPORT(multiplied_##T, (const T *x, const T *weight, size_t run, size_t period, T *out, size_t count),             \
            multiplied<T>(x, weight, run, period, out, count))                                                          \
     EXPORT(widened_##T, (const T *x, float *out, size_t count), widened<T>(x, out, count))                             \
-    EXPORT(narrowed_##T, (const float *x, T *out, size_t count), narrowed<T>(x, out, count))
+    EXPORT(narrowed_##T, (const float *x, T *out, size_t count), narrowed<T>(x, out, count))                           \
+    EXPORT_BOUNDED(best_of_row_##T, 1024,                                                                              \
+                   (const T *logits, const uint32_t *rows, const uint32_t *counts, uint32_t vocab, uint32_t room,      \
+                    uint32_t *told),                                                                                   \
+                   best_of_row<T>(logits, rows, counts, vocab, room, told))
 
 OF_TYPE(float)
 OF_TYPE(f16)
 OF_TYPE(bf16)
-
-EXPORT(pick_largest_f32, (const float *logits, uint32_t vocab, uint32_t *picked), pick_largest(logits, vocab, picked))
+OF_TWO_BYTES(f16)
+OF_TWO_BYTES(bf16)

@@ -34,11 +34,11 @@ fn floats(numbers: &[f32], device: &Device) -> Result<Tensor> {
 
 /// `x` `[.., inputs]` times the weight `[outputs, inputs]`, plus the bias `[outputs]` in f32.
 pub(crate) fn linear(weight: &Tensor, bias: Option<&Tensor>, x: &Tensor) -> Result<Tensor> {
-    let (n, k) = weight.dims2()?;
+    let (gpu, (n, k)) = (Gpu::of(x)?, weight.dims2()?);
     let rows = x.elem_count() / k.max(1);
-    let product = x.reshape((rows, k))?.matmul(&weight.t()?)?;
+    let product = gpu.room(x.dtype(), &[rows, n])?;
+    gpu.multiply(weight, x, &product)?;
     if let Some(bias) = bias {
-        let gpu = Gpu::of(x)?;
         let count = product.elem_count();
         let args = [
             pointer(&product, "a product")?,
@@ -66,7 +66,8 @@ pub(crate) fn rows(x: &Tensor, indices: &[u32]) -> Result<Tensor> {
     embed(x, indices, 0)
 }
 
-fn gather(table: &Tensor, ids: &Tensor, first: usize) -> Result<Tensor> {
+/// The same, of ids that are there.
+pub(crate) fn gather(table: &Tensor, ids: &Tensor, first: usize) -> Result<Tensor> {
     let (gpu, (count, width), asked) = (Gpu::of(table)?, table.dims2()?, ids.elem_count());
     let out = gpu.room(table.dtype(), &[asked, width])?;
     let args = [

@@ -56,9 +56,14 @@ pub(super) fn pointer(tensor: &Tensor, what: &'static str) -> Result<Arg> {
     Ok(Arg::Pointer(address + bytes as u64))
 }
 
-/// The same as a number.
+/// The same as a number, of the part of a rank.
 pub(crate) fn address(tensor: &Tensor) -> Result<u64> {
-    match pointer(tensor, "the part of a rank")? {
+    address_of(tensor, "the part of a rank")
+}
+
+/// The same of any.
+pub(super) fn address_of(tensor: &Tensor, what: &'static str) -> Result<u64> {
+    match pointer(tensor, what)? {
         Arg::Pointer(address) => Ok(address),
         _ => unreachable!("a pointer"),
     }
@@ -88,6 +93,24 @@ pub(crate) fn to_host(tensor: &Tensor, settle: &dyn Fn() -> Result<()>) -> Resul
         }
         _ => {
             let (what, dtype) = ("what goes to the host", tensor.dtype().as_str());
+            Err(NnError::Dtype { what, dtype }.into())
+        }
+    }
+}
+
+/// Words of a GPU, when all that was launched before is done.
+pub(super) fn words_to_host(tensor: &Tensor) -> Result<Vec<u32>> {
+    let stream = Gpu::of(tensor)?.device().cuda_stream();
+    let (storage, layout) = tensor.storage_and_layout();
+    let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets())
+    else {
+        let (what, shape) = ("words for the host", tensor.dims().to_vec());
+        return Err(NnError::Strided { what, shape }.into());
+    };
+    match &storage.slice {
+        CudaStorageSlice::U32(slice) => stream.clone_dtoh(&slice.slice(start..end)).w(),
+        _ => {
+            let (what, dtype) = ("words for the host", tensor.dtype().as_str());
             Err(NnError::Dtype { what, dtype }.into())
         }
     }

@@ -6,6 +6,7 @@
 #include "../norm.cuh"
 #include "../paged.cuh"
 #include "../pick.cuh"
+#include "../prompt.cuh"
 #include "../rows.cuh"
 
 #include <string>
@@ -54,10 +55,36 @@ template <typename T> static std::vector<T> nothing(size_t count) {
     return narrowed<T>(std::vector<float>(count, NAN));
 }
 
+// The same by tiles of the tokens that follow each other in `asked`, at most `tile` in each.
+template <typename T, int HEAD> struct Prompt {
+    static void run(const std::vector<T> &queries, const T *keys, const T *values, const std::vector<uint32_t> &tables,
+                    const std::vector<uint32_t> &rows, const std::vector<uint32_t> &positions, const Scoring &how,
+                    int heads, int kv_heads, int most, unsigned tile, unsigned seed, std::vector<T> &out) {
+        std::vector<uint32_t> tiles;
+        for (uint32_t token = 0; token < rows.size(); ++token) {
+            const bool goes_on = token > 0 && rows[token] == rows[token - 1] && positions[token] == positions[token - 1] + 1;
+            if (!goes_on || tiles.back() == tile) {
+                tiles.push_back(token);
+                tiles.push_back(0);
+            }
+            ++tiles.back();
+        }
+        const unsigned count = tiles.size() / 2, items = count * (heads / kv_heads);
+        launch({(items + WARPS - 1) / WARPS, (unsigned)kv_heads}, WARPS * 32, seed, [&] {
+            attend_prompt<T, HEAD>(queries.data(), keys, values, tables.data(), rows.data(), positions.data(), tiles.data(),
+                                   count, how, heads, kv_heads, HEAD, most, out.data());
+        });
+    }
+};
+template <int HEAD> struct Prompt<float, HEAD> {
+    template <typename... A> static void run(A &&...) {}
+};
+
 template <typename T> static void step(unsigned seed) {
     const auto sizes = read<uint32_t>();
     const int heads = sizes[0], kv_heads = sizes[1], head = sizes[2], dim = sizes[3], blocks = sizes[4], most = sizes[5],
               tile = sizes[6];
+    const unsigned of_prompt = sizes[7]; // tokens of a tile
     const auto how = read<float>();
     const auto slopes = read<float>();
     auto q = narrowed<T>(read<float>());
@@ -122,8 +149,27 @@ template <typename T> static void step(unsigned seed) {
         join<T>(largest.data(), total.data(), sums.data(), places_of_asked.data(), scoring.window, splits, heads, head,
                 head, out.data());
     });
+    auto on_tiles = nothing<T>(out.size());
+    auto prompt = [&](auto run) {
+        run(queries, keys, values.data(), tables, rows_of_asked, places_of_asked, scoring, heads, kv_heads, most, of_prompt,
+            seed, on_tiles);
+    };
+    switch (head) {
+    case 64:
+        prompt([](auto &&...all) { Prompt<T, 64>::run(all...); });
+        break;
+    case 80:
+        prompt([](auto &&...all) { Prompt<T, 80>::run(all...); });
+        break;
+    case 128:
+        prompt([](auto &&...all) { Prompt<T, 128>::run(all...); });
+        break;
+    default:
+        prompt([](auto &&...all) { Prompt<T, 256>::run(all...); });
+    }
     write(widened(q));
     write(widened(out));
+    write(widened(on_tiles));
 }
 
 template <typename T> static void norm(unsigned seed) {
@@ -186,13 +232,16 @@ template <typename T> static void each(unsigned seed) {
         write(widened(made));
 }
 
-static void pick(unsigned seed) {
-    const auto vocab = read<uint32_t>();
-    const auto logits = read<float>();
-    const unsigned rows = logits.size() / vocab[0];
-    std::vector<uint32_t> picked(rows);
-    launch({rows}, 128, seed, [&] { pick_largest(logits.data(), vocab[0], picked.data()); });
-    write(picked);
+// `sizes` are the vocabulary, and room for so many candidates; `counts` are asked of the rows that `rows` names.
+template <typename T> static void pick(unsigned seed) {
+    const auto sizes = read<uint32_t>();
+    const auto logits = narrowed<T>(read<float>());
+    const auto rows = read<uint32_t>(), counts = read<uint32_t>();
+    const unsigned asked = rows.size(), room = sizes[1];
+    std::vector<uint32_t> told(asked * (TOLD + 2 * room), 0xffffffffu);
+    launch({asked}, 128, seed,
+           [&] { best_of_row<T>(logits.data(), rows.data(), counts.data(), sizes[0], room, told.data()); });
+    write(told);
 }
 
 template <typename T> static void run(const std::string &kernel, unsigned seed) {
@@ -207,7 +256,7 @@ template <typename T> static void run(const std::string &kernel, unsigned seed) 
     else if (kernel == "each")
         each<T>(seed);
     else
-        pick(seed);
+        pick<T>(seed);
 }
 
 int main(int count, char **arguments) {

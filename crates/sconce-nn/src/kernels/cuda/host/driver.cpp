@@ -3,8 +3,11 @@
 // kernels (what is launched, with which arguments, on what, in which order) is tested without a GPU. One shared library
 // stands for all of them; the tests of GPUs link it under their names. What it cannot show is said in emulation.h.
 //
-// SCONCE_EMULATED_GPUS is the number of GPUs, SCONCE_EMULATED_MEMORY the bytes of each, SCONCE_EMULATED_FAULT what goes
-// wrong: `allreduce:RANK:COUNT`, the rank never comes to that collective.
+// SCONCE_EMULATED_GPUS is the number of GPUs, SCONCE_EMULATED_MEMORY the bytes of each, of which SCONCE_EMULATED_CONTEXT are
+// taken before anybody asks; SCONCE_EMULATED_FAULT is what goes wrong: `allreduce:RANK:COUNT`, the rank never comes to that
+// collective; `graph`, nothing can be recorded; `lost:GPU:FILE`, that GPU takes no more launches once there is the file.
+// SCONCE_EMULATED_KINDS are the names of GPUs, with `;` between them. With SCONCE_EMULATED_PEERS=0 no GPU reaches another's memory; SCONCE_EMULATED_NCCL
+// is the version of NCCL.
 #define HOST_EMULATION
 #include "emulation.h"
 
@@ -17,6 +20,7 @@
 #include <string>
 #include <thread>
 #include <tuple>
+#include <unistd.h>
 #include <unordered_map>
 
 using Work = std::function<void()>;
@@ -44,7 +48,18 @@ struct Entry {
 #define EXPORT_BOUNDED(NAME, THREADS, PARAMETERS, ...) EXPORT(NAME, PARAMETERS, __VA_ARGS__)
 #include "../kernels.cu"
 
-enum { SUCCESS = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NO_DEVICE = 100, INVALID_DEVICE = 101, NOT_FOUND = 500, NOT_READY = 600 };
+enum {
+    SUCCESS = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NO_DEVICE = 100,
+    INVALID_DEVICE = 101,
+    NOT_FOUND = 500,
+    NOT_READY = 600,
+    LAUNCH_FAILED = 719,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901
+};
 
 static size_t number(const char *name, size_t unsaid) {
     const char *text = getenv(name);
@@ -57,7 +72,7 @@ static int gpus() { return (int)number("SCONCE_EMULATED_GPUS", 1); }
 struct Gpu {
     std::mutex lock;
     std::unordered_map<void *, size_t> given;
-    size_t taken = 0, size = number("SCONCE_EMULATED_MEMORY", (size_t)4 << 30);
+    size_t taken = number("SCONCE_EMULATED_CONTEXT", 0), size = number("SCONCE_EMULATED_MEMORY", (size_t)4 << 30);
 };
 
 static Gpu &gpu(int index) {
@@ -67,8 +82,15 @@ static Gpu &gpu(int index) {
 
 static thread_local Gpu *current = nullptr;
 
+// What a stream was told while it was recorded, in order.
+struct Graph {
+    std::vector<Work> works;
+    bool is_broken = false;
+};
+
 struct Stream {
     std::mutex lock;
+    std::unique_ptr<Graph> graph; // while it is recorded
     std::condition_variable changed;
     std::deque<Work> queue;
     bool busy = false, ends = false;
@@ -92,8 +114,19 @@ struct Stream {
     }
     void add(Work work) {
         std::lock_guard<std::mutex> held(lock);
+        if (graph) {
+            graph->works.push_back(std::move(work));
+            return;
+        }
         queue.push_back(std::move(work));
         changed.notify_all();
+    }
+    // Whether it is recorded, when what it is asked for cannot be: then nothing of the recording is of use.
+    bool breaks_graph() {
+        std::lock_guard<std::mutex> held(lock);
+        if (graph)
+            graph->is_broken = true;
+        return graph != nullptr;
     }
     bool idle() {
         std::lock_guard<std::mutex> held(lock);
@@ -135,6 +168,9 @@ API int cuGetErrorName(int error, const char **name) {
     case INVALID_DEVICE: *name = "CUDA_ERROR_INVALID_DEVICE"; break;
     case NOT_FOUND: *name = "CUDA_ERROR_NOT_FOUND"; break;
     case NOT_READY: *name = "CUDA_ERROR_NOT_READY"; break;
+    case LAUNCH_FAILED: *name = "CUDA_ERROR_LAUNCH_FAILED"; break;
+    case CAPTURE_UNSUPPORTED: *name = "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED"; break;
+    case CAPTURE_INVALIDATED: *name = "CUDA_ERROR_STREAM_CAPTURE_INVALIDATED"; break;
     default: *name = "CUDA_ERROR_INVALID_VALUE";
     }
     return SUCCESS;
@@ -142,7 +178,14 @@ API int cuGetErrorName(int error, const char **name) {
 API int cuGetErrorString(int error, const char **text) { return cuGetErrorName(error, text); }
 API int cuDeviceGetCount(int *count) { return *count = gpus(), SUCCESS; }
 API int cuDeviceGet(int *device, int index) { return *device = index, index < gpus() ? SUCCESS : INVALID_DEVICE; }
-API int cuDeviceGetName(char *name, int length, int) { return snprintf(name, length, "Emulated GPU"), SUCCESS; }
+API int cuDeviceGetName(char *name, int length, int index) {
+    const char *kinds = getenv("SCONCE_EMULATED_KINDS");
+    for (; kinds && index > 0; --index)
+        kinds = strchr(kinds, ';') ? strchr(kinds, ';') + 1 : nullptr;
+    if (!kinds)
+        return snprintf(name, length, "Emulated GPU"), SUCCESS;
+    return snprintf(name, length, "%.*s", (int)strcspn(kinds, ";"), kinds), SUCCESS;
+}
 API int cuDeviceTotalMem_v2(size_t *bytes, int device) { return *bytes = gpu(device).size, SUCCESS; }
 API int cuDeviceGetAttribute(int *value, int attribute, int) {
     switch (attribute) {
@@ -153,7 +196,7 @@ API int cuDeviceGetAttribute(int *value, int attribute, int) {
     }
     return SUCCESS;
 }
-API int cuDeviceCanAccessPeer(int *can, int, int) { return *can = 1, SUCCESS; }
+API int cuDeviceCanAccessPeer(int *can, int, int) { return *can = number("SCONCE_EMULATED_PEERS", 1) != 0, SUCCESS; }
 API int cuDeviceGetDefaultMemPool(void **pool, int device) { return *pool = &gpu(device), SUCCESS; }
 API int cuMemPoolSetAttribute(void *, int, void *) { return SUCCESS; }
 API int cuDevicePrimaryCtxRetain(void **context, int device) { return *context = &gpu(device), SUCCESS; }
@@ -163,9 +206,60 @@ API int cuCtxGetCurrent(void **context) { return *context = current, SUCCESS; }
 API int cuCtxSynchronize() { return main_stream().wait(), SUCCESS; }
 API int cuStreamCreate(Stream **stream, unsigned) { return *stream = new Stream, SUCCESS; }
 API int cuStreamDestroy_v2(Stream *stream) { return delete stream, SUCCESS; }
-API int cuStreamSynchronize(Stream *stream) { return of(stream).wait(), SUCCESS; }
-API int cuStreamQuery(Stream *stream) { return of(stream).idle() ? SUCCESS : NOT_READY; }
-API int cuStreamIsCapturing(Stream *, int *status) { return *status = 0, SUCCESS; }
+API int cuStreamSynchronize(Stream *stream) {
+    if (of(stream).breaks_graph())
+        return CAPTURE_UNSUPPORTED;
+    return of(stream).wait(), SUCCESS;
+}
+API int cuStreamQuery(Stream *stream) {
+    if (of(stream).breaks_graph())
+        return CAPTURE_UNSUPPORTED;
+    return of(stream).idle() ? SUCCESS : NOT_READY;
+}
+API int cuStreamIsCapturing(Stream *stream, int *status) {
+    std::lock_guard<std::mutex> held(of(stream).lock);
+    return *status = of(stream).graph ? 1 : 0, SUCCESS;
+}
+
+// Graphs: what is recorded is done only when the graph is launched, with the arguments that it had when it was recorded.
+// SCONCE_EMULATED_FAULT=graph: none can be made.
+API int cuStreamBeginCapture_v2(Stream *stream, int) {
+    if ((uintptr_t)stream <= 2)
+        return CAPTURE_UNSUPPORTED; // the main stream cannot be recorded
+    std::lock_guard<std::mutex> held(stream->lock);
+    if (stream->graph)
+        return INVALID_VALUE;
+    stream->graph = std::make_unique<Graph>();
+    return SUCCESS;
+}
+API int cuStreamEndCapture(Stream *stream, Graph **graph) {
+    std::lock_guard<std::mutex> held(stream->lock);
+    *graph = nullptr;
+    if (!stream->graph)
+        return INVALID_VALUE;
+    std::unique_ptr<Graph> recorded = std::move(stream->graph);
+    if (recorded->is_broken)
+        return CAPTURE_INVALIDATED;
+    *graph = recorded.release();
+    return SUCCESS;
+}
+API int cuGraphInstantiateWithFlags(Graph **launched, Graph *graph, unsigned long long) {
+    const char *fault = getenv("SCONCE_EMULATED_FAULT");
+    if (fault && !strcmp(fault, "graph"))
+        return OUT_OF_MEMORY;
+    return *launched = new Graph(*graph), SUCCESS;
+}
+API int cuGraphUpload(Graph *, Stream *) { return SUCCESS; }
+static bool is_lost();
+API int cuGraphLaunch(Graph *graph, Stream *stream) {
+    if (is_lost())
+        return LAUNCH_FAILED;
+    for (const Work &work : graph->works)
+        of(stream).add(work);
+    return SUCCESS;
+}
+API int cuGraphDestroy(Graph *graph) { return delete graph, SUCCESS; }
+API int cuGraphExecDestroy(Graph *graph) { return delete graph, SUCCESS; }
 API int cuEventCreate(Event **event, unsigned) { return *event = new Event, SUCCESS; }
 API int cuEventDestroy_v2(Event *) { return SUCCESS; } // a stream may still mark it
 API int cuEventRecord(Event *event, Stream *stream) {
@@ -210,9 +304,14 @@ static void take_back(Gpu &here, void *pointer) {
     free(pointer);
 }
 API int cuMemAlloc_v2(void **pointer, size_t bytes) { return give(pointer, bytes); }
-API int cuMemAllocAsync(void **pointer, size_t bytes, Stream *) { return give(pointer, bytes); }
+// CUDA would make memory of the graph out of these. What is recorded here must do without.
+API int cuMemAllocAsync(void **pointer, size_t bytes, Stream *stream) {
+    return of(stream).breaks_graph() ? CAPTURE_UNSUPPORTED : give(pointer, bytes);
+}
 API int cuMemFree_v2(void *pointer) { return main_stream().wait(), take_back(*current, pointer), SUCCESS; }
 API int cuMemFreeAsync(void *pointer, Stream *stream) {
+    if (of(stream).breaks_graph())
+        return CAPTURE_UNSUPPORTED;
     Gpu *here = current;
     of(stream).add([here, pointer] { take_back(*here, pointer); });
     return SUCCESS;
@@ -231,11 +330,15 @@ API int cuMemsetD8Async(void *to, unsigned char value, size_t bytes, Stream *str
 }
 // What lies in ordinary memory is staged before the call returns.
 API int cuMemcpyHtoDAsync_v2(void *to, const void *from, size_t bytes, Stream *stream) {
+    if (of(stream).breaks_graph())
+        return CAPTURE_UNSUPPORTED; // the host's memory would be read again when it has become another's
     auto staged = std::make_shared<std::vector<char>>((const char *)from, (const char *)from + bytes);
     of(stream).add([=] { memcpy(to, staged->data(), staged->size()); });
     return SUCCESS;
 }
 API int cuMemcpyDtoHAsync_v2(void *to, const void *from, size_t bytes, Stream *stream) {
+    if (of(stream).breaks_graph())
+        return CAPTURE_UNSUPPORTED;
     of(stream).add([=] { memcpy(to, from, bytes); });
     return of(stream).wait(), SUCCESS;
 }
@@ -252,10 +355,20 @@ API int cuModuleGetFunction(const Bind **function, void *, const char *name) {
     *function = &found->second;
     return SUCCESS;
 }
+// Whether a GPU is lost: `lost:GPU:FILE`, it is once there is such a file.
+static bool is_lost() {
+    const char *fault = getenv("SCONCE_EMULATED_FAULT");
+    int index = 0, path = 0;
+    return fault && sscanf(fault, "lost:%d:%n", &index, &path) == 1 && path && current == &gpu(index) &&
+           access(fault + path, F_OK) == 0;
+}
+
 API int cuLaunchKernel(const Bind *function, unsigned x, unsigned y, unsigned z, unsigned threads, unsigned threads_y,
                        unsigned threads_z, unsigned, Stream *stream, void **arguments, void **) {
     if (!x || !y || !z || !threads || threads > 1024 || threads_y != 1 || threads_z != 1 || y > 65535 || z > 65535)
         return INVALID_VALUE;
+    if (is_lost())
+        return LAUNCH_FAILED;
     of(stream).add([kernel = (*function)(arguments), grid = Dim{x, y, z}, threads] {
         static std::mutex one_at_a_time; // what is shared by the threads of a block is static
         static unsigned seed = 0;
@@ -313,6 +426,13 @@ API int cublasGemmStridedBatchedEx(Blas *handle, int turn_a, int turn_b, int m, 
                 }
     });
     return SUCCESS;
+}
+
+API int cublasGemmEx(Blas *handle, int turn_a, int turn_b, int m, int n, int k, const void *alpha, const void *a, int type_a,
+                     int stride_a, const void *b, int type_b, int stride_b, const void *beta, void *c, int type_c,
+                     int stride_c, int compute, int algorithm) {
+    return cublasGemmStridedBatchedEx(handle, turn_a, turn_b, m, n, k, alpha, a, type_a, stride_a, 0, b, type_b, stride_b, 0,
+                                      beta, c, type_c, stride_c, 0, 1, compute, algorithm);
 }
 
 // cuRAND: candle makes a generator with each device, and sconce asks it for nothing.
@@ -376,7 +496,7 @@ struct UniqueId {
 static std::mutex groups_lock;
 static std::map<uint64_t, std::shared_ptr<Group>> groups;
 
-API int ncclGetVersion(int *version) { return *version = 23007, SUCCESS; }
+API int ncclGetVersion(int *version) { return *version = (int)number("SCONCE_EMULATED_NCCL", 23007), SUCCESS; }
 API const char *ncclGetErrorString(int) { return "emulated"; }
 API const char *ncclGetLastError(void *) { return "emulated"; }
 API int ncclGetUniqueId(UniqueId *id) {

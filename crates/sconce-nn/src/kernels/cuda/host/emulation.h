@@ -156,6 +156,38 @@ template <typename V> V __shfl_xor_sync(unsigned, V value, int lanes) {
 
 template <typename V> V __shfl_sync(unsigned, V value, int lane) { return shuffle(value, (unsigned)lane); }
 
+// Threads give way at meetings only, so nothing comes between.
+inline uint32_t atomicAdd(uint32_t *to, uint32_t summand) {
+    const uint32_t before = *to;
+    *to += summand;
+    return before;
+}
+
+inline uint32_t half_word(f16 x) { return x.bits; }
+inline uint32_t half_word(bf16 x) { return x.bits; }
+
+// As PTX spreads mma.m16n8k16 over a warp; sums are f32 in the order of the depth, of which a GPU says nothing.
+template <typename T> void multiply_tiles(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2], T) {
+    static uint32_t all_rows[1024][4], all_columns[1024][2];
+    Meeting &warp = running->warps[running->current / 32];
+    const unsigned lane = running->current % 32, first = running->current - lane;
+    auto *rows = all_rows + first;
+    auto *columns = all_columns + first;
+    memcpy(rows[lane], a, sizeof a);
+    memcpy(columns[lane], b, sizeof b);
+    meet(warp);
+    const auto number = [](uint32_t word, unsigned half) { return wide(T{(uint16_t)(half ? word >> 16 : word)}); };
+    for (unsigned i = 0; i < 4; ++i) {
+        const unsigned row = lane / 4 + (i < 2 ? 0 : 8), column = lane % 4 * 2 + i % 2;
+        for (unsigned deep = 0; deep < 16; ++deep) {
+            const unsigned pair = deep % 8 / 2;
+            const float one = number(rows[row % 8 * 4 + pair][(deep < 8 ? 0 : 2) + (row < 8 ? 0 : 1)], deep % 2);
+            sums[i] += one * number(columns[column * 4 + pair][deep < 8 ? 0 : 1], deep % 2);
+        }
+    }
+    meet(warp);
+}
+
 inline void fiber() {
     (*running->kernel)();
     Fiber &self = running->fibers[running->current];

@@ -47,6 +47,21 @@ impl Two {
 
     /// Results of the asked tokens, as bits.
     fn attend(&self, how: &Attend, asked: &[u32], seed: u32) -> Option<Vec<u32>> {
+        Some(self.compute(how, asked, 16, seed)?.swap_remove(1))
+    }
+
+    /// The same by tensor cores, in tiles of so many.
+    fn prompt(&self, how: &Attend, asked: &[u32], tile: usize, seed: u32) -> Option<Vec<u32>> {
+        Some(self.compute(how, asked, tile, seed)?.swap_remove(2))
+    }
+
+    fn compute(
+        &self,
+        how: &Attend,
+        asked: &[u32],
+        of_prompt: usize,
+        seed: u32,
+    ) -> Option<Vec<Vec<u32>>> {
         let Heads {
             heads,
             kv_heads,
@@ -72,7 +87,8 @@ impl Two {
             },
         };
         let window = how.window.unwrap_or(0) as f32;
-        let sizes = [heads, kv_heads, head, 0, BLOCKS, most, tile].map(|size| size as u32);
+        let sizes =
+            [heads, kv_heads, head, 0, BLOCKS, most, tile, of_prompt].map(|size| size as u32);
         let input = Input::default()
             .indices(&sizes)
             .numbers(&[
@@ -93,7 +109,7 @@ impl Two {
             .indices(&places.iter().map(|place| place.0).collect::<Vec<_>>())
             .indices(&tables)
             .indices(asked);
-        Some(input.run("step", self.dtype, seed)?.swap_remove(1))
+        input.run("step", self.dtype, seed)
     }
 
     /// What the plain twin makes of the asked tokens.
@@ -237,6 +253,54 @@ fn the_bits_of_a_token_depend_neither_on_its_company_nor_on_the_order_of_threads
     }
 }
 
+/// Beginnings and ends of sequences, and what lies around the borders of blocks.
+fn runs_of(lens: [usize; 2]) -> Vec<u32> {
+    let runs = [0..19, 30..35, 500..lens[0], lens[0]..lens[0] + lens[1]];
+    let tokens = runs.into_iter().flatten();
+    tokens.map(|token| token as u32).collect()
+}
+
+#[test]
+fn prompts_on_tensor_cores_equal_the_plain_twin() {
+    let lens = [530, 37];
+    let asked = runs_of(lens);
+    for sizes in SIZES {
+        for dtype in [Type::F16, Type::Bf16] {
+            let two = Two::new(sizes, dtype, lens);
+            let ways = ways(sizes.heads);
+            for how in &ways[..if sizes.head == 80 { 4 } else { 1 }] {
+                let Some(got) = two.prompt(how, &asked, 16, 1) else {
+                    return;
+                };
+                let want = two.reference(how, &asked);
+                dtype.close(&floats(&got), &want, &format!("tiles, {how:?}"));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_bits_of_a_token_of_a_prompt_depend_on_no_other_of_its_tile() {
+    let lens = [530, 37];
+    let (asked, sizes) = (runs_of(lens), SIZES[2]);
+    let two = Two::new(sizes, Type::Bf16, lens);
+    for how in ways(sizes.heads) {
+        let Some(together) = two.prompt(&how, &asked, 16, 1) else {
+            return;
+        };
+        for tile in [1, 5, 16] {
+            assert_eq!(
+                two.prompt(&how, &asked, tile, 2).unwrap(),
+                together,
+                "{tile}"
+            );
+        }
+        let width = sizes.heads * sizes.head;
+        let later = two.prompt(&how, &asked[7..], 16, 3).unwrap();
+        assert_eq!(later, together[7 * width..]);
+    }
+}
+
 #[test]
 fn queries_are_rotated_in_place_and_keys_as_they_are() {
     let (heads, head, dim, tokens) = (2, 64, 24, 3);
@@ -263,7 +327,7 @@ fn queries_are_rotated_in_place_and_keys_as_they_are() {
         }
         // Queries and keys of the same numbers, each token in a row of its own that sees only itself: the scores of a
         // softmax over one key say nothing, so values are told apart by what comes out, keys in the test below.
-        let sizes = [heads, heads, head, dim, BLOCKS, 2, 1].map(|size| size as u32);
+        let sizes = [heads, heads, head, dim, BLOCKS, 2, 1, 1].map(|size| size as u32);
         let input = Input::default()
             .indices(&sizes)
             .numbers(&[1.0, 1.0, 0.0, 0.0, 0.0])
@@ -303,7 +367,7 @@ fn keys_are_rotated_as_queries_are() {
         [vec![0.0; head], vec![1.0; head]].concat(),
     );
     let input = Input::default()
-        .indices(&[1, 1, head as u32, dim as u32, BLOCKS as u32, 1, 1])
+        .indices(&[1, 1, head as u32, dim as u32, BLOCKS as u32, 1, 1, 1])
         .numbers(&[1.0, 0.0, 0.0, 0.0, 0.0])
         .numbers(&[])
         .numbers(&k)

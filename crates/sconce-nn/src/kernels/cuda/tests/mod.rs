@@ -3,6 +3,7 @@
 //! speed, limits, the rounding of its functions.
 
 mod attends;
+mod picks;
 mod rows;
 
 use std::io::Write;
