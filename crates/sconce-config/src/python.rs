@@ -390,6 +390,7 @@ pub(crate) fn reads(key: &str) -> bool {
     const ALSO: &[&str] = &[
         "batch_size",
         "job_queue_size",
+        "load_on_devices",
         "max_batch_delay",
         "option.entryPoint",
         "option.model_loading_timeout",
