@@ -201,7 +201,10 @@ impl<'a> Loader<'a> {
             return self.shaped(at, part, shape, &keys);
         };
         let parts = (0..items)
-            .map(|item| self.shaped(At { item, ..at }, part, &shape[1..], "[head_dim]"))
+            .map(|item| {
+                let own = self.shaped(At { item, ..at }, part, &shape[1..], "[head_dim]")?;
+                Ok::<_, LoadError>(own.at_hand()?)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         Ok(HostTensor::cat(&parts)?)
     }
@@ -338,7 +341,10 @@ impl<'a> Loader<'a> {
             }
         }
         let bias = self.bias(at)?;
-        let bias = bias.map(|bias| self.cut(Slot::Head, &bias, Part::Bias));
+        let bias = bias.map(|bias| {
+            let own = self.cut(Slot::Head, &bias, Part::Bias)?;
+            Ok::<_, LoadError>(own.at_hand()?)
+        });
         self.layer(Slot::Head, &name, weight, bias.transpose()?)
     }
 
