@@ -194,6 +194,10 @@ fn texts_equal_transformers_at_once_and_token_by_token() {
         for ((ids, (keep, skip)), text) in runs.zip(decoded).zip(texts) {
             let keep = keep.as_ref().or(text).unwrap();
             let skip = skip.as_ref().unwrap_or(keep);
+            // ByT5's decoder drops it where it is spelled, too: see `stages::without_invalid`.
+            if case.name == "byt5" && keep.contains('\u{FFFD}') {
+                continue;
+            }
             for (want, skip_special) in [(keep, false), (skip, true)] {
                 let what = || format!("{ids:?}, special tokens skipped: {skip_special}");
                 let whole = tokenizer.decode(ids, skip_special).unwrap();
