@@ -372,7 +372,7 @@ fn a_folder_that_is_an_adapter_is_served_on_the_base_that_it_names() {
         assert_eq!((answer.status, text), (200, wanted.text.clone()), "{name}");
         let named = client.post("/invocations", &self::body("all")).unwrap();
         assert!(
-            named.status == 400 && named.text().contains("LoRA is not enabled"),
+            named.status == 424 && named.text().contains("LoRA is not enabled"),
             "{}",
             named.text()
         );

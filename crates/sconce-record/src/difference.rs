@@ -1,5 +1,7 @@
 //! Whether an answer is what it was, byte for byte, where that is promised.
 
+use serde_json::Value;
+
 use crate::exchange::Answer;
 
 /// Bytes that are shown around the first difference.
@@ -43,9 +45,16 @@ pub fn compare(then: &Answer, now: &Answer) -> Verdict {
             shown(&then.content_type)
         ));
     }
-    let (then_body, now_body) = (&then.body.0, &now.body.0);
     // What a client did not wait for, or what is too long to keep, is known as far as it went.
     let partial = !then.complete || then.cut;
+    let several = [then, now].map(by_choice);
+    let (then_body, now_body) = match &several {
+        [Some(_), _] if partial => {
+            return Verdict::Unpromised("its choices took turns, and it was not seen to its end");
+        }
+        [Some(then), Some(now)] => (&**then, &**now),
+        _ => (&*then.body.0, &*now.body.0),
+    };
     let now_body = match partial {
         true => now_body.get(..then_body.len()).unwrap_or(now_body),
         false => now_body,
@@ -58,6 +67,30 @@ pub fn compare(then: &Answer, now: &Answer) -> Verdict {
             around(then_body, at)
         )),
     }
+}
+
+/// The events of a stream of several choices, choice by choice: which of them goes on first is a matter of the moment.
+fn by_choice(answer: &Answer) -> Option<Vec<u8>> {
+    let kind = answer.content_type.as_deref()?;
+    let text = str::from_utf8(&answer.body.0).ok()?;
+    if !kind.starts_with("text/event-stream") {
+        return None;
+    }
+    let choice = |event: &str| {
+        let event: Value = serde_json::from_str(event.strip_prefix("data:")?).ok()?;
+        event["choices"][0]["index"].as_u64()
+    };
+    let mut events: Vec<_> = text
+        .split_inclusive("\n\n")
+        .map(|event| (choice(event), event))
+        .collect();
+    if events.iter().all(|(choice, _)| choice.unwrap_or(0) == 0) {
+        return None;
+    }
+    // What belongs to no choice comes last.
+    events.sort_by_key(|(choice, _)| choice.unwrap_or(u64::MAX));
+    let events: String = events.into_iter().map(|(_, event)| event).collect();
+    Some(events.into_bytes())
 }
 
 fn first_difference(one: &[u8], other: &[u8]) -> Option<usize> {
@@ -121,6 +154,34 @@ mod tests {
             compare(&then, &answer(200, "the lamp on")),
             Verdict::Differs(_)
         ));
+    }
+
+    #[test]
+    fn choices_of_a_stream_may_take_turns_otherwise_but_say_the_same() {
+        let stream = |pieces: &[(u32, &str)]| {
+            let event = |(index, text): &(u32, &str)| {
+                format!("data: {{\"choices\":[{{\"index\":{index},\"text\":\"{text}\"}}]}}\n\n")
+            };
+            let events: String = pieces.iter().map(event).collect();
+            Answer {
+                content_type: Some("text/event-stream; charset=utf-8".into()),
+                ..answer(200, &format!("{events}data: [DONE]\n\n"))
+            }
+        };
+        let then = stream(&[(0, "a"), (1, "b"), (0, "c"), (1, "d")]);
+        let turned = stream(&[(1, "b"), (0, "a"), (0, "c"), (1, "d")]);
+        assert_eq!(compare(&then, &turned), Verdict::Same);
+        for other in [
+            stream(&[(0, "c"), (1, "b"), (0, "a"), (1, "d")]),
+            stream(&[(0, "a"), (1, "b"), (0, "c")]),
+        ] {
+            assert!(matches!(compare(&then, &other), Verdict::Differs(_)));
+        }
+        let mut left = then.clone();
+        left.complete = false;
+        assert!(matches!(compare(&left, &then), Verdict::Unpromised(_)));
+        let (one, other) = (stream(&[(0, "a"), (0, "b")]), stream(&[(0, "b"), (0, "a")]));
+        assert!(matches!(compare(&one, &other), Verdict::Differs(_)));
     }
 
     #[test]

@@ -93,6 +93,14 @@ pub(crate) fn registry(models: &[ModelStatus]) -> Registry {
         "From the beginning of loading to readiness, or until now",
         |model| Some(model.times.total.as_secs_f64()),
     );
+    steps(r, models);
+    djl::register_states(r, models);
+    process::register(r);
+    registry
+}
+
+/// What is counted of steps.
+fn steps(r: &mut Registry, models: &[ModelStatus]) {
     count(
         r,
         models,
@@ -135,9 +143,6 @@ pub(crate) fn registry(models: &[ModelStatus]) -> Registry {
         "Tokens of a step",
         |model| model.load.tokens,
     );
-    djl::register_states(r, models);
-    process::register(r);
-    registry
 }
 
 fn whole(

@@ -319,7 +319,7 @@ fn bad_parameters_name_key_value_limit_and_cure() {
         ),
         (
             r#""early_stopping": "never""#,
-            "`early_stopping` is \"never\": acts on beams",
+            r#"`early_stopping` is \"never\": acts on beams"#,
         ),
         (r#""early_stopping": 1"#, "must be true, false or"),
         (r#""adapters": ["a"]"#, "not supported yet"),
