@@ -34,6 +34,8 @@ pub struct Job {
 }
 
 /// What a job asks of its model.
+// Nearly every job is the largest.
+#[allow(clippy::large_enum_variant)]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Input {
     /// Continue a prompt.

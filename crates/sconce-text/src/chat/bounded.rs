@@ -52,7 +52,7 @@ pub(super) fn render(
     (name, source): (&str, &str),
     context: Value,
 ) -> Result<String, Error> {
-    let tree = parse(source, name, SyntaxConfig::default(), WHITESPACE)?;
+    let tree = parse(source, name, SyntaxConfig, WHITESPACE)?;
     let mut generator = CodeGenerator::new(name, source);
     generator.compile_stmt(&tree);
     let (whole, blocks) = generator.finish();
@@ -100,7 +100,7 @@ fn checked<'source>(
                 add(Instruction::JumpIfTrueOrPop(moved(*target)))
             }
             Instruction::BuildMacro(name, target, flags) => {
-                add(Instruction::BuildMacro(*name, moved(*target), *flags))
+                add(Instruction::BuildMacro(name, moved(*target), *flags))
             }
             Instruction::EmitRaw(text) => {
                 add(Instruction::LoadConst(Value::from(*text)));
