@@ -169,11 +169,15 @@ fn ids_equal_transformers_with_and_without_special_tokens() {
 }
 
 /// Slow tokenizers take spaces off the ends of what they decode.
-fn compare_slow(tokenizer: &Tokenizer, golden: &Golden) -> Vec<String> {
+fn compare_slow(name: &str, tokenizer: &Tokenizer, golden: &Golden) -> Vec<String> {
     let mut found = Vec::new();
     for (ids, want) in golden.ids.iter().zip(&golden.skip) {
         let got = tokenizer.decode_cleaned(ids, true, false).unwrap();
         let want = want.as_deref().unwrap_or_default().trim();
+        // ByT5's decoder drops it where it is spelled, too: see `stages::without_invalid`.
+        if name == "byt5" && want.contains('\u{FFFD}') {
+            continue;
+        }
         compare(&mut found, &|| format!("{ids:?}"), &got.trim(), &want);
     }
     found
@@ -185,7 +189,7 @@ fn texts_equal_transformers_at_once_and_token_by_token() {
         let tokenizer = case.open();
         let (golden, texts) = case.golden();
         if case.slow {
-            return compare_slow(&tokenizer, &golden);
+            return compare_slow(&case.name, &tokenizer, &golden);
         }
         let texts = texts.iter().map(Some).chain(std::iter::repeat(None));
         let runs = golden.ids.iter().chain(&golden.random);
@@ -194,10 +198,6 @@ fn texts_equal_transformers_at_once_and_token_by_token() {
         for ((ids, (keep, skip)), text) in runs.zip(decoded).zip(texts) {
             let keep = keep.as_ref().or(text).unwrap();
             let skip = skip.as_ref().unwrap_or(keep);
-            // ByT5's decoder drops it where it is spelled, too: see `stages::without_invalid`.
-            if case.name == "byt5" && keep.contains('\u{FFFD}') {
-                continue;
-            }
             for (want, skip_special) in [(keep, false), (skip, true)] {
                 let what = || format!("{ids:?}, special tokens skipped: {skip_special}");
                 let whole = tokenizer.decode(ids, skip_special).unwrap();
