@@ -43,7 +43,7 @@ impl Filters {
         scratch: &mut Scratch,
     ) -> u32 {
         let cuts = self.top_p.is_some() || self.min_p.is_some() || self.typical_p.is_some();
-        if cuts || self.top_k.is_some_and(|count| count < scores.len()) {
+        if cuts || self.top_k(scores.len()).is_some() {
             self.keep(scores, peak, scratch);
             return draw(&scratch.candidates, chance);
         }
