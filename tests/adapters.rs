@@ -414,7 +414,7 @@ fn a_base_that_is_nowhere_and_one_that_is_an_adapter_itself_are_named() {
     let dir = tempfile::tempdir().unwrap();
     for (base, part) in [
         ("/no/such/base", "/no/such/base"),
-        (".", "an adapter that does not name its base model"),
+        (".", "it is an adapter too"),
     ] {
         let tuned = adapter_that_names(base, dir.path());
         let checked = std::process::Command::new(crate::support::PROGRAM)

@@ -47,6 +47,9 @@ pub(crate) fn early_stopping(fields: &mut Fields) -> Result<Option<EarlyStopping
     }
 }
 
+/// Asks for as many beams as there are answers.
+pub(crate) const FLAG: &str = "use_beam_search";
+
 /// A number of beams.
 pub(crate) fn count(fields: &mut Fields, key: &'static str) -> Result<Option<usize>> {
     let problem =
@@ -56,7 +59,7 @@ pub(crate) fn count(fields: &mut Fields, key: &'static str) -> Result<Option<usi
 }
 
 impl Weighing {
-    /// A search with so many beams as `key` says, of which so many are told; `None` where there is one. What the request
+    /// A search with so many beams, which `key` asks for, of which so many are told; `None` where there is one. What the request
     /// says of sampling must not ask for any.
     pub(crate) fn search(
         self,
@@ -75,6 +78,8 @@ impl Weighing {
         sampling.do_sample = Some(false);
         Ok(Some(BeamSearch {
             beams,
+            // The flag has the number from elsewhere.
+            key: if key == FLAG { "best_of" } else { key },
             returned,
             length_penalty: self.length_penalty.unwrap_or(1.0),
             early_stopping: self.early_stopping.unwrap_or_default(),

@@ -110,8 +110,8 @@ impl Listing {
         } else if self.has(ADAPTER) {
             (
                 "adapter-only",
-                "; it is an adapter that does not name its base model: say where that is by base_model_name_or_path in \
-                 adapter_config.json, or serve it with option.enable_lora=true and put the adapter into a folder of its \
+                "; it is an adapter, and its adapter_config.json names no base model (or is no JSON): say where that is by \
+                 base_model_name_or_path there, or serve it with option.enable_lora=true and put the adapter into a folder of its \
                  folder adapters",
             )
         } else if any(|name| name == "params.json" || name.starts_with("consolidated.")) {
@@ -411,7 +411,13 @@ fn model_in(dir: &Path, draft: &Draft, may_adapt: bool) -> Result<Located, Confi
         };
         return Ok(adapted(located, dir, revision));
     }
-    let (code, hint) = listing.instead();
+    let (code, hint) = match !may_adapt && listing.has(ADAPTER) {
+        true => (
+            "adapter-only",
+            "; it is an adapter too, and adapters are not served on top of each other: merge it into its base",
+        ),
+        false => listing.instead(),
+    };
     let (found, hint) = (listing.summary(), hint.into());
     Err(ConfigError::NotAModel {
         dir: dir.into(),

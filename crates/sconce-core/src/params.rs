@@ -56,6 +56,8 @@ impl Default for GenerateParams {
 pub struct BeamSearch {
     /// Continuations; at least 2.
     pub beams: usize,
+    /// The parameter that says how many there are, for errors.
+    pub key: &'static str,
     /// So many of them are told, at least 1.
     pub returned: usize,
     /// Scores are divided by the number of new tokens to this power.

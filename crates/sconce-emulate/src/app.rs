@@ -8,6 +8,7 @@ use axum::response::Response;
 use axum::routing::post;
 use tokio::sync::watch;
 
+use crate::call;
 use crate::failure::Failure;
 use crate::health::Health;
 use crate::invoke;
@@ -55,6 +56,7 @@ async fn unknown(request: Request) -> Response {
         request.method(),
         request.uri().path()
     );
+    call::discard(request.into_body());
     tracing::warn!("{text}");
     Failure::UnknownOperation(text).response("")
 }

@@ -40,7 +40,7 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
 }
 
-/// Reads and checks a request.
+/// Reads and checks a request. The body comes first: a connection on which one is left unread is of no more use.
 pub(crate) async fn read(
     shared: &Shared,
     api: Api,
@@ -48,8 +48,9 @@ pub(crate) async fn read(
     request: Request,
 ) -> Result<Call, Failure> {
     let (parts, body) = request.into_parts();
-    headers::endpoint(endpoint)?;
     let settings = &shared.settings;
+    let body = read_body(body, settings.max_payload).await?;
+    headers::endpoint(endpoint)?;
     if !settings.endpoints.is_empty() && !settings.endpoints.iter().any(|name| name == endpoint) {
         return Err(Failure::Validation(format!(
             "Endpoint {endpoint} of account 000000000000 not found."
@@ -64,7 +65,6 @@ pub(crate) async fn read(
         )));
     }
     let target_model = text(&TARGET_MODEL).map(str::to_owned);
-    let body = read_body(body, settings.max_payload).await?;
     Ok(Call {
         headers,
         target_model,
@@ -81,11 +81,16 @@ async fn read_body(mut body: Body, limit: usize) -> Result<Bytes, Failure> {
         let text = format!("the request body broke off: {cause}");
         return Err(Failure::Validation(text));
     }
-    tokio::spawn(tokio::time::timeout(DISCARD, async move {
-        while let Some(Ok(_)) = body.frame().await {}
-    }));
+    discard(body);
     let rule = format!("have length less than or equal to {limit}");
     Err(Failure::constraint("body", "…", &rule))
+}
+
+/// Reads and throws away what is left of a body.
+pub(crate) fn discard(mut rest: Body) {
+    tokio::spawn(tokio::time::timeout(DISCARD, async move {
+        while let Some(Ok(_)) = rest.frame().await {}
+    }));
 }
 
 /// The log line of a call, written at its end, or when it is dropped because the client has left.

@@ -93,6 +93,7 @@ fn params(
     Ok(GenerateParams {
         beams: beams.map(|beams| BeamSearch {
             beams,
+            key: "num_beams",
             returned: 1,
             length_penalty: said.length_penalty.unwrap_or(1.0),
             early_stopping: said.early_stopping.unwrap_or_default(),

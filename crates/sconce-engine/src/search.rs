@@ -28,7 +28,7 @@ impl Wide {
     /// Whether texts of so many tokens, prompt and answer, can be searched.
     pub(crate) fn check(self, asked: &BeamSearch, longest: usize) -> Result<(), ServeError> {
         let beams = asked.beams;
-        let refuse = |problem: String| Err(ServeError::parameter("num_beams", beams, problem));
+        let refuse = |problem: String| Err(ServeError::parameter(asked.key, beams, problem));
         if self.on_gpu {
             return refuse("is searched on the processor only; leave it out".into());
         }

@@ -14,7 +14,6 @@ use sconce_api::Dialect;
 use subtle::{Choice, ConstantTimeEq};
 
 use crate::app::Shared;
-use crate::limits;
 use crate::refusal::Refusal;
 use crate::respond;
 
@@ -72,11 +71,14 @@ pub(crate) async fn require(
         Some(_) => "The API key is not one of this server's.",
         None => "Requests need the API key: Authorization: Bearer KEY, or x-api-key: KEY.",
     };
-    let is_openai = request.uri().path().starts_with("/v1/");
-    limits::discard(request.into_body());
-    let dialect = is_openai.then_some(Dialect::OpenAi);
+    let dialect = dialect_of(request.uri().path());
     let refusal = Refusal::Unauthorized(problem);
     shared.speaking(dialect).failure(&refusal)
+}
+
+/// In which form a refusal goes to who asks at that path, where its route is not reached.
+pub(crate) fn dialect_of(path: &str) -> Option<Dialect> {
+    path.starts_with("/v1/").then_some(Dialect::OpenAi)
 }
 
 pub(crate) fn is_public(path: &str) -> bool {

@@ -18,8 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
 use crate::app::Shared;
-use crate::auth::is_public;
-use crate::limits;
+use crate::auth::{dialect_of, is_public};
 use crate::refusal::Refusal;
 
 /// Connections beyond the limit that are told so, or may ask how the server is; others are closed at once.
@@ -78,9 +77,8 @@ pub(crate) async fn turn_away(
     let mut response = match is_public(path) {
         true => next.run(request).await,
         false => {
-            let dialect = path.starts_with("/v1/").then_some(Dialect::OpenAi);
-            limits::discard(request.into_body());
-            shared.speaking(dialect).failure(&Refusal::Busy(FULL))
+            let speaking = shared.speaking(dialect_of(path));
+            speaking.failure(&Refusal::Busy(FULL))
         }
     };
     let close = HeaderValue::from_static("close");

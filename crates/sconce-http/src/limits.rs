@@ -1,18 +1,23 @@
-//! Reading request bodies within their limits: the size and time of each, and the memory of all together.
+//! Reading request bodies within their limits: the size and time of each, and the memory of all together; and what becomes
+//! of those that nobody reads.
 
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use http_body_util::BodyExt;
+use hyper::body::{Frame, SizeHint};
 use sconce_core::ServeError;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::settings::HttpSettings;
 
 /// So long a body that nobody wants is read and thrown away: a client that is still writing when
-/// the connection closes would see a reset instead of the answer.
+/// the connection closes would see a reset instead of the answer, or of the next one.
 const DISCARD: Duration = Duration::from_secs(5);
 /// More than this is not allocated on the word of a header alone.
 const TRUSTED: usize = 1024 * 1024;
@@ -68,7 +73,6 @@ impl Bodies {
         let limit = self.limit;
         let declared = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
         if declared > limit {
-            discard(body);
             return Err(ServeError::BodyTooLarge { limit });
         }
         let mut read = Vec::with_capacity(declared.min(TRUSTED));
@@ -85,11 +89,9 @@ impl Bodies {
                 continue;
             };
             if data.len() > limit - read.len() {
-                discard(body);
                 return Err(ServeError::BodyTooLarge { limit });
             }
             if !self.holds(&mut held, read.len() + data.len()) {
-                discard(body);
                 let limit = self.together;
                 return Err(ServeError::Crowded { limit });
             }
@@ -128,14 +130,54 @@ impl Bodies {
     }
 }
 
-/// Reads and throws away what is left of a body.
-pub(crate) fn discard(mut rest: Body) {
-    if rest.is_end_stream() {
-        return;
+/// The body of a request, of which what is left is read and thrown away when it is dropped: the connection of a request
+/// that was refused before its body was wanted stays of use.
+pub(crate) struct Drained<B: HttpBody + Send + Unpin + 'static>(Option<B>);
+
+impl<B: HttpBody + Send + Unpin> Drained<B> {
+    pub(crate) fn new(body: B) -> Self {
+        Self(Some(body))
     }
-    tokio::spawn(timeout(DISCARD, async move {
-        while let Some(Ok(_)) = rest.frame().await {}
-    }));
+}
+
+impl<B: HttpBody + Send + Unpin> HttpBody for Drained<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let Some(body) = &mut self.0 else {
+            return Poll::Ready(None);
+        };
+        let polled = Pin::new(body).poll_frame(context);
+        if let Poll::Ready(None | Some(Err(_))) = &polled {
+            self.0 = None;
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(B::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.0.as_ref().map(B::size_hint);
+        rest.unwrap_or_else(|| SizeHint::with_exact(0))
+    }
+}
+
+impl<B: HttpBody + Send + Unpin + 'static> Drop for Drained<B> {
+    fn drop(&mut self) {
+        let rest = self.0.take().filter(|body| !body.is_end_stream());
+        let (Some(mut rest), Ok(runtime)) = (rest, Handle::try_current()) else {
+            return;
+        };
+        runtime.spawn(timeout(DISCARD, async move {
+            while let Some(Ok(_)) = rest.frame().await {}
+        }));
+    }
 }
 
 fn early_end(read: usize, cause: &axum::Error) -> ServeError {

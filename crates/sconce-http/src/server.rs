@@ -22,6 +22,7 @@ use tracing::{debug, error, info, warn};
 
 use crate::app::{self, Models, Shared};
 use crate::connections::{Patient, PlaceTaken, Places, Surplus};
+use crate::limits::Drained;
 use crate::management::Peer;
 use crate::settings::HttpSettings;
 use crate::tls::Tls;
@@ -58,11 +59,16 @@ pub async fn serve(
                         continue;
                     };
                     let tls = shared.settings.tls.clone();
+                    let patience = shared.settings.header_timeout;
+                    let header_timeout = match place.is_surplus {
+                        true => patience.min(SHORT),
+                        false => patience,
+                    };
                     let guest = Guest {
                         peer: Peer(peer),
                         router: router.clone(),
                         place,
-                        header_timeout: shared.settings.header_timeout,
+                        header_timeout,
                         write_timeout: shared.settings.write_timeout,
                         ending: ending.clone(),
                     };
@@ -146,17 +152,14 @@ async fn connection(socket: impl AsyncRead + AsyncWrite + Unpin, guest: Guest) {
         write_timeout,
         mut ending,
     } = guest;
-    let (is_surplus, header_timeout) = match place.is_surplus {
-        true => (true, header_timeout.min(SHORT)),
-        false => (false, header_timeout),
-    };
+    let is_surplus = place.is_surplus;
     let router = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(peer);
         if is_surplus {
             request.extensions_mut().insert(Surplus);
         }
-        router.call(request)
+        router.call(request.map(Drained::new))
     });
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())

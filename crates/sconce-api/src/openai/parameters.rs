@@ -89,7 +89,7 @@ pub(super) fn answer(params: &GenerateParams, number: usize) -> GenerateParams {
 
 /// A search with as many beams as answers are made, vLLM's `use_beam_search`; `n` of them are told.
 pub(super) fn search(fields: &mut Fields, asked: &mut Asked, best_of: usize) -> Result<()> {
-    const KEY: &str = "use_beam_search";
+    const KEY: &str = beams::FLAG;
     let uses = fields.flag(KEY)?.unwrap_or(false);
     let weighing = beams::weighing(fields)?;
     if uses {

@@ -103,7 +103,7 @@ fn answers(fields: &mut Fields, sampling: &mut AskedSampling) -> Result<Answers>
     let problem = format!("must be a whole number from n = {least} to {MOST_ANSWERS}");
     let best_of = fields.integer("best_of", least..=MOST_ANSWERS, &problem)?;
     let beams = beams::count(fields, "num_beams")?;
-    let uses = fields.flag("use_beam_search")?;
+    let uses = fields.flag(beams::FLAG)?;
     let weighing = beams::weighing(fields)?;
     let (n, best_of) = (
         n.map(|n| n as usize),
@@ -111,10 +111,14 @@ fn answers(fields: &mut Fields, sampling: &mut AskedSampling) -> Result<Answers>
     );
     let (key, beams) = match (beams, uses) {
         (Some(beams), _) if beams > 1 => ("num_beams", beams),
-        (_, Some(true)) => ("use_beam_search", best_of.or(n).unwrap_or(1)),
+        (Some(beams), Some(true)) => {
+            let problem = "is no search, for which use_beam_search asks; raise it or leave one out";
+            return Err(ServeError::parameter("num_beams", beams, problem));
+        }
+        (None, Some(true)) => (beams::FLAG, best_of.or(n).unwrap_or(1)),
         _ => ("num_beams", 1),
     };
-    if key == "use_beam_search" && beams == 1 {
+    if key == beams::FLAG && beams == 1 {
         let problem = "needs the number of beams; set num_beams, or best_of or n, above 1";
         return Err(ServeError::parameter(key, true, problem));
     }

@@ -188,6 +188,7 @@ fn beams_are_answers_of_one_search() {
     let all = all.unwrap();
     let search = BeamSearch {
         beams: 3,
+        key: "num_beams",
         returned: 3,
         length_penalty: 0.5,
         early_stopping: EarlyStopping::Likely,
@@ -201,6 +202,7 @@ fn beams_are_answers_of_one_search() {
     let some = json!({"use_beam_search": true, "best_of": 4, "n": 2, "early_stopping": "never"});
     let wanted = BeamSearch {
         beams: 4,
+        key: "best_of",
         returned: 2,
         length_penalty: 1.0,
         early_stopping: EarlyStopping::Never,

@@ -38,7 +38,7 @@ pub(super) const PLACEMENT: &[Entry] = &[
         default: "auto",
         doc: "Where the model computes: auto (the fastest device that this build can use), cpu, or cuda, \
               which ends a start with exit code 69 where no GPU can be used; there is no silent \
-              fallback. This build computes on the CPU.",
+              fallback. A build without `make cuda` computes on the CPU.",
         status: Status::Honoured(|d, v| put(&mut d.model.device, device(v))),
         ..OPTION
     },

@@ -17,7 +17,7 @@ pub(super) const WEIGHTS: &[Entry] = &[
         since: "0.23",
         default: "none",
         doc: "Weights in fewer bits, made while loading: q8_0, q6_k, q5_k, q5_1, q5_0, q4_k, q4_1, \
-              q4_0 are llama.cpp's formats; int8 (bitsandbytes8, static_int8, dynamic_int8, eetq): 8 bits with one \
+              q4_0 are llama.cpp's formats; q8_row (int8, bitsandbytes8, static_int8, dynamic_int8, eetq): 8 bits with one \
               scale for a row of weights, the fastest with long prompts, and q8_0 for the output projection; int4 \
               (bitsandbytes4, bitsandbytes-nf4): q4_k, or q4_0 where rows are no multiples of 256. \
               As there, rows that fill no block of 256 get the next larger format of blocks of 32 \

@@ -4,7 +4,10 @@
 //! by a check here: no value is larger than a prompt may be, and all that were made are not larger together than a few of
 //! them. A check comes after its instruction, which makes of values within bounds one of twice the bound at most; where it
 //! could make more (filters and methods that repeat, fill or split), `guarded` looks at the arguments before. Text between
-//! the tags is written as values are, since what is captured is memory too.
+//! the tags is written as values are, since what is captured is memory too. Other templates are not included, since
+//! their instructions have no checks; transformers has no way to include any either.
+
+use std::borrow::Cow;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -24,6 +27,8 @@ use super::values::weight_of;
 const BUDGET: usize = 4 * LONGEST;
 /// Longest text that is split into its parts, each of which takes more than it has bytes.
 const LONGEST_SPLIT: usize = 8 << 20;
+/// Values that are looked at, those within others each time: seconds at most.
+const MOST_LOOKS: usize = 32 << 20;
 /// Lists within lists.
 const DEEPEST: usize = 100;
 /// Greatest width of what is filled up, and parts that something is cut into.
@@ -33,9 +38,12 @@ const WIDEST: usize = 10_000;
 const MADE: &str = "(made)";
 const JOINED: &str = "(joined)";
 
-/// What a template has made so far.
+/// What a template has made so far, and how many values were looked at for it.
 #[derive(Debug, Default)]
-struct Made(AtomicUsize);
+struct Made {
+    bytes: AtomicUsize,
+    looks: AtomicUsize,
+}
 
 impl Object for Made {}
 
@@ -56,11 +64,11 @@ pub(super) fn render(
     let mut generator = CodeGenerator::new(name, source);
     generator.compile_stmt(&tree);
     let (whole, blocks) = generator.finish();
-    let whole = checked(&whole, (name, source));
+    let whole = checked(&whole, (name, source))?;
     let blocks = blocks
         .iter()
-        .map(|(block, instructions)| (*block, checked(instructions, (name, source))))
-        .collect();
+        .map(|(block, instructions)| Ok((*block, checked(instructions, (name, source))?)))
+        .collect::<Result<_, Error>>()?;
     let mut text = String::new();
     let mut output = make_string_output(&mut text);
     let machine = Vm::new(environment);
@@ -73,7 +81,7 @@ pub(super) fn render(
 fn checked<'source>(
     plain: &Instructions<'source>,
     (name, source): (&'source str, &'source str),
-) -> Instructions<'source> {
+) -> Result<Instructions<'source>, Error> {
     let all = (0..plain.len() as u32).map(|at| plain.get(at).expect("there are so many"));
     let all: Vec<_> = all.collect();
     // Where each instruction goes; what jumps behind the last one too.
@@ -106,6 +114,11 @@ fn checked<'source>(
                 add(Instruction::LoadConst(Value::from(*text)));
                 add(Instruction::Emit)
             }
+            Instruction::Include(_) | Instruction::LoadBlocks => {
+                let problem =
+                    "a chat template stands alone and can include, import or extend no other";
+                return Err(Error::new(ErrorKind::InvalidOperation, problem));
+            }
             Instruction::StringConcat => add(Instruction::CallFunction(JOINED, Some(2))),
             other if is_followed(other) => {
                 add(other.clone());
@@ -114,7 +127,7 @@ fn checked<'source>(
             other => add(other.clone()),
         };
     }
-    checked
+    Ok(checked)
 }
 
 /// Whether it becomes two instructions.
@@ -184,11 +197,12 @@ pub(super) fn guard(environment: &mut Environment<'static>) {
 
 /// Fails where a filter, or a method of a text, would make much more than it is given.
 pub(super) fn guarded(name: &str, arguments: &[Value]) -> Result<(), Error> {
-    let text = |at: usize| {
-        arguments
-            .get(at)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+    let text = |at: usize| match arguments.get(at) {
+        None => Cow::Borrowed(""),
+        Some(value) => match value.as_str() {
+            Some(text) => Cow::Borrowed(text),
+            None => Cow::Owned(value.to_string()),
+        },
     };
     let number = |key: &str| {
         let own = arguments.get(1);
@@ -199,7 +213,7 @@ pub(super) fn guarded(name: &str, arguments: &[Value]) -> Result<(), Error> {
     };
     let most = match name {
         "replace" => {
-            let found = text(0).matches(text(1)).count();
+            let found = text(0).matches(&*text(1)).count();
             found.saturating_mul(text(2).len())
         }
         // As a method the text stands between the items, as a filter behind them.
@@ -214,7 +228,16 @@ pub(super) fn guarded(name: &str, arguments: &[Value]) -> Result<(), Error> {
             lines.saturating_mul(number("width").max(4))
         }
         "slice" | "batch" if number("count") > WIDEST => usize::MAX,
-        "format" if is_wide(text(0)) => usize::MAX,
+        "format" if is_wide(&text(0)) => usize::MAX,
+        // A form may have the same argument in many places.
+        "format" => {
+            let places = text(0).matches(['{', '%']).count();
+            let mut longest = 0;
+            for argument in arguments.iter().skip(1) {
+                longest = longest.max(weight(argument, 0, &mut 0)?);
+            }
+            text(0).len().saturating_add(places.saturating_mul(longest))
+        }
         "list" | "split" | "lines" | "splitlines" if text(0).len() > LONGEST_SPLIT => usize::MAX,
         _ => 0,
     };
@@ -224,16 +247,35 @@ pub(super) fn guarded(name: &str, arguments: &[Value]) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether a form asks for widths of many digits.
+/// Whether a form asks for widths of many digits: within `{…}`, or behind `%` or `%(name)`.
 fn is_wide(form: &str) -> bool {
-    let digits = WIDEST.ilog10() as usize;
-    form.split(|letter: char| !letter.is_ascii_digit())
-        .any(|run| run.len() > digits)
+    let wide = |text: &str| {
+        let digits = WIDEST.ilog10() as usize;
+        text.split(|letter: char| !letter.is_ascii_digit())
+            .any(|run| run.len() > digits)
+    };
+    let braces = form.split('{').skip(1);
+    let percents = form.split('%').skip(1).map(|rest| {
+        let named = rest.strip_prefix('(').and_then(|rest| rest.split_once(')'));
+        let rest = named.map_or(rest, |(_, rest)| rest);
+        rest.split(|letter: char| letter.is_ascii_alphabetic())
+            .next()
+    });
+    braces
+        .map(|rest| rest.split('}').next())
+        .chain(percents)
+        .flatten()
+        .any(wide)
 }
 
 /// Counts a value that was made.
 pub(super) fn made(state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
-    let size = weight(value, 0)?;
+    let mut looks = 0;
+    let size = weight(value, 0, &mut looks)?;
+    let made = so_far(state);
+    if made.looks.fetch_add(looks, Relaxed) + looks > MOST_LOOKS {
+        return Err(too_much("the template gathers, again and again,"));
+    }
     // A list has its items from elsewhere.
     let own = match value.kind() {
         ValueKind::String | ValueKind::Bytes => size,
@@ -245,15 +287,19 @@ pub(super) fn made(state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
 
 /// Counts bytes that were made.
 pub(super) fn wrote(state: &State<'_, '_>, bytes: usize) -> Result<(), Error> {
-    let made: Arc<Made> = state.get_or_set_temp_object("(made)", Made::default);
-    match made.0.fetch_add(bytes, Relaxed) + bytes > BUDGET {
+    match so_far(state).bytes.fetch_add(bytes, Relaxed) + bytes > BUDGET {
         true => Err(too_much("the template makes, step by step,")),
         false => Ok(()),
     }
 }
 
-/// About as many bytes as the text of a value has; fails above the limit.
-fn weight(value: &Value, depth: usize) -> Result<usize, Error> {
+fn so_far(state: &State<'_, '_>) -> Arc<Made> {
+    state.get_or_set_temp_object("(made)", Made::default)
+}
+
+/// About as many bytes as the text of a value has; fails above the limit. Counts the values that it looks at.
+fn weight(value: &Value, depth: usize, looks: &mut usize) -> Result<usize, Error> {
+    *looks += 1;
     if depth > DEEPEST {
         let problem = format!("the template puts more than {DEEPEST} lists into each other");
         return Err(Error::new(ErrorKind::InvalidOperation, problem));
@@ -270,14 +316,15 @@ fn weight(value: &Value, depth: usize) -> Result<usize, Error> {
                 return Err(too_much("the template makes a list of"));
             }
             for item in value.try_iter().into_iter().flatten() {
-                total += 2 + weight(&item, depth + 1)?;
+                total += 2 + weight(&item, depth + 1, looks)?;
                 require(total)?;
             }
         }
         ValueKind::Map => {
             for key in value.try_iter().into_iter().flatten() {
                 let member = value.get_item(&key).unwrap_or_default();
-                total += 4 + weight(&key, depth + 1)? + weight(&member, depth + 1)?;
+                total += 4 + weight(&key, depth + 1, looks)?;
+                total += weight(&member, depth + 1, looks)?;
                 require(total)?;
             }
         }

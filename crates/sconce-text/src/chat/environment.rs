@@ -24,8 +24,8 @@ pub(super) fn now() -> NaiveDateTime {
 /// An environment without templates.
 pub(super) fn new(clock: Clock) -> Environment<'static> {
     let mut environment = Environment::new();
-    environment.set_trim_blocks(true);
-    environment.set_lstrip_blocks(true);
+    environment.set_trim_blocks(bounded::WHITESPACE.trim_blocks);
+    environment.set_lstrip_blocks(bounded::WHITESPACE.lstrip_blocks);
     environment.set_fuel(Some(FUEL));
     environment.set_unknown_method_callback(method);
     environment.add_function("raise_exception", |text: String| -> Result<String, Error> {

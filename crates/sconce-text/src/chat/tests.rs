@@ -201,6 +201,10 @@ fn templates_that_make_much_of_little_are_stopped_before_they_have() {
         "{{ '{:>99999999}'.format(1) }}".into(),
         "{{ [1] | slice(99999999) | list | length }}".into(),
         "{{ range(90000) | join('a' * 90000) | length }}".into(),
+        "{{ ('{0}' * 1000).format('a' * 6000000) | length }}".into(),
+        "{{ ('%(a)s' * 1000) | format(a='a' * 6000000) | length }}".into(),
+        "{{ ('a' * 1000000) | replace('a', ['b' * 1000000]) | length }}".into(),
+        "{% set b = range(90000) | list %}{% for i in range(90000) %}{% set x = [b] %}{% endfor %}".into(),
     ];
     for text in cases {
         let cause = template(&text).render(&said(&[])).expect_err(&text);
@@ -214,6 +218,31 @@ fn templates_that_make_much_of_little_are_stopped_before_they_have() {
         .any(|part| cause.contains(part));
         assert!(named, "{text}: {cause}");
     }
+}
+
+#[test]
+fn templates_include_no_others() {
+    for text in [
+        "{% if d is defined %}{{ d ~ d }}{% else %}{% set d = 1 %}{% include 'default' %}{% endif %}",
+        "{% import 'default' as d %}{{ d.x }}",
+        "{% from 'default' import x %}{{ x }}",
+        "{% extends 'default' %}",
+    ] {
+        let cause = template(text).render(&said(&[])).expect_err(text);
+        assert!(cause.contains("stands alone"), "{text}: {cause}");
+    }
+}
+
+#[test]
+fn forms_may_have_numbers_of_many_digits() {
+    let shown = template(
+        "{{ 'Until 20231201 {}, {x}'.format(1, x='y') }} {{ '100%% of 20231201, %5d' | format(7) }}",
+    );
+    let text = shown.render(&said(&[]));
+    assert_eq!(
+        text.as_deref(),
+        Ok("Until 20231201 1, y 100% of 20231201,     7")
+    );
 }
 
 #[test]

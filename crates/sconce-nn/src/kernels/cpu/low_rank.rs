@@ -12,8 +12,9 @@ use super::{pool, scratch};
 
 /// Rows of one task: so many share what they read of the weights.
 const ROWS: usize = 8;
-/// Rows, and rows of `down`, that are computed at once.
+/// Rows, and rows of `down`, that are computed at once: their sums are half of sixteen registers.
 const TILE: usize = 4;
+const RANKS: usize = 2;
 /// Vectors of an output row that are computed at once.
 const WIDE: usize = 4;
 
@@ -100,24 +101,9 @@ pub(crate) fn add(x: &[f32], y: &mut [f32], groups: &[Group<'_>]) {
     let work = |task: usize| {
         let (rows, matrices) = tasks[task];
         match matrices {
-            Matrices::F32(thin) => lanes::dispatch(Some8 {
-                x,
-                y: &y,
-                rows,
-                thin,
-            }),
-            Matrices::F16(thin) => lanes::dispatch(Some8 {
-                x,
-                y: &y,
-                rows,
-                thin,
-            }),
-            Matrices::BF16(thin) => lanes::dispatch(Some8 {
-                x,
-                y: &y,
-                rows,
-                thin,
-            }),
+            Matrices::F32(thin) => some(x, &y, rows, thin),
+            Matrices::F16(thin) => some(x, &y, rows, thin),
+            Matrices::BF16(thin) => some(x, &y, rows, thin),
         }
     };
     if cost < WORTH_A_FORK {
@@ -127,38 +113,49 @@ pub(crate) fn add(x: &[f32], y: &mut [f32], groups: &[Group<'_>]) {
     }
 }
 
+fn some<T: Weight>(x: &[f32], y: &Shared<f32>, rows: &[u32], thin: Thin<'_, T>) {
+    scratch::with(rows.len() * thin.sizes.rank, |inner| {
+        lanes::dispatch(Some8 {
+            x,
+            y,
+            rows,
+            thin,
+            inner,
+        });
+    });
+}
+
 /// At most [`ROWS`] rows of one pair of matrices.
 struct Some8<'a, T> {
     x: &'a [f32],
     y: &'a Shared<f32>,
     rows: &'a [u32],
     thin: Thin<'a, T>,
+    /// `[rows, rank]`, room for what is between the two products.
+    inner: &'a mut [f32],
 }
 
 impl<T: Weight> Kernel for Some8<'_, T> {
     type Output = ();
 
     #[inline(always)]
-    fn run<L: Lanes>(self) {
-        let Sizes { rank, .. } = self.thin.sizes;
-        scratch::with(self.rows.len() * rank, |inner| {
-            let mut at = 0;
-            while at + TILE <= self.rows.len() {
-                self.tile::<L, TILE>(at, &mut inner[at * rank..][..TILE * rank]);
-                at += TILE;
-            }
-            while at < self.rows.len() {
-                self.tile::<L, 1>(at, &mut inner[at * rank..][..rank]);
-                at += 1;
-            }
-        });
+    fn run<L: Lanes>(mut self) {
+        let mut at = 0;
+        while at + TILE <= self.rows.len() {
+            self.tile::<L, TILE>(at);
+            at += TILE;
+        }
+        while at < self.rows.len() {
+            self.tile::<L, 1>(at);
+            at += 1;
+        }
     }
 }
 
 impl<T: Weight> Some8<'_, T> {
-    /// `R` rows from `at` on; `inner` `[R, rank]` is room for what is between the two products.
+    /// `R` rows from `at` on.
     #[inline(always)]
-    fn tile<L: Lanes, const R: usize>(&self, at: usize, inner: &mut [f32]) {
+    fn tile<L: Lanes, const R: usize>(&mut self, at: usize) {
         let Sizes {
             rank,
             inputs,
@@ -170,29 +167,29 @@ impl<T: Weight> Some8<'_, T> {
             x[r] = &self.x[self.rows[at + r] as usize * inputs..][..inputs];
         }
         let mut row = 0;
-        while row + TILE <= rank {
-            self.shrink::<L, R, TILE>(&x, row, inner);
-            row += TILE;
+        while row + RANKS <= rank {
+            self.shrink::<L, R, RANKS>(&x, at, row);
+            row += RANKS;
         }
         while row < rank {
-            self.shrink::<L, R, 1>(&x, row, inner);
+            self.shrink::<L, R, 1>(&x, at, row);
             row += 1;
         }
         for r in 0..R {
             let row = self.rows[at + r] as usize;
             // SAFETY: no other task has this row, and the output is borrowed while they run.
             let y = unsafe { self.y.part(row * outputs, outputs) };
-            self.grow::<L>(&inner[r * rank..][..rank], y);
+            self.grow::<L>(&self.inner[(at + r) * rank..][..rank], y);
         }
     }
 
-    /// The products of `R` rows of `x` with `J` rows of `down` from `first` on.
+    /// The products of the `R` rows `x`, from `at` on, with `J` rows of `down` from `first` on.
     #[inline(always)]
     fn shrink<L: Lanes, const R: usize, const J: usize>(
-        &self,
+        &mut self,
         x: &[&[f32]; R],
+        at: usize,
         first: usize,
-        inner: &mut [f32],
     ) {
         let Sizes { rank, inputs, .. } = self.thin.sizes;
         let stride = padded(inputs);
@@ -219,7 +216,7 @@ impl<T: Weight> Some8<'_, T> {
         }
         for r in 0..R {
             for j in 0..J {
-                inner[r * rank + first + j] = sums[r][j].sum();
+                self.inner[(at + r) * rank + first + j] = sums[r][j].sum();
             }
         }
     }

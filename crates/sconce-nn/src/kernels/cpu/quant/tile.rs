@@ -472,5 +472,11 @@ impl Rows {
 #[inline(always)]
 unsafe fn offset<I: Isa, K: Kind>(minus_sum: i32) -> I::Words {
     // SAFETY: as for `Isa`.
-    unsafe { I::shift_left(I::splat(minus_sum as u32), K::OFFSET) }
+    unsafe {
+        if K::FULL && I::SIGNED {
+            I::splat(0)
+        } else {
+            I::shift_left(I::splat(minus_sum as u32), K::OFFSET)
+        }
+    }
 }

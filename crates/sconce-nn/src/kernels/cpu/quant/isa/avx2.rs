@@ -29,22 +29,18 @@ pub(super) struct Avx2;
 type Words = [__m256i; 2];
 type Floats = [__m256; 2];
 
-/// Pairs of products are summed in 16 bits, where a byte of 255 would saturate: a full byte goes in as its upper bit and
-/// the rest.
+/// Pairs of products are summed in 16 bits, where a byte of 255 would saturate: a full byte goes in as its distance from 128,
+/// and its sign with `x`, which is above -128.
 #[inline]
 #[target_feature(enable = "avx2,f16c")]
 fn dot<const FULL: bool>(sums: __m256i, weights: __m256i, x: __m256i) -> __m256i {
-    let ones = _mm256_set1_epi16(1);
-    if FULL {
-        let upper = _mm256_set1_epi8(i8::MIN);
-        let rest = _mm256_maddubs_epi16(_mm256_andnot_si256(upper, weights), x);
-        let upper = _mm256_maddubs_epi16(_mm256_and_si256(upper, weights), x);
-        let sums = _mm256_add_epi32(sums, _mm256_madd_epi16(rest, ones));
-        _mm256_add_epi32(sums, _mm256_madd_epi16(upper, ones))
+    let pairs = if FULL {
+        let weights = _mm256_xor_si256(weights, _mm256_set1_epi8(i8::MIN));
+        _mm256_maddubs_epi16(_mm256_abs_epi8(weights), _mm256_sign_epi8(x, weights))
     } else {
-        let pairs = _mm256_maddubs_epi16(weights, x);
-        _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, ones))
-    }
+        _mm256_maddubs_epi16(weights, x)
+    };
+    _mm256_add_epi32(sums, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
 }
 
 /// Words 0 to 3 and 4 to 7.
@@ -63,6 +59,7 @@ impl Isa for Avx2 {
     type Floats = Floats;
 
     const ROWS: usize = 2;
+    const SIGNED: bool = true;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> Words {

@@ -33,6 +33,7 @@ impl Isa for Avx512 {
     type Floats = __m512;
 
     const ROWS: usize = 12;
+    const SIGNED: bool = false;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> __m512i {

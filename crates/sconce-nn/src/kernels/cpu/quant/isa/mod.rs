@@ -35,6 +35,8 @@ pub(super) trait Isa: Copy {
 
     /// Rows of `x` for whose sums there are registers, two vectors each.
     const ROWS: usize;
+    /// Whether full bytes count as what they are above 128 in [`Self::dot`].
+    const SIGNED: bool;
 
     unsafe fn splat(word: u32) -> Self::Words;
     unsafe fn load(from: *const u8) -> Self::Words;
@@ -52,7 +54,8 @@ pub(super) trait Isa: Copy {
     /// The lower 32 bits of the sum of all words.
     unsafe fn sum(words: Self::Words) -> u32;
 
-    /// To every word of `sums` the products of four bytes: `weights` without sign, below 128 unless `FULL`, and `x` with.
+    /// To every word of `sums` the products of four bytes: `weights` without sign, below 128 unless `FULL`, and `x` with a
+    /// sign, above -128.
     unsafe fn dot<const FULL: bool>(
         sums: Self::Words,
         weights: Self::Words,
@@ -192,14 +195,18 @@ mod tests {
                 let mut line = Line([0; SIDE]);
                 I::store_bytes(rows[1], (&raw mut line).cast());
                 keep(I::load((&raw const line).cast()));
-                keep(I::dot::<true>(rows[2], rows[3], x));
+                let four = [-127, 0, 127, 5_i8];
+                let x = I::splat(u32::from_le_bytes(four.map(|byte| byte as u8)));
+                let offset = 128 * four.map(i32::from).iter().sum::<i32>();
+                let begin = I::splat(if I::SIGNED { offset as u32 } else { 0 });
+                keep(I::dot::<true>(begin, rows[3], x));
                 let low = I::and(rows[3], I::splat(0x7f7f_7f7f));
                 keep(I::dot::<false>(
                     rows[2],
                     I::and(low, I::splat(0x3f3f_3f3f)),
                     x,
                 ));
-                keep(I::dot::<true>(rows[2], low, x));
+                keep(I::dot::<true>(begin, low, x));
                 keep(keep_floats(I::convert(rows[0])));
                 // Finite halves of both signs.
                 let halves = I::and(rows[1], I::splat(0xbbff));

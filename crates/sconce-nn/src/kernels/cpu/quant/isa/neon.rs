@@ -54,6 +54,7 @@ impl Isa for Neon {
     type Floats = Floats;
 
     const ROWS: usize = 2;
+    const SIGNED: bool = false;
 
     #[inline(always)]
     unsafe fn splat(word: u32) -> Words {
