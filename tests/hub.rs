@@ -87,7 +87,19 @@ fn option_model_id_is_fetched_served_and_taken_from_the_cache_the_next_time() {
     let asked = hub.requests().split_off(fetched);
     assert_eq!(asked.len(), 1, "only the listing is asked for: {asked:?}");
 
+    let start = start.variable("HF_HUB_OFFLINE", "1");
+    let before = hub.requests().len();
+    assert_eq!(answer(&start.serve()), expected);
+    let elsewhere = Start::new(&hub).variable("HF_HUB_OFFLINE", "1");
+    let mut refused = elsewhere
+        .folder(&format!("option.model_id={ID}\n"))
+        .start()
+        .unwrap();
+    refused.wait_for_log("HF_HUB_OFFLINE is set, and").unwrap();
+    assert_eq!(hub.requests().len(), before, "the hub is left alone");
+
     drop(hub);
+    let start = start.variable("HF_HUB_OFFLINE", "0");
     let server = start.serve();
     assert_eq!(answer(&server), expected);
     let log = server.log();

@@ -30,6 +30,7 @@ fn names_must_fit_into_a_path_and_may_be_of_any_language() {
         ("a%3Fb", "it has '?'"),
         ("a%25b", "it has '%'"),
         ("a:b", "it has ':'"),
+        ("%FF", "it has '\u{fffd}'"),
         (long.as_str(), "it has 300 bytes; at most 256"),
     ] {
         let answer = host.register(name, &dir, "");

@@ -78,6 +78,11 @@ fn tgi_s_routes_and_lines_of_pieces_tell_it_too() {
     assert!(native[0]["generated_text"].is_string(), "{native}");
     let wrong = client.post("/embed", &json!({"inputs": "a"})).unwrap();
     assert_eq!(wrong.status, 404);
+    let message = wrong.json().unwrap().to_string();
+    assert!(
+        message.contains("embed or classify texts") && message.contains("text2text-generation"),
+        "{message}"
+    );
     let properties = "option.rolling_batch=disable\noption.enable_streaming=true";
     let serving = FOLDERS.serve(name, properties);
     let body = json!({"inputs": [inputs, inputs], "parameters": {"max_new_tokens": 9}});

@@ -76,7 +76,7 @@ pub fn exception(error: &ServeError) -> &'static str {
         | ServeError::BodyTooLarge { .. }
         | ServeError::Unnamed => "BadRequestException",
         ServeError::UnknownModel(_) => "ModelNotFoundException",
-        ServeError::UnknownRoute => "ResourceNotFoundException",
+        ServeError::UnknownRoute | ServeError::OtherTask { .. } => "ResourceNotFoundException",
         ServeError::NotReady { .. }
         | ServeError::Timeout { .. }
         | ServeError::Stalled { .. }

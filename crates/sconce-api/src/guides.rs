@@ -55,22 +55,39 @@ fn guide_of(key: &'static str, rule: Rule) -> Guide {
     }
 }
 
-/// OpenAI's `response_format`.
+/// OpenAI's `response_format`, in TGI's form too.
 fn response_format(fields: &mut Fields) -> Result<Option<Guide>> {
     const KEY: &str = "response_format";
     const WANTED: &str = "must be {\"type\": \"text\"}, {\"type\": \"json_object\"} or {\"type\": \"json_schema\", \
-                          \"json_schema\": {\"name\": …, \"schema\": {…}}}";
+                          \"json_schema\": {\"name\": …, \"schema\": {…}}} and have no other members";
     let Some(format) = fields.take(KEY) else {
         return Ok(None);
     };
-    let rule = match format["type"].as_str() {
-        Some("text") => return Ok(None),
-        Some("json_object") => Some(Rule::Json),
-        Some("json_schema") => format["json_schema"]
-            .get("schema")
-            // As LMI and vLLM also take it.
-            .or_else(|| format.get("schema"))
-            .and_then(of_schema),
+    let has_only = |object: &Value, known: &[&str]| {
+        let mut members = object
+            .as_object()
+            .into_iter()
+            .flat_map(|object| object.keys());
+        members.all(|member| known.contains(&member.as_str()))
+    };
+    let known = has_only(&format, &["type", "json_schema", "schema", "value"])
+        && has_only(
+            &format["json_schema"],
+            &["name", "description", "schema", "strict"],
+        );
+    let schema = [
+        format["json_schema"].get("schema"),
+        // As LMI and vLLM also take it.
+        format.get("schema"),
+    ];
+    let schema = schema.into_iter().flatten().next();
+    let rule = match (format["type"].as_str(), schema, format.get("value")) {
+        _ if !known => None,
+        (Some("text"), None, None) => return Ok(None),
+        (Some("json_object"), None, None) => Some(Rule::Json),
+        (Some("json_object" | "json_schema"), Some(schema), None) => of_schema(schema),
+        (Some("json_object"), None, Some(value)) => of_schema(value),
+        (Some(kind), None, Some(value)) => of_value(kind, value),
         _ => None,
     };
     match rule {
@@ -160,23 +177,27 @@ fn within(key: &str, error: ServeError) -> ServeError {
     }
 }
 
+/// What a type and a value ask for at TGI.
+fn of_value(kind: &str, value: &Value) -> Option<Rule> {
+    match (kind, value) {
+        ("json", _) => of_schema(value),
+        ("json_schema", _) => value
+            .get("schema")
+            .and_then(of_schema)
+            .or_else(|| of_schema(value)),
+        ("regex", Value::String(text)) if !text.is_empty() => Some(Rule::Regex(text.clone())),
+        _ => None,
+    }
+}
+
 /// TGI's `grammar`: a type and a value.
 pub(crate) fn tgi(fields: &mut Fields) -> Result<Option<Guide>> {
     const KEY: &str = "grammar";
     let Some(grammar) = fields.take(KEY) else {
         return Ok(None);
     };
-    let value = &grammar["value"];
-    let rule = match (grammar["type"].as_str(), value) {
-        (Some("json"), _) => of_schema(value),
-        (Some("json_schema"), _) => value
-            .get("schema")
-            .and_then(of_schema)
-            .or_else(|| of_schema(value)),
-        (Some("regex"), Value::String(text)) if !text.is_empty() => Some(Rule::Regex(text.clone())),
-        _ => None,
-    };
-    match rule {
+    let kind = grammar["type"].as_str();
+    match kind.and_then(|kind| of_value(kind, &grammar["value"])) {
         Some(rule) => Ok(Some(guide_of(KEY, rule))),
         None => {
             let problem = "must be {\"type\": \"json\", \"value\": a schema} or {\"type\": \"regex\", \"value\": an expression}";
@@ -213,6 +234,22 @@ mod tests {
             (
                 json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": schema, "strict": true}}}),
                 Some(("response_format", rule.clone())),
+            ),
+            (
+                json!({"response_format": {"type": "json_object", "value": schema}}),
+                Some(("response_format", rule.clone())),
+            ),
+            (
+                json!({"response_format": {"type": "json_object", "schema": schema}}),
+                Some(("response_format", rule.clone())),
+            ),
+            (
+                json!({"response_format": {"type": "json", "value": schema}}),
+                Some(("response_format", rule.clone())),
+            ),
+            (
+                json!({"response_format": {"type": "regex", "value": "a"}}),
+                Some(("response_format", Rule::Regex("a".into()))),
             ),
             (
                 json!({"guided_json": schema}),
@@ -261,6 +298,14 @@ mod tests {
             (
                 json!({"response_format": {"type": "json_schema", "json_schema": {}}}),
                 "json_schema",
+            ),
+            (
+                json!({"response_format": {"type": "json_object", "regex": "a"}}),
+                "no other members",
+            ),
+            (
+                json!({"response_format": {"type": "json_schema", "json_schema": {"schema": {}, "other": 1}}}),
+                "no other members",
             ),
             (json!({"guided_json": 5}), "guided_json"),
             (json!({"guided_choice": [""]}), "guided_choice"),

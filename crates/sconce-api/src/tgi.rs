@@ -116,7 +116,8 @@ fn sentence(failure: &ServeError) -> (String, &'static str) {
         | ServeError::BodyTooLarge { .. }
         | ServeError::Unnamed
         | ServeError::UnknownModel(_)
-        | ServeError::UnknownRoute => invalid(failure.to_string()),
+        | ServeError::UnknownRoute
+        | ServeError::OtherTask { .. } => invalid(failure.to_string()),
         ServeError::QueueFull { .. }
         | ServeError::Crowded { .. }
         | ServeError::AdaptersInUse { .. } => ("Model is overloaded".into(), "overloaded"),

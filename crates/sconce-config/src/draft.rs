@@ -44,6 +44,8 @@ pub(crate) struct Draft {
     pub(crate) hub_endpoint: String,
     /// `HF_HUB_CACHE`, or what `HF_HOME` says of it.
     pub(crate) hub_cache: Option<PathBuf>,
+    /// `HF_HUB_OFFLINE`.
+    pub(crate) hub_offline: bool,
     pub(crate) bucket_access: BucketAccess,
     /// `option.entryPoint`, as written.
     pub(crate) entry_point: Option<String>,
@@ -105,6 +107,7 @@ impl Draft {
             token: None,
             hub_endpoint: String::new(),
             hub_cache: None,
+            hub_offline: false,
             bucket_access: BucketAccess::default(),
             entry_point: None,
             python: PythonSettings::default(),

@@ -469,6 +469,7 @@ fn hub(id: &str, draft: &Draft, key: &str) -> Result<ModelSource, ConfigError> {
         token: draft.token.clone(),
         endpoint: draft.hub_endpoint.clone(),
         cache,
+        offline: draft.hub_offline,
         gguf_file: draft.model.gguf_file.clone(),
     }))
 }

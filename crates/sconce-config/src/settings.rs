@@ -290,6 +290,8 @@ pub struct HubModel {
     pub endpoint: String,
     /// Where fetched files stay, in the layout of the Python library `huggingface_hub`.
     pub cache: PathBuf,
+    /// Whether the hub is left alone: what the cache has is all there is.
+    pub offline: bool,
     /// The GGUF file to fetch; `None`: weights of another format, or the only GGUF file.
     pub gguf_file: Option<String>,
 }
@@ -302,6 +304,7 @@ impl fmt::Debug for HubModel {
             .field("token", &self.token.as_ref().map(|_| "(hidden)"))
             .field("endpoint", &self.endpoint)
             .field("cache", &self.cache)
+            .field("offline", &self.offline)
             .field("gguf_file", &self.gguf_file)
             .finish()
     }

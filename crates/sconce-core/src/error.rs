@@ -79,6 +79,16 @@ pub enum ServeError {
     /// No such route.
     #[error("Requested resource is not found, please refer to API document.")]
     UnknownRoute,
+    /// The route is for models of other tasks.
+    #[error(
+        "This route is for {wanted}, and the task of the model is {task}: ask its /invocations instead."
+    )]
+    OtherTask {
+        /// What the route is for.
+        wanted: &'static str,
+        /// What the model does.
+        task: &'static str,
+    },
     /// The model is still being loaded, or its loading failed.
     #[error("Model is not ready: {model} ({phase})")]
     NotReady {
@@ -168,7 +178,8 @@ impl ServeError {
             | Self::BodyTooLarge { .. }
             | Self::Unnamed
             | Self::UnknownModel(_)
-            | Self::UnknownRoute => Blame::Client,
+            | Self::UnknownRoute
+            | Self::OtherTask { .. } => Blame::Client,
             Self::NotReady { .. }
             | Self::Crowded { .. }
             | Self::QueueFull { .. }
@@ -192,6 +203,7 @@ impl ServeError {
             Self::Unnamed => "unnamed",
             Self::UnknownModel(_) => "unknown_model",
             Self::UnknownRoute => "unknown_route",
+            Self::OtherTask { .. } => "other_task",
             Self::NotReady { .. } => "not_ready",
             Self::QueueFull { .. } => "queue_full",
             Self::AdaptersInUse { .. } => "adapters_in_use",

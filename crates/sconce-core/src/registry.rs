@@ -188,7 +188,10 @@ pub fn check_version(version: &str) -> Result<(), String> {
 }
 
 fn check_part(part: &str) -> Result<(), String> {
-    let bad = |c: &char| c.is_control() || c.is_whitespace() || "/\\?#%:=,;[]".contains(*c);
+    // What nobody sees in a log would make two names look like one; bytes that are no text have come as U+FFFD.
+    let unseen = |c: char| matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fffd}');
+    let bad =
+        |c: &char| c.is_control() || c.is_whitespace() || unseen(*c) || "/\\?#%:=,;[]".contains(*c);
     if part.is_empty() {
         return Err("is empty; give it at least one letter".into());
     }
@@ -228,6 +231,8 @@ mod tests {
             ("a\n", "has '\\n'"),
             ("50%", "has '%'"),
             ("a:b", "has ':'"),
+            ("a\u{202e}b", "has '\\u{202e}'"),
+            ("\u{fffd}", "has '\u{fffd}'"),
             (&long, "has 257 bytes"),
         ] {
             let problem = check_name(bad).unwrap_err();

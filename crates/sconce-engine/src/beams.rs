@@ -166,6 +166,8 @@ impl<N: Clone> Beams<N> {
             let text = Scored {
                 score,
                 ended: false,
+                // One that has ended only fills a place.
+                possible: text.possible && !text.ended,
                 ..text.clone()
             };
             (*parent, text)
@@ -303,7 +305,24 @@ mod tests {
         // Two places were left for texts that begin with what is none.
         assert_eq!((ended, beams.found(3).len()), (Step::Done, 3));
         assert_eq!(beams.noted(3), [[(1, ())]]);
-        assert!(beams.possible(0) && !beams.possible(1));
+        // Neither it, which has ended, nor they go on.
+        assert!(!beams.possible(0) && !beams.possible(1));
+    }
+
+    #[test]
+    fn texts_that_have_ended_are_told_once() {
+        let three = BeamRules {
+            beams: 3,
+            early_stopping: EarlyStopping::Never,
+            ..rules()
+        };
+        let none = f32::NEG_INFINITY;
+        let mut beams = Beams::new(three, &[]);
+        let early = |_: usize, token: u32| token < 3;
+        for row in [[none, -1.0, -2.0, none], [0.0, none, none, none]] {
+            beams.step(&[row.as_slice(); 3], &mut { early }, &|_, _| ());
+        }
+        assert_eq!(beams.noted(3), [[(1, ())], [(2, ())]]);
     }
 
     #[test]

@@ -79,7 +79,9 @@ impl Engine {
         let adapters = adapters(&settings, checkpoint.adapters.clone())?;
         let own_adapter = own_adapter(&settings, checkpoint.own_adapter.as_ref())?;
         let (task, ranks) = (settings.task, settings.ranks as u64);
-        let (max_rows, on_gpu) = (settings.max_rows, !settings.gpus.is_empty());
+        // A step has a token of each text at least.
+        let max_rows = settings.max_rows.min(settings.max_step_tokens);
+        let on_gpu = !settings.gpus.is_empty();
         let (inbox, (vocab, plan)) = Inbox::start(door, move |gauges| {
             let (worker, plan) = prepare(&settings, checkpoint, gauges, &*observer)?;
             let vocab = worker.ranks.vocab();

@@ -47,6 +47,12 @@ pub(crate) fn has(model: &dyn Served, adapter: &str) -> bool {
     adapters.is_some_and(|adapters| adapters.find(adapter).is_some())
 }
 
+/// Whether a model has adapters.
+pub(crate) fn has_any(model: &dyn Served) -> bool {
+    let adapters = model.adapters();
+    adapters.is_some_and(|adapters| !adapters.list().is_empty())
+}
+
 /// `/adapters…` and `/models/{model}/adapters…`.
 pub(crate) async fn adapters(
     State(shared): State<Arc<Shared>>,

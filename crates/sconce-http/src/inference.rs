@@ -240,11 +240,15 @@ impl Door {
     ) -> Result<(Vec<Input>, Answer), Refusal> {
         let generates = task == Task::TextGeneration || task.reads_and_writes();
         let has_prompts = wire.has_prompts_for(task);
+        let is_for = |wanted| {
+            let task = task.name();
+            ServeError::OtherTask { wanted, task }
+        };
         let AcceptedTask { asks, answer } = match self.form {
             Form::Native if task == Task::TextToImage => pictures::accept(raw)?,
             Form::Native if !has_prompts => tasks::accept(task, body)?,
             Form::OpenAiTexts(_) if task != Task::TextGeneration => {
-                return Err(ServeError::UnknownRoute.into());
+                return Err(is_for("models that generate text").into());
             }
             Form::Native | Form::Tgi(_) | Form::OpenAiTexts(_) => {
                 let mut incoming = Incoming {
@@ -262,12 +266,13 @@ impl Door {
                 };
                 return Ok((prompts.into_iter().map(Input::Generate).collect(), answer));
             }
-            // A model that generates text has no such route, as in DJL Serving.
             Form::OpenAiImages if task != Task::TextToImage => {
-                return Err(ServeError::UnknownRoute.into());
+                return Err(is_for("models that draw").into());
             }
             Form::OpenAiImages => pictures::openai::generations(body, stamp.created)?,
-            Form::Tei(_) | Form::OpenAi if generates => return Err(ServeError::UnknownRoute.into()),
+            Form::Tei(_) | Form::OpenAi if generates => {
+                return Err(is_for("models that embed or classify texts").into());
+            }
             Form::Tei(route) => tasks::tei::accept(route, body)?,
             Form::OpenAi => tasks::openai::embeddings(body, stamp.model)?,
         };
@@ -434,10 +439,17 @@ fn enter(
                 .then(|| openai::named_model(body))
                 .flatten();
             let found = match named {
-                // OpenAI's clients always name a model: where there is only one, its name does not matter.
+                // OpenAI's clients always name a model: where there is only one, its name does not matter, unless it may
+                // be that of an adapter.
                 Some(name) => find(&[("model_name".into(), name.clone())]).or_else(|unknown| {
                     let of_adapter = adapters::model_of(&*shared.gateway, &name);
-                    of_adapter.map_or_else(|| find(&[]).map_err(|_| unknown), Ok)
+                    of_adapter.map_or_else(
+                        || match find(&[]) {
+                            Ok(only) if !adapters::has_any(&*only) => Ok(only),
+                            _ => Err(unknown),
+                        },
+                        Ok,
+                    )
                 }),
                 None => find(fields.unwrap_or_default()),
             };

@@ -74,7 +74,9 @@ impl Responder {
             ),
             ServeError::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             ServeError::Unnamed => codes.bad_request,
-            ServeError::UnknownModel(_) | ServeError::UnknownRoute => StatusCode::NOT_FOUND,
+            ServeError::UnknownModel(_)
+            | ServeError::UnknownRoute
+            | ServeError::OtherTask { .. } => StatusCode::NOT_FOUND,
             ServeError::QueueFull { .. }
             | ServeError::Crowded { .. }
             | ServeError::NoMemory { .. }

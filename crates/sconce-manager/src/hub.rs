@@ -51,6 +51,10 @@ struct File {
 /// there. If the hub cannot be reached, the commit that was fetched last is taken.
 pub(crate) fn snapshot(model: &HubModel, observer: &Observer) -> Result<PathBuf, Box<HubError>> {
     observer(Phase::Fetching, Progress::default());
+    if model.offline {
+        let kept = cached(model).ok_or_else(|| offline(model));
+        return kept.map_err(|problem| Box::new(HubError::new(model, problem)));
+    }
     Hub::open(model, observer)
         .and_then(|hub| hub.snapshot())
         .map_err(|problem| Box::new(HubError::new(model, problem)))
@@ -65,6 +69,9 @@ pub(crate) struct HubFiles<'a> {
 
 impl<'a> HubFiles<'a> {
     pub(crate) fn open(model: &'a HubModel) -> Result<Self, ManagerError> {
+        if model.offline {
+            return Err(error(model, offline(model)));
+        }
         let hub = Hub::open(model, &|_, _| {}).map_err(|problem| error(model, problem))?;
         Ok(Self {
             hub,
@@ -74,6 +81,12 @@ impl<'a> HubFiles<'a> {
 
     fn error(&self, problem: Problem) -> ManagerError {
         error(self.hub.model, problem)
+    }
+}
+
+fn offline(model: &HubModel) -> Problem {
+    Problem::Offline {
+        path: model.cache.display().to_string(),
     }
 }
 

@@ -51,7 +51,7 @@ impl HubError {
             Problem::Refused { status: 404, .. } => "no-such-model",
             Problem::NoWeights { .. } => "weights-missing",
             Problem::Gguf(ref unclear) => unclear.code(),
-            Problem::Space { .. } | Problem::Cache { .. } => "hub-cache",
+            Problem::Space { .. } | Problem::Cache { .. } | Problem::Offline { .. } => "hub-cache",
             _ => "hub-unreachable",
         }
     }
@@ -91,6 +91,9 @@ pub(crate) enum Problem {
     /// It cannot be told which GGUF file is to be served.
     #[error(transparent)]
     Gguf(Unclear),
+    /// Nobody may be asked, and the cache does not have it.
+    #[error("HF_HUB_OFFLINE is set, and {path} does not have it whole")]
+    Offline { path: String },
     /// The disk is too small.
     #[error("{path} has {free} MiB left, and {needed} MiB have to be fetched")]
     Space {
@@ -180,6 +183,7 @@ impl Problem {
             Self::Commit { .. }
             | Self::NoWeights { .. }
             | Self::Gguf(_)
+            | Self::Offline { .. }
             | Self::Space { .. }
             | Self::Cache { .. } => false,
         }
@@ -220,6 +224,9 @@ impl Problem {
             Self::Commit { .. } => "start again: the repository has changed meanwhile".into(),
             Self::NoWeights { .. } => "name a repository with a checkpoint of transformers".into(),
             Self::Gguf(_) => format!("its files are listed at {endpoint}/{id}/tree/main"),
+            Self::Offline { .. } => {
+                "start once without it, or set HF_HOME to a cache that has the model".into()
+            }
             Self::Space { .. } | Self::Cache { .. } => {
                 "set HF_HOME to a directory with room that can be written".into()
             }

@@ -51,9 +51,15 @@ impl Decoding {
         said: AskedDecoding,
         limits: Limits,
     ) -> Result<Self, ServeError> {
+        let samples = asked.sampling.do_sample.or(said.sampling.do_sample);
+        // The pipelines' beams are nobody's wish where tokens are to be drawn; transformers draws beams there.
+        let beams = match samples {
+            Some(true) => 1,
+            _ => PIPELINE_BEAMS,
+        };
         let pipeline = AskedDecoding {
             max_new_tokens: Some(PIPELINE_TOKENS),
-            num_beams: Some(PIPELINE_BEAMS),
+            num_beams: Some(beams),
             ..AskedDecoding::default()
         };
         let explicit = length(&asked);
@@ -319,6 +325,21 @@ mod tests {
             (both.beams, both.rules.max_length, both.rules.min_length),
             (1, 8, 4)
         );
+    }
+
+    #[test]
+    fn who_asks_for_sampling_alone_asks_for_no_beams() {
+        let sampled = |num_beams| AskedDecoding {
+            num_beams,
+            sampling: AskedSampling {
+                do_sample: Some(true),
+                ..AskedSampling::default()
+            },
+            ..none()
+        };
+        assert_eq!(task(sampled(None), none()).unwrap().beams, 1);
+        let problem = task(sampled(Some(4)), none()).unwrap_err();
+        assert!(problem.contains("num_beams"), "{problem}");
     }
 
     #[test]

@@ -87,14 +87,18 @@ impl Shown {
                 (Phase::Pending, bar)
             };
             let (phase, bar) = self.0.entry(model.label()).or_insert_with(new);
-            if *phase != model.phase {
+            let is_new = *phase != model.phase;
+            if is_new {
                 // What is left is reckoned from the bytes of this phase.
                 *phase = model.phase.clone();
                 bar.reset();
-                bar.set_message(format!("{}: {phase}", model.label()));
             }
             bar.set_length(model.progress.total);
             bar.set_position(model.progress.done);
+            // Last, since it is shown at once.
+            if is_new {
+                bar.set_message(format!("{}: {phase}", model.label()));
+            }
         }
         let is_coming = |label: &String| coming().any(|model| model.label() == *label);
         self.0.retain(|label, (_, bar)| {

@@ -5,7 +5,7 @@
 //! | form | |
 //! | --- | --- |
 //! | Hermes, Qwen | `<tool_call>{"name": …, "arguments": {…}}</tool_call>` |
-//! | Mistral | `[TOOL_CALLS][{"name": …, "arguments": {…}}, …]`, newer ones `[TOOL_CALLS]name[ARGS]{…}` |
+//! | Mistral | `[TOOL_CALLS][{"name": …, "arguments": {…}}, …]`, newer ones `[TOOL_CALLS]name[ARGS]{…}` or `[TOOL_CALLS]name[CALL_ID]id[ARGS]{…}` |
 //! | Llama 3 | `<\|python_tag\|>{"name": …, "parameters": {…}}; …`, or without the tag |
 //! | JSON | an answer that is an object as above, or a list of them, and names a tool of the request |
 //!
@@ -21,6 +21,8 @@ const HERMES: &str = "<tool_call>";
 const HERMES_END: &str = "</tool_call>";
 /// Begins a list of calls.
 const MISTRAL: &str = "[TOOL_CALLS]";
+/// Stands between the name of a function and the id that the model gives the call.
+const MISTRAL_ID: &str = "[CALL_ID]";
 const MISTRAL_ARGUMENTS: &str = "[ARGS]";
 /// Longest name of a function, as at OpenAI.
 const LONGEST_NAME: usize = 64;
@@ -31,7 +33,8 @@ const MARKERS: [&str; 3] = [HERMES, MISTRAL, LLAMA];
 
 /// Special tokens that say something about calls, though they are no part of the text.
 pub(super) fn is_marker(token: &str) -> bool {
-    [HERMES, HERMES_END, MISTRAL, MISTRAL_ARGUMENTS, LLAMA].contains(&token)
+    let others = [HERMES_END, MISTRAL_ID, MISTRAL_ARGUMENTS];
+    MARKERS.iter().chain(&others).any(|marker| *marker == token)
 }
 
 /// A part of what was written.
@@ -255,7 +258,9 @@ impl Reader {
     fn between(&mut self, form: Form, parts: &mut Vec<Part>) -> bool {
         let skips: &[char] = match form {
             Form::Hermes => &[],
-            Form::Mistral | Form::Json => &['[', ',', ']'],
+            Form::Mistral => &['[', ',', ']'],
+            // Llama may write its own form without its marker.
+            Form::Json => &['[', ',', ']', ';'],
             Form::Llama => &[';', ',', '['],
         };
         let skip = |c: char| c.is_whitespace() || skips.contains(&c);
@@ -312,13 +317,18 @@ impl Reader {
         let behind = rest.trim_start_matches(is_name);
         let name = &rest[..rest.len() - behind.len()];
         let may_be_name = !name.is_empty() && name.len() <= LONGEST_NAME;
+        // The id is told by nobody: ours has the answer's number in it.
+        let (behind, begins) = match behind.strip_prefix(MISTRAL_ID) {
+            Some(id) => (id.trim_start_matches(is_name), [MISTRAL_ARGUMENTS; 2]),
+            None => (behind, [MISTRAL_ID, MISTRAL_ARGUMENTS]),
+        };
         let arguments = behind.strip_prefix(MISTRAL_ARGUMENTS).unwrap_or(behind);
         if may_be_name && arguments.starts_with('{') {
             self.state = State::Bare(Object::bare(name));
             self.held = arguments.to_owned();
             return true;
         }
-        let may_go_on = arguments.is_empty() || MISTRAL_ARGUMENTS.starts_with(arguments);
+        let may_go_on = begins.iter().any(|marker| marker.starts_with(arguments));
         if may_be_name && may_go_on {
             self.held = rest.to_owned();
             return false;

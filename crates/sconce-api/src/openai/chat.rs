@@ -15,6 +15,7 @@ type Result<T> = std::result::Result<T, ServeError>;
 /// Parameters of the API that are not honoured.
 const REFUSED: &[(&str, Neutral)] = &[
     ("audio", Neutral::Empty),
+    ("moderation", Neutral::Empty),
     ("prediction", Neutral::Empty),
     ("web_search_options", Neutral::Empty),
     ("chat_template", Neutral::Empty),

@@ -34,6 +34,7 @@ const WITHOUT_EFFECT: &[&str] = &[
     "safety_identifier",
     "prompt_cache_key",
     "prompt_cache_retention",
+    "prompt_cache_options",
     "request_id",
 ];
 
@@ -92,6 +93,10 @@ pub(super) fn search(fields: &mut Fields, asked: &mut Asked, best_of: usize) -> 
     const KEY: &str = beams::FLAG;
     let uses = fields.flag(KEY)?.unwrap_or(false);
     let weighing = beams::weighing(fields)?;
+    if uses && best_of <= 1 {
+        let problem = "needs the number of beams; set best_of or n above 1";
+        return Err(ServeError::parameter(KEY, true, problem));
+    }
     if uses {
         let sampling = &mut asked.params.sampling;
         // Whether the request itself asks for sampling: without a word of it this API samples.

@@ -27,8 +27,7 @@ pub(super) const NO_REMOTE_CODE: &str =
 pub(super) const SAME_GUESSES: &str =
     "a guess counts only if it is what is picked in its place; answers are the same";
 pub(super) const NO_WORKERS: &str = "there are no worker processes";
-pub(super) const OFFLINE: &str = "the hub is asked first, and what was fetched before is served \
-                                  when it cannot be reached";
+pub(super) const OFFLINE: &str = "HF_HUB_OFFLINE is for the hub";
 pub(super) const OF_LORA: &str =
     "an adapter changes projections only, and ranks cut it as they cut these";
 pub(super) const OF_QUANTIZE: &str = "it belongs to option.quantize";

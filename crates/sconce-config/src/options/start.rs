@@ -149,8 +149,9 @@ pub(super) const START: &[Entry] = &[
     Entry {
         key: "HF_HUB_OFFLINE",
         variables: &[Fills("HF_HUB_OFFLINE"), Fills("TRANSFORMERS_OFFLINE")],
-        doc: "Whether the hub is left alone.",
-        status: Status::NoOp(OFFLINE),
+        kind: Kind::Flag,
+        doc: "Whether the hub is left alone: what was fetched before is served, and nothing else.",
+        status: Status::Honoured(|d, v| put(&mut d.hub_offline, flag(v))),
         ..ENVIRONMENT
     },
     Entry {

@@ -15,6 +15,7 @@ fn hub(id: &str) -> ModelSource {
         token: None,
         endpoint: "https://huggingface.co".into(),
         cache: "/home/user/.cache/huggingface/hub".into(),
+        offline: false,
         gguf_file: None,
     })
 }

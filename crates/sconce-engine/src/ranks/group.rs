@@ -177,7 +177,10 @@ impl<R: Obey> Member<R> {
             .name(format!("rank-{}", reporter.rank))
             .spawn(move || {
                 let _attached = reporter.handle.pulse().attach();
-                if let Some(rank) = reporter.load(communicator, &*loader) {
+                let loaded = reporter.load(communicator, &*loader);
+                // It has what weights come from.
+                drop(loader);
+                if let Some(rank) = loaded {
                     reporter.follow(rank, &inbox);
                 }
             })

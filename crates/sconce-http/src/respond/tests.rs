@@ -39,6 +39,10 @@ fn table() -> Vec<(Refusal, u16, u16)> {
         model: name(),
         phase: name(),
     };
+    let other_task = ServeError::OtherTask {
+        wanted: "w",
+        task: "t",
+    };
     let full = ServeError::QueueFull {
         model: name(),
         limit: 1,
@@ -60,6 +64,7 @@ fn table() -> Vec<(Refusal, u16, u16)> {
         (ServeError::BodyTooLarge { limit: 1 }.into(), 413, 413),
         (ServeError::UnknownModel(name()).into(), 404, 404),
         (ServeError::UnknownRoute.into(), 404, 404),
+        (other_task.into(), 404, 404),
         (Refusal::BadRequest(name()), 461, 461),
         (Refusal::Encoded(name()), 415, 415),
         (Refusal::Method("GET"), 405, 405),

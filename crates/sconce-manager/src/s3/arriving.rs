@@ -107,6 +107,7 @@ impl Arriving {
             match &state.end {
                 Some(Err(problem)) => return Err(problem.clone()),
                 Some(Ok(())) => return Err(Problem::unlisted(name)),
+                None if state.is_abandoned => return Err(Problem::Abandoned),
                 None => {}
             }
             let waited = self.changed.wait_timeout(state, TICK);
@@ -158,5 +159,6 @@ impl Fetching for Arriving {
 
     fn abandon(&self) {
         self.lock().is_abandoned = true;
+        self.changed.notify_all();
     }
 }

@@ -53,9 +53,10 @@ impl S3Error {
             Problem::Nothing(_) => "empty-prefix",
             Problem::NoWeights { .. } => "weights-missing",
             Problem::Gguf(unclear) => unclear.code(),
-            Problem::Certificates { .. } | Problem::Runtime(_) | Problem::Connection { .. } => {
-                "s3-unreachable"
-            }
+            Problem::Certificates { .. }
+            | Problem::Runtime(_)
+            | Problem::Connection { .. }
+            | Problem::Abandoned => "s3-unreachable",
             Problem::Changed { .. } | Problem::Settings(_) => "s3-changed",
             Problem::Space { .. } | Problem::Cache { .. } => "s3-cache",
             Problem::Headers(_) => "no-temporary-directory",
@@ -109,6 +110,9 @@ pub(crate) enum Problem {
     /// There is no place for headers.
     #[error("{0}")]
     Headers(String),
+    /// Loading was given up while somebody still waited for bytes.
+    #[error("the model is no longer wanted")]
+    Abandoned,
     /// The thread that waits for S3 cannot be set up.
     #[error("waiting for S3 is not possible: {0}")]
     Runtime(String),
@@ -229,6 +233,7 @@ impl Problem {
                          buckets"
                     .into(),
             },
+            Self::Abandoned => "register the model again if it is wanted".into(),
             Self::Certificates { .. } => "name a file of certificates in PEM form".into(),
             Self::Nothing(nothing) => nothing.cure(),
             Self::NoWeights { files } if files.iter().any(|name| is_archive(name)) => UNPACK.into(),

@@ -195,6 +195,9 @@ impl Shared {
             if let Some(Came::Whole(bytes)) = state.pieces.get(part).map(|piece| &piece.came) {
                 return Ok(Arc::clone(bytes));
             }
+            if state.is_ended {
+                return Err(Problem::Abandoned);
+            }
             let waited = self.arrived.wait_timeout(state, TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             alive();
@@ -316,5 +319,6 @@ impl Fetching for Stream {
     fn abandon(&self) {
         self.shared.lock().is_ended = true;
         self.shared.wanted.notify_one();
+        self.shared.arrived.notify_all();
     }
 }

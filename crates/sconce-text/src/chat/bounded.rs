@@ -219,7 +219,11 @@ pub(super) fn guarded(name: &str, arguments: &[Value]) -> Result<(), Error> {
         // As a method the text stands between the items, as a filter behind them.
         "join" => {
             let lists = arguments.iter().filter(|one| one.as_str().is_none());
-            let items = lists.filter_map(Value::len).max();
+            let count = |list: &Value| match list.len() {
+                Some(len) => len,
+                None => list.try_iter().map_or(0, Iterator::count),
+            };
+            let items = lists.map(count).max();
             let between = text(0).len().max(text(1).len());
             items.unwrap_or(text(0).len()).saturating_mul(between)
         }

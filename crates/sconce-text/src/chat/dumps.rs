@@ -5,6 +5,9 @@ use std::fmt::Write as _;
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, ErrorKind};
 
+/// Bytes of what stands between values, which each of them gets.
+const LONGEST: usize = 64;
+
 /// How it is laid out.
 struct Layout {
     ascii: bool,
@@ -31,12 +34,17 @@ pub(super) fn tojson(
         Some(width) if width.is_none() => None,
         Some(width) => Some(match width.as_str() {
             Some(text) => text.to_owned(),
-            None => " ".repeat(usize::try_from(width)?.min(64)),
+            None => " ".repeat(usize::try_from(width)?.min(LONGEST)),
         }),
     };
     let separators = arguments.get::<Option<Vec<String>>>("separators")?;
     let sorted = arguments.get::<Option<bool>>("sort_keys")?.unwrap_or(false);
     arguments.assert_all_used()?;
+    let given = separators.iter().flatten().chain(&indent);
+    if given.map(String::len).any(|len| len > LONGEST) {
+        let problem = format!("tojson takes separators and an indent of {LONGEST} bytes at most");
+        return Err(Error::new(ErrorKind::InvalidOperation, problem));
+    }
     let (between, colon) = match separators.as_deref() {
         Some([between, colon]) => (between.clone(), colon.clone()),
         // With an indent a line ends behind the comma, and Python leaves no space there.

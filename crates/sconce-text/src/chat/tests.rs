@@ -204,6 +204,9 @@ fn templates_that_make_much_of_little_are_stopped_before_they_have() {
         "{{ ('{0}' * 1000).format('a' * 6000000) | length }}".into(),
         "{{ ('%(a)s' * 1000) | format(a='a' * 6000000) | length }}".into(),
         "{{ ('a' * 1000000) | replace('a', ['b' * 1000000]) | length }}".into(),
+        "{{ [1] | chain(range(90000)) | join('a' * 90000) | length }}".into(),
+        "{{ range(90000) | list | tojson(separators=['a' * 90000, ':']) | length }}".into(),
+        "{{ range(90000) | list | tojson(indent='a' * 90000) | length }}".into(),
         "{% set b = range(90000) | list %}{% for i in range(90000) %}{% set x = [b] %}{% endfor %}".into(),
     ];
     for text in cases {
@@ -213,6 +216,7 @@ fn templates_that_make_much_of_little_are_stopped_before_they_have() {
             "more than a prompt may have",
             "into each other",
             "repeated string is too large",
+            "64 bytes at most",
         ]
         .iter()
         .any(|part| cause.contains(part));

@@ -81,6 +81,11 @@ fn mistral_calls_in_a_list_or_by_name() {
         "",
         &[("now", "{\"a\": 1}"), ("x", "{\"b\": {}}")],
     );
+    check(
+        "[TOOL_CALLS]now[CALL_ID]abcdefghi[ARGS]{\"a\": 1}[TOOL_CALLS]x[CALL_ID]0123456ab[ARGS]{}",
+        "",
+        &[("now", "{\"a\": 1}"), ("x", "{}")],
+    );
 }
 
 /// A brace somewhere in a text begins no call.
@@ -94,6 +99,8 @@ fn what_mistral_writes_behind_its_mark_that_is_no_call_is_text() {
         "{}",
         "now",
         "now[ARGS",
+        "now[CALL_ID",
+        "now[CALL_ID]abc and more",
         "Größe{\"a\": 1}",
     ] {
         check(&format!("[TOOL_CALLS]{text}"), text, &[]);
@@ -129,6 +136,11 @@ fn llama_calls_behind_its_tag_or_without() {
         "{\"name\": \"now\", \"parameters\": {\"a\": 1}}",
         "",
         &[("now", "{\"a\": 1}")],
+    );
+    check(
+        "{\"name\": \"now\", \"parameters\": {\"a\": 1}}; {\"name\": \"get_weather\", \"parameters\": {}}",
+        "",
+        &[("now", "{\"a\": 1}"), ("get_weather", "{}")],
     );
     check("<|python_tag|>print(1)", "print(1)", &[]);
 }

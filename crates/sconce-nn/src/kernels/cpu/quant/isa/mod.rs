@@ -184,7 +184,6 @@ mod tests {
                 let at = bytes.as_ptr();
                 let rows = [0, 1, 2, 3].map(|row| I::load(at.add(row * ROW)));
                 rows.into_iter().for_each(&mut keep);
-                let x = I::load(at.add(3));
                 keep(I::splat(0x1234_5678));
                 keep(I::and(rows[0], rows[1]));
                 keep(I::or(rows[0], rows[1]));
