@@ -21,11 +21,12 @@ build: need-cargo ## Build the server, optimised, as target/release/sconce
 model: need-python ## Fetch the default model unless it is there
 	@$(PYTHON) models/fetch_smollm2.py
 
-sdk: need-python ## Fetch the clients that the tests ask the server with: the SageMaker SDK, OpenAI's, LangChain and litellm
+sdk: need-python ## Fetch the clients that the tests ask the server with: the SageMaker SDK, OpenAI's, LangChain and litellm; moto's S3
 	@$(PYTHON) tests/sdk/fetch.py
 	@$(PYTHON) tests/fetch_clients.py openai
 	@$(PYTHON) tests/fetch_clients.py clients
 	@$(PYTHON) tests/fetch_clients.py metrics
+	@$(PYTHON) tests/fetch_clients.py moto
 
 # The tests against the default model and with the SDK say "skipped" where it cannot be fetched.
 test: lint ## Check format, lints and documentation, then run all tests
@@ -35,6 +36,7 @@ test: lint ## Check format, lints and documentation, then run all tests
 	@$(PYTHON) tests/fetch_clients.py openai || echo "skipped: the test with OpenAI's client"
 	@$(PYTHON) tests/fetch_clients.py clients || echo "skipped: the test with LangChain and litellm"
 	@$(PYTHON) tests/fetch_clients.py metrics || echo "skipped: the test with Prometheus' parser"
+	@$(PYTHON) tests/fetch_clients.py moto || echo "skipped: the tests with moto's S3"
 	$(CARGO) test --workspace
 
 lint: need-cargo ## Check format, lints and documentation

@@ -4,6 +4,7 @@
     python3 tests/fetch_clients.py openai      # OpenAI's own
     python3 tests/fetch_clients.py clients     # LangChain and litellm
     python3 tests/fetch_clients.py metrics     # the parser of Prometheus' client
+    python3 tests/fetch_clients.py moto        # an S3 to be asked
 
 They come from the package index that pip uses. What is there is left alone. Needs Python 3.10 or newer with pip.
 """
@@ -37,5 +38,5 @@ def main(name):
 
 if __name__ == "__main__":
     if len(sys.argv) != 2 or not (HERE / sys.argv[1] / "requirements.txt").is_file():
-        sys.exit("usage: fetch_clients.py openai|clients|metrics")
+        sys.exit("usage: fetch_clients.py openai|clients|metrics|moto")
     main(sys.argv[1])

@@ -1,5 +1,6 @@
 //! Models in S3, against a bucket on this machine: named in each way, cached, refused.
 
+mod real;
 mod streams;
 
 use std::path::PathBuf;
@@ -28,24 +29,27 @@ fn llama() -> FakeS3 {
 struct Start {
     dir: TempDir,
     endpoint: String,
-    variables: Vec<(&'static str, &'static str)>,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl Start {
     fn new(bucket: &RunningS3) -> Self {
-        Self {
-            dir: TempDir::new().unwrap(),
-            endpoint: bucket.endpoint(),
-            variables: vec![
-                ("AWS_ACCESS_KEY_ID", "key"),
-                ("AWS_SECRET_ACCESS_KEY", SECRET),
-                ("AWS_REGION", "eu-west-1"),
-            ],
-        }
+        Self::at(bucket.endpoint())
+            .variable("AWS_ACCESS_KEY_ID", "key")
+            .variable("AWS_SECRET_ACCESS_KEY", SECRET)
     }
 
-    fn variable(mut self, name: &'static str, value: &'static str) -> Self {
-        self.variables.push((name, value));
+    fn at(endpoint: String) -> Self {
+        let start = Self {
+            dir: TempDir::new().unwrap(),
+            endpoint,
+            variables: vec![],
+        };
+        start.variable("AWS_REGION", "eu-west-1")
+    }
+
+    fn variable(mut self, name: &'static str, value: &str) -> Self {
+        self.variables.push((name, value.into()));
         self
     }
 
@@ -70,7 +74,7 @@ impl Start {
         let launch = launch
             .env("SERVING_DOWNLOAD_DIR", &self.cache().to_string_lossy())
             .env("AWS_ENDPOINT_URL", &self.endpoint);
-        let set = |launch: Launch<'static>, (name, value): &(&str, &str)| launch.env(name, value);
+        let set = |launch: Launch<'static>, (name, value): &(&str, String)| launch.env(name, value);
         self.variables.iter().fold(launch, set)
     }
 
