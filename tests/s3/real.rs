@@ -15,6 +15,7 @@ struct Moto {
 }
 
 impl Moto {
+    #[allow(clippy::print_stdout)]
     fn start() -> Option<Self> {
         let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let package = root.join("target/moto");

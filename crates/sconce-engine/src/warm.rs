@@ -33,7 +33,8 @@ pub(crate) fn reserve_and_warm(
     };
     prove(ranks, &prompts(settings, plan))?;
     for _ in 0..UNTIL_PLAYED {
-        prove(ranks, &step(settings.max_rows.min(plan.blocks), 1))?;
+        let most = settings.max_rows.min(settings.max_step_tokens);
+        prove(ranks, &step(most.min(plan.blocks), 1))?;
     }
     let warmed = ranks
         .memory()

@@ -195,7 +195,7 @@ fn places_that_are_not_there() {
     let post: fn(&'static str, &'static str) -> Case<'static> =
         |path, text| ("POST", path, &[], ASK, 404, text);
     check(&[
-        post("/v1/embeddings", route),
+        post("/v1/embeddings", "the task of the model is text-generation"),
         post("/v1/models", route),
         post("/predictions", route),
         post("/predictions/", route),

@@ -152,6 +152,46 @@ fn streams_fetch_each_byte_once_for_all_ranks_and_keep_nothing() {
 }
 
 #[test]
+fn what_several_read_that_nobody_announced_comes_to_all() {
+    let server = bucket().start().unwrap();
+    let cache = TempDir::new().unwrap();
+    let coming = begin(&signed(&server.endpoint(), cache.path()), true).unwrap();
+    let (numbers, all) = (coming.numbers(), weights());
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                for at in (0..4000).step_by(40) {
+                    let range = at..at + 30;
+                    assert!(read(&*numbers, range.clone()).unwrap() == all[range]);
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn who_still_waits_is_told_when_loading_is_given_up() {
+    for streams in [false, true] {
+        let gate = Gate::default();
+        let server = bucket().wait_behind(8 * MIB, &gate).start().unwrap();
+        let cache = TempDir::new().unwrap();
+        let coming = begin(&signed(&server.endpoint(), cache.path()), streams).unwrap();
+        let numbers = coming.numbers();
+        let (waits, hears) = mpsc::channel();
+        let waiting = std::thread::spawn(move || {
+            let mut bytes = vec![0; MIB];
+            let alive = || drop(waits.send(()));
+            numbers.read(&part(16 * MIB..17 * MIB), &mut bytes, &alive)
+        });
+        hears.recv().expect("it waits");
+        drop(coming);
+        let told = waiting.join().expect("no panic").unwrap_err();
+        assert!(told.contains("no longer wanted"), "{told}");
+        gate.open();
+    }
+}
+
+#[test]
 fn a_part_that_is_wanted_again_soon_is_kept_and_later_fetched_again() {
     let server = bucket().start().unwrap();
     let cache = TempDir::new().unwrap();

@@ -198,6 +198,11 @@ impl Shared {
             if state.is_ended {
                 return Err(Problem::Abandoned);
             }
+            // Another who read it, and was not announced either, has let it go.
+            if !state.pieces.contains_key(part) {
+                state.want(part);
+                self.wanted.notify_one();
+            }
             let waited = self.arrived.wait_timeout(state, TICK);
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
             alive();
@@ -210,8 +215,11 @@ impl Shared {
         if let Some(piece) = state.pieces.get_mut(part) {
             piece.readers = piece.readers.saturating_sub(1);
             if piece.readers == 0 {
+                let is_begun = !matches!(piece.came, Came::NotYet(_));
                 state.pieces.remove(part);
-                state.held -= part.bytes.end - part.bytes.start;
+                if is_begun {
+                    state.held -= part.bytes.end - part.bytes.start;
+                }
             }
         }
         self.wanted.notify_one();
