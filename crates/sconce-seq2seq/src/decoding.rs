@@ -391,6 +391,7 @@ mod tests {
             ),
             (
                 AskedDecoding {
+                    num_beams: Some(4),
                     sampling: AskedSampling {
                         do_sample: Some(true),
                         ..AskedSampling::default()
