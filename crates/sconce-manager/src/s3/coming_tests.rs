@@ -180,7 +180,9 @@ fn who_still_waits_is_told_when_loading_is_given_up() {
         let (waits, hears) = mpsc::channel();
         let waiting = std::thread::spawn(move || {
             let mut bytes = vec![0; MIB];
-            let alive = || drop(waits.send(()));
+            let alive = || {
+                let _ = waits.send(());
+            };
             numbers.read(&part(16 * MIB..17 * MIB), &mut bytes, &alive)
         });
         hears.recv().expect("it waits");
