@@ -3,15 +3,14 @@
     serve.py FOLDER PREFIX
 
 The bucket `bucket` has the folder's files below the prefix, and 1100 objects below `many/`, more than a listing's page
-has. The first request with an unknown key is refused once the files are there. Prints its address; ends with standard
-input.
+has. All that asks must be its one user. Prints its address, the user's key and its secret; ends with standard input.
 """
 import logging
 import os
 import sys
 from pathlib import Path
 
-# Requests of this script, which makes the user that everything after it is asked by.
+# So many requests need no user: those that make one.
 os.environ["INITIAL_NO_AUTH_ACTION_COUNT"] = "3"
 
 import boto3
